@@ -1,0 +1,1 @@
+"""From labelled reviews to a registered, explained, reproducible sentiment model."""

@@ -1,0 +1,259 @@
+"""params.yaml as frozen, checked models.
+
+Nothing here changes a value: what is checked is what stands in the file, and DVC tracks those values by itself.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sentiflow.errors import InputError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Separator = Annotated[str, Field(pattern=r"^[^\"\r\n]$")]
+Labels = Annotated[dict[str, str], Field(min_length=2)]
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, values are never coerced into another type, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PackageSource(Section):
+    part: Literal["imdb", "rotten_tomatoes"]
+    sha256: Sha256 | None
+
+
+class CsvSource(Section):
+    location: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+    separator: Separator
+    encoding: str
+    text: str
+    label: str
+    labels: Labels
+
+
+class TsvSource(Section):
+    location: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+    separator: Separator
+    encoding: str
+    text: str | int
+    label: str | int
+    header: bool
+    labels: Labels
+
+    @model_validator(mode="after")
+    def numbers_where_there_is_no_header(self) -> "TsvSource":
+        wanted = str if self.header else int
+        for key in ("text", "label"):
+            value = getattr(self, key)
+            if not isinstance(value, wanted):
+                raise ValueError(
+                    f"{key} is {value!r}, but with header: {str(self.header).lower()} a column is given by its "
+                    f"{'name' if self.header else 'number from 0'}"
+                )
+        return self
+
+
+class AclimdbSource(Section):
+    location: Annotated[str, Field(min_length=1)]
+    sha256: Sha256 | None
+    max_bytes: Count
+
+
+class Download(Section):
+    source: Literal["package", "csv", "aclimdb", "tsv"]
+    sample: Annotated[int, Field(ge=20)] | None
+    max_rejected: Annotated[float, Field(ge=0, le=1)]
+    max_characters: Count
+    package: PackageSource
+    csv: CsvSource
+    aclimdb: AclimdbSource
+    tsv: TsvSource
+
+
+class Clean(Section):
+    keep_negations: bool
+    partition_rows: Count
+
+
+class Split(Section):
+    method: Literal["stratified", "official", "hash"]
+    valid: Fraction
+    test: Fraction
+    keep_films_together: bool
+
+    @model_validator(mode="after")
+    def something_is_left_for_train(self) -> "Split":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid {self.valid} and test {self.test} add up to 1 or more, so nothing is left for train")
+        return self
+
+
+class Tokenize(Section):
+    minimum_count: Count
+
+
+class Train(Section):
+    keep_best: Literal["accuracy_score", "f1_score", "log_loss"]
+    patience: Count
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Fraction
+    bins: Count
+
+
+class Reader(Section):
+    """What every architecture says of the words it reads."""
+
+    view: Literal["text", "content"]
+    vocabulary_size: Annotated[int, Field(ge=3)] | None
+    minimum_count: Count
+
+
+class SequenceReader(Reader):
+    """What every neural architecture says besides: how a review becomes a row of word ids, and how it is fitted."""
+
+    length: Count
+    padding: Literal["pre", "post"]
+    truncating: Literal["pre", "post"]
+    punctuation: bool
+    batch: Count
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+
+
+class NbSvm(Reader):
+    ngrams: Annotated[int, Field(ge=1, le=3)]
+    minimum_documents: Count
+    smoothing: Annotated[float, Field(gt=0)]
+    regularisation: Annotated[float, Field(gt=0)]
+
+
+class Lstm(SequenceReader):
+    embedding: Count
+    units: Count
+
+
+class CnnLstm(SequenceReader):
+    embedding: Count
+    filters: Count
+    window: Count
+    pool: Count
+    spatial_dropout: Dropout
+    units: Count
+    dropout: Dropout
+    recurrent_dropout: Dropout
+
+
+class LstmAttention(SequenceReader):
+    embedding: Count
+    units: Count
+
+
+class Architectures(Section):
+    nb_svm: NbSvm
+    lstm: Lstm
+    cnn_lstm: CnnLstm
+    lstm_attention: LstmAttention
+
+    def __getitem__(self, name: str) -> Reader:
+        if name not in type(self).model_fields:
+            raise InputError(f"no architecture {name!r}; choose one of {', '.join(type(self).model_fields)}")
+        settings: Reader = getattr(self, name)
+        return settings
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    run: Annotated[list[str], Field(min_length=1)]
+    download: Download
+    clean: Clean
+    split: Split
+    tokenize: Tokenize
+    train: Train
+    evaluate: Evaluate
+    architectures: Architectures
+
+    @model_validator(mode="after")
+    def every_name_has_a_section(self) -> "Params":
+        known = list(Architectures.model_fields)
+        for name in self.run:
+            if name not in known:
+                raise ValueError(f"run names {name!r}, which is no architecture; choose among {', '.join(known)}")
+        if len(set(self.run)) < len(self.run):
+            raise ValueError(f"run names an architecture twice: {', '.join(self.run)}")
+        return self
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win in silence; here the second one is an error."""
+
+
+def _mapping(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks the whole file, so that a slip in any section is known before any work is done.
+
+    Raises:
+        InputError: naming every wrong key, what stands there and what is allowed.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _NoDuplicates)
+    except FileNotFoundError:
+        raise InputError(f"no {path} in {Path.cwd()}; run this from the top folder of the project") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(_keys_beside(problem["loc"]))
+            lines.append(f"  {key}: unknown key; known here: {known}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: missing")
+        elif problem["type"] == "value_error":
+            lines.append(f"  {key}: {problem['ctx']['error']}")
+        else:
+            lines.append(f"  {key}: received {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return f"{path} cannot be used:\n" + "\n".join(lines)
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Params
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)
