@@ -1,0 +1,135 @@
+"""Where reviews come from. To add a source: write its file, add its line here, add its section to params."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from sentiflow.corpus import aclimdb, delimited, package
+from sentiflow.corpus.rows import Found, Origin, excerpt, flaw
+from sentiflow.errors import InputError
+from sentiflow.params import Download
+
+log = logging.getLogger("sentiflow")
+
+SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
+    "package": package.find,
+    "csv": delimited.find_csv,
+    "aclimdb": aclimdb.find,
+    "tsv": delimited.find_tsv,
+}
+
+FEWEST = 10  # rows a label, so that each of three splits can get some
+TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled reviews and where they came from.
+
+    reviews: row, text, label, source, split, rating, film; the last three are empty where the source does not know them.
+    rejects: source (a file), line, reason, excerpt of each row that could not be used.
+    classes: every label the source may have, in the order of the labels mapping.
+    """
+
+    reviews: pd.DataFrame
+    rejects: pd.DataFrame
+    classes: list[str]
+    location: str
+    sha256: str
+
+
+def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
+    """Reads the source that params choose.
+
+    Args:
+        partial_dir: keeps downloads, whole and partial; and rejects.csv, if too many rows are rejected.
+
+    Raises:
+        InputError: if the source cannot be read, too much of it cannot be used, or what is left is too little to learn from.
+    """
+    origin = SOURCES[p.source](p, partial_dir)
+    reviews, rejects = sort(origin, p.max_characters)
+    _require_few_rejects(rejects, len(reviews), origin.location, p.max_rejected, partial_dir / "rejects.csv")
+    if p.sample is not None:
+        reviews = sample(reviews, p.sample, seed)
+    classes = list(dict.fromkeys(origin.labels.values()))
+    _require_enough(reviews, classes, origin.location, p.sample)
+    return Corpus(reviews, rejects, classes, origin.location, origin.sha256)
+
+
+def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of a source that can be used and those that cannot, as in Corpus; every row is in one of them."""
+    kept: list[Found] = []
+    rejected: list[tuple[str, int, str, str]] = []
+    read = 0
+    for row in tqdm(origin.found, desc="reading", unit=" rows", disable=None, delay=2):
+        read += 1
+        reason = flaw(row, origin.labels, max_characters)
+        if reason is None:
+            kept.append(row._replace(label=origin.labels[row.label]))
+        else:
+            rejected.append((row.file, row.line, reason, excerpt(row.text)))
+    reviews = pd.DataFrame(kept, columns=list(Found._fields))[list(TYPES)].astype(TYPES)
+    reviews.insert(0, "row", pd.RangeIndex(len(reviews)).to_numpy("int64"))
+    rejects = pd.DataFrame(rejected, columns=["source", "line", "reason", "excerpt"]).astype({"line": "int64"})
+    if read != len(reviews) + len(rejects):
+        raise RuntimeError(f"{read:,} rows read, but {len(reviews):,} kept and {len(rejects):,} rejected")
+    return reviews, rejects
+
+
+def sample(reviews: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """That many rows, drawn evenly over label and split, in their own order and numbered anew; all if there are fewer.
+
+    Every group of label and split gives a random row in turn until there are enough, so a small group gives all it has.
+    """
+    shuffled = reviews.sample(frac=1, random_state=seed)
+    turn = shuffled.groupby(["label", "split"], dropna=False).cumcount()
+    drawn = turn.sort_values(kind="stable").index[:count].sort_values()
+    return reviews.loc[drawn].assign(row=range(len(drawn))).reset_index(drop=True)
+
+
+def _require_few_rejects(rejects: pd.DataFrame, kept: int, location: str, allowed: float, listing: Path) -> None:
+    listing.unlink(missing_ok=True)
+    if rejects.empty:
+        return
+    share = len(rejects) / (kept + len(rejects))
+    counted = f"{len(rejects):,} of the {kept + len(rejects):,} rows of {location} cannot be used, {share:.2%}"
+    reasons = _commonest(rejects)
+    if share <= allowed:
+        log.warning("%s; they are listed in rejects.csv:\n%s", counted, reasons)
+        return
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    rejects.to_csv(listing, index=False, lineterminator="\n")
+    raise InputError(
+        f"{counted}; allowed are {allowed:.2%} (download.max_rejected). The commonest reasons:\n{reasons}\n"
+        f"All of them are listed in {listing}. Correct the file or its settings in params.yaml, or allow more"
+    )
+
+
+def _commonest(rejects: pd.DataFrame) -> str:
+    kinds = rejects["reason"].str.split(":").str[0]
+    lines = []
+    for kind, count in Counter(kinds).most_common(3):
+        example = rejects[kinds == kind].iloc[0]
+        lines.append(f"  {count:,} x {kind}; first {example['source']} line {example['line']}: {example['excerpt']}")
+        if example["reason"] != kind:
+            lines.append(f"      {example['reason']}")
+    return "\n".join(lines)
+
+
+def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
+    if reviews.empty:
+        raise InputError(f"{location} holds no rows")
+    counts = {name: int((reviews["label"] == name).sum()) for name in classes}
+    found = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    if len(classes) < 2:
+        raise InputError(f"every label of {location} means {classes[0]!r}; at least 2 different ones are needed")
+    if min(counts.values()) < FEWEST:
+        advice = "raise download.sample or set it to null" if sampled else "add rows, or leave that label out of the labels"
+        raise InputError(f"{location} gives {found}; at least {FEWEST} rows of each label are needed: {advice}")
+    log.info("%s reviews from %s: %s", f"{len(reviews):,}", location, found)

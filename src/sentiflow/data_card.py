@@ -1,0 +1,126 @@
+"""What is in a corpus and what is wrong with it: the facts a reader needs before believing any score on it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sentiflow.corpus import Corpus
+
+MARKUP = r"(?i)<br|</?[a-z][^<>]*>"
+PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
+
+MAAS = """\
+The reviews are those of the Large Movie Review Dataset. Its authors ask that its use be cited:
+Andrew L. Maas, Raymond E. Daly, Peter T. Pham, Dan Huang, Andrew Y. Ng and Christopher Potts (2011).
+*Learning Word Vectors for Sentiment Analysis.* Proceedings of ACL-HLT 2011, pages 142-150.
+<https://ai.stanford.edu/~amaas/data/sentiment/>. The texts were written by users of IMDB and remain theirs."""
+PANG_LEE = """\
+The snippets are those of the sentence polarity dataset v1.0, to be cited as: Bo Pang and Lillian Lee (2005).
+*Seeing stars: Exploiting class relationships for sentiment categorization with respect to rating scales.* Proceedings of ACL
+2005, pages 115-124. <https://www.cs.cornell.edu/people/pabo/movie-review-data/>. The texts remain their critics'."""
+UNKNOWN = "This file brought no terms with it. Ask its owner before you publish texts, or a model trained on them."
+TERMS = {"imdb": MAAS, "aclimdb": MAAS, "rotten_tomatoes": PANG_LEE}
+
+
+def describe(corpus: Corpus, source: str) -> dict[str, Any]:
+    """The card of a corpus: plain numbers and strings, the same for the same corpus, ready for JSON.
+
+    Lengths are of raw texts; a word is what stands between white space. A percentile is the length of a text that exists.
+    """
+    reviews = corpus.reviews
+    text, label, split = reviews["text"], reviews["label"], reviews["split"]
+    labels_per_text = reviews.drop_duplicates(["text", "label"])["text"].value_counts()
+    return {
+        "source": source,
+        "kinds": sorted(reviews["source"].unique()),
+        "location": corpus.location,
+        "sha256_source": corpus.sha256,
+        "sha256_content": content_hash(reviews),
+        "rows": len(reviews),
+        "rows_per_label": {name: int((label == name).sum()) for name in corpus.classes},
+        "rows_per_split_and_label": {
+            part: {name: int(((split == part) & (label == name)).sum()) for name in corpus.classes}
+            for part in sorted(split.dropna().unique())
+        },
+        "rejected_rows": len(corpus.rejects),
+        "rejected_by_reason": _counts(corpus.rejects["reason"].str.split(":").str[0]),
+        "words": _percentiles([len(review.split()) for review in text]),
+        "characters": _percentiles([len(review) for review in text]),
+        "markup_share": round(float(text.str.contains(MARKUP).mean()), 4),
+        "distinct_texts": int(text.nunique()),
+        "surplus_copies": int(text.duplicated().sum()),
+        "texts_with_conflicting_labels": int((labels_per_text > 1).sum()),
+        "rows_with_film": int(reviews["film"].notna().sum()),
+        "films": int(reviews["film"].nunique()),
+        "rows_per_rating": _counts(reviews["rating"].dropna()),
+    }
+
+
+def content_hash(reviews: pd.DataFrame) -> str:
+    """SHA-256 over the texts and labels in their order, whatever file, format or library they came through."""
+    whole = hashlib.sha256()
+    for row in zip(reviews["text"], reviews["label"], strict=True):
+        whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def to_markdown(card: Mapping[str, Any]) -> str:
+    """The card as a page."""
+    facts = [
+        ("source", card["source"]),
+        ("location", f"`{card['location']}`"),
+        ("SHA-256 of the source", f"`{card['sha256_source']}`"),
+        ("SHA-256 of texts and labels", f"`{card['sha256_content']}`"),
+        ("reviews", card["rows"]),
+        ("rows rejected", card["rejected_rows"]),
+        ("reviews with markup", f"{card['markup_share']:.1%}"),
+        ("distinct texts", card["distinct_texts"]),
+        ("surplus copies of a text", card["surplus_copies"]),
+        ("texts with more than one label", card["texts_with_conflicting_labels"]),
+    ]
+    if card["films"]:
+        facts += [("reviews whose film is known", card["rows_with_film"]), ("films", card["films"])]
+    parts = ["# Data card", _table(["", ""], facts), "## Reviews per label", _per_label(card)]
+    if card["rows_per_rating"]:
+        parts += ["## Reviews per rating", _table(["rating", "reviews"], card["rows_per_rating"].items())]
+    lengths = [(unit, *card[unit].values()) for unit in ("words", "characters")]
+    parts += ["## Lengths", _table(["", *PERCENTILES], lengths)]
+    parts += ["`p5` means: 5 % of the reviews are this long or shorter. A word is what stands between white space."]
+    if card["rejected_by_reason"]:
+        parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
+        parts += ["`rejects.csv` beside the reviews lists each of them."]
+    parts += ["## Terms", *dict.fromkeys(TERMS.get(kind, _terms_of_a_file(card)) for kind in card["kinds"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _per_label(card: Mapping[str, Any]) -> str:
+    splits = card["rows_per_split_and_label"]
+    rows = [(name, count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()]
+    return _table(["label", "reviews", *splits], rows)
+
+
+def _terms_of_a_file(card: Mapping[str, Any]) -> str:
+    return MAAS if "imdb" in card["location"].rpartition("/")[2].lower() else UNKNOWN
+
+
+def _percentiles(lengths: list[int]) -> dict[str, int]:
+    values = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
+    return dict(zip(PERCENTILES, map(int, values), strict=True))
+
+
+def _counts(values: "pd.Series[Any]") -> dict[str, int]:
+    return {str(value): int(count) for value, count in values.value_counts().sort_index().items()}
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    lines.insert(1, ["---", *("---:" for _ in lines[0][1:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,35 @@
+"""Bring the reviews and say what is in them.
+
+from  the source that params choose: an installed package, a file, a folder or a URL
+to    reviews    reviews.parquet, rejects.csv with every row that cannot be used and why, classes.json
+      card       rows, labels, lengths, copies and hashes, as JSON and as a page
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentiflow import corpus, data_card, params, stage
+
+Given = Annotated[Path, typer.Option()]
+
+
+def main(reviews_dir: Given, card_file: Given, card_page: Given, partial_dir: Given) -> None:
+    p = params.load()
+
+    with stage.writing(reviews_dir, card_file, card_page) as (reviews, file, page):
+        found = corpus.load(p.download, partial_dir, seed=p.seed)
+        card = data_card.describe(found, p.download.source)
+
+        reviews.mkdir()
+        found.reviews.to_parquet(reviews / "reviews.parquet", index=False, compression="zstd")
+        found.rejects.to_csv(reviews / "rejects.csv", index=False, lineterminator="\n")
+        (reviews / "classes.json").write_text(json.dumps(found.classes) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        page.write_text(data_card.to_markdown(card), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage.run(main)
