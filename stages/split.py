@@ -1,0 +1,35 @@
+"""Split the reviews into train, valid and test, with no text in two of them.
+
+from  clean     both views of each review
+to    splits    train, valid and test
+      proof     counts, label balance and overlaps
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from sentiflow import params, splits, stage
+
+
+def main(clean_file: Path, splits_dir: Path, proof_file: Path) -> None:
+    p = params.load()
+    reviews = pd.read_parquet(clean_file)
+    stage.log.info("read %s reviews from %s", f"{len(reviews):,}", clean_file)
+
+    assigned = splits.assign(reviews, p.split, seed=p.seed)
+    proof = splits.prove(reviews, assigned, keep_films_together=p.split.keep_films_together)
+
+    with stage.writing(splits_dir, proof_file) as (splits_place, proof_place):
+        splits_place.mkdir()
+        for split in splits.SPLITS:
+            reviews[assigned == split].to_parquet(splits_place / f"{split}.parquet", index=False)
+        proof_place.write_text(json.dumps(proof, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    stage.log.info(
+        "wrote %s to %s; no text is in two of them", ", ".join(f"{n:,} {split}" for split, n in proof["rows"].items()), splits_dir
+    )
+
+
+if __name__ == "__main__":
+    stage.run(main)
