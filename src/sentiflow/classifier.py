@@ -1,0 +1,56 @@
+"""Reads any trained classifier from its folder."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sentiflow import architectures
+from sentiflow.errors import InputError
+from sentiflow.vocabulary import Ragged, Vocabulary
+
+
+class Classifier(Protocol):
+    """What answers word ids."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def probabilities(self, ids: Ragged) -> np.ndarray:
+        """Word ids of n reviews -> one probability a class (n, K)."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The architecture, classes and settings of a trained classifier.
+
+    Raises:
+        InputError: if the folder holds none.
+    """
+    file = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not {"architecture", "classes", "settings"} <= config.keys():
+            raise ValueError
+    except FileNotFoundError:
+        raise InputError(f"no trained model in {folder}; make it: dvc repro train@{folder.name}") from None
+    except (ValueError, AttributeError):
+        raise InputError(f"{file} does not describe a trained model; make it anew: dvc repro train@{folder.name}") from None
+    return config
+
+
+def load(folder: Path, vocabulary: Vocabulary) -> Classifier:
+    """Reads a trained classifier.
+
+    Args:
+        folder: what a classifier's `save` wrote.
+        vocabulary: of the view that its settings name.
+    """
+    config = read_config(folder)
+    own = getattr(architectures.module(config["architecture"]), "load", None)
+    if own is None:
+        from sentiflow import neural  # here, because a linear model must not wait for TensorFlow
+
+        own = neural.load
+    loaded: Classifier = own(folder, config, vocabulary)
+    return loaded

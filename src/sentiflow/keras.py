@@ -1,0 +1,13 @@
+"""Keras, imported without TensorFlow's start-up chatter.
+
+Everything of ours that needs Keras takes it from here. Loading TensorFlow is the one thing that happens at import.
+"""
+
+from sentiflow import quiet
+
+with quiet.chatter_dropped():
+    import keras
+    import tensorflow as tf
+    from keras import layers, ops
+
+__all__ = ["keras", "layers", "ops", "tf"]

@@ -1,0 +1,95 @@
+"""A Keras model with all it needs to answer word ids: what it reads of them, its weights and its classes."""
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from tqdm import tqdm
+
+from sentiflow import architectures
+from sentiflow.errors import InputError
+from sentiflow.keras import keras, tf
+from sentiflow.vocabulary import Ragged, Vocabulary
+
+PREDICTION_BATCH = 256  # reviews
+
+
+@dataclass(frozen=True)
+class NeuralClassifier:
+    """A model and how a review becomes its input."""
+
+    architecture: str
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    vocabulary: Vocabulary
+    model: keras.Model
+
+    @classmethod
+    def create(cls, architecture: str, settings: dict[str, Any], *, classes: tuple[str, ...], vocabulary: Vocabulary) -> Self:
+        """A model with fresh weights."""
+        build: Callable[..., keras.Model] = architectures.module(architecture).build
+        sized = settings | {"vocabulary_size": _size(settings, vocabulary), "classes": len(classes)}
+        chosen = {name: sized[name] for name in inspect.signature(build).parameters}
+        return cls(architecture, settings, classes, vocabulary, build(**chosen))
+
+    def matrix(self, ids: Ragged) -> np.ndarray:
+        """What the model reads: the architecture's cut of the ids, padded and truncated to its length; int32 (n, T)."""
+        cut = self.vocabulary.cut(ids, size=_size(self.settings, self.vocabulary), punctuation=self.settings["punctuation"])
+        padded: np.ndarray = keras.utils.pad_sequences(
+            [cut[i] for i in range(len(cut))],
+            maxlen=self.settings["length"],
+            padding=self.settings["padding"],
+            truncating=self.settings["truncating"],
+        )
+        return padded
+
+    def probabilities(self, ids: Ragged) -> np.ndarray:
+        """Word ids of n reviews -> one probability a class (n, K)."""
+        return self.probabilities_of_matrix(self.matrix(ids))
+
+    @cached_property
+    def _forward(self) -> Callable[[np.ndarray], Any]:
+        """The model as one compiled graph: without the data pipeline that Keras's `predict` sets up at every call."""
+        ids = tf.TensorSpec((None, self.settings["length"]), tf.int32)
+        return tf.function(lambda ids: self.model(ids, training=False), input_signature=[ids])  # type: ignore[no-any-return]
+
+    def probabilities_of_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        """The same for the rows of `matrix`."""
+        starts = tqdm(range(0, len(matrix), PREDICTION_BATCH), desc="predict", unit="batch", disable=None, delay=2, leave=False)
+        batches = [self._forward(matrix[start : start + PREDICTION_BATCH]).numpy() for start in starts]
+        raw = np.concatenate([np.empty((0, *self.model.output_shape[1:])), *batches])  # in float64, so that each row adds up to 1
+        if len(self.classes) == 2:
+            return np.hstack([1 - raw, raw])
+        return np.asarray(raw / raw.sum(axis=1, keepdims=True))
+
+    def save(self, folder: Path) -> None:
+        """Writes `config.json` and `model.weights.h5`: no pickle, no date, the same bytes for the same weights."""
+        config = {"architecture": self.architecture, "classes": self.classes, "settings": self.settings}
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        bare = self.create(self.architecture, self.settings, classes=self.classes, vocabulary=self.vocabulary).model
+        bare.set_weights(self.model.get_weights())  # a compiled model would save its optimizer too
+        bare.save_weights(folder / "model.weights.h5")
+
+
+def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> NeuralClassifier:
+    """Reads what `NeuralClassifier.save` wrote."""
+    made = NeuralClassifier.create(
+        config["architecture"], config["settings"], classes=tuple(config["classes"]), vocabulary=vocabulary
+    )
+    try:
+        made.model.load_weights(folder / "model.weights.h5")
+    except ValueError as error:
+        raise InputError(
+            f"{folder} holds weights of another shape than its config.json says: {error}; "
+            f"train it anew: dvc repro train@{config['architecture']}"
+        ) from None
+    return made
+
+
+def _size(settings: dict[str, Any], vocabulary: Vocabulary) -> int:
+    return vocabulary.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])

@@ -1,0 +1,194 @@
+"""Fits one model and keeps its best epoch. Knows neither the folders of the pipeline nor a tracker.
+
+A training that is killed goes on from its last whole epoch: after each one, all that the next depends on is backed up. Shuffling
+follows from seed and epoch number alone, and the state of dropout's random numbers is a variable of the model, so a resumed
+training ends with the same weights as one that was never interrupted.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from sentiflow.keras import keras, ops, tf
+from sentiflow.neural import NeuralClassifier
+from sentiflow.params import SequenceReader, Train
+from sentiflow.scoring import higher_is_better, scores
+from sentiflow.vocabulary import TrainingData
+
+log = logging.getLogger("sentiflow")
+
+
+class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
+    """One bar, a step a batch, over all epochs."""
+
+    def __init__(self, bar: tqdm) -> None:  # type: ignore[type-arg]
+        super().__init__()
+        self.bar = bar
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.bar.update()
+
+
+class Confusion(keras.metrics.Metric):  # type: ignore[misc]
+    """Counts of (true class, predicted class) over an epoch, from which accuracy, precision, recall and F1 follow."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(name="confusion")
+        self.classes = classes
+        self.counts = self.add_weight(shape=(classes, classes), initializer="zeros", name="counts")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        true = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        predicted = ops.cast(y_pred[:, 0] > 0.5, "int32") if self.classes == 2 else ops.argmax(y_pred, axis=-1)
+        pairs = ops.matmul(ops.transpose(ops.one_hot(true, self.classes)), ops.one_hot(predicted, self.classes))
+        self.counts.assign_add(ops.cast(pairs, self.counts.dtype))
+
+    def result(self) -> dict[str, Any]:
+        right = ops.diagonal(self.counts)
+        precision = ops.divide_no_nan(right, ops.sum(self.counts, axis=0))
+        recall = ops.divide_no_nan(right, ops.sum(self.counts, axis=1))
+        f1 = ops.divide_no_nan(2 * precision * recall, precision + recall)
+        of_interest = slice(1, 2) if self.classes == 2 else slice(None)
+        return {
+            "accuracy_score": ops.sum(right) / ops.sum(self.counts),
+            "precision_score": ops.mean(precision[of_interest]),
+            "recall_score": ops.mean(recall[of_interest]),
+            "f1_score": ops.mean(f1[of_interest]),
+        }
+
+    def reset_state(self) -> None:
+        self.counts.assign(ops.zeros_like(self.counts))
+
+
+def seed_everything(seed: int) -> None:
+    """Makes what follows in this process reproducible bit by bit on this machine."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def fit(
+    architecture: str, settings: SequenceReader, data: TrainingData, *, how: Train, seed: int, backups: Path
+) -> tuple[NeuralClassifier, pd.DataFrame]:
+    """Fits until `how.patience` epochs brought nothing better, or `settings.epochs` are over.
+
+    Args:
+        backups: folder for what a killed training needs to go on; its part is removed when the training ends well.
+
+    Returns:
+        The classifier with the weights of its best epoch, and one row an epoch: `epoch` from 1, then `train_` and `valid_`
+        with each of `scoring.SCORES`. Those of train are means over the epoch, while the weights move and dropout is on.
+    """
+    train, valid, classes = data.train, data.valid, data.classes
+    seed_everything(seed)
+    classifier = NeuralClassifier.create(architecture, settings.model_dump(), classes=classes, vocabulary=data.vocabulary)
+    model = classifier.model
+    model.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        loss="binary_crossentropy" if len(classes) == 2 else "sparse_categorical_crossentropy",
+        metrics=[Confusion(len(classes))],
+    )
+    model.optimizer.build(model.trainable_variables)
+    train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
+
+    told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed}
+    backup = backups / f"{architecture}-{_key(model, told, train_ids, train.labels, valid_ids, valid.labels)}.npz"
+    history, best_weights = _restore(model, backup)
+    steps = -(-len(train_ids) // settings.batch)
+    bar = tqdm(
+        total=steps * settings.epochs, initial=steps * len(history), desc=f"train {architecture}", unit="batch", disable=None
+    )
+    with bar:
+        for epoch in range(len(history), settings.epochs):
+            if _stale_epochs(history, how) >= how.patience:
+                log.info("stopped after epoch %d: no better %s for %d epochs", epoch, how.keep_best, how.patience)
+                break
+            started = time.monotonic()
+            order = np.random.default_rng([seed, epoch]).permutation(len(train_ids))
+            fitted = model.fit(
+                train_ids[order],
+                train.labels[order],
+                batch_size=settings.batch,
+                shuffle=False,
+                verbose=0,
+                callbacks=[ProgressBar(bar)],
+            )
+            seen = {name: values[0] for name, values in fitted.history.items()}
+            row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
+            row |= {f"train_{name}": float(value) for name, value in seen.items()}
+            result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids))
+            row |= {f"valid_{name}": value for name, value in result.items()}
+            history.append(row)
+            if _stale_epochs(history, how) == 0:
+                best_weights = model.get_weights()
+            _back_up(model, history, best_weights, backup)
+            shown = {"accuracy": f"{result['accuracy_score']:.4f}", "loss": f"{result['log_loss']:.4f}"}
+            bar.set_postfix({f"valid {name}": value for name, value in shown.items()})
+            log.info(
+                "epoch %d of %d: valid accuracy %s, loss %s (%.0f s)",
+                epoch + 1,
+                settings.epochs,
+                shown["accuracy"],
+                shown["loss"],
+                time.monotonic() - started,
+            )
+    model.set_weights(best_weights)
+    for file in backups.glob(f"{architecture}-*.npz"):  # those of other settings too: nothing will ask for them again
+        file.unlink()
+    log.info("kept epoch %d, the best by valid %s", _best(history, how) + 1, how.keep_best)
+    return classifier, pd.DataFrame(history)
+
+
+def _best(history: list[dict[str, Any]], how: Train) -> int:
+    """Place of the first epoch that no other beats."""
+    values = [row[f"valid_{how.keep_best}"] for row in history]
+    return values.index(max(values) if higher_is_better(how.keep_best) else min(values))
+
+
+def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:
+    return len(history) - 1 - _best(history, how) if history else 0
+
+
+def _key(model: keras.Model, told: dict[str, Any], *arrays: np.ndarray) -> str:
+    """A name for the backup of a training: other data, model, setting or library gives another name."""
+    digest = hashlib.sha256(json.dumps([model.to_json(), told, keras.__version__, tf.__version__], sort_keys=True).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _state(model: keras.Model) -> list[Any]:
+    """Weights, the state of dropout's random numbers, the optimizer's moments and step."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _back_up(model: keras.Model, history: list[dict[str, Any]], best_weights: list[np.ndarray], backup: Path) -> None:
+    backup.parent.mkdir(parents=True, exist_ok=True)
+    partial = backup.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            history=np.array(json.dumps(history)),
+            **{f"state_{i}": np.asarray(variable) for i, variable in enumerate(_state(model))},
+            **{f"best_{i}": weight for i, weight in enumerate(best_weights)},
+        )
+    partial.replace(backup)
+
+
+def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    if not backup.exists():
+        return [], model.get_weights()
+    with np.load(backup, allow_pickle=False) as saved:
+        for i, variable in enumerate(_state(model)):
+            variable.assign(saved[f"state_{i}"])
+        history: list[dict[str, Any]] = json.loads(str(saved["history"]))
+        best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
+    log.info("going on after epoch %d of a training that was cut short", len(history))
+    return history, best_weights
