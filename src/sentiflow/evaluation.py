@@ -1,0 +1,153 @@
+"""What a model gets right, and how sure one can be of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+
+from sentiflow.params import Evaluate
+from sentiflow.scoring import scores
+
+
+def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, seed: int) -> dict[str, float]:
+    """Every score of one split, those of `scoring.scores` with the ends of their interval (`_low`, `_high`).
+
+    Args:
+        labels: index of each review's class; shape (n,).
+        probabilities: shape (n, K).
+        how: resamples, confidence and bins.
+        seed: of the resampling; the same seed draws the same reviews for every model.
+    """
+    result = scores(labels, probabilities)
+    intervals = bootstrap_intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
+    for name, (low, high) in intervals.items():
+        result |= {f"{name}_low": low, f"{name}_high": high}
+    result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
+    result["roc_auc_score"] = roc_auc_score(labels, probabilities)
+    return result
+
+
+def bootstrap_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap interval of each of `scoring.scores`, over reviews.
+
+    All resamples are reckoned at once, from how often each review is drawn.
+
+    Source: Efron & Tibshirani (1993), chapter 13.
+    """
+    count, classes = probabilities.shape
+    predicted = probabilities.argmax(axis=1)
+    cell = labels * classes + predicted  # which cell of the confusion matrix a review is counted in
+    chance = np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None)
+    generator = np.random.default_rng(seed)
+    losses = np.empty(resamples)
+    confusions = np.empty((resamples, classes, classes))
+    for i in range(resamples):
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count)
+        losses[i] = -np.average(np.log(chance), weights=drawn)
+        confusions[i] = np.bincount(cell, weights=drawn, minlength=classes**2).reshape(classes, classes)
+
+    right = np.diagonal(confusions, axis1=1, axis2=2)
+    of_interest = slice(1, 2) if classes == 2 else slice(None)
+    precision = _ratio(right, confusions.sum(axis=1))
+    recall = _ratio(right, confusions.sum(axis=2))
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    samples = {
+        "log_loss": losses,
+        "accuracy_score": right.sum(axis=1) / count,
+        "precision_score": precision[:, of_interest].mean(axis=1),
+        "recall_score": recall[:, of_interest].mean(axis=1),
+        "f1_score": f1[:, of_interest].mean(axis=1),
+    }
+    tail = (1 - confidence) / 2
+    return {
+        name: (float(low), float(high))
+        for name, values in samples.items()
+        for low, high in [np.quantile(values, [tail, 1 - tail])]
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0))
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
+    """How far stated confidence strays from the share of right answers (expected calibration error).
+
+    Args:
+        labels: index of each review's class; shape (n,).
+        probabilities: shape (n, K).
+        bins: number of equal intervals of [0, 1], at least 1.
+
+    Returns:
+        Fraction in [0, 1]; 0.03 is three percentage points. Lower is better.
+
+    Source: Guo, Pleiss, Sun & Weinberger (ICML 2017), confidence of the predicted class.
+
+    >>> round(calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 3 + [[0.9, 0.1]]), bins=2), 3)
+    0.15
+    """
+    table = reliability(labels, probabilities, bins=bins)
+    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["reviews"]))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> pd.DataFrame:
+    """For each interval of confidence that holds a review: mean confidence, share of right answers, number of reviews."""
+    confidence = probabilities.max(axis=1)
+    interval = np.minimum((confidence * bins).astype(int), bins - 1)  # 1.0 belongs to the last interval
+    right = probabilities.argmax(axis=1) == labels
+    table = pd.DataFrame({"interval": interval, "confidence": confidence, "accuracy": right, "reviews": 1})
+    return table.groupby("interval").agg({"confidence": "mean", "accuracy": "mean", "reviews": "sum"}).reset_index(drop=True)
+
+
+def roc_auc_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve; for more than two classes the mean of each against the rest."""
+    if probabilities.shape[1] == 2:
+        return float(metrics.roc_auc_score(labels, probabilities[:, 1]))
+    return float(metrics.roc_auc_score(labels, probabilities, multi_class="ovr", labels=np.arange(probabilities.shape[1])))
+
+
+def curves(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, points: int = 200
+) -> dict[str, pd.DataFrame]:
+    """ROC and precision-recall curves, at `points` places at most, of the second class or of each against the rest.
+
+    Returns:
+        `roc` with columns class, false_positive_rate, true_positive_rate; `precision_recall` with class, recall, precision.
+    """
+    shown = [1] if len(classes) == 2 else range(len(classes))
+    roc, precision_recall = [], []
+    for index in shown:
+        false_positive, true_positive, _ = metrics.roc_curve(labels == index, probabilities[:, index])
+        roc.append(_thinned(points, classes[index], false_positive_rate=false_positive, true_positive_rate=true_positive))
+        precision, recall, _ = metrics.precision_recall_curve(labels == index, probabilities[:, index])
+        precision_recall.append(_thinned(points, classes[index], recall=recall[::-1], precision=precision[::-1]))
+    return {"roc": pd.concat(roc), "precision_recall": pd.concat(precision_recall)}
+
+
+def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
+    table = pd.DataFrame(columns)
+    places = np.unique(np.linspace(0, len(table) - 1, points).round().astype(int))
+    table = table.iloc[places]
+    table.insert(0, "class", name)
+    return table
+
+
+def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """scikit-learn's table of precision, recall, F1 and support of each class, as text."""
+    predicted = probabilities.argmax(axis=1)
+    report = metrics.classification_report(
+        labels, predicted, labels=list(range(len(classes))), target_names=list(classes), digits=4, zero_division=0.0
+    )
+    return str(report)
+
+
+def predictions(rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """One line a review: `row`, `label`, `predicted` (names of classes) and `p_CLASS` for each class."""
+    names = np.array(classes, dtype=object)
+    table: dict[str, Any] = {"row": rows, "label": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
+    table |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
+    return pd.DataFrame(table)

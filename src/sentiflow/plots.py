@@ -1,0 +1,138 @@
+"""Every figure. Each function draws one and writes it as PNG, the same bytes for the same data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 120,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "font.size": 9,
+    # Okabe & Ito's colours, which the colour-blind can tell apart.
+    "axes.prop_cycle": cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
+}
+
+
+def _figure(columns: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+
+
+def _save(figure: Figure, file: Path) -> None:
+    figure.savefig(file, format="png", metadata={"Software": None})
+
+
+def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
+    """Loss and accuracy over the epochs, on train and on valid."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(2)
+        for axis, (score, name) in zip(axes, (("log_loss", "loss"), ("accuracy_score", "accuracy")), strict=True):
+            for split in ("train", "valid"):
+                axis.plot(history["epoch"], history[f"{split}_{score}"], marker="o", label=split)
+            axis.set(title=name, xlabel="epoch", xticks=history["epoch"])
+            axis.legend()
+        figure.suptitle(title)
+        _save(figure, file)
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str, file: Path) -> None:
+    """Counts of (true class, predicted class), coloured by their share of the true class."""
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        figure, (axis,) = _figure(width=1.6 + 1.1 * len(classes), height=1.2 + 1.0 * len(classes))
+        share = counts / counts.sum(axis=1, keepdims=True)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for true, predicted in np.ndindex(*counts.shape):
+            axis.text(
+                predicted,
+                true,
+                f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
+                ha="center",
+                va="center",
+                color="white" if share[true, predicted] > 0.5 else "black",
+            )
+        ticks = range(len(classes))
+        axis.set(title=title, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
+        axis.set_xticklabels(classes)
+        axis.set_yticklabels(classes)
+        _save(figure, file)
+
+
+def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
+    """True against false positives, a line a class."""
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure()
+        for name, line in curve.groupby("class", sort=False):
+            axis.plot(line["false_positive_rate"], line["true_positive_rate"], label=name)
+        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
+        axis.legend()
+        _save(figure, file)
+
+
+def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
+    """Precision against recall, a line a class."""
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure()
+        for name, line in curve.groupby("class", sort=False):
+            axis.plot(line["recall"], line["precision"], label=name)
+        axis.set(title=title, xlabel="recall", ylabel="precision")
+        axis.legend()
+        _save(figure, file)
+
+
+def reliability(table: pd.DataFrame, error: float, title: str, file: Path) -> None:
+    """Share of right answers against stated confidence; a calibrated model lies on the diagonal."""
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure()
+        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="calibrated")
+        axis.scatter(table["confidence"], table["accuracy"], s=8 + 150 * table["reviews"] / table["reviews"].max(), alpha=0.7)
+        axis.plot(table["confidence"], table["accuracy"])
+        lowest = min(0.45, float(table[["confidence", "accuracy"]].min().min()) - 0.05)
+        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="share right")
+        axis.set_title(f"{title}\ncalibration error {error:.3f}")
+        axis.legend()
+        _save(figure, file)
+
+
+def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
+    """Accuracy of each architecture on test with its interval, and the published figure where there is one.
+
+    Args:
+        table: columns architecture, accuracy_score, accuracy_score_low, accuracy_score_high, published (may be missing).
+    """
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure(width=6.4, height=1.4 + 0.45 * len(table))
+        places = np.arange(len(table))[::-1]
+        middle = table["accuracy_score"].to_numpy()
+        spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
+        axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
+        axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
+        axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
+        axis.set_yticklabels(table["architecture"])
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        _save(figure, file)
+
+
+def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
+    """Valid loss and accuracy over the epochs, a line an architecture."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(2)
+        for axis, (score, name) in zip(axes, (("log_loss", "valid loss"), ("accuracy_score", "valid accuracy")), strict=True):
+            for architecture, history in histories.items():
+                axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", label=architecture)
+            axis.set(title=name, xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        _save(figure, file)

@@ -1,0 +1,57 @@
+"""Evaluate one trained architecture.
+
+from  model        configuration and weights
+      tokens       train, valid and test, as ragged word ids
+      history      every metric of every epoch
+to    report       scores with intervals, classification report, figures
+      plots        the data behind the figures, for `dvc plots`
+      predictions  probabilities of every review of train, valid and test
+      metrics      the test scores
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from sentiflow import classifier, evaluation, params, report, splits, stage, vocabulary
+
+
+def main(
+    model_dir: Path,
+    tokens_dir: Path,
+    history_file: Path,
+    report_dir: Path,
+    plots_dir: Path,
+    predictions_dir: Path,
+    metrics_file: Path,
+) -> None:
+    p = params.load()
+    view = classifier.read_config(model_dir)["settings"]["view"]
+    model = classifier.load(model_dir, vocabulary.Vocabulary.read(tokens_dir / f"{view}.json"))
+    stage.log.info("read the model from %s", model_dir)
+
+    with stage.writing(report_dir, plots_dir, predictions_dir, metrics_file) as places:
+        report_place, plots_place, predictions_place, metrics_place = places
+        for place in (report_place, plots_place, predictions_place):
+            place.mkdir()
+        scores = {}
+        for split in splits.SPLITS:  # test comes last, and the report is about it
+            tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", view)
+            probabilities = model.probabilities(tokens.ids)
+            scores[split] = evaluation.evaluate(tokens.labels, probabilities, p.evaluate, seed=p.seed)
+            table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, model.classes)
+            table.to_parquet(predictions_place / f"{split}.parquet", index=False)
+            stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
+        evaluated = report.Evaluated(
+            model_dir.name, model.classes, scores, tokens.labels, probabilities, pd.read_csv(history_file), p.evaluate.bins
+        )
+        report.write(evaluated, report_place)
+        report.write_plot_data(evaluated, plots_place)
+        shown = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
+        metrics_place.write_text(json.dumps(shown, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    stage.log.info("wrote the report to %s", report_dir)
+
+
+if __name__ == "__main__":
+    stage.run(main)
