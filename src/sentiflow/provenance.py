@@ -1,0 +1,78 @@
+"""Where a result comes from: parameters, the hashes that DVC recorded, and the git commit."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sentiflow.errors import InputError
+from sentiflow.params import Params
+
+
+def stage_entry(name: str, lock_file: Path = Path("dvc.lock")) -> dict[str, Any]:
+    """What DVC recorded of a stage: its command, parameters, and the hashes of what it read and wrote.
+
+    Raises:
+        InputError: if DVC has not run it; the message names the stages it has.
+    """
+    stages: dict[str, Any] = yaml.safe_load(lock_file.read_text(encoding="utf-8"))["stages"] if lock_file.exists() else {}
+    if name not in stages:
+        raise InputError(f"{lock_file} has no stage {name!r}, only: {', '.join(stages) or 'none'}; run it: dvc repro {name}")
+    return dict(stages[name])
+
+
+def stage_key(*names: str, lock_file: Path = Path("dvc.lock")) -> str:
+    """SHA-256 over what DVC recorded of the stages: another input, parameter, code or output gives another key."""
+    entries = {name: stage_entry(name, lock_file) for name in names}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def flat_params(p: Params, architecture: str) -> dict[str, Any]:
+    """All that shaped one model, by dotted name; the settings of the architecture itself without a prefix."""
+    shared = {
+        "seed": p.seed,
+        "architecture": architecture,
+        "download.source": p.download.source,
+        "download.sample": p.download.sample,
+        **_prefixed("clean", p.clean.model_dump()),
+        **_prefixed("split", p.split.model_dump()),
+        **_prefixed("tokenize", p.tokenize.model_dump()),
+        **_prefixed("train", p.train.model_dump()),
+    }
+    return shared | p.architectures[architecture].model_dump()
+
+
+def _prefixed(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{name}": value for name, value in values.items()}
+
+
+def tags(architecture: str) -> dict[str, str]:
+    """The hashes of reviews, tokens and model as dvc.lock has them, and the commit."""
+    made = {
+        "reviews": _hash_of_output("download", "data/reviews"),
+        "tokens": _hash_of_output("tokenize", "data/tokens"),
+        "model": _hash_of_output(f"train@{architecture}", f"models/{architecture}"),
+    }
+    return {f"dvc.{name}": value for name, value in made.items()} | _commit()
+
+
+def _hash_of_output(stage: str, path: str) -> str:
+    outputs = stage_entry(stage)["outs"]
+    return next(str(output["md5"]) for output in outputs if output["path"] == path)
+
+
+def _commit() -> dict[str, str]:
+    """MLflow's own tag for the commit, and whether files differ from it; nothing where there is no commit."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return {}
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "params.yaml", "dvc.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {"mlflow.source.git.commit": head.stdout.strip(), "git.uncommitted_changes": str(bool(changed.stdout.strip())).lower()}

@@ -1,0 +1,208 @@
+"""MLflow: publish each trained architecture once, register it, and name a first champion.
+
+A publication is keyed by what DVC recorded of the stages behind it, so publishing the same result again finds what is there.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+# MLflow reads these while it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.types.schema import ColSpec, DataType, Schema
+
+from sentiflow import serving
+from sentiflow.errors import InputError
+
+log = logging.getLogger("sentiflow")
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+DEFAULT_ARTIFACTS = Path("mlartifacts")
+EXPERIMENT = "sentiflow"
+MODEL = "sentiflow"
+CHAMPION = "champion"
+KEY_TAG = "sentiflow.key"
+COMPLETE_TAG = "sentiflow.complete"  # set last, so that a publication that was cut short is told from a whole one
+
+# What the registered model imports; pinned in it to the versions it was trained with.
+REQUIREMENTS = (
+    "dask", "keras", "nltk", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scikit-learn", "scipy", "tensorflow", "tqdm",
+)  # fmt: skip
+EXAMPLE = ["A wonderful film, moving and funny.", "Two hours I will never get back."]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One trained and evaluated architecture."""
+
+    architecture: str
+    key: str  # hash of what DVC recorded of its stages
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    history: pd.DataFrame  # one row an epoch
+    scores: Mapping[str, Mapping[str, float]]  # by split
+    artifacts: Mapping[str, Path]  # folder or file, by the name it gets
+    model_dir: Path
+    tokens_dir: Path
+    keep_negations: bool
+    classes: tuple[str, ...]
+
+
+def connect() -> MlflowClient:
+    """A client of the store that MLFLOW_TRACKING_URI names, by default a SQLite file in this folder.
+
+    Raises:
+        InputError: if the store does not answer.
+    """
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = MlflowClient()
+    try:
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            location = str(DEFAULT_ARTIFACTS.resolve()) if uri.startswith("sqlite:") else None
+            client.create_experiment(EXPERIMENT, artifact_location=location)
+    except MlflowException as error:
+        raise InputError(
+            f"MLflow's store at {uri} does not answer: {error.message}; "
+            f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
+        ) from None
+    return client
+
+
+def _experiment_id(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:  # `connect` made it, so somebody deleted it since
+        raise InputError(f"MLflow's store has no experiment {EXPERIMENT!r} any more; run again to make it")
+    return str(experiment.experiment_id)
+
+
+def publish(client: MlflowClient, publication: Publication) -> ModelVersion:
+    """The registered version of a publication; made, with its run, if it is not there as a whole."""
+    for run in _runs_of(client, publication.key):
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        if COMPLETE_TAG in run.data.tags and versions:
+            log.info("%s is published already, as version %s", publication.architecture, versions[0].version)
+            return versions[0]
+        for version in versions:
+            client.delete_model_version(version.name, version.version)
+        client.delete_run(run.info.run_id)
+        log.info("removed a publication of %s that was cut short", publication.architecture)
+    return _publish_anew(client, publication)
+
+
+def _runs_of(client: MlflowClient, key: str) -> list[Run]:
+    return list(client.search_runs([_experiment_id(client)], f"tags.`{KEY_TAG}` = '{key}'"))
+
+
+def _publish_anew(client: MlflowClient, publication: Publication) -> ModelVersion:
+    tags = {**publication.tags, KEY_TAG: publication.key, "architecture": publication.architecture}
+    with mlflow.start_run(experiment_id=_experiment_id(client), run_name=publication.architecture, tags=tags) as run:
+        client.log_batch(
+            run.info.run_id,
+            metrics=_metrics(publication, run.info.start_time),
+            params=[Param(name, str(value)) for name, value in sorted(publication.params.items())],
+        )
+        for name, path in publication.artifacts.items():
+            if path.is_dir():
+                mlflow.log_artifacts(str(path), name)
+            else:
+                mlflow.log_artifact(str(path), name)
+        model = _log_model(publication)
+        version = _register(client, publication, model.model_uri, run.info.run_id)
+        client.log_batch(run.info.run_id, tags=[RunTag(COMPLETE_TAG, "true")])
+    log.info("published %s as version %s of %s", publication.architecture, version.version, MODEL)
+    return version
+
+
+def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
+    epochs = [
+        Metric(str(name), float(value), timestamp, int(row["epoch"]))
+        for row in publication.history.to_dict("records")
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    final = [
+        Metric(f"best_{split}_{name}", value, timestamp, 0)
+        for split, scores in publication.scores.items()
+        for name, value in scores.items()
+    ]
+    return epochs + final
+
+
+def _log_model(publication: Publication) -> Any:
+    probabilities = [ColSpec(DataType.double, f"p_{name}") for name in publication.classes]
+    package = Path(serving.__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        serving.bundle(
+            bundle,
+            model_dir=publication.model_dir,
+            tokens_dir=publication.tokens_dir,
+            keep_negations=publication.keep_negations,
+        )
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "registered_model.py"),
+            code_paths=[str(package)],
+            artifacts={"bundle": str(bundle)},
+            signature=ModelSignature(
+                Schema([ColSpec(DataType.string)]), Schema([ColSpec(DataType.string, "label"), *probabilities])
+            ),
+            input_example=EXAMPLE,
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("mlflow", *REQUIREMENTS)],
+        )
+
+
+def _register(client: MlflowClient, publication: Publication, uri: str, run_id: str) -> ModelVersion:
+    try:
+        client.create_registered_model(MODEL, description="Sentiment of a review: raw text in, label and probabilities out.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    test = publication.scores["test"]
+    return client.create_model_version(
+        MODEL,
+        uri,
+        run_id,
+        tags={"architecture": publication.architecture, KEY_TAG: publication.key, **publication.tags},
+        description=f"{publication.architecture}: accuracy {test['accuracy_score']:.4f} on test "
+        f"(interval {test['accuracy_score_low']:.4f} to {test['accuracy_score_high']:.4f})",
+    )
+
+
+def champion(client: MlflowClient) -> ModelVersion | None:
+    """The version with the alias `champion`, or None if there is none."""
+    try:
+        return client.get_model_version_by_alias(MODEL, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def crown_if_none(client: MlflowClient, version: ModelVersion) -> None:
+    """Makes a version the champion if there is none; a champion that is there stays."""
+    current = champion(client)
+    if current is None:
+        client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+        log.info("version %s is the first champion", version.version)
+    else:
+        log.info("the champion stays version %s", current.version)
