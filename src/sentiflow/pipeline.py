@@ -1,0 +1,270 @@
+"""Runs the stages through DVC, and everything a user would otherwise do by hand around it.
+
+before    params.yaml is checked, what a killed run left is repaired, leftovers of removed architectures go
+after     a failed or stopped run brings back the outputs that DVC had removed, and leaves no process behind
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sentiflow import params, repair
+from sentiflow.errors import InputError
+
+log = logging.getLogger("sentiflow")
+
+BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
+FAILED = repair.TMP / "sentiflow-failed"  # what DVC said of the stage that failed
+COMPARISON = Path("reports/comparison.md")
+DATABASE = Path("mlflow.db")
+PUBLISHED = Path("mlartifacts/published.json")
+GRACE = 5.0  # seconds for a process to end by itself before it is told more firmly
+
+
+class RunError(InputError):
+    """A stage failed, or DVC refused; `stage` is its name where DVC gave one."""
+
+    def __init__(self, message: str, stage: str | None) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sentiflow.pipeline", description="Run what a change made stale.")
+    parser.add_argument("targets", nargs="*", help="stages to run, with those they depend on; all where none is given")
+    parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    try:
+        run(arguments.targets, force=arguments.force)
+        if not arguments.targets:
+            print(summary())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; put that right and run again", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:  # before or after DVC ran; while it runs, `_repro` takes the signal
+        sys.exit(128 + signal.SIGINT)
+
+
+def run(targets: Sequence[str] = (), *, force: bool = False) -> None:
+    """Runs the stages that are stale, in this process's folder; a second run in the same project waits for the first.
+
+    Raises:
+        InputError: if params.yaml has a slip or this is not the top of the project; nothing was run.
+        RunError: if a stage failed; the outputs of earlier runs are back.
+        SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
+    """
+    architectures = params.load().run
+    _check_project()
+    with repair.locked(repair.TMP / "sentiflow.lock"):
+        with repair.dvc_at_rest():
+            repair.dvc_lock()
+            repair.leftovers(architectures)
+            forget_publication()
+            _keep_outputs()
+        try:
+            status, stopped_by = _repro([*(["--force"] if force else []), *targets])
+        finally:
+            restored = _bring_outputs_back()
+        back = f"; brought back what was there before: {', '.join(map(str, restored))}" if restored else ""
+        if stopped_by:
+            log.warning("stopped by %s%s; `make repro` goes on from here", signal.Signals(stopped_by).name, back)
+            sys.exit(128 + stopped_by)
+        if status != 0:
+            stage = _failed_stage()
+            what = f"stage {stage!r} failed" if stage else f"dvc repro ended with status {status}"
+            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `make repro` goes on from here", stage)
+
+
+def summary() -> str:
+    """What a finished run has to show: the comparison, and where the rest is."""
+    if not COMPARISON.exists():
+        return "MLflow UI: make ui"
+    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\nReport: {COMPARISON}\nMLflow UI: make ui"
+
+
+def forget_publication() -> None:
+    """Removes the note that everything is published where the default tracking database is gone.
+
+    The note is an output of the stage that publishes, so without it DVC runs that stage again and a lost database fills
+    from what the other stages kept. It must be an uncached output: DVC would bring a cached one back instead of publishing.
+    """
+    default = os.environ.get("MLFLOW_TRACKING_URI") in (None, "", f"sqlite:///{DATABASE}")
+    if default and PUBLISHED.exists() and not DATABASE.exists():
+        PUBLISHED.unlink()
+        log.warning("%s is missing: the runs will be published to MLflow again", DATABASE)
+
+
+def _check_project() -> None:
+    here = Path.cwd()
+    if not repair.PIPELINE_FILE.exists():
+        raise InputError(f"no {repair.PIPELINE_FILE} in {here}; run this from the top folder of the project")
+    if not Path(".dvc").is_dir():
+        raise InputError(
+            f"no .dvc folder in {here}, so it was copied without its hidden files; copy it whole or `git clone` it, "
+            "or make a new one with `dvc init` (`dvc init --no-scm` without git)"
+        )
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        _tell_dvc_there_is_no_git()
+
+
+def _tell_dvc_there_is_no_git() -> None:
+    from dvc.config import Config
+
+    config = Config(dvc_dir=".dvc", validate=False)  # a slip in it is for `dvc repro` to explain
+    if not config["core"].get("no_scm"):
+        with config.edit("local", validate=False) as local:
+            local.setdefault("core", {})["no_scm"] = True
+        log.warning(
+            "no git repository here: told DVC to work without (.dvc/config.local); "
+            "after a `git init`, undo it with `dvc config --local --unset core.no_scm`"
+        )
+
+
+def _keep_outputs() -> None:
+    """Hard links, which cost no space: DVC unlinks a stage's outputs before it runs the stage."""
+    if lost := _bring_outputs_back():  # of a run that was killed
+        log.warning("brought back what a killed run had removed: %s", ", ".join(map(str, lost)))
+    partial = BEFORE.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in _outputs():
+        kept = partial / path
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, kept, symlinks=True, copy_function=_link)
+        elif path.exists():
+            _link(path, kept)
+    partial.rename(BEFORE)
+
+
+def _bring_outputs_back() -> list[Path]:
+    """Fills what is missing and replaces nothing; the copies are gone afterwards."""
+    restored = []
+    for path in _outputs() if BEFORE.exists() else []:
+        if not os.path.lexists(path) and os.path.lexists(BEFORE / path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(BEFORE / path, path)
+            restored.append(path)
+    shutil.rmtree(BEFORE, ignore_errors=True)
+    return restored
+
+
+def _outputs() -> list[Path]:
+    paths = [Path(out["path"]) for entry in repair.lock_entries().values() for out in entry.get("outs", [])]
+    return [path for path in paths if "://" not in str(path) and not path.is_absolute() and ".." not in path.parts]
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, or one that knows no hard links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _repro(arguments: list[str]) -> tuple[int, int | None]:
+    """Runs `dvc repro` in a process group of its own; gives its exit status and the signal that stopped it, if one did."""
+    FAILED.unlink(missing_ok=True)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # `python` is this one
+        "SHELL": "/bin/sh",  # DVC runs commands in the user's shell, which may be any
+        "DVC_NO_ANALYTICS": "1",
+    }
+    child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(FAILED)]
+    received: list[int] = []
+    with _signals_to(lambda number, _: received.append(number)):
+        sys.stdout.flush()
+        # its input is empty: a process group in the background that reads the terminal would be halted
+        dvc = subprocess.Popen(
+            [*child, "dvc", "--wait-for-lock", "repro", *arguments], stdin=subprocess.DEVNULL, env=environment, process_group=0
+        )
+        try:
+            while dvc.poll() is None and not received:
+                time.sleep(0.05)
+        finally:
+            if received or dvc.poll() != 0:  # a DVC that was killed leaves its stage running
+                _end_group(dvc, received)
+        return dvc.wait(), received[0] if received else None
+
+
+def _dvc() -> None:
+    """The child: DVC's own command line, which besides notes the stage that failed."""
+    from dvc.cli import main as dvc
+    from dvc.exceptions import ReproductionError
+
+    note = Path(sys.argv[1])
+    del sys.argv[:2]
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and isinstance(record.exc_info[1], ReproductionError):
+                note.write_text(str(record.exc_info[1]), encoding="utf-8")
+
+    logging.getLogger("dvc").addHandler(Noting())
+    sys.exit(dvc(sys.argv[1:]))
+
+
+def _failed_stage() -> str | None:
+    with contextlib.suppress(FileNotFoundError):
+        if name := re.search("'(.+)'", FAILED.read_text(encoding="utf-8")):
+            return name[1]
+    return None
+
+
+def _end_group(dvc: subprocess.Popen[bytes], received: list[int]) -> None:
+    """Interrupts as Ctrl-C does, which lets DVC and its stage clear up; a second Ctrl-C, or no answer, kills."""
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if not _lives(dvc.pid):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(dvc.pid, signal.SIGKILL if len(received) > 1 else sign)
+        until = time.monotonic() + GRACE
+        patience = len(received)
+        while _lives(dvc.pid) and time.monotonic() < until and len(received) == patience:
+            dvc.poll()
+            time.sleep(0.05)
+
+
+def _lives(group: int) -> bool:
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """A signal that was ignored stays so (nohup), and only a main thread can handle any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sentiflow import pipeline, repair
+from sentiflow.errors import InputError
+
+TOP = Path(__file__).parents[2]
+PIPELINE = """
+stages:
+  split:
+    cmd: mkdir -p data && cp reviews.txt data/split.txt
+    deps: [reviews.txt]
+    outs: [data/split.txt]
+  train:
+    matrix: {architecture: "${run}"}
+    cmd: sh train.sh ${item.architecture}
+    deps: [data/split.txt, train.sh]
+    outs: ["models/${item.architecture}"]
+    metrics:
+    - metrics/${item.architecture}.json: {cache: false}
+  compare:
+    cmd: mkdir -p reports && ls metrics > reports/comparison.md
+    deps: [metrics]
+    metrics:
+    - reports/comparison.md: {cache: false}
+  publish:
+    cmd: mkdir -p mlartifacts && touch mlflow.db && echo again >> published.log && echo {} > mlartifacts/published.json
+    deps: [reports/comparison.md]
+    outs:
+    - mlartifacts/published.json: {cache: false}
+"""
+TRAIN = "set -e; mkdir -p models/$1 metrics; cat data/split.txt > models/$1/weights; echo 1 > metrics/$1.json\n"
+FAILING = "echo half; exit 3\n"
+SLEEPING = "sleep 61\n"
+
+
+@pytest.fixture(scope="module")
+def finished_project(tmp_path_factory):
+    """A project of our stages' shape, run once and committed."""
+    top = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site")))
+        (top / "params.yaml").write_text(with_run((TOP / "params.yaml").read_text(), "[nb_svm, lstm]"))
+        (top / "dvc.yaml").write_text(PIPELINE)
+        (top / "train.sh").write_text(TRAIN)
+        (top / "reviews.txt").write_text("good\n")
+        dvc = [sys.executable, "-m", "dvc"]
+        commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "finished"]
+        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"], ["git", "add", "-A"], commit):
+            subprocess.run(command, cwd=top, check=True, capture_output=True)
+        yield top
+
+
+@pytest.fixture
+def project(finished_project, tmp_path, monkeypatch):
+    shutil.copytree(finished_project, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def start(project):
+    """Starts `make repro`'s command in a session of its own; whatever of it is left at the end of the test is killed."""
+    started = []
+
+    def begin(*arguments):
+        command = [sys.executable, "-m", "sentiflow.pipeline", *arguments]
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        )
+        return started[-1]
+
+    yield begin
+    for process in [*started, *processes_in(project)]:
+        process.kill()
+    for process in started:
+        process.wait()
+        process.stdout.close()
+
+
+def repro(*arguments):
+    return subprocess.run([sys.executable, "-m", "sentiflow.pipeline", *arguments], capture_output=True, text=True)
+
+
+def with_run(text, names):
+    return re.sub(r"^run: .*$", f"run: {names}", text, flags=re.MULTILINE)
+
+
+def change(path, text):
+    Path(path).write_text(text)
+
+
+def processes_in(folder):
+    """Every process that works in the project, the pipeline's own as well."""
+    found = []
+    for process in psutil.process_iter(["cwd", "status"]):
+        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def wait_until(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, "it never came to pass"
+        time.sleep(0.05)
+    return value
+
+
+def stage_that_sleeps():
+    return next((p for p in processes_in(Path.cwd()) if p.name() == "sleep"), None)
+
+
+def contents():
+    """Every output of the project and what it holds."""
+    return {
+        str(f): f.read_text() for name in ("data", "models", "metrics", "reports") for f in Path(name).rglob("*") if f.is_file()
+    }
+
+
+def test_help_says_what_can_be_asked_for():
+    answer = repro("--help")
+    assert answer.returncode == 0
+    assert "--force" in answer.stdout
+
+
+def test_a_run_with_nothing_to_do_ends_well_in_a_few_seconds_and_shows_the_comparison(project):
+    started = time.monotonic()
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert time.monotonic() - started < 8  # about 2 s on a machine that is not busy
+    assert "nb_svm.json" in ran.stdout
+    assert ran.stdout.index("up to date") < ran.stdout.index("Report: reports/comparison.md") < ran.stdout.index("make ui")
+    assert ran.stderr == ""
+    assert not pipeline.BEFORE.exists()
+
+
+def test_a_target_runs_alone_and_force_runs_it_again(project):
+    change("reviews.txt", "bad\n")
+    ran = repro("split", "--force")
+    assert ran.returncode == 0
+    assert "train" not in ran.stdout
+    assert Path("data/split.txt").read_text() == "bad\n"
+
+
+def test_python_in_a_stage_is_this_environments_though_it_is_not_activated(project, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    change("train.sh", TRAIN + "command -v python > models/$1/python\n")
+    assert repro("train@lstm").returncode == 0
+    assert Path("models/lstm/python").read_text().strip() == str(Path(sys.executable).parent / "python")
+
+
+def test_slip_in_params_is_refused_without_a_traceback_before_any_work(project):
+    change("params.yaml", Path("params.yaml").read_text().replace("seed:", "sead:"))
+    change("reviews.txt", "bad\n")
+    ran = repro()
+    assert ran.returncode == 1
+    assert "sead" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert Path("data/split.txt").read_text() == "good\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "advice"), [("dvc.yaml", "top folder"), (".dvc", "git clone"), ("params.yaml", "top folder")]
+)
+def test_incomplete_project_is_refused_with_what_to_do(project, missing, advice):
+    Path(missing).rename("elsewhere")
+    with pytest.raises(InputError, match=advice):
+        pipeline.run()
+
+
+def test_copy_without_git_works_and_says_what_was_done(project):
+    shutil.rmtree(".git")
+    change("reviews.txt", "bad\n")
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "core.no_scm" in ran.stderr
+    assert Path("models/lstm/weights").read_text() == "bad\n"
+
+
+def test_settings_of_the_users_survive_in_a_copy_without_git(project, caplog):
+    shutil.rmtree(".git")
+    change(".dvc/config.local", "['remote \"team\"']\n    url = ../../store\n    unheard_of = kept\n")
+    pipeline._check_project()
+    pipeline._check_project()
+    settings = Path(".dvc/config.local").read_text()
+    assert "url = ../../store" in settings
+    assert "unheard_of = kept" in settings
+    assert "no_scm = true" in settings.lower()
+    assert len(caplog.records) == 1
+
+
+def test_failed_stage_is_named_and_every_earlier_output_is_back(project):
+    earlier = contents()
+    change("train.sh", FAILING)
+    ran = repro()
+    assert ran.returncode == 1
+    assert re.search(r"error: stage 'train@\w+' failed", ran.stderr)
+    assert "models/" in ran.stderr.splitlines()[-1]
+    assert "make repro" in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
+    assert contents() == earlier
+    assert not pipeline.BEFORE.exists()
+
+    change("train.sh", TRAIN + "echo more >> models/$1/weights\n")
+    assert repro().returncode == 0
+    assert Path("models/lstm/weights").read_text() == "good\nmore\n"
+
+
+def test_what_a_failed_stage_wrote_is_not_overwritten(project):
+    change("train.sh", "mkdir -p models/$1; echo new > models/$1/weights; exit 3\n")
+    with pytest.raises(pipeline.RunError) as failure:
+        pipeline.run(["train@lstm"])
+    assert failure.value.stage == "train@lstm"
+    assert Path("models/lstm/weights").read_text() == "new\n"
+    assert Path("metrics/lstm.json").read_text() == "1\n"
+
+
+def test_unknown_target_ends_in_dvcs_message_and_ours(project):
+    ran = repro("tarin")
+    assert ran.returncode == 1
+    assert "tarin" in ran.stderr
+    assert "error: dvc repro ended with status" in ran.stderr
+
+
+def test_run_killed_with_everything_it_started_recovers_by_itself(project, start):
+    earlier = contents()
+    change("train.sh", SLEEPING)
+    run = start("train@lstm")
+    wait_until(stage_that_sleeps)
+    for process in processes_in(project):
+        process.kill()
+    run.wait()
+    assert not Path("models/lstm").exists()
+
+    change("train.sh", TRAIN)
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "brought back what a killed run had removed" in ran.stderr
+    assert "which is gone, from .dvc/tmp/rwlock" in ran.stderr
+    assert contents() == earlier
+
+
+def test_killed_dvc_leaves_no_stage_running_and_the_outputs_are_back(project, start):
+    earlier = contents()
+    change("train.sh", SLEEPING)
+    run = start("train@lstm")
+    wait_until(stage_that_sleeps)
+    [dvc] = [p for p in processes_in(project) if "dvc" in p.cmdline()]
+    dvc.kill()
+    output, _ = run.communicate(timeout=20)
+    assert run.returncode == 1
+    assert "dvc repro ended with status -9" in output
+    assert not processes_in(project)
+    assert contents() == earlier
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_stopped_run_leaves_no_process_and_every_earlier_output(project, start, sign, status):
+    earlier = contents()
+    change("train.sh", SLEEPING)
+    run = start("train@lstm")
+    wait_until(stage_that_sleeps)
+    run.send_signal(sign)
+    output, _ = run.communicate(timeout=20)
+    assert run.returncode == status
+    assert f"stopped by {sign.name}" in output
+    assert "Traceback" not in output
+    assert not processes_in(project)
+    assert contents() == earlier
+    with repair.dvc_at_rest():  # DVC had the time to let its locks go
+        assert json.loads(repair.TMP.joinpath("rwlock").read_text()).get("write", {}) == {}
+
+
+def test_second_ctrl_c_ends_a_stage_that_ignores_the_first(project, start):
+    change("train.sh", f"trap '' INT TERM; {SLEEPING}")
+    run = start("train@lstm")
+    wait_until(stage_that_sleeps)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert stage_that_sleeps()
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=4)
+    assert run.returncode == 130
+    assert not processes_in(project)
+
+
+def test_second_run_waits_for_the_first_and_says_for_whom(project, start):
+    change("train.sh", "sleep 2.5; " + TRAIN)
+    first = start("train@lstm")
+    wait_until(stage_that_sleeps)
+    second = start("train@lstm")
+    output, _ = second.communicate(timeout=30)
+    assert second.returncode == 0
+    assert f"waiting for process {first.pid}" in output
+    assert "didn't change" in output.replace("\n", " ")
+    first.communicate()
+    assert first.returncode == 0
+
+
+def test_comparison_no_longer_sees_an_architecture_taken_out_of_run(project):
+    change("params.yaml", with_run(Path("params.yaml").read_text(), "[nb_svm]"))
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "removed models/lstm" in ran.stderr
+    assert Path("reports/comparison.md").read_text() == "nb_svm.json\n"
+
+
+def test_architecture_put_back_comes_from_dvcs_run_cache(project):
+    every = Path("params.yaml").read_text()
+    change("params.yaml", with_run(every, "[nb_svm]"))
+    with repair.dvc_at_rest():
+        repair.leftovers(["nb_svm"])
+    change("params.yaml", every)
+    ran = repro()
+    assert "Stage 'train@lstm' is cached" in ran.stdout
+    assert "Running stage" not in ran.stdout
+    assert Path("models/lstm/weights").exists()
+
+
+def test_cut_dvc_lock_is_put_back_and_nothing_runs_again(project):
+    whole = Path("dvc.lock").read_bytes()
+    Path("dvc.lock").write_bytes(whole[:300])
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "put back the one of git's last commit" in ran.stderr
+    assert "Running stage" not in ran.stdout
+    assert Path("dvc.lock").read_bytes() == whole
+
+
+def test_lost_tracking_database_makes_dvc_publish_again(project):
+    Path("mlflow.db").unlink()
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "mlflow.db is missing" in ran.stderr
+    assert Path("published.log").read_text() == "again\nagain\n"
+
+
+def test_another_tracking_store_than_the_default_is_none_of_our_business(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    Path("mlflow.db").unlink()
+    pipeline.forget_publication()
+    assert pipeline.PUBLISHED.exists()
