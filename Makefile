@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test test-slow lint format types check ui plots clean lock
+.PHONY: help setup repro test test-slow lint format types ui plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +58,12 @@ ui: $(READY)  ## open MLflow's UI on the project's store at http://127.0.0.1:500
 	  --allowed-hosts 127.0.0.1:5000,localhost:5000 --x-frame-options DENY --default-artifact-root mlartifacts
 
 plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
-	@$(BIN)/dvc plots show --out dvc_plots
+	@$(BIN)/dvc plots show --html-template .dvc/plots/offline.html --out dvc_plots > /dev/null
+	@$(BIN)/python -c 'from pathlib import Path; import vl_convert; Path("dvc_plots/vega.js").write_text(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))'
+	@echo "wrote dvc_plots/index.html"
+
+readme: $(READY)  ## put the committed comparison into README.md
+	@$(BIN)/python -m sentiflow.readme
 
 clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; not your reviews, DVC's cache or MLflow's store
 	@rm -rf .venv build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots models plots \

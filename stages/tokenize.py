@@ -32,7 +32,7 @@ def main(splits_dir: Path, classes_file: Path, tokens_dir: Path, report_file: Pa
             for split in splits.SPLITS:
                 ids[split][view] = words.ids(reviews[split][view])
             report[view] = vocabulary.describe(words, {split: ids[split][view] for split in splits.SPLITS})
-            stage.log.info("view %s: %s different words in train", view, f"{len(words):,}")
+            stage.log.info("view %s: %s different words in train", view, f"{report[view]['words']:,}")
         for split in splits.SPLITS:
             labels = reviews[split]["label"].map(classes.index)
             vocabulary.write_tokens(tokens_place / f"{split}.parquet", reviews[split]["row"], labels, ids[split])

@@ -26,7 +26,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
         model_place.mkdir()
         classifier.save(model_place)
         history.to_csv(history_place, index=False)
-    stage.log.info("wrote the model to %s and %d epochs to %s", model_dir, len(history), history_file)
+    stage.log.info("wrote the model to %s and its history to %s", model_dir, history_file)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,21 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_summary(comparison: Mapping[str, Any]) -> str:
+    """The comparison on test as one small Markdown table."""
+    rows = [
+        [
+            model["architecture"],
+            _interval(model["scores"]["test"], "accuracy_score"),
+            f"{model['scores']['test']['f1_score']:.4f}",
+            f"{model['scores']['test']['log_loss']:.4f}",
+            f"{model['published']['accuracy']:.4f}, {model['published']['recipe']}" if model["published"] else "",
+        ]
+        for model in comparison["models"]
+    ]
+    return "\n".join(_rows(["architecture", "accuracy on test (interval)", "F1", "loss", "published accuracy"], rows)) + "\n"
+
+
 def _marked(values: list[float], score: str) -> list[str]:
     best, worst = (max(values), min(values)) if higher_is_better(score) else (min(values), max(values))
     shown = [f"{value:.4f}" for value in values]

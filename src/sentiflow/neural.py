@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,8 +83,10 @@ def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> Neural
         config["architecture"], config["settings"], classes=tuple(config["classes"]), vocabulary=vocabulary
     )
     try:
-        made.model.load_weights(folder / "model.weights.h5")
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that keep their fresh weights
+            made.model.load_weights(folder / "model.weights.h5")
+    except (ValueError, UserWarning) as error:
         raise InputError(
             f"{folder} holds weights of another shape than its config.json says: {error}; "
             f"train it anew: dvc repro train@{config['architecture']}"

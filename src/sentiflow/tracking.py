@@ -35,6 +35,7 @@ log = logging.getLogger("sentiflow")
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_ARTIFACTS = Path("mlartifacts")
 EXPERIMENT = "sentiflow"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI opens on runs, not on prompts
 MODEL = "sentiflow"
 CHAMPION = "champion"
 KEY_TAG = "sentiflow.key"
@@ -78,7 +79,7 @@ def connect() -> MlflowClient:
     try:
         if client.get_experiment_by_name(EXPERIMENT) is None:
             location = str(DEFAULT_ARTIFACTS.resolve()) if uri.startswith("sqlite:") else None
-            client.create_experiment(EXPERIMENT, artifact_location=location)
+            client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
     except MlflowException as error:
         raise InputError(
             f"MLflow's store at {uri} does not answer: {error.message}; "
@@ -140,7 +141,8 @@ def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
         if name != "epoch"
     ]
     final = [
-        Metric(f"best_{split}_{name}", value, timestamp, 0)
+        # under train_ and valid_ stand the epochs
+        Metric(f"test_{name}" if split == "test" else f"best_{split}_{name}", value, timestamp, 0)
         for split, scores in publication.scores.items()
         for name, value in scores.items()
     ]

@@ -6,16 +6,19 @@ training ends with the same weights as one that was never interrupted.
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from sentiflow import architectures
 from sentiflow.keras import keras, ops, tf
 from sentiflow.neural import NeuralClassifier
 from sentiflow.params import SequenceReader, Train
@@ -98,7 +101,8 @@ def fit(
     train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
 
     told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed}
-    backup = backups / f"{architecture}-{_key(model, told, train_ids, train.labels, valid_ids, valid.labels)}.npz"
+    key = _key(architecture, told, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
+    backup = backups / f"{architecture}-{key}.npz"
     history, best_weights = _restore(model, backup)
     steps = -(-len(train_ids) // settings.batch)
     bar = tqdm(
@@ -155,9 +159,10 @@ def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:
     return len(history) - 1 - _best(history, how) if history else 0
 
 
-def _key(model: keras.Model, told: dict[str, Any], *arrays: np.ndarray) -> str:
-    """A name for the backup of a training: other data, model, setting or library gives another name."""
-    digest = hashlib.sha256(json.dumps([model.to_json(), told, keras.__version__, tf.__version__], sort_keys=True).encode())
+def _key(architecture: str, told: dict[str, Any], *arrays: np.ndarray) -> str:
+    """A name for the backup of a training: other data, code, setting or library gives another name."""
+    code = inspect.getsource(architectures.module(architecture))
+    digest = hashlib.sha256(json.dumps([code, told, keras.__version__, tf.__version__], sort_keys=True).encode())
     for array in arrays:
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
@@ -185,10 +190,15 @@ def _back_up(model: keras.Model, history: list[dict[str, Any]], best_weights: li
 def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     if not backup.exists():
         return [], model.get_weights()
-    with np.load(backup, allow_pickle=False) as saved:
-        for i, variable in enumerate(_state(model)):
-            variable.assign(saved[f"state_{i}"])
-        history: list[dict[str, Any]] = json.loads(str(saved["history"]))
-        best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
+    try:
+        with backup.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            history: list[dict[str, Any]] = json.loads(str(saved["history"]))
+            state = [saved[f"state_{i}"] for i in range(len(_state(model)))]
+            best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
+    except (BadZipFile, ValueError, KeyError, EOFError):
+        log.warning("%s cannot be read: training starts anew", backup)
+        return [], model.get_weights()
+    for variable, value in zip(_state(model), state, strict=True):
+        variable.assign(value)
     log.info("going on after epoch %d of a training that was cut short", len(history))
     return history, best_weights

@@ -119,23 +119,31 @@ class Vocabulary:
         return Ragged(np.where(ids.values < size, ids.values, UNKNOWN).astype(np.int32), ids.offsets)
 
     @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads a Keras tokenizer's `to_json()`.
+
+        Raises:
+            ValueError, KeyError or TypeError: if it is none.
+        """
+        config = json.loads(text)["config"]
+        counts = json.loads(config["word_counts"])
+        index = json.loads(config["word_index"])
+        words = sorted(index, key=index.__getitem__)[: config["num_words"] - 1]  # from id 1, <unk>
+        return cls((SPECIAL[PAD], *words), np.array([0] + [counts.get(word, 0) for word in words]))
+
+    @classmethod
     def read(cls, file: Path) -> Self:
-        """Reads what `fit` wrote.
+        """Reads what `fit` gave from a file.
 
         Raises:
             InputError: if the file is not a Keras tokenizer.
         """
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))["config"]
-            counts = json.loads(config["word_counts"])
-            index = json.loads(config["word_index"])
-            size = config["num_words"]
+            return cls.from_json(file.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{file} is not a tokenizer as Keras's Tokenizer.to_json() writes it; make it anew: dvc repro tokenize"
             ) from None
-        words = sorted(index, key=index.__getitem__)[: size - 1]  # from id 1, <unk>
-        return cls((SPECIAL[PAD], *words), np.array([0] + [counts.get(word, 0) for word in words]))
 
 
 def fit(texts: pd.Series, *, minimum_count: int) -> str:

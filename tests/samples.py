@@ -1,0 +1,38 @@
+"""Small reviews that a model can learn, and all that stands between them and a trained model."""
+
+import random
+
+import pandas as pd
+
+from sentiflow import vocabulary
+
+FEELINGS = {
+    "negative": ["awful", "boring", "dull", "poor", "waste"],
+    "positive": ["great", "moving", "funny", "superb", "loved"],
+    "neutral": ["average", "plain", "usual", "normal", "fair"],
+}
+FILLER = ["the", "film", "was", "really", "and", "i", "think", "that", "story", ",", "actor", "scene", ".", "with", "music"]
+
+
+def reviews(count, *, classes=("negative", "positive"), seed=1):
+    """Texts of 3 to 30 tokens, each with a word of its class, and the index of that class."""
+    draw = random.Random(seed)
+    labels = [i % len(classes) for i in range(count)]
+    texts = []
+    for label in labels:
+        words = draw.choices(FILLER, k=draw.randint(2, 29))
+        words.insert(draw.randrange(len(words)), draw.choice(FEELINGS[classes[label]]))
+        texts.append(" ".join(words))
+    return pd.Series(texts), pd.Series(labels)
+
+
+def training_data(*, classes=("negative", "positive"), train=96, valid=32):
+    """The same as the stages would make of `reviews`."""
+    texts, labels = reviews(train + valid, classes=classes)
+    words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts[:train], minimum_count=1))
+    rows = pd.Series(range(train + valid)).to_numpy()
+
+    def part(some):
+        return vocabulary.Tokens(rows[some], labels[some].to_numpy(), words.ids(texts[some]))
+
+    return vocabulary.TrainingData(part(slice(0, train)), part(slice(train, None)), tuple(classes), words)

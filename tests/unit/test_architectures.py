@@ -1,0 +1,168 @@
+"""One contract for every architecture: a new one is tested by being registered."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sentiflow import architectures, classifier, params, training, vocabulary
+from sentiflow.errors import InputError
+from sentiflow.keras import keras, tf
+from sentiflow.neural import NeuralClassifier
+
+TINY = {"length": 20, "embedding": 4, "units": 5, "filters": 6, "window": 3, "pool": 2, "batch": 16, "epochs": 2}
+NEURAL = [
+    name
+    for name in architectures.ARCHITECTURES
+    if issubclass(params.Architectures.model_fields[name].annotation, params.SequenceReader)
+]
+
+every_architecture = pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+every_neural_architecture = pytest.mark.parametrize("name", NEURAL)
+two_and_three_classes = pytest.mark.parametrize("data", ["two_classes", "three_classes"])
+
+
+def tiny_settings(name):
+    shipped = params.load().architectures[name]
+    return shipped.model_copy(update={key: value for key, value in TINY.items() if key in type(shipped).model_fields})
+
+
+def fit(name, data, backups, seed=7):
+    settings = tiny_settings(name)
+    if name in NEURAL:
+        return training.fit(name, settings, data, how=params.Train(keep_best="f1_score", patience=5), seed=seed, backups=backups)
+    return architectures.module(name).fit(settings, data)
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory, request):
+    """Each architecture, fitted once on each data set."""
+    known = {}
+
+    def get(name, data):
+        if (name, data) not in known:
+            known[name, data] = fit(name, request.getfixturevalue(data), tmp_path_factory.mktemp("backups"))
+        return known[name, data]
+
+    return get
+
+
+@every_architecture
+@two_and_three_classes
+def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
+    model, _ = fitted(name, data)
+    tokens = request.getfixturevalue(data).valid
+    probabilities = model.probabilities(tokens.ids)
+    assert probabilities.shape == (len(tokens), len(model.classes))
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+
+
+@every_architecture
+@two_and_three_classes
+def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, request):
+    model, _ = fitted(name, data)
+    known = request.getfixturevalue(data)
+    model.save(tmp_path)
+    loaded = classifier.load(tmp_path, known.vocabulary)
+    np.testing.assert_array_equal(loaded.probabilities(known.valid.ids), model.probabilities(known.valid.ids))
+    assert loaded.classes == known.classes
+
+
+@every_architecture
+def test_same_seed_gives_the_same_files(name, fitted, two_classes, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    fitted(name, "two_classes")[0].save(tmp_path / "one")
+    fit(name, two_classes, tmp_path / "backups")[0].save(tmp_path / "other")
+    files = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert len(files) == 2
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
+@every_architecture
+def test_answers_a_review_without_words_and_one_of_unknown_words(name, fitted, two_classes):
+    model, _ = fitted(name, "two_classes")
+    ids = vocabulary.Ragged(np.ones(3, np.int32), np.array([0, 0, 3]))
+    probabilities = model.probabilities(ids)
+    assert np.isfinite(probabilities).all()
+    assert probabilities.shape == (2, 2)
+    assert model.probabilities(vocabulary.Ragged(np.empty(0, np.int32), np.zeros(1, np.int64))).shape == (0, 2)
+
+
+@every_architecture
+def test_history_has_every_score_of_train_and_valid(name, fitted):
+    _, history = fitted(name, "two_classes")
+    scores = ("log_loss", "accuracy_score", "precision_score", "recall_score", "f1_score")
+    assert list(history["epoch"]) == list(range(1, len(history) + 1))
+    for split in ("train", "valid"):
+        for score in scores:
+            assert history[f"{split}_{score}"].notna().all()
+
+
+@every_neural_architecture
+@pytest.mark.parametrize("classes", [2, 3])
+def test_gradients_reach_every_weight(name, classes, two_classes, three_classes):
+    data = two_classes if classes == 2 else three_classes
+    keras.utils.set_random_seed(3)
+    model = NeuralClassifier.create(name, tiny_settings(name).model_dump(), classes=data.classes, vocabulary=data.vocabulary)
+    matrix = model.matrix(data.train.ids)
+    with tf.GradientTape() as tape:
+        answers = model.model(matrix, training=False)
+        loss = tf.reduce_mean(tf.square(answers - 0.3))
+    for weight, gradient in zip(
+        model.model.trainable_weights, tape.gradient(loss, [w.value for w in model.model.trainable_weights]), strict=True
+    ):
+        assert gradient is not None, weight.path
+        assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, weight.path
+
+
+@every_neural_architecture
+def test_every_layer_with_weights_has_a_name_of_its_own(name, two_classes):
+    model = NeuralClassifier.create(
+        name, tiny_settings(name).model_dump(), classes=two_classes.classes, vocabulary=two_classes.vocabulary
+    ).model
+    for layer in model.layers:
+        if layer.weights:
+            assert not layer.name.startswith(type(layer).__name__.lower()), layer.name
+
+
+def test_reads_the_architectures_own_cut_of_the_ids(two_classes):
+    settings = tiny_settings("cnn_lstm").model_copy(
+        update={"vocabulary_size": 6, "length": 4, "padding": "post", "truncating": "post"}
+    )
+    model = NeuralClassifier.create(
+        "cnn_lstm", settings.model_dump(), classes=two_classes.classes, vocabulary=two_classes.vocabulary
+    )
+    comma = two_classes.vocabulary.words.index(",")
+    ids = vocabulary.Ragged(np.array([2, comma, 3, 9, 4, 5, 2], np.int32), np.array([0, 6, 7]))
+    assert model.matrix(ids).tolist() == [[2, 3, 1, 4], [2, 0, 0, 0]]
+
+
+def test_naive_bayes_weights_point_to_the_class_that_holds_the_word(fitted, two_classes):
+    model, _ = fitted("nb_svm", "two_classes")
+    weight = dict(zip(model.grams[0].tolist(), model.weights[0, : len(model.grams[0])], strict=True))
+    words = two_classes.vocabulary.words
+    assert weight[words.index("superb")] > 0 > weight[words.index("awful")]
+
+
+def test_ngrams_do_not_run_from_one_review_into_the_next(two_classes):
+    from sentiflow.architectures import nb_svm
+
+    ids = vocabulary.Ragged(np.array([2, 3, 4, 5], np.int32), np.array([0, 2, 2, 4]))
+    owners, grams = nb_svm._grams_of(ids, 2, 10)
+    assert list(zip(owners.tolist(), grams.tolist(), strict=True)) == [(0, 23), (2, 45)]
+
+
+def test_unknown_architecture_is_an_error_that_names_the_choices():
+    with pytest.raises(InputError, match=r"no architecture 'lstn'; choose one of nb_svm, lstm"):
+        architectures.module("lstn")
+
+
+def test_weights_of_another_shape_are_refused(fitted, two_classes, three_classes, tmp_path):
+    fitted("lstm", "two_classes")[0].save(tmp_path)
+    config = classifier.read_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"classes": ["a", "b", "c"]}))
+    with pytest.raises(InputError, match="weights of another shape"):
+        classifier.load(tmp_path, two_classes.vocabulary)

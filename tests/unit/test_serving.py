@@ -1,0 +1,41 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sentiflow import serving
+
+
+@pytest.fixture
+def served(trained, tmp_path):
+    model_dir, tokens_dir, _, _ = trained
+    serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    return serving.SentimentModel.load(tmp_path / "bundle")
+
+
+def test_answers_raw_text_as_the_training_path_does(trained, served):
+    _, _, raw, expected = trained
+    answer = served.predict(raw.tolist())
+    np.testing.assert_allclose(answer[["p_negative", "p_positive"]], expected, atol=1e-12)
+    assert (answer["label"] == np.where(expected[:, 1] > 0.5, "positive", "negative")).all()
+
+
+def test_answer_of_one_text_does_not_depend_on_its_company(trained, served):
+    raw = trained[2].tolist()
+    alone = served.predict(raw[:1])
+    together = served.predict(raw[:5])
+    pd.testing.assert_frame_equal(alone, together.head(1))
+
+
+def test_empty_and_odd_texts_are_answered(served):
+    answer = served.predict(["", "<br />", "\U0001f600", "x" * 100_000, "zzz qqq"])
+    assert np.isfinite(answer[["p_negative", "p_positive"]].to_numpy()).all()
+    assert served.predict([]).shape == (0, 3)
+
+
+def test_bundle_holds_no_pickle(trained, tmp_path):
+    model_dir, tokens_dir, _, _ = trained
+    serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    files = sorted(str(file.relative_to(tmp_path / "bundle")) for file in (tmp_path / "bundle").rglob("*") if file.is_file())
+    assert files == ["cleaning.json", "model/config.json", "model/weights.npz", "vocabulary.json"]
+    with np.load(tmp_path / "bundle/model/weights.npz", allow_pickle=False) as weights:
+        assert all(weights[name].dtype.kind in "if" for name in weights.files)
