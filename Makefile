@@ -28,8 +28,8 @@ $(READY): requirements.lock pyproject.toml
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "installed into .venv"
 
@@ -72,5 +72,5 @@ clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; n
 	@rm -rf src/*.egg-info
 
 lock:  ## resolve the dependencies of pyproject.toml anew into requirements.lock
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
+	@$(BIN)/uv pip compile --system-certs pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-header --quiet --output-file requirements.lock
