@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do $$p -c '
 BIN := .venv/bin
 READY := .venv/.ready
 UV_VERSION := 0.13.9
+PORT ?= 5000
 
 # Nothing here reports home.
 export DO_NOT_TRACK := 1
@@ -23,7 +24,7 @@ help:  ## list the targets
 setup: $(READY)  ## install the locked dependencies into .venv; done again only when requirements.lock changes
 
 # uv installs the lock several times faster than pip and checks the same hashes.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock
 	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -53,9 +54,9 @@ format: $(READY)  ## put the code into the house's format
 types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
-ui: $(READY)  ## open MLflow's UI on the project's store at http://127.0.0.1:5000
-	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
-	  --allowed-hosts 127.0.0.1:5000,localhost:5000 --x-frame-options DENY --default-artifact-root mlartifacts
+ui: $(READY)  ## serve MLflow's UI on the project's store at http://127.0.0.1:5000 (another port: make ui PORT=5001)
+	@$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db \
+	  --allowed-hosts 127.0.0.1:$(PORT),localhost:$(PORT) --x-frame-options DENY --default-artifact-root mlartifacts
 
 plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
 	@$(BIN)/dvc plots show --html-template .dvc/plots/offline.html --out dvc_plots > /dev/null

@@ -41,13 +41,13 @@ def bootstrap_intervals(
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     cell = labels * classes + predicted  # which cell of the confusion matrix a review is counted in
-    chance = np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None)
+    loss = -np.log(np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None))
     generator = np.random.default_rng(seed)
     losses = np.empty(resamples)
     confusions = np.empty((resamples, classes, classes))
     for i in range(resamples):
         drawn = np.bincount(generator.integers(0, count, count), minlength=count)
-        losses[i] = -np.average(np.log(chance), weights=drawn)
+        losses[i] = drawn @ loss / count
         confusions[i] = np.bincount(cell, weights=drawn, minlength=classes**2).reshape(classes, classes)
 
     right = np.diagonal(confusions, axis1=1, axis2=2)

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sentiflow import architectures
 from sentiflow.keras import keras, ops, tf
@@ -108,7 +109,7 @@ def fit(
     bar = tqdm(
         total=steps * settings.epochs, initial=steps * len(history), desc=f"train {architecture}", unit="batch", disable=None
     )
-    with bar:
+    with bar, logging_redirect_tqdm():  # lines of the log above the bar
         for epoch in range(len(history), settings.epochs):
             if _stale_epochs(history, how) >= how.patience:
                 log.info("stopped after epoch %d: no better %s for %d epochs", epoch, how.keep_best, how.patience)

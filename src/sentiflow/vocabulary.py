@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from sentiflow.errors import InputError
 
@@ -159,7 +160,7 @@ def fit(texts: pd.Series, *, minimum_count: int) -> str:
     from tensorflow.keras.preprocessing.text import Tokenizer  # here, because reading must not need TensorFlow
 
     tokenizer = Tokenizer(oov_token=SPECIAL[UNKNOWN], filters="", lower=False)
-    tokenizer.fit_on_texts(texts.tolist())
+    tokenizer.fit_on_texts(tqdm(texts.tolist(), desc="fit vocabulary", unit="review", disable=None, leave=False))
     kept = sum(count >= minimum_count for count in tokenizer.word_counts.values())
     if not kept:
         raise InputError(

@@ -66,7 +66,7 @@ def fit(settings: NbSvm, data: TrainingData) -> tuple[LinearClassifier, pd.DataF
     classes, train = data.classes, data.train
     base = len(data.vocabulary) + 1
     ids = _cut(train.ids, settings.model_dump(), data.vocabulary)
-    lengths = tqdm(range(1, settings.ngrams + 1), desc="count n-grams", unit="length", disable=None)
+    lengths = tqdm(range(1, settings.ngrams + 1), desc="count n-grams", unit="length", disable=None, leave=False)
     grams = tuple(_frequent(ids, length, base, settings.minimum_documents) for length in lengths)
     if not sum(map(len, grams)):
         raise InputError(
@@ -132,7 +132,10 @@ def _frequent(ids: Ragged, length: int, base: int, minimum_documents: int) -> np
 def _documents_of(ids: Ragged, grams: tuple[np.ndarray, ...], base: int) -> sparse.csr_array:
     """1 where a review holds an n-gram; shape (n, n-grams of all lengths)."""
     rows, columns, before = [], [], 0
-    for length, known in enumerate(grams, start=1):
+    lengths = tqdm(
+        enumerate(grams, start=1), total=len(grams), desc="find n-grams", unit="length", disable=None, delay=2, leave=False
+    )
+    for length, known in lengths:
         owners, present = _grams_of(ids, length, base)
         if len(known):
             place = np.searchsorted(known, present)
