@@ -8,14 +8,12 @@ to    clean     the same rows with `text` (no markup, no case) and `content` (no
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import cleaning, params, stage
+from sentiflow import cleaning, files, params, stage
 
 
 def main(reviews_file: Path, clean_file: Path, report_file: Path) -> None:
     p = params.load()
-    reviews = pd.read_parquet(reviews_file)
+    reviews = files.read_frame(reviews_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", reviews_file)
 
     views = cleaning.clean_all(reviews["text"], keep_negations=p.clean.keep_negations, partition_rows=p.clean.partition_rows)

@@ -10,18 +10,16 @@ to    comparison   as a page (Markdown) and as data (JSON)
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import comparison, params, plots, stage
+from sentiflow import comparison, files, params, plots, stage
 
 
 def main(
     reports_dir: Path, predictions_dir: Path, history_dir: Path, page_file: Path, data_file: Path, figures_dir: Path
 ) -> None:
     p = params.load()
-    scores = {name: json.loads((reports_dir / name / "scores.json").read_text(encoding="utf-8")) for name in p.run}
-    predictions = {name: pd.read_parquet(predictions_dir / name / "test.parquet") for name in p.run}
-    histories = {name: pd.read_csv(history_dir / f"{name}.csv") for name in p.run}
+    scores = {name: files.read_json(reports_dir / name / "scores.json") for name in p.run}
+    predictions = {name: files.read_frame(predictions_dir / name / "test.parquet") for name in p.run}
+    histories = {name: files.read_csv(history_dir / f"{name}.csv") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best)
@@ -30,7 +28,7 @@ def main(
         data_place.write_text(json.dumps(compared, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         figures_place.mkdir()
         plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
-        plots.overlaid_curves({name: h for name, h in histories.items() if len(h) > 1}, figures_place / "curves.png")
+        plots.overlaid_curves(histories, figures_place / "curves.png")
     stage.log.info("best on %s: %s; wrote %s", compared["chosen_by"], compared["best"], page_file)
 
 

@@ -12,9 +12,7 @@ to    report       scores with intervals, classification report, figures
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import classifier, evaluation, params, report, splits, stage, vocabulary
+from sentiflow import classifier, evaluation, files, params, report, splits, stage, vocabulary
 
 
 def main(
@@ -44,7 +42,7 @@ def main(
             table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
         evaluated = report.Evaluated(
-            model_dir.name, model.classes, scores, tokens.labels, probabilities, pd.read_csv(history_file), p.evaluate.bins
+            model_dir.name, model.classes, scores, tokens.labels, probabilities, files.read_csv(history_file), p.evaluate.bins
         )
         report.write(evaluated, report_place)
         report.write_plot_data(evaluated, plots_place)

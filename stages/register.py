@@ -10,9 +10,7 @@ to    MLflow                             a run and a registered version each
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import params, provenance, stage, tracking
+from sentiflow import files, params, provenance, stage, tracking, vocabulary
 
 
 def main(
@@ -24,13 +22,13 @@ def main(
     published_file: Path,
 ) -> None:
     p = params.load()
-    best = json.loads(comparison_file.read_text(encoding="utf-8"))["best"]
+    best = files.read_json(comparison_file)["best"]
     client = tracking.connect()
 
     with stage.writing(published_file) as (published_place,):
         keys = {}
         for name in p.run:
-            keys[name] = provenance.stage_key(f"train@{name}", f"evaluate@{name}")
+            keys[name] = provenance.stage_key(f"train@{name}", f"evaluate@{name}", "clean", "tokenize")
             version = tracking.publish(
                 client,
                 tracking.Publication(
@@ -38,13 +36,13 @@ def main(
                     key=keys[name],
                     params=provenance.flat_params(p, name),
                     tags=provenance.tags(name),
-                    history=pd.read_csv(history_dir / f"{name}.csv"),
-                    scores=json.loads((reports_dir / name / "scores.json").read_text(encoding="utf-8")),
+                    history=files.read_csv(history_dir / f"{name}.csv"),
+                    scores=files.read_json(reports_dir / name / "scores.json"),
                     artifacts={"report": reports_dir / name, "history": history_dir / f"{name}.csv"},
                     model_dir=models_dir / name,
                     tokens_dir=tokens_dir,
                     keep_negations=p.clean.keep_negations,
-                    classes=tuple(json.loads((tokens_dir / "classes.json").read_text(encoding="utf-8"))),
+                    classes=vocabulary.read_classes(tokens_dir),
                 ),
             )
             if name == best:

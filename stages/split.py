@@ -8,14 +8,12 @@ to    splits    train, valid and test
 import json
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import params, splits, stage
+from sentiflow import files, params, splits, stage
 
 
 def main(clean_file: Path, splits_dir: Path, proof_file: Path) -> None:
     p = params.load()
-    reviews = pd.read_parquet(clean_file)
+    reviews = files.read_frame(clean_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", clean_file)
 
     assigned = splits.assign(reviews, p.split, seed=p.seed)

@@ -10,15 +10,13 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
-from sentiflow import params, splits, stage, vocabulary
+from sentiflow import files, params, splits, stage, vocabulary
 
 
 def main(splits_dir: Path, classes_file: Path, tokens_dir: Path, report_file: Path) -> None:
     p = params.load()
-    classes = json.loads(classes_file.read_text(encoding="utf-8"))
-    reviews = {split: pd.read_parquet(splits_dir / f"{split}.parquet") for split in splits.SPLITS}
+    classes = files.read_json(classes_file)
+    reviews = {split: files.read_frame(splits_dir / f"{split}.parquet") for split in splits.SPLITS}
     stage.log.info("read %s from %s", ", ".join(f"{len(r):,} {split}" for split, r in reviews.items()), splits_dir)
 
     with stage.writing(tokens_dir, report_file) as (tokens_place, report_place):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sentiflow import architectures
+from sentiflow import architectures, params
 from sentiflow.errors import InputError
 from sentiflow.vocabulary import Ragged, Vocabulary
 
@@ -30,11 +30,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not {"architecture", "classes", "settings"} <= config.keys():
+        section = params.Architectures.model_fields[config["architecture"]].annotation
+        if not (isinstance(section, type) and issubclass(section, params.Reader)) or len(config["classes"]) < 2:
             raise ValueError
+        section.model_validate(config["settings"])
     except FileNotFoundError:
         raise InputError(f"no trained model in {folder}; make it: dvc repro train@{folder.name}") from None
-    except (ValueError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         raise InputError(f"{file} does not describe a trained model; make it anew: dvc repro train@{folder.name}") from None
     return config
 

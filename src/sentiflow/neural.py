@@ -82,15 +82,20 @@ def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> Neural
     made = NeuralClassifier.create(
         config["architecture"], config["settings"], classes=tuple(config["classes"]), vocabulary=vocabulary
     )
+    file = folder / "model.weights.h5"
+    anew = f"train it anew: dvc repro train@{config['architecture']}"
+    if not file.exists():  # h5py's own error does not say which file
+        raise InputError(f"no {file}; {anew}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that keep their fresh weights
-            made.model.load_weights(folder / "model.weights.h5")
+            made.model.load_weights(file)
     except (ValueError, UserWarning) as error:
-        raise InputError(
-            f"{folder} holds weights of another shape than its config.json says: {error}; "
-            f"train it anew: dvc repro train@{config['architecture']}"
-        ) from None
+        raise InputError(f"{folder} holds weights of another shape than its config.json says: {error}; {anew}") from None
+    except (OSError, KeyError) as error:
+        raise InputError(f"{file} was cut off or changed ({error}); {anew}") from None
+    if not all(np.isfinite(weight).all() for weight in made.model.get_weights()):
+        raise InputError(f"{file} holds weights that are no finite numbers; {anew}")
     return made
 
 

@@ -126,7 +126,7 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
 
 
 def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """Valid loss and accuracy over the epochs, a line an architecture."""
+    """Valid loss and accuracy over the epochs, a line an architecture; an architecture without epochs is a point."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(2)
         for axis, (score, name) in zip(axes, (("log_loss", "valid loss"), ("accuracy_score", "valid accuracy")), strict=True):

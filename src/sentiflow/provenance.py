@@ -18,7 +18,12 @@ def stage_entry(name: str, lock_file: Path = Path("dvc.lock")) -> dict[str, Any]
     Raises:
         InputError: if DVC has not run it; the message names the stages it has.
     """
-    stages: dict[str, Any] = yaml.safe_load(lock_file.read_text(encoding="utf-8"))["stages"] if lock_file.exists() else {}
+    try:
+        stages: dict[str, Any] = yaml.safe_load(lock_file.read_text(encoding="utf-8"))["stages"] if lock_file.exists() else {}
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise InputError(
+            f"{lock_file} was cut off or changed by hand; bring the committed one back: git checkout {lock_file}"
+        ) from None
     if name not in stages:
         raise InputError(f"{lock_file} has no stage {name!r}, only: {', '.join(stages) or 'none'}; run it: dvc repro {name}")
     return dict(stages[name])

@@ -9,7 +9,7 @@ from typing import Self
 
 import pandas as pd
 
-from sentiflow import classifier, cleaning
+from sentiflow import classifier, cleaning, files
 from sentiflow.classifier import Classifier
 from sentiflow.vocabulary import Vocabulary
 
@@ -35,7 +35,7 @@ class SentimentModel:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Reads what `bundle` wrote."""
-        cleaned = json.loads((folder / "cleaning.json").read_text(encoding="utf-8"))
+        cleaned = files.read_json(folder / "cleaning.json")
         words = Vocabulary.read(folder / "vocabulary.json")
         return cls(classifier.load(folder / "model", words), words, cleaned["view"], cleaned["keep_negations"])
 

@@ -5,6 +5,7 @@ A publication is keyed by what DVC recorded of the stages behind it, so publishi
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+import requests
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
@@ -26,6 +29,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types.schema import ColSpec, DataType, Schema
+from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow import serving
 from sentiflow.errors import InputError
@@ -75,17 +79,36 @@ def connect() -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = MlflowClient()
     try:
+        _knock(uri)
+        client = MlflowClient()
         if client.get_experiment_by_name(EXPERIMENT) is None:
             location = str(DEFAULT_ARTIFACTS.resolve()) if uri.startswith("sqlite:") else None
             client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
         raise InputError(
-            f"MLflow's store at {uri} does not answer: {error.message}; "
-            f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
+            f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); "
+            f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}{damaged}"
         ) from None
     return client
+
+
+def _knock(uri: str) -> None:
+    """Asks the store once: MLflow itself tries for minutes before it says that nobody is there."""
+    if uri.startswith(("http://", "https://")):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+    else:
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            sqlalchemy.inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
 def _experiment_id(client: MlflowClient) -> str:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from sentiflow import files
 from sentiflow.errors import InputError
 
 PAD, UNKNOWN = 0, 1
@@ -207,7 +208,7 @@ def write_tokens(file: Path, rows: pd.Series, labels: pd.Series, views: dict[str
 
 def read_tokens(file: Path, view: str) -> Tokens:
     """Reads one view of one split."""
-    table = pq.read_table(file, columns=["row", "label", view])
+    table = files.read_table(file, ["row", "label", view])
     return Tokens(
         table["row"].to_numpy(),
         table["label"].to_numpy().astype(np.int64),
@@ -227,7 +228,7 @@ class TrainingData:
 
 def read_classes(tokens_dir: Path) -> tuple[str, ...]:
     """The names of the classes, in order of their index."""
-    return tuple(json.loads((tokens_dir / "classes.json").read_text(encoding="utf-8")))
+    return tuple(files.read_json(tokens_dir / "classes.json"))
 
 
 def read_training_data(tokens_dir: Path, view: str) -> TrainingData:

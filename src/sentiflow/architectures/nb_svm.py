@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -52,9 +53,16 @@ class LinearClassifier:
 
 def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> LinearClassifier:
     """Reads what `save` wrote; holds numbers only, and is read without pickle."""
-    with np.load(folder / "weights.npz", allow_pickle=False) as saved:
-        grams = tuple(saved[f"grams_{length}"] for length in range(1, config["settings"]["ngrams"] + 1))
-        return LinearClassifier(tuple(config["classes"]), config["settings"], vocabulary, grams, saved["weights"], saved["bias"])
+    file = folder / "weights.npz"
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
+            grams = tuple(saved[f"grams_{length}"] for length in range(1, config["settings"]["ngrams"] + 1))
+            weights, bias = saved["weights"], saved["bias"]
+    except (BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{file} was cut off or changed ({error}); train it anew: dvc repro train@nb_svm") from None
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise InputError(f"{file} holds weights that are no finite numbers; train it anew: dvc repro train@nb_svm")
+    return LinearClassifier(tuple(config["classes"]), config["settings"], vocabulary, grams, weights, bias)
 
 
 def fit(settings: NbSvm, data: TrainingData) -> tuple[LinearClassifier, pd.DataFrame]:

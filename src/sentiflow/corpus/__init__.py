@@ -124,7 +124,7 @@ def _commonest(rejects: pd.DataFrame) -> str:
 
 def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
     if reviews.empty:
-        raise InputError(f"{location} holds no rows")
+        raise InputError(f"{location} holds no rows; expected one a review")
     counts = {name: int((reviews["label"] == name).sum()) for name in classes}
     found = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     if len(classes) < 2:

