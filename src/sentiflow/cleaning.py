@@ -25,8 +25,9 @@ MARKUP = r"<[A-Za-z/!][^<>]*>"
 URL = r"(?i)\b(?:https?://|www\.)[^\s<>\"]+"
 APOSTROPHES = "[\u2018\u2019\u02bc\u0060\u00b4]"
 # A word (with inner apostrophes), a number, or one mark of punctuation, each a token of its own.
-TOKEN = r"[\pL\pM]+(?:'[\pL\pM]+)*|\pN+|[^\s\pL\pM\pN]"
-NOT_LETTERS = r"[^\pL\pM']+"
+TOKEN = r"\pL[\pL\pM]*(?:'\pL[\pL\pM]*)*|\pN+|[^ \pL\pN]\pM*"
+SPACE = r"[\pZ\p{Cc}]+"  # every kind of space and control character; Arrow's \s knows ASCII's alone
+NOT_A_WORD = r"(?:^| )[^ \pL][^ ]*"  # a token that does not begin with a letter
 
 NEGATIONS = frozenset({"no", "nor", "not", "ain"})
 
@@ -67,12 +68,11 @@ def clean(reviews: pd.Series, *, keep_negations: bool) -> pd.DataFrame:
     raw = pc.replace_substring_regex(raw, URL, " ")
     raw = pc.utf8_lower(pc.replace_substring_regex(raw, APOSTROPHES, "'"))
     # Arrow cannot list all matches, so each token is set off by spaces and runs of space are folded.
-    text = pc.utf8_trim_whitespace(
-        pc.replace_substring_regex(pc.replace_substring_regex(raw, f"({TOKEN})", r" \1 "), r"\s+", " ")
-    )
-    words = pc.utf8_split_whitespace(pc.replace_substring_regex(text, NOT_LETTERS, " "))
-    content = pc.replace_substring(_without_words(words, stopwords(keep_negations=keep_negations)), "'", "")
-    content = pc.utf8_trim_whitespace(pc.replace_substring_regex(content, r"\s+", " "))
+    text = _folded(pc.replace_substring_regex(_folded(raw), f"({TOKEN})", r" \1 "))
+    unwanted = stopwords(keep_negations=keep_negations)
+    content = _without_words(pc.replace_substring_regex(text, NOT_A_WORD, " "), unwanted)
+    # once more, since without its apostrophe "a's" is "as"
+    content = _without_words(pc.replace_substring(content, "'", ""), unwanted)
     return pd.DataFrame(
         {"text": text.to_pandas(), "content": content.to_pandas()},
         dtype="str",
@@ -90,14 +90,27 @@ def clean_all(reviews: pd.Series, *, keep_negations: bool, partition_rows: int) 
 def _without_entities(reviews: pd.Series) -> pa.Array:
     holds_entity = reviews.str.contains("&", regex=False)
     if holds_entity.any():
-        reviews = reviews.where(~holds_entity, reviews[holds_entity].map(html.unescape))
-    return pa.array(reviews, type=pa.large_string())
+        reviews = reviews.where(~holds_entity, reviews[holds_entity].map(_unescape))
+    texts = pa.array(reviews, type=pa.large_string())
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
 
 
-def _without_words(words: pa.Array, unwanted: frozenset[str]) -> pa.Array:
-    keep = pc.invert(pc.is_in(words.values, pa.array(sorted(unwanted), words.values.type))).to_numpy(zero_copy_only=False)
+def _unescape(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # a number of thousands of digits is no character
+        return text
+
+
+def _folded(texts: pa.Array) -> pa.Array:
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, SPACE, " "))
+
+
+def _without_words(texts: pa.Array, unwanted: frozenset[str]) -> pa.Array:
+    words = pc.utf8_split_whitespace(_folded(texts))
+    is_unwanted = pc.is_in(words.values, pa.array(["", *sorted(unwanted)], words.values.type))
+    keep = pc.invert(is_unwanted).to_numpy(zero_copy_only=False)
     kept_before = np.concatenate([[0], np.cumsum(keep)])
     offsets = kept_before[words.offsets.to_numpy()]
-    kept = words.values.filter(pa.array(keep))
-    lists = type(words).from_arrays(pa.array(offsets, words.offsets.type), kept)
+    lists = type(words).from_arrays(pa.array(offsets, words.offsets.type), words.values.filter(pa.array(keep)))
     return pc.binary_join(lists, pa.scalar(" ", words.values.type))

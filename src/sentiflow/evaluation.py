@@ -20,6 +20,7 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, se
         how: resamples, confidence and bins.
         seed: of the resampling; the same seed draws the same reviews for every model.
     """
+    probabilities = np.asarray(probabilities, np.float64)
     result = scores(labels, probabilities)
     intervals = bootstrap_intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
     for name, (low, high) in intervals.items():

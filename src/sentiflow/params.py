@@ -4,10 +4,11 @@ Nothing here changes a value: what is checked is what stands in the file, and DV
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sentiflow.errors import InputError
 
@@ -22,7 +23,7 @@ Labels = Annotated[dict[str, str], Field(min_length=2)]
 class Section(BaseModel):
     """Unknown keys are refused, values are never coerced into another type, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class PackageSource(Section):
@@ -53,13 +54,12 @@ class TsvSource(Section):
     @model_validator(mode="after")
     def numbers_where_there_is_no_header(self) -> "TsvSource":
         wanted = str if self.header else int
-        for key in ("text", "label"):
-            value = getattr(self, key)
-            if not isinstance(value, wanted):
-                raise ValueError(
-                    f"{key} is {value!r}, but with header: {str(self.header).lower()} a column is given by its "
-                    f"{'name' if self.header else 'number from 0'}"
-                )
+        wrong = [f"{key} is {getattr(self, key)!r}" for key in ("text", "label") if not isinstance(getattr(self, key), wanted)]
+        if wrong:
+            kind = "name" if self.header else "number from 0"
+            raise ValueError(
+                f"{' and '.join(wrong)}, but with header: {str(self.header).lower()} a column is given by its {kind}"
+            )
         return self
 
 
@@ -155,6 +155,16 @@ class CnnLstm(SequenceReader):
     dropout: Dropout
     recurrent_dropout: Dropout
 
+    @model_validator(mode="after")
+    def something_is_left_after_pooling(self) -> "CnnLstm":
+        places = self.length - self.window + 1
+        if places < self.pool:
+            raise ValueError(
+                f"with length {self.length} and window {self.window} there are {max(places, 0)} places to pool, fewer than "
+                f"pool {self.pool}; make length larger"
+            )
+        return self
+
 
 class LstmAttention(SequenceReader):
     embedding: Count
@@ -174,9 +184,15 @@ class Architectures(Section):
         return settings
 
 
+def _known(name: str) -> str:
+    if name not in Architectures.model_fields:
+        raise ValueError(f"received {name!r}, which is no architecture; choose among {', '.join(Architectures.model_fields)}")
+    return name
+
+
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    run: Annotated[list[str], Field(min_length=1)]
+    run: Annotated[list[Annotated[str, AfterValidator(_known)]], Field(min_length=1)]
     download: Download
     clean: Clean
     split: Split
@@ -185,32 +201,12 @@ class Params(Section):
     evaluate: Evaluate
     architectures: Architectures
 
-    @model_validator(mode="after")
-    def every_name_has_a_section(self) -> "Params":
-        known = list(Architectures.model_fields)
-        for name in self.run:
-            if name not in known:
-                raise ValueError(f"run names {name!r}, which is no architecture; choose among {', '.join(known)}")
-        if len(set(self.run)) < len(self.run):
-            raise ValueError(f"run names an architecture twice: {', '.join(self.run)}")
-        return self
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence; here the second one is an error."""
-
-
-def _mapping(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    @field_validator("run")
+    @classmethod
+    def no_name_stands_twice(cls, run: list[str]) -> list[str]:
+        if twice := sorted({name for name in run if run.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return run
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -220,13 +216,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
         InputError: naming every wrong key, what stands there and what is allowed.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _NoDuplicates)
+        # YAML 1.2, as DVC reads it: in 1.1 `1e-3` is a string and `yes` is true. A key that stands twice is an error.
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no {path} in {Path.cwd()}; run this from the top folder of the project") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from None
+    except MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{path} is not valid YAML; {where}{error.problem}") from None
+    except (YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} is not valid YAML; expected sections of `key: value` lines: {error}") from None
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from sentiflow import params, repair
+from sentiflow import locks, params, repair
 from sentiflow.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -74,7 +74,7 @@ def run(targets: Sequence[str] = (), *, force: bool = False) -> None:
     """
     architectures = params.load().run
     _check_project()
-    with repair.locked(repair.TMP / "sentiflow.lock"):
+    with locks.locked(repair.TMP / "sentiflow.lock"):
         with repair.dvc_at_rest():
             repair.dvc_lock()
             repair.leftovers(architectures)

@@ -20,6 +20,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "font.size": 9,
+    "text.parse_math": False,  # a class may be called "$$"
     # Okabe & Ito's colours, which the colour-blind can tell apart.
     "axes.prop_cycle": cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
 }
@@ -117,6 +118,7 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
         places = np.arange(len(table))[::-1]
         middle = table["accuracy_score"].to_numpy()
         spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
+        spread = [np.maximum(side, 0) for side in spread]  # an interval of little confidence can miss the score itself
         axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
         axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
         axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
@@ -134,5 +136,6 @@ def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
                 axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", label=architecture)
             axis.set(title=name, xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        if histories:
+            axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         _save(figure, file)

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sentiflow.errors import InputError
 from sentiflow.params import Params
@@ -19,8 +20,10 @@ def stage_entry(name: str, lock_file: Path = Path("dvc.lock")) -> dict[str, Any]
         InputError: if DVC has not run it; the message names the stages it has.
     """
     try:
-        stages: dict[str, Any] = yaml.safe_load(lock_file.read_text(encoding="utf-8"))["stages"] if lock_file.exists() else {}
-    except (yaml.YAMLError, KeyError, TypeError):
+        stages: dict[str, Any] = (
+            YAML(typ="safe", pure=True).load(lock_file.read_text(encoding="utf-8"))["stages"] if lock_file.exists() else {}
+        )
+    except (YAMLError, KeyError, TypeError):
         raise InputError(
             f"{lock_file} was cut off or changed by hand; bring the committed one back: git checkout {lock_file}"
         ) from None

@@ -50,8 +50,9 @@ def chatter_dropped() -> Iterator[None]:
         sys.stderr.flush()
         sys.stderr = python_stderr
         os.dup2(real, 2)  # closes the pipe's last writing end, which ends the thread
-        forwarder.join()
-        os.close(real)
+        forwarder.join(timeout=1)
+        if not forwarder.is_alive():  # a process that was started in the block and outlives it holds the pipe open
+            os.close(real)
 
 
 def _descriptor(stream: object) -> int | None:

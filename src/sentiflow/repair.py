@@ -4,14 +4,11 @@ Each repair is said in one line. A process that still lives is waited for, never
 """
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import psutil
 from dvc.exceptions import DvcException
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
+from sentiflow import locks
 from sentiflow.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -26,30 +24,7 @@ log = logging.getLogger("sentiflow")
 TMP = Path(".dvc/tmp")
 LOCK_FILE = Path("dvc.lock")
 PIPELINE_FILE = Path("dvc.yaml")
-PATIENCE = 600.0  # seconds to wait for another run in this project before giving up
 CLOCK_ERROR = 2.0  # seconds by which a process's start, as the system tells it, may be off
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an flock on the file, as DVC does on `.dvc/tmp/lock`; the system releases it when this process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-
-        def holder() -> str | None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                return _described(file.read())
-            return None
-
-        _wait_for(holder)
-        file.seek(0)
-        file.truncate()
-        file.write(f" {os.getpid()}\n")
-        file.flush()
-        yield
 
 
 @contextlib.contextmanager
@@ -61,37 +36,14 @@ def dvc_at_rest() -> Iterator[None]:
     with contextlib.ExitStack() as lock:
 
         def at_work() -> str | None:
-            lock.enter_context(locked(TMP / "lock"))
+            lock.enter_context(locks.locked(TMP / "lock"))
             holder = _holder_in(TMP / "rwlock")
             if holder:
                 lock.close()
             return holder
 
-        _wait_for(at_work)
+        locks.wait_for(at_work)
         yield
-
-
-def _wait_for(holder: Callable[[], str | None]) -> None:
-    started = time.monotonic()
-    told = None
-    while name := holder():
-        if time.monotonic() - started > PATIENCE:
-            raise InputError(
-                f"{name} has been at work in this project for over {PATIENCE:.0f} s, and two runs at once would be in each "
-                "other's way; wait until it ends or end it, then run again"
-            )
-        process = name.split(" (")[0]
-        if process != told:
-            log.warning("waiting for %s, which is at work in this project", name)
-            told = process
-        time.sleep(0.2)
-
-
-def _described(pid: str) -> str:
-    try:
-        return f"process {int(pid)} ({' '.join(psutil.Process(int(pid)).cmdline())[:120]})"
-    except (ValueError, psutil.Error):
-        return "another process"
 
 
 def _holder_in(rwlock: Path) -> str | None:
@@ -143,7 +95,7 @@ def _dvc_process_here() -> str | None:
         words, folder = process.info["cmdline"] or [""], Path(process.info["cwd"] or "/")
         runs_dvc = "python" in words[0] and any(Path(word).name == "dvc" for word in words[1:6])
         if runs_dvc and process.info["status"] != psutil.STATUS_ZOMBIE and (folder == here or here in folder.parents):
-            return _described(str(process.info["pid"]))
+            return locks.described(str(process.info["pid"]))
     return None
 
 

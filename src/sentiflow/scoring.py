@@ -24,6 +24,8 @@ def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     >>> scores(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))["accuracy_score"]
     0.6666666666666666
     """
+    probabilities = np.asarray(probabilities, np.float64)  # where log loss is cut off follows from the precision
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # in 32 bits they need not quite add up to 1
     predicted = probabilities.argmax(axis=1)
     classes = range(probabilities.shape[1])
     average = "binary" if len(classes) == 2 else "macro"

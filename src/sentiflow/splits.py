@@ -46,7 +46,10 @@ def assign(reviews: pd.DataFrame, how: Split, *, seed: int) -> pd.Series:
 
 
 def _group_keys(reviews: pd.DataFrame, *, keep_films_together: bool) -> pd.Series:
-    """A name for each review's group: the digest of its text, or the least of all digests that copies or a film link to it."""
+    """A digest that all reviews of a group share: of the text, or of the film (the first by name, where copies link several).
+
+    Of the film and not of its reviews, so that a film stays where it is when reviews of it arrive later.
+    """
     digests = digest(reviews["text"])
     if not keep_films_together:
         return digests
@@ -61,7 +64,8 @@ def _group_keys(reviews: pd.DataFrame, *, keep_films_together: bool) -> pd.Serie
     size = texts.max() + 1 + len(names)
     links = coo_array((np.ones(known.sum()), (texts[known], texts.max() + 1 + films[known])), shape=(size, size))
     _, component = connected_components(links, directed=False)
-    return digests.groupby(component[texts]).transform("min")
+    first_film = reviews["film"].groupby(component[texts]).transform("min")
+    return digests.where(first_film.isna(), digest(first_film.fillna("")))
 
 
 def digest(texts: pd.Series) -> pd.Series:

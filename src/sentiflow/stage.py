@@ -2,23 +2,19 @@
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import typer
 
-from sentiflow import quiet
+from sentiflow import locks, quiet
 from sentiflow.errors import InputError
 
 log = logging.getLogger("sentiflow")
-
-LOCK_PATIENCE = 600.0  # seconds a stage waits for another one that is still writing the same outputs
 
 
 def run(main: Callable[..., None]) -> None:
@@ -27,16 +23,17 @@ def run(main: Callable[..., None]) -> None:
     A mistake of the user's, or a refusal of the machine's (no space, no permission, no such file), ends in one message and
     exit status 1. Everything else is a fault of ours and keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=(sys.modules[main.__module__].__doc__ or "").replace("\n", "\n\n"))(main)
     try:
         with quiet.chatter_dropped():
+            # here, so that log and progress bars take the same way and keep their order
+            logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr, force=True)
             app()
     except InputError as error:
         _refuse(str(error))
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None and not isinstance(error, FileNotFoundError):
             raise
         _refuse(_explain(error))
 
@@ -58,6 +55,8 @@ def _explain(error: OSError) -> str:
         errno.EISDIR: "this is a folder where a file was expected",
         errno.ENOTDIR: "this is a file where a folder was expected",
     }.get(error.errno or 0, os.strerror(error.errno or 0))
+    if error.errno is None:  # Arrow's
+        return str(error)
     where = error.filename2 or error.filename  # of a rename, the place it was to get
     return f"{where}: {what}" if where else what
 
@@ -72,53 +71,38 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
     beside = [target.with_name(f".{target.name}.partial") for target in targets]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(targets[0].with_name(f".{targets[0].name}.lock")):
-        for place in beside:
-            _remove(place)
+    with locks.locked(targets[0].with_name(f".{targets[0].name}.lock")):
+        _clear(targets)
         try:
             yield beside
-            for place, target in zip(beside, targets, strict=True):
+            pairs = list(zip(beside, targets, strict=True))
+            for place, target in pairs:  # before the first is replaced, so that it is all of them or none
+                _check(place, target)
+            for place, target in pairs:
                 _replace(place, target)
         finally:
-            for place in beside:
-                _remove(place)
+            _clear(targets)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a+") as file:
-        started = time.monotonic()
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                if time.monotonic() - started > LOCK_PATIENCE:
-                    raise InputError(
-                        f"{path}: process {holder} has been writing the same outputs for over {LOCK_PATIENCE:.0f} s, probably "
-                        f"left by a killed run; end it with `kill {holder}` and run again"
-                    ) from None
-                if not told:
-                    log.warning("waiting for process %s, which still writes the same outputs", holder)
-                    told = True
-                time.sleep(0.2)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _clear(targets: Iterable[Path]) -> None:
+    for target in targets:
+        _remove(target.with_name(f".{target.name}.partial"))
+        _remove(target.with_name(f".{target.name}.old.partial"))
+
+
+def _check(place: Path, target: Path) -> None:
+    if not os.path.lexists(place):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    if place.is_file() and target.is_dir() and not target.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if place.is_dir() and os.path.lexists(target) and not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
 
 
 def _replace(place: Path, target: Path) -> None:
     if place.is_dir() and target.is_dir():  # a folder that is not empty cannot be renamed over
-        old = target.with_name(f".{target.name}.old.partial")
-        _remove(old)
-        target.rename(old)
+        target.rename(target.with_name(f".{target.name}.old.partial"))
         place.rename(target)
-        _remove(old)
     else:
         place.replace(target)
 

@@ -47,7 +47,8 @@ COMPLETE_TAG = "sentiflow.complete"  # set last, so that a publication that was 
 
 # What the registered model imports; pinned in it to the versions it was trained with.
 REQUIREMENTS = (
-    "dask", "keras", "nltk", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scikit-learn", "scipy", "tensorflow", "tqdm",
+    "dask", "keras", "nltk", "numpy", "pandas", "pyarrow", "pydantic", "ruamel.yaml", "scikit-learn", "scipy", "tensorflow",
+    "tqdm",
 )  # fmt: skip
 EXAMPLE = ["A wonderful film, moving and funny.", "Two hours I will never get back."]
 

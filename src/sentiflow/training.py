@@ -29,17 +29,6 @@ from sentiflow.vocabulary import TrainingData
 log = logging.getLogger("sentiflow")
 
 
-class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
-    """One bar, a step a batch, over all epochs."""
-
-    def __init__(self, bar: tqdm) -> None:  # type: ignore[type-arg]
-        super().__init__()
-        self.bar = bar
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.bar.update()
-
-
 class Confusion(keras.metrics.Metric):  # type: ignore[misc]
     """Counts of (true class, predicted class) over an epoch, from which accuracy, precision, recall and F1 follow."""
 
@@ -116,15 +105,12 @@ def fit(
                 break
             started = time.monotonic()
             order = np.random.default_rng([seed, epoch]).permutation(len(train_ids))
-            fitted = model.fit(
-                train_ids[order],
-                train.labels[order],
-                batch_size=settings.batch,
-                shuffle=False,
-                verbose=0,
-                callbacks=[ProgressBar(bar)],
-            )
-            seen = {name: values[0] for name, values in fitted.history.items()}
+            # Batch by batch and not by `fit`, whose tf.data iterator can block for half a minute when it is taken down.
+            model.reset_metrics()
+            for start in range(0, len(order), settings.batch):
+                some = order[start : start + settings.batch]
+                seen = model.train_on_batch(train_ids[some], train.labels[some], return_dict=True)
+                bar.update()
             row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
             row |= {f"train_{name}": float(value) for name, value in seen.items()}
             result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids))

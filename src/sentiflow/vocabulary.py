@@ -95,7 +95,8 @@ class Vocabulary:
         >>> words.ids(pd.Series(["good old film"]))[0].tolist()
         [2, 1, 3]
         """
-        split = pc.utf8_split_whitespace(pa.array(texts, pa.large_string()))
+        column = pa.array(texts, pa.large_string())
+        split = pc.utf8_split_whitespace(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
         values = pc.index_in(split.values, self._lookup).fill_null(UNKNOWN).to_numpy()
         ids = Ragged(values.astype(np.int32), split.offsets.to_numpy().astype(np.int64))
         # Arrow splits an empty text into one empty word.
@@ -125,12 +126,16 @@ class Vocabulary:
         """Reads a Keras tokenizer's `to_json()`.
 
         Raises:
-            ValueError, KeyError or TypeError: if it is none.
+            ValueError, KeyError, TypeError or AttributeError: if it is none, or was fitted without <unk>.
         """
         config = json.loads(text)["config"]
         counts = json.loads(config["word_counts"])
         index = json.loads(config["word_index"])
-        words = sorted(index, key=index.__getitem__)[: config["num_words"] - 1]  # from id 1, <unk>
+        words = sorted(index, key=index.__getitem__)  # from id 1
+        if words[:1] != [SPECIAL[UNKNOWN]] or [index[word] for word in words] != list(range(1, len(words) + 1)):
+            raise ValueError("ids must count from 1, which is <unk>")
+        if config["num_words"] is not None:
+            words = words[: config["num_words"] - 1]
         return cls((SPECIAL[PAD], *words), np.array([0] + [counts.get(word, 0) for word in words]))
 
     @classmethod
@@ -142,7 +147,7 @@ class Vocabulary:
         """
         try:
             return cls.from_json(file.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
                 f"{file} is not a tokenizer as Keras's Tokenizer.to_json() writes it; make it anew: dvc repro tokenize"
             ) from None

@@ -41,6 +41,7 @@ NO_DEPENDENCY = {
     "architectures/__init__.py": "only a table of names",
     "errors.py": "the type of error that has no traceback",
     "files.py": "only reads, and says which file is damaged",
+    "locks.py": "only says who writes when",
     "params.py": "only checks values that DVC tracks itself",
     "quiet.py": "only drops lines from the terminal",
     "stage.py": "only paths, locks, log and errors",

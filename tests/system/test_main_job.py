@@ -2,17 +2,23 @@
 
 import json
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import yaml
 
 PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = [
     ("sample: null", "sample: 240"),
     ("run: [nb_svm, lstm, cnn_lstm, lstm_attention]", "run: [nb_svm, cnn_lstm]"),
@@ -45,6 +51,7 @@ def clone(tmp_path_factory):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
     change(folder, *SMALL)
+    (folder / ".venv").symlink_to(sys.prefix)
     run(["git", "init", "--quiet"], folder)
     run(["git", "add", "."], folder)
     run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "start"], folder)
@@ -70,8 +77,13 @@ def run(command, folder, **environment):
     return ended
 
 
+def make(folder, *words):
+    # the environment is this one, so it is not set up again
+    return run(["make", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
+
+
 def repro(folder):
-    return run([sys.executable, "-m", "sentiflow.pipeline"], folder, PYTHONPATH=str(folder / "src"))
+    return make(folder, "repro")
 
 
 def dvc(folder, *arguments):
@@ -134,17 +146,75 @@ def test_champion_answers_raw_text_in_another_process_as_the_evaluation_did(firs
     best = json.loads((clone / "metrics/comparison.json").read_text())["best"]
     reviews = pd.read_parquet(clone / "data/reviews/reviews.parquet").set_index("row")["text"]
     expected = pd.read_parquet(clone / f"data/predictions/{best}/test.parquet")
-    (clone / "texts.json").write_text(json.dumps(reviews[expected["row"]].tolist()))
+    texts, answers = clone / ".cache/texts.json", clone / ".cache/answers.json"
+    texts.write_text(json.dumps(reviews[expected["row"]].tolist()))
     code = (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
         "model = mlflow.pyfunc.load_model('models:/sentiflow@champion');"
-        "model.predict(json.load(open('texts.json'))).to_json('answers.json', orient='records', double_precision=15)"
+        f"model.predict(json.load(open({str(texts)!r}))).to_json({str(answers)!r}, orient='records', double_precision=15)"
     )
     run([sys.executable, "-c", code], clone, PYTHONPATH="")
-    answers = pd.read_json(clone / "answers.json")
-    np.testing.assert_allclose(answers[["p_negative", "p_positive"]], expected[["p_negative", "p_positive"]], atol=1e-5)
-    (clone / "texts.json").unlink()
-    (clone / "answers.json").unlink()
+    columns = ["p_negative", "p_positive"]
+    np.testing.assert_allclose(pd.read_json(answers)[columns], expected[columns], atol=1e-5)
+
+
+def test_readme_code_answers(first_run, clone):
+    code = README.split("```python\n")[1].split("```")[0]
+    answered = run([sys.executable, "-c", code], clone, PYTHONPATH="").stdout
+    assert "p_positive" in answered
+    assert len(answered.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`(dvc [a-z -]+)`", README))))
+def test_dvc_command_of_the_readme_gives_something_to_read(command, first_run, clone):
+    shown = dvc(clone, *command.split()[1:])
+    assert shown.strip() or command.endswith("diff"), command
+
+
+def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
+    said = make(clone, "plots").stdout
+    page = clone / said.split()[-1]
+    assert page == clone / "dvc_plots/index.html"
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.read_text())
+    assert "vega.js" in sources
+    for source in sources:
+        assert (page.parent / source).exists(), source
+
+
+def test_make_ui_serves_the_runs_to_this_machine_alone(first_run, clone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["make", "--old-file", ".venv/.ready", "ui", f"PORT={port}"]
+    server = subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        here = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + 60
+        while True:
+            try:
+                assert requests.get(here, timeout=5).status_code == 200
+                break
+            except requests.ConnectionError:
+                assert time.monotonic() < until, "the UI does not answer"
+                time.sleep(0.5)
+        found = requests.get(f"{here}/api/2.0/mlflow/registered-models/get", {"name": "sentiflow"}, timeout=10)
+        assert found.json()["registered_model"]["aliases"][0]["alias"] == "champion"
+        assert requests.get(here, headers={"Host": "10.evil.example"}, timeout=5).status_code == 403
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_make_clean_removes_what_can_be_rebuilt_and_nothing_else(first_run, clone, tmp_path):
+    copy = Path(shutil.copytree(clone, tmp_path / "copy", symlinks=True))
+    (copy / "data/external/mine.csv").write_text("review,sentiment\n")
+    tracked = run(["git", "ls-files"], copy).stdout.splitlines()
+    make(copy, "clean")
+    for name in [*tracked, "data/external/mine.csv", "mlflow.db", "mlartifacts/published.json", ".dvc/cache", "dvc.lock"]:
+        assert (copy / name).exists(), name
+    for name in (".venv", "models", "plots", "data/tokens", "data/splits", "reports/models", ".cache"):
+        assert not (copy / name).exists(), name
+    assert Path(sys.prefix).exists()
 
 
 def test_lost_tracking_store_is_filled_again(first_run, clone):

@@ -10,7 +10,7 @@ import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
 
-from sentiflow import repair
+from sentiflow import locks, repair
 from sentiflow.errors import InputError
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -60,7 +60,7 @@ def project(finished_project, tmp_path, monkeypatch):
 def folder(tmp_path, monkeypatch):
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(repair, "PATIENCE", 0.3)
+    monkeypatch.setattr(locks, "PATIENCE", 0.3)
     return tmp_path
 
 
@@ -157,7 +157,7 @@ def test_entries_of_a_live_process_stay_and_it_is_waited_for_by_name(folder, sta
 
 
 def test_the_wait_ends_with_the_process_waited_for(folder, start, monkeypatch):
-    monkeypatch.setattr(repair, "PATIENCE", 30.0)
+    monkeypatch.setattr(locks, "PATIENCE", 30.0)
     holder = start(sys.executable, "-c", "import time; time.sleep(0.6)")
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(holder.pid)}}))
     put_at_rest()

@@ -37,6 +37,12 @@ class _InterruptedError(Exception):
 def bring(location: str, partial_dir: Path, *, sha256: str | None) -> Path:
     """The local file for a location, with the SHA-256 asked for; a URL is downloaded into partial_dir."""
     if is_url(location):
+        try:
+            urlsplit(location)
+        except ValueError as error:
+            raise InputError(
+                f"the location in params.yaml is no URL: {error}; expected http(s)://host/path, or a plain path"
+            ) from None
         return download(location, partial_dir, sha256=sha256)
     path = Path(location)
     require_file(path, sha256=sha256)

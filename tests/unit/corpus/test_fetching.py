@@ -252,3 +252,8 @@ def test_a_file_that_dvc_does_not_watch_gives_a_warning(tmp_path, monkeypatch, c
         caplog.clear()
         fetching.bring(loud, tmp_path, sha256=None)
         assert "DVC does not see" in caplog.text
+
+
+def test_location_that_is_no_url_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no URL: .*expected http\(s\)://host/path"):
+        fetching.bring("http://[x/reviews.csv", tmp_path, sha256=None)

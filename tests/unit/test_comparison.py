@@ -1,0 +1,275 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from sentiflow import comparison, evaluation
+from sentiflow.errors import InputError
+from sentiflow.scoring import SCORES, higher_is_better
+
+
+def scores(**values):
+    """All scores of one split, with intervals of a point to each side; others than those given are 0.5."""
+    found = {name: values.get(name, 0.5) for name in SCORES}
+    ends = {f"{name}_{end}": value + step for name, value in found.items() for end, step in (("low", -0.01), ("high", 0.01))}
+    return found | ends | {"calibration_error": 0.03, "roc_auc_score": 0.9}
+
+
+def predictions(right, classes=("negative", "positive")):
+    """Answers that are right where said."""
+    labels = np.arange(len(right)) % len(classes)
+    answered = np.where(right, labels, (labels + 1) % len(classes))
+    return evaluation.predictions(np.arange(100, 100 + len(right)), labels, np.eye(len(classes))[answered], classes)
+
+
+@pytest.fixture
+def evaluated():
+    """Scores and predictions of three architectures; `lstm` is best on valid, `nb_svm` on test and by loss, `new` is unknown."""
+    valid = {"lstm": (0.90, 0.4), "nb_svm": (0.88, 0.3), "new": (0.70, 0.6)}
+    test = {"lstm": (0.875, 0.45), "nb_svm": (0.89, 0.31), "new": (0.6, 0.65)}
+    by_split = {
+        name: {
+            split: scores(accuracy_score=accuracy, f1_score=accuracy - 0.01, log_loss=loss)
+            for split, (accuracy, loss) in {"train": (0.99, 0.1), "valid": valid[name], "test": test[name]}.items()
+        }
+        for name in valid
+    }
+    draw = np.random.default_rng(1)
+    answers = {name: predictions(draw.random(400) < test[name][0]) for name in valid}
+    return by_split, answers
+
+
+def compared(evaluated, chosen_by="f1_score"):
+    return comparison.compare(*evaluated, chosen_by=chosen_by)
+
+
+# McNemar
+
+
+@pytest.mark.parametrize(
+    ("only_one", "only_other"), [(0, 1), (1, 0), (1, 1), (0, 8), (3, 9), (10, 10), (30, 55), (200, 150), (0, 60)]
+)
+def test_mcnemars_p_is_the_chance_of_a_fair_coin_to_fall_at_least_as_unevenly(only_one, only_other):
+    right = np.array([True] * only_one + [False] * only_other + [True, False] * 20)
+    other = np.array([False] * only_one + [True] * only_other + [True, False] * 20)
+    differ = only_one + only_other
+    as_uneven = [k for k in range(differ + 1) if abs(k - differ / 2) >= abs(only_one - differ / 2)]
+    expected = binom.pmf(as_uneven, differ, 0.5).sum()
+    assert comparison.mcnemar(right, other) == pytest.approx(expected)
+
+
+def test_mcnemar_is_the_same_from_either_side():
+    draw = np.random.default_rng(1)
+    for share in (0.5, 0.7, 0.9):
+        one, other = draw.random(300) < share, draw.random(300) < 0.8
+        assert comparison.mcnemar(one, other) == pytest.approx(comparison.mcnemar(other, one))
+
+
+def test_models_that_never_differ_have_a_p_of_1():
+    right = np.array([True, False, True])
+    assert comparison.mcnemar(right, right) == 1.0
+
+
+def test_agreement_on_more_reviews_does_not_change_the_p():
+    one, other = np.array([True] * 12 + [False] * 3), np.array([False] * 12 + [True] * 3)
+    agreed = np.array([True, False] * 100)
+    both = [np.concatenate([right, agreed]) for right in (one, other)]
+    assert comparison.mcnemar(*both) == comparison.mcnemar(one, other)
+
+
+# compare
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "order"),
+    [
+        ("f1_score", ["lstm", "nb_svm", "new"]),
+        ("accuracy_score", ["lstm", "nb_svm", "new"]),
+        ("log_loss", ["nb_svm", "lstm", "new"]),
+    ],
+)
+def test_models_stand_in_order_of_their_valid_score_best_first(evaluated, chosen_by, order):
+    found = compared(evaluated, chosen_by)
+    assert [model["architecture"] for model in found["models"]] == order
+    assert found["best"] == order[0]
+    assert found["chosen_by"] == f"valid {chosen_by}"
+
+
+def test_the_choice_never_looks_at_test(evaluated):
+    by_split, answers = evaluated
+    before = compared(evaluated)["best"]
+    by_split["new"]["test"] = by_split["new"]["train"] = scores(accuracy_score=1.0, f1_score=1.0, log_loss=0.0)
+    answers["new"]["predicted"] = answers["new"]["label"]
+    assert compared(evaluated)["best"] == before
+
+
+def test_each_model_has_its_scores_and_its_p_against_the_best(evaluated):
+    by_split, answers = evaluated
+    found = compared(evaluated)
+    assert found["test_reviews"] == 400
+    right = {name: (table["label"] == table["predicted"]).to_numpy() for name, table in answers.items()}
+    for model in found["models"]:
+        name = model["architecture"]
+        assert model["scores"] == by_split[name]
+        expected = None if name == "lstm" else comparison.mcnemar(right[name], right["lstm"])
+        assert model["p_against_best"] == expected
+
+
+def test_each_model_has_its_published_figure_if_there_is_one(evaluated):
+    published = {model["architecture"]: model["published"] for model in compared(evaluated)["models"]}
+    assert published["new"] is None
+    assert published["lstm"]["recipe"] == "003-lstm"
+    assert published["lstm"]["accuracy"] == 0.8558
+    assert published["nb_svm"]["f1"] is None  # not in the paper
+
+
+def test_models_of_three_classes_stand_beside_no_published_figure_of_two(evaluated):
+    by_split, _ = evaluated
+    answers = {name: predictions(np.arange(30) % 4 > 0, ("negative", "neutral", "positive")) for name in by_split}
+    found = comparison.compare(by_split, answers, chosen_by="f1_score")
+    assert [model["published"] for model in found["models"]] == [None] * 3
+    assert "nan" not in comparison.as_markdown(found)
+
+
+def test_the_comparison_is_json_without_gaps(evaluated):
+    found = compared(evaluated)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.iloc[:-1],
+        lambda table: table.iloc[::-1],
+        lambda table: table.assign(row=table["row"] + 1),
+    ],
+    ids=["fewer", "another order", "others"],
+)
+@pytest.mark.parametrize("name", ["lstm", "new"])
+def test_models_evaluated_on_different_reviews_are_an_error_that_names_both(evaluated, name, change):
+    by_split, answers = evaluated
+    changed = answers | {name: change(answers[name])}
+    with pytest.raises(InputError, match=r"(nb_svm|new) and lstm were evaluated on different test reviews; .*dvc repro evaluate"):
+        comparison.compare(by_split, changed, chosen_by="f1_score")
+
+
+def test_one_model_alone_is_the_best_of_one(evaluated):
+    by_split, answers = evaluated
+    found = comparison.compare({"new": by_split["new"]}, {"new": answers["new"]}, chosen_by="f1_score")
+    assert found["best"] == "new"
+    page = comparison.as_markdown(found)
+    assert "**new** is best" in page
+    assert not re.search(r"\| *(\*\*|_)", page)  # nothing to mark
+
+
+# tables
+
+
+def tables(page):
+    """Every table of a page: its header and its rows, as cells."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        header, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        assert all(re.fullmatch("-+", cell) for cell in rule)
+        assert len(rule) == len(header)
+        found.append((header, rows))
+    return found
+
+
+def test_every_row_of_every_table_has_a_cell_a_column(evaluated):
+    found = tables(comparison.as_markdown(compared(evaluated)))
+    assert len(found) == 3
+    for header, rows in found:
+        assert rows
+        assert {len(row) for row in rows} == {len(header)}
+
+
+def test_the_page_lines_up_as_plain_text(evaluated):
+    page = comparison.as_markdown(compared(evaluated))
+    for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({len(line) for line in block.splitlines()}) == 1
+    assert page.endswith("\n")
+    assert "\n\n\n" not in page
+
+
+def test_the_page_marks_the_best_and_the_worst_of_each_column(evaluated):
+    by_split, _ = evaluated
+    header, rows = tables(comparison.as_markdown(compared(evaluated)))[0]
+    shown = {"accuracy": "accuracy_score", "F1": "f1_score", "loss": "log_loss"}
+    assert header == ["architecture", *(f"{split} {score}" for score in shown for split in ("train", "valid", "test"))]
+    for column, name in enumerate(header[1:], start=1):
+        split, score = name.split()
+        values = {row[0]: by_split[row[0]][split][shown[score]] for row in rows}
+        ends = (max, min) if higher_is_better(shown[score]) else (min, max)
+        best, worst = (end(values.values()) for end in ends)
+        for row in rows:
+            value = values[row[0]]
+            plain = f"{value:.4f}"
+            marked = plain if best == worst else f"**{plain}**" if value == best else f"_{plain}_" if value == worst else plain
+            assert row[column] == marked
+    assert [row[header.index("valid accuracy")] for row in rows] == ["**0.9000**", "0.8800", "_0.7000_"]
+    assert [row[header.index("test loss")] for row in rows] == ["0.4500", "**0.3100**", "_0.6500_"]
+    assert [row[header.index("train loss")] for row in rows] == ["0.1000"] * 3
+
+
+def test_the_page_has_intervals_calibration_and_p_values_on_test(evaluated):
+    found = compared(evaluated)
+    header, rows = tables(comparison.as_markdown(found))[1]
+    assert header == ["architecture", "log loss", "accuracy", "precision", "recall", "f1", "calibration error", "McNemar p"]
+    assert rows[0][0] == "lstm"
+    assert rows[0][2] == "0.8750 (0.8650 to 0.8850)"
+    assert rows[0][-2:] == ["0.030", "best"]
+    assert [float(row[-1]) for row in rows[1:]] == pytest.approx(
+        [model["p_against_best"] for model in found["models"][1:]], rel=0.05
+    )
+
+
+def test_the_page_has_the_published_figures_of_the_models_that_have_one(evaluated):
+    page = comparison.as_markdown(compared(evaluated))
+    header, rows = tables(page)[2]
+    assert header == ["architecture", "recipe", "published accuracy", "ours on test", "their data"]
+    assert [row[:4] for row in rows] == [
+        ["lstm", "003-lstm", "0.8558", "0.8750 (0.8650 to 0.8850)"],
+        ["nb_svm", "Wang & Manning 2012", "0.9122", "0.8900 (0.8800 to 0.9000)"],
+    ]
+    assert all(row[4] for row in rows)
+
+
+def test_the_page_begins_with_the_best_model_and_how_it_was_chosen(evaluated):
+    page = comparison.as_markdown(compared(evaluated, "log_loss"))
+    assert page.startswith(
+        "# Comparison\n\n**nb_svm** is best on valid log_loss. On test (400 reviews) it is right in 89.00% of "
+    )
+    assert "(interval 88.00% to 90.00%)" in page
+
+
+def test_the_table_for_the_figure_has_a_line_a_model_with_scores_intervals_and_published_accuracy(evaluated):
+    table = comparison.as_table(compared(evaluated))
+    assert table["architecture"].to_list() == ["lstm", "nb_svm", "new"]
+    assert table["accuracy_score"].to_list() == [0.875, 0.89, 0.6]
+    assert table["accuracy_score_low"].to_list() == pytest.approx([0.865, 0.88, 0.59])
+    assert table["published"].to_list() == pytest.approx([0.8558, 0.9122, float("nan")], nan_ok=True)
+    assert table["published"].dtype == float
+
+
+def test_the_table_of_models_that_nobody_published_has_numbers_too(evaluated):
+    by_split, answers = evaluated
+    found = comparison.compare({"new": by_split["new"]}, {"new": answers["new"]}, chosen_by="f1_score")
+    assert comparison.as_table(found)["published"].dtype == float
+
+
+# published figures
+
+
+def test_published_figures_are_sane_and_say_where_they_come_from():
+    table = comparison.published()
+    assert list(table.columns) == ["architecture", "recipe", "accuracy", "f1", "note"]
+    assert table["architecture"].is_unique
+    assert {"nb_svm", "lstm", "cnn_lstm", "lstm_attention"} <= set(table["architecture"])
+    for column in ("accuracy", "f1"):
+        known = table[column].dropna()
+        assert ((known > 0) & (known < 1)).all()
+    assert table[["architecture", "recipe", "accuracy", "note"]].notna().all(axis=None)
+    assert not table.select_dtypes("str").map(lambda text: "|" in text, na_action="ignore").any(axis=None)
