@@ -10,4 +10,6 @@ with quiet.chatter_dropped():
     import tensorflow as tf
     from keras import layers, ops
 
+    tf.config.list_physical_devices()  # looks for a GPU now, or TensorFlow complains that there is none at its first use
+
 __all__ = ["keras", "layers", "ops", "tf"]
