@@ -89,7 +89,8 @@ def test_waits_double_from_one_attempt_to_the_next(site, tmp_path, caplog):
 @pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
 def test_retry_after_of_the_server_goes_before_our_own_wait(site, tmp_path, said):
     site.answers = [lambda h: h.refuse(503, Retry_After=said)]
-    fetching.download(site.url, tmp_path, sha256=None, first_wait=1000.0)  # ends at once only if the server is heard
+    path = fetching.download(site.url, tmp_path, sha256=None, first_wait=1000.0)  # ends at once only if the server is heard
+    assert path.read_bytes() == site.content
 
 
 def test_retry_after_is_read_as_seconds_or_as_a_date():
