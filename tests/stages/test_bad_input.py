@@ -470,7 +470,7 @@ SETTINGS: Mapping[str, Bad] = {
         "save it as UTF-8",
     ),
     "key twice in params": Bad(
-        "clean", lambda p: p.write("params.yaml", "seed: 7\nseed: 8\n"), "key 'seed' stands twice", "line 2, column 1"
+        "clean", lambda p: p.write("params.yaml", "seed: 7\nseed: 8\n"), 'line 2: found duplicate key "seed"', "is not valid YAML"
     ),
     "word where a number belongs": Bad(
         "clean", params_with(seed="seven"), "seed: received 'seven'", "input should be a valid integer"
@@ -483,7 +483,7 @@ SETTINGS: Mapping[str, Bad] = {
         "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'aclimdb' or 'tsv'"
     ),
     "architecture nobody wrote": Bad(
-        "train@nb_svm", params_with(run=["bert"]), "run names 'bert', which is no architecture", "choose among nb_svm, lstm"
+        "train@nb_svm", params_with(run=["bert"]), "run.0: received 'bert', which is no architecture", "choose among nb_svm, lstm"
     ),
     "vocabulary of 0": Bad(
         "train@lstm",

@@ -79,7 +79,7 @@ def run(command, folder, **environment):
 
 def make(folder, *words):
     # the environment is this one, so it is not set up again
-    return run(["make", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
+    return run(["make", "--no-print-directory", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
 
 
 def repro(folder):

@@ -78,10 +78,13 @@ def start(project):
     started = []
 
     def begin(*arguments):
+        # a shell that starts the tests in the background has them ignore Ctrl-C, and so would this child
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         command = [sys.executable, "-m", "sentiflow.pipeline", *arguments]
         started.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         )
+        signal.signal(signal.SIGINT, before)
         return started[-1]
 
     yield begin

@@ -25,7 +25,7 @@ def load(settings, tmp_path):
     def run(rows, **changes):
         path = tmp_path / "reviews.csv"
         path.write_text("review,sentiment\n" + "".join(f"{text},{label}\n" for text, label in rows))
-        return corpus.load(settings("csv", location=str(path), labels=LABELS, **changes), tmp_path / "partial", seed=7)
+        return corpus.load(settings("csv", location=str(path), **({"labels": LABELS} | changes)), tmp_path / "partial", seed=7)
 
     return run
 
@@ -107,7 +107,7 @@ def test_too_few_rows_of_a_label_are_an_error_that_counts_them(load):
     with pytest.raises(InputError, match="gives 20 negative, 9 positive; at least 10 rows of each label are needed: add rows"):
         load([("x", 0)] * 20 + [("y", 1)] * 9)
     with pytest.raises(InputError, match=r"raise download\.sample"):
-        load(GOOD, sample=10)
+        load([*GOOD, *((f"other {n}", 2) for n in range(20))], sample=20, labels=LABELS | {"2": "neutral"})
 
 
 def test_labels_that_all_mean_the_same_are_an_error(settings, tmp_path):
