@@ -19,14 +19,16 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-SMALL = [
-    ("sample: null", "sample: 240"),
-    ("run: [nb_svm, lstm, cnn_lstm, lstm_attention]", "run: [nb_svm, cnn_lstm]"),
-    ("length: 600", "length: 40"),
-    ("units: 100", "units: 8"),
-    ("filters: 64", "filters: 8"),
-    ("epochs: 5\n", "epochs: 2\n"),
-]
+SMALL = {
+    "download.source": "package",
+    "download.sample": 240,
+    "run": ["nb_svm", "cnn_lstm"],
+    "architectures.cnn_lstm.length": 40,
+    "architectures.cnn_lstm.units": 8,
+    "architectures.cnn_lstm.filters": 8,
+    "architectures.cnn_lstm.epochs": 2,
+    "architectures.cnn_lstm.spatial_dropout": 0.2,
+}
 MADE_ONLY_BY_DVC = [
     "data",
     "models",
@@ -50,7 +52,7 @@ def clone(tmp_path_factory):
         if (PROJECT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "reports/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
-    change(folder, *SMALL)
+    change(folder, SMALL)
     (folder / ".venv").symlink_to(sys.prefix)
     run(["git", "init", "--quiet"], folder)
     run(["git", "add", "."], folder)
@@ -63,12 +65,18 @@ def first_run(clone):
     return repro(clone)
 
 
-def change(folder, *changes):
-    text = (folder / "params.yaml").read_text()
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    (folder / "params.yaml").write_text(text)
+def change(folder, changes):
+    """Sets values of params.yaml by dotted name, whatever stands there."""
+    file = folder / "params.yaml"
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        place = values
+        for section in sections:
+            place = place[section]
+        assert key in place, name
+        place[key] = value
+    file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def run(command, folder, **environment):
@@ -227,13 +235,13 @@ def test_lost_tracking_store_is_filled_again(first_run, clone):
 
 def test_one_setting_of_an_architecture_reruns_only_that_architecture(first_run, clone):
     lock = (clone / "dvc.lock").read_bytes()
-    change(clone, ("spatial_dropout: 0.2", "spatial_dropout: 0.1"))
+    change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.1})
     changed = repro(clone)
     ran = [line.split("'")[1] for line in changed.stdout.splitlines() if line.startswith("Running stage")]
     assert ran == ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "register"]
     assert "nb_svm is published already" in changed.stderr
 
-    change(clone, ("spatial_dropout: 0.1", "spatial_dropout: 0.2"))
+    change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.2})
     back = repro(clone)
     assert "Stage 'train@cnn_lstm' is cached - skipping run" in back.stdout, "the run cache brings the model back"
     assert (clone / "dvc.lock").read_bytes() == lock
