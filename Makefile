@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test test-slow lint format types ui plots readme clean lock
+.PHONY: help setup repro test lint format types ui plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +38,7 @@ repro: $(READY)  ## run the whole pipeline, from reviews to registered models; o
 	@$(BIN)/python -m sentiflow.pipeline
 
 test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
-
-test-slow: $(READY)  ## run the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Small reviews that a model can learn, and all that stands between them and a trained model."""
+"""Small reviews that a model can learn, all that stands between them and a trained model, and answers to score."""
 
 import random
 
+import numpy as np
 import pandas as pd
 
 from sentiflow import vocabulary
@@ -36,3 +37,12 @@ def training_data(*, classes=("negative", "positive"), train=96, valid=32):
         return vocabulary.Tokens(rows[some], labels[some].to_numpy(), words.ids(texts[some]))
 
     return vocabulary.TrainingData(part(slice(0, train)), part(slice(train, None)), tuple(classes), words)
+
+
+def answers(count, classes, *, seed):
+    """Labels, and probabilities that are right more often than not."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, classes, count)
+    probabilities = 0.7 * draw.dirichlet(np.ones(classes), count)
+    probabilities[np.arange(count), labels] += 0.3
+    return labels, probabilities

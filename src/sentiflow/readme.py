@@ -1,9 +1,8 @@
 """Puts the comparison of the committed results between the README's markers: `make readme`."""
 
-import json
 from pathlib import Path
 
-from sentiflow import comparison
+from sentiflow import comparison, files
 
 BEGIN, END = "<!-- comparison: begin -->\n", "<!-- comparison: end -->"
 
@@ -17,7 +16,7 @@ def with_comparison(page: str, table: str) -> str:
 
 def main() -> None:
     page, results = Path("README.md"), Path("metrics/comparison.json")
-    table = comparison.as_summary(json.loads(results.read_text(encoding="utf-8")))
+    table = comparison.as_summary(files.read_json(results))
     page.write_text(with_comparison(page.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 

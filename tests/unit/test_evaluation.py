@@ -4,6 +4,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from samples import answers
 from sklearn import metrics
 
 from sentiflow import evaluation
@@ -11,15 +12,6 @@ from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
 
 HOW = Evaluate(resamples=300, confidence=0.95, bins=10)
-
-
-def answers(count, classes, *, seed):
-    """Labels, and probabilities that are right more often than not."""
-    draw = np.random.default_rng(seed)
-    labels = draw.integers(0, classes, count)
-    probabilities = 0.7 * draw.dirichlet(np.ones(classes), count)
-    probabilities[np.arange(count), labels] += 0.3
-    return labels, probabilities
 
 
 def intervals(labels, probabilities, *, resamples=300, confidence=0.95, seed=1):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import dvc_projects
 import psutil
 import pytest
 
@@ -47,29 +48,16 @@ SLEEPING = "sleep 61\n"
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
     """A project of our stages' shape, run once and committed."""
-    top = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_NO_ANALYTICS", "1")
-        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site")))
-        (top / "params.yaml").write_text(with_run((TOP / "params.yaml").read_text(), "[nb_svm, lstm]"))
-        (top / "dvc.yaml").write_text(PIPELINE)
-        (top / "train.sh").write_text(TRAIN)
-        (top / "reviews.txt").write_text("good\n")
-        dvc = [sys.executable, "-m", "dvc"]
-        commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "finished"]
-        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"], ["git", "add", "-A"], commit):
-            subprocess.run(command, cwd=top, check=True, capture_output=True)
-        yield top
+    params = with_run((TOP / "params.yaml").read_text(), "[nb_svm, lstm]")
+    files = {"params.yaml": params, "dvc.yaml": PIPELINE, "train.sh": TRAIN, "reviews.txt": "good\n"}
+    yield from dvc_projects.finished(tmp_path_factory, files)
 
 
 @pytest.fixture
 def project(finished_project, tmp_path, monkeypatch):
-    shutil.copytree(finished_project, tmp_path / "project", symlinks=True)
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
-    return tmp_path / "project"
+    return dvc_projects.copy(finished_project, tmp_path, monkeypatch)
 
 
 @pytest.fixture

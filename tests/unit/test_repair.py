@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import dvc_projects
 import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
@@ -34,26 +35,12 @@ TRAIN = "mkdir -p models/$1 metrics/$1; echo $1 > models/$1/weights; echo $1 > m
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
     """Two architectures trained, everything committed."""
-    top = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_NO_ANALYTICS", "1")
-        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site")))
-        (top / "dvc.yaml").write_text(PIPELINE)
-        (top / "train.sh").write_text(TRAIN)
-        (top / "reviews.txt").write_text("good\n")
-        dvc = [sys.executable, "-m", "dvc"]
-        commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "finished"]
-        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"], ["git", "add", "-A"], commit):
-            subprocess.run(command, cwd=top, check=True, capture_output=True)
-        yield top
+    yield from dvc_projects.finished(tmp_path_factory, {"dvc.yaml": PIPELINE, "train.sh": TRAIN, "reviews.txt": "good\n"})
 
 
 @pytest.fixture
 def project(finished_project, tmp_path, monkeypatch):
-    shutil.copytree(finished_project, tmp_path / "project", symlinks=True)
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    return tmp_path / "project"
+    return dvc_projects.copy(finished_project, tmp_path, monkeypatch)
 
 
 @pytest.fixture

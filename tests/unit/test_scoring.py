@@ -2,18 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from samples import answers
 from sklearn import metrics
 
 from sentiflow.scoring import SCORES, higher_is_better, scores
-
-
-def answers(count, classes, *, seed):
-    """Labels, and probabilities that are right more often than not."""
-    draw = np.random.default_rng(seed)
-    labels = draw.integers(0, classes, count)
-    probabilities = 0.7 * draw.dirichlet(np.ones(classes), count)
-    probabilities[np.arange(count), labels] += 0.3
-    return labels, probabilities
 
 
 @pytest.mark.parametrize("seed", range(5))
