@@ -1,16 +1,19 @@
 """Train one architecture and keep its best epoch.
 
 from  tokens    train and valid, as ragged word ids
-to    model     configuration and weights of the epoch with the best valid score
+to    model     configuration and weights of the epoch with the best valid score; what it was trained on
       history   every metric of every epoch
+      cache     what a killed training needs to go on; how long each epoch took
 """
 
+import json
+import time
 from pathlib import Path
 
-from sentiflow import architectures, params, stage, vocabulary
+from sentiflow import architectures, environment, params, stage, training_record, vocabulary
 
 
-def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Path, backups_dir: Path) -> None:
+def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Path, cache_dir: Path) -> None:
     p = params.load()
     settings = p.architectures[architecture]
     data = vocabulary.read_training_data(tokens_dir, settings.view)
@@ -20,12 +23,19 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
         if isinstance(settings, params.SequenceReader):
             from sentiflow import training  # here, because a linear model need not wait for TensorFlow
 
-            classifier, history = training.fit(architecture, settings, data, how=p.train, seed=p.seed, backups=backups_dir)
+            fitted = training.fit(architecture, settings, data, how=p.train, seed=p.seed, backups=cache_dir)
+            classifier, history, seconds = fitted
+            gpus = training.gpus()
         else:
-            classifier, history = architectures.module(architecture).fit(settings, data)
+            started = time.monotonic()
+            classifier, history = architectures.module(architecture).fit(settings, data, how=p.train)
+            seconds, gpus = [time.monotonic() - started], []
         model_place.mkdir()
         classifier.save(model_place)
+        trained_on = json.dumps(environment.describe(gpus=gpus), indent=2, sort_keys=True) + "\n"
+        (model_place / "environment.json").write_text(trained_on, encoding="utf-8")
         history.to_csv(history_place, index=False)
+        training_record.write(cache_dir / f"{architecture}.json", model_place, seconds)
     stage.log.info("wrote the model to %s and its history to %s", model_dir, history_file)
 
 

@@ -20,6 +20,9 @@ class Classifier(Protocol):
     def probabilities(self, ids: Ragged) -> np.ndarray:
         """Word ids of n reviews -> one probability a class (n, K)."""
 
+    def layers(self) -> list[dict[str, Any]]:
+        """Name, kind, output and number of weights of each part."""
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The architecture, classes and settings of a trained classifier.

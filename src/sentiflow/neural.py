@@ -68,6 +68,18 @@ class NeuralClassifier:
             return np.hstack([1 - raw, raw])
         return np.asarray(raw / raw.sum(axis=1, keepdims=True))
 
+    def layers(self) -> list[dict[str, Any]]:
+        """Name, kind, output and number of weights of each layer."""
+        return [
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "output": f"({', '.join('B' if size is None else str(size) for size in layer.output.shape)})",
+                "weights": layer.count_params(),
+            }
+            for layer in self.model.layers
+        ]
+
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `model.weights.h5`: no pickle, no date, the same bytes for the same weights."""
         config = {"architecture": self.architecture, "classes": self.classes, "settings": self.settings}

@@ -18,6 +18,16 @@ Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Separator = Annotated[str, Field(pattern=r"^[^\"\r\n]$")]
 Labels = Annotated[dict[str, str], Field(min_length=2)]
+Words = Annotated[list[Annotated[str, Field(pattern=r"^[a-z']+$")]], Field(min_length=1)]
+
+
+def _known(name: str) -> str:
+    if name not in Architectures.model_fields:
+        raise ValueError(f"received {name!r}, which is no architecture; choose among {', '.join(Architectures.model_fields)}")
+    return name
+
+
+Architecture = Annotated[str, AfterValidator(_known)]
 
 
 class Section(BaseModel):
@@ -104,13 +114,36 @@ class Tokenize(Section):
 
 class Train(Section):
     keep_best: Literal["accuracy_score", "f1_score", "log_loss"]
-    patience: Count
+    patience: Count | None
+    class_weights: Literal["balanced"] | None
 
 
 class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Fraction
     bins: Count
+
+
+class Compare(Section):
+    baseline: Architecture
+    tuned: Architecture
+
+
+class Analyse(Section):
+    samples: Count
+    samples_with_text: Count
+    mistakes: Count
+    disagreements: Count
+    negations: Words
+    contrasts: Words
+
+
+class Explain(Section):
+    sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    words_a_row: Count
+    reviews: Count
+    deleted: Fraction
+    draws: Count
 
 
 class Reader(Section):
@@ -133,20 +166,111 @@ class SequenceReader(Reader):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
 
 
-class NbSvm(Reader):
+class LinearReader(Reader):
+    """What every linear classifier over n-grams says besides."""
+
     ngrams: Annotated[int, Field(ge=1, le=3)]
     minimum_documents: Count
-    smoothing: Annotated[float, Field(gt=0)]
     regularisation: Annotated[float, Field(gt=0)]
 
 
-class Lstm(SequenceReader):
+class Logistic(LinearReader):
+    pass
+
+
+class NbSvm(LinearReader):
+    smoothing: Annotated[float, Field(gt=0)]
+
+
+class EmbeddingReader(SequenceReader):
+    """What every architecture says that begins with an embedding of its words."""
+
     embedding: Count
+
+
+class RecurrentReader(EmbeddingReader):
+    """What every recurrent architecture says besides."""
+
+    mask_zero: bool
     units: Count
 
 
-class CnnLstm(SequenceReader):
-    embedding: Count
+class NgramMean(EmbeddingReader):
+    buckets: Count
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def a_pair_fits(self) -> "NgramMean":
+        if self.length < 2:
+            raise ValueError(f"received length {self.length}; a pair of words needs 2 or more")
+        return self
+
+
+class Ffnn(EmbeddingReader):
+    hidden: Count
+    dropout: Dropout
+
+
+class TextCnn(EmbeddingReader):
+    filters: Count
+    windows: Annotated[list[Count], Field(min_length=1)]
+    spatial_dropout: Dropout
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def every_window_fits_once(self) -> "TextCnn":
+        if len(set(self.windows)) < len(self.windows):
+            raise ValueError(f"a width stands twice in windows {self.windows}")
+        if max(self.windows) > self.length:
+            raise ValueError(f"window {max(self.windows)} is wider than length {self.length}; make length larger")
+        return self
+
+
+class Rnn(RecurrentReader):
+    pass
+
+
+class StackedRnn(RecurrentReader):
+    second_units: Count
+    hidden: Count
+    dropout: Dropout
+    recurrent_dropout: Dropout
+
+
+class LstmSmall(RecurrentReader):
+    pass
+
+
+class LstmTuned(RecurrentReader):
+    spatial_dropout: Dropout
+    dropout: Dropout
+    recurrent_dropout: Dropout
+
+
+class Lstm(RecurrentReader):
+    pass
+
+
+class LstmDropout(LstmTuned):
+    pass
+
+
+class StackedLstm(RecurrentReader):
+    second_units: Count
+    hidden: Count
+    dropout: Dropout
+
+
+class Bilstm(RecurrentReader):
+    spatial_dropout: Dropout
+    dropout: Dropout
+
+
+class Gru(Bilstm):
+    pass
+
+
+class CnnLstm(EmbeddingReader):
     filters: Count
     window: Count
     pool: Count
@@ -166,16 +290,41 @@ class CnnLstm(SequenceReader):
         return self
 
 
-class LstmAttention(SequenceReader):
-    embedding: Count
+class LstmAttention(EmbeddingReader):
     units: Count
 
 
+class Transformer(EmbeddingReader):
+    heads: Count
+    hidden: Count
+    spatial_dropout: Dropout
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def embedding_is_shared_out_among_the_heads(self) -> "Transformer":
+        if self.embedding % self.heads:
+            raise ValueError(f"embedding {self.embedding} cannot be shared out evenly among {self.heads} heads")
+        return self
+
+
 class Architectures(Section):
+    logistic: Logistic
     nb_svm: NbSvm
+    ngram_mean: NgramMean
+    ffnn: Ffnn
+    text_cnn: TextCnn
+    rnn: Rnn
+    stacked_rnn: StackedRnn
+    lstm_small: LstmSmall
+    lstm_tuned: LstmTuned
     lstm: Lstm
+    lstm_dropout: LstmDropout
+    stacked_lstm: StackedLstm
+    bilstm: Bilstm
+    gru: Gru
     cnn_lstm: CnnLstm
     lstm_attention: LstmAttention
+    transformer: Transformer
 
     def __getitem__(self, name: str) -> Reader:
         if name not in type(self).model_fields:
@@ -184,21 +333,18 @@ class Architectures(Section):
         return settings
 
 
-def _known(name: str) -> str:
-    if name not in Architectures.model_fields:
-        raise ValueError(f"received {name!r}, which is no architecture; choose among {', '.join(Architectures.model_fields)}")
-    return name
-
-
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    run: Annotated[list[Annotated[str, AfterValidator(_known)]], Field(min_length=1)]
+    run: Annotated[list[Architecture], Field(min_length=1)]
     download: Download
     clean: Clean
     split: Split
     tokenize: Tokenize
     train: Train
     evaluate: Evaluate
+    compare: Compare
+    analyse: Analyse
+    explain: Explain
     architectures: Architectures
 
     @field_validator("run")

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.class_weight import compute_class_weight
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -68,15 +69,18 @@ def seed_everything(seed: int) -> None:
 
 def fit(
     architecture: str, settings: SequenceReader, data: TrainingData, *, how: Train, seed: int, backups: Path
-) -> tuple[NeuralClassifier, pd.DataFrame]:
+) -> tuple[NeuralClassifier, pd.DataFrame, list[float]]:
     """Fits until `how.patience` epochs brought nothing better, or `settings.epochs` are over.
 
     Args:
+        how: a `patience` of None fits all epochs; with `class_weights` "balanced" a review's loss counts n / (K * reviews of its
+            class) times.
         backups: folder for what a killed training needs to go on; its part is removed when the training ends well.
 
     Returns:
         The classifier with the weights of its best epoch, and one row an epoch: `epoch` from 1, then `train_` and `valid_`
         with each of `scoring.SCORES`. Those of train are means over the epoch, while the weights move and dropout is on.
+        Last the seconds that each epoch took.
     """
     train, valid, classes = data.train, data.valid, data.classes
     seed_everything(seed)
@@ -93,14 +97,15 @@ def fit(
     told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed}
     key = _key(architecture, told, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
     backup = backups / f"{architecture}-{key}.npz"
-    history, best_weights = _restore(model, backup)
+    history, seconds, best_weights = _restore(model, backup)
+    weight_of = _class_weights(train.labels, len(classes)) if how.class_weights else None
     steps = -(-len(train_ids) // settings.batch)
     bar = tqdm(
         total=steps * settings.epochs, initial=steps * len(history), desc=f"train {architecture}", unit="batch", disable=None
     )
     with bar, logging_redirect_tqdm():  # lines of the log above the bar
         for epoch in range(len(history), settings.epochs):
-            if _stale_epochs(history, how) >= how.patience:
+            if how.patience is not None and _stale_epochs(history, how) >= how.patience:
                 log.info("stopped after epoch %d: no better %s for %d epochs", epoch, how.keep_best, how.patience)
                 break
             started = time.monotonic()
@@ -109,7 +114,8 @@ def fit(
             model.reset_metrics()
             for start in range(0, len(order), settings.batch):
                 some = order[start : start + settings.batch]
-                seen = model.train_on_batch(train_ids[some], train.labels[some], return_dict=True)
+                weights = None if weight_of is None else weight_of[train.labels[some]]
+                seen = model.train_on_batch(train_ids[some], train.labels[some], sample_weight=weights, return_dict=True)
                 bar.update()
             row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
             row |= {f"train_{name}": float(value) for name, value in seen.items()}
@@ -118,7 +124,8 @@ def fit(
             history.append(row)
             if _stale_epochs(history, how) == 0:
                 best_weights = model.get_weights()
-            _back_up(model, history, best_weights, backup)
+            seconds.append(time.monotonic() - started)
+            _back_up(model, history, seconds, best_weights, backup)
             shown = {"accuracy": f"{result['accuracy_score']:.4f}", "loss": f"{result['log_loss']:.4f}"}
             bar.set_postfix({f"valid {name}": value for name, value in shown.items()})
             log.info(
@@ -127,13 +134,22 @@ def fit(
                 settings.epochs,
                 shown["accuracy"],
                 shown["loss"],
-                time.monotonic() - started,
+                seconds[-1],
             )
     model.set_weights(best_weights)
     for file in backups.glob(f"{architecture}-*.npz"):  # those of other settings too: nothing will ask for them again
         file.unlink()
     log.info("kept epoch %d, the best by valid %s", _best(history, how) + 1, how.keep_best)
-    return classifier, pd.DataFrame(history)
+    return classifier, pd.DataFrame(history), seconds
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that TensorFlow trains on."""
+    return [device.name for device in tf.config.list_logical_devices("GPU")]
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.asarray(compute_class_weight("balanced", classes=np.arange(classes), y=labels), np.float32)
 
 
 def _best(history: list[dict[str, Any]], how: Train) -> int:
@@ -160,7 +176,9 @@ def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _back_up(model: keras.Model, history: list[dict[str, Any]], best_weights: list[np.ndarray], backup: Path) -> None:
+def _back_up(
+    model: keras.Model, history: list[dict[str, Any]], seconds: list[float], best_weights: list[np.ndarray], backup: Path
+) -> None:
     backup.parent.mkdir(parents=True, exist_ok=True)
     partial = backup.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -168,24 +186,26 @@ def _back_up(model: keras.Model, history: list[dict[str, Any]], best_weights: li
             file,
             allow_pickle=False,
             history=np.array(json.dumps(history)),
+            seconds=np.array(seconds),
             **{f"state_{i}": np.asarray(variable) for i, variable in enumerate(_state(model))},
             **{f"best_{i}": weight for i, weight in enumerate(best_weights)},
         )
     partial.replace(backup)
 
 
-def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[float], list[np.ndarray]]:
     if not backup.exists():
-        return [], model.get_weights()
+        return [], [], model.get_weights()
     try:
         with backup.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             history: list[dict[str, Any]] = json.loads(str(saved["history"]))
+            seconds: list[float] = saved["seconds"].tolist()
             state = [saved[f"state_{i}"] for i in range(len(_state(model)))]
             best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
     except (BadZipFile, ValueError, KeyError, EOFError):
         log.warning("%s cannot be read: training starts anew", backup)
-        return [], model.get_weights()
+        return [], [], model.get_weights()
     for variable, value in zip(_state(model), state, strict=True):
         variable.assign(value)
     log.info("going on after epoch %d of a training that was cut short", len(history))
-    return history, best_weights
+    return history, seconds, best_weights

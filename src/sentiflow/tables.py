@@ -1,0 +1,24 @@
+"""Markdown tables whose columns also line up as plain text."""
+
+from collections.abc import Sequence
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table.
+
+    >>> markdown(["a", "b"], [["1", "two"]])
+    ['| a | b   |', '| - | --- |', '| 1 | two |']
+    """
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    table = [header, ["-" * width for width in widths], *rows]
+    return ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
+
+
+def cell(text: str) -> str:
+    """Any text as one cell: on one line, with nothing in it that Markdown or HTML would act on.
+
+    >>> cell("a | b\\n<i>")
+    'a \\\\| b &lt;i&gt;'
+    """
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(plain.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("*", "\\*").split())
