@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format types ui plots readme clean lock
+.PHONY: help setup repro all recipes explain test lint format types ui plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ $(READY): requirements.lock
 
 repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run
 	@$(BIN)/python -m sentiflow.pipeline
+
+all: $(READY)  ## run every architecture beside the default ones, in a folder of its own: reports/all.md and reports/all.html
+	@$(BIN)/python -m sentiflow.side all
+
+recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
+	@$(BIN)/python -m sentiflow.recipes
+
+explain: export TEXT := $(value TEXT)
+explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." [MODEL=lstm_attention] [OUT=reports/explanation.png]
+	@$(BIN)/python -m sentiflow.explain $(if $(MODEL),--model "$(MODEL)") $(if $(OUT),--out "$(OUT)") -- "$$TEXT"
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -4,17 +4,24 @@ from  reports      scores of each architecture
       predictions  answers of each architecture on test
       history      every metric of every epoch
 to    comparison   as a page (Markdown) and as data (JSON)
+      tuning       what changed between two architectures and what it brought, as a page
       figures      accuracies with intervals, overlaid curves
 """
 
 import json
 from pathlib import Path
 
-from sentiflow import comparison, files, params, plots, stage
+from sentiflow import comparison, files, params, plots, stage, tuning
 
 
 def main(
-    reports_dir: Path, predictions_dir: Path, history_dir: Path, page_file: Path, data_file: Path, figures_dir: Path
+    reports_dir: Path,
+    predictions_dir: Path,
+    history_dir: Path,
+    page_file: Path,
+    tuning_file: Path,
+    data_file: Path,
+    figures_dir: Path,
 ) -> None:
     p = params.load()
     scores = {name: files.read_json(reports_dir / name / "scores.json") for name in p.run}
@@ -23,8 +30,16 @@ def main(
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best)
-    with stage.writing(page_file, data_file, figures_dir) as (page_place, data_place, figures_place):
+    pair = (p.compare.baseline, p.compare.tuned)
+    tuned = None
+    if set(pair) <= set(p.run):
+        settings = (p.architectures[pair[0]].model_dump(), p.architectures[pair[1]].model_dump())
+        tuned = tuning.report(pair, settings, (predictions[pair[0]], predictions[pair[1]]), p.evaluate, seed=p.seed)
+    compared |= {"tuning": tuned}
+
+    with stage.writing(page_file, tuning_file, data_file, figures_dir) as (page_place, tuning_place, data_place, figures_place):
         page_place.write_text(comparison.as_markdown(compared), encoding="utf-8")
+        tuning_place.write_text(tuning.as_markdown(pair, tuned), encoding="utf-8")
         data_place.write_text(json.dumps(compared, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         figures_place.mkdir()
         plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")

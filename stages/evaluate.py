@@ -42,7 +42,14 @@ def main(
             table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
         evaluated = report.Evaluated(
-            model_dir.name, model.classes, scores, tokens.labels, probabilities, files.read_csv(history_file), p.evaluate.bins
+            architecture=model_dir.name,
+            classes=model.classes,
+            scores=scores,
+            labels=tokens.labels,
+            probabilities=probabilities,
+            history=files.read_csv(history_file),
+            bins=p.evaluate.bins,
+            layers=model.layers(),
         )
         report.write(evaluated, report_place)
         report.write_plot_data(evaluated, plots_place)

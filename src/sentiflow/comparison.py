@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sentiflow import tables
 from sentiflow.errors import InputError
 from sentiflow.scoring import SCORES, higher_is_better
 
@@ -15,7 +16,7 @@ SHOWN = {"accuracy_score": "accuracy", "f1_score": "F1", "log_loss": "loss"}
 
 
 def published() -> pd.DataFrame:
-    """The figures of the literature: columns architecture, recipe, accuracy, f1, note."""
+    """The figures of the literature: columns architecture, classes, recipe, accuracy, f1, note."""
     with resources.files("sentiflow").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
@@ -60,9 +61,8 @@ def compare(
     """
     order = sorted(scores, key=lambda name: scores[name]["valid"][chosen_by], reverse=higher_is_better(chosen_by))
     best = order[0]
-    known = {str(row.pop("architecture")): row for row in published().to_dict("records")}
-    if sum(str(column).startswith("p_") for column in predictions[best]) != 2:
-        known = {}  # they are all of two classes
+    classes = sum(str(column).startswith("p_") for column in predictions[best])
+    known = {str(row["architecture"]): row for row in published().to_dict("records") if row["classes"] == classes}
     models = []
     for name in order:
         if not np.array_equal(predictions[name]["row"], predictions[best]["row"]):
@@ -82,7 +82,7 @@ def compare(
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key): None if pd.isna(value) else value for key, value in row.items()}
+    return {key: None if pd.isna(row[key]) else row[key] for key in ("recipe", "accuracy", "f1", "note")}
 
 
 def as_table(comparison: Mapping[str, Any]) -> pd.DataFrame:
@@ -111,12 +111,12 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     ]
     columns = [(split, score) for score in SHOWN for split in ("train", "valid", "test")]
     cells = {column: _marked([m["scores"][column[0]][column[1]] for m in models], column[1]) for column in columns}
-    lines += _rows(
+    lines += tables.markdown(
         ["architecture", *(f"{split} {SHOWN[score]}" for split, score in columns)],
         [[m["architecture"], *(cells[column][i] for column in columns)] for i, m in enumerate(models)],
     )
     lines += ["", "## On test, with intervals", ""]
-    lines += _rows(
+    lines += tables.markdown(
         ["architecture", *(name.removesuffix("_score").replace("_", " ") for name in SCORES), "calibration error", "McNemar p"],
         [
             [
@@ -135,7 +135,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         "## Beside the published figures",
         "",
     ]
-    lines += _rows(
+    lines += tables.markdown(
         ["architecture", "recipe", "published accuracy", "ours on test", "their data"],
         [
             [
@@ -165,7 +165,10 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
         ]
         for model in comparison["models"]
     ]
-    return "\n".join(_rows(["architecture", "accuracy on test (interval)", "F1", "loss", "published accuracy"], rows)) + "\n"
+    return (
+        "\n".join(tables.markdown(["architecture", "accuracy on test (interval)", "F1", "loss", "published accuracy"], rows))
+        + "\n"
+    )
 
 
 def _marked(values: list[float], score: str) -> list[str]:
@@ -181,10 +184,3 @@ def _marked(values: list[float], score: str) -> list[str]:
 
 def _interval(scores: Mapping[str, float], name: str) -> str:
     return f"{scores[name]:.4f} ({scores[f'{name}_low']:.4f} to {scores[f'{name}_high']:.4f})"
-
-
-def _rows(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns also line up as plain text."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    table = [header, ["-" * width for width in widths], *rows]
-    return ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]

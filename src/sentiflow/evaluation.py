@@ -14,6 +14,9 @@ from sentiflow.scoring import scores
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, seed: int) -> dict[str, float]:
     """Every score of one split, those of `scoring.scores` with the ends of their interval (`_low`, `_high`).
 
+    Besides them the calibration error, the area under the ROC curve, and precision, recall and F1 averaged over the classes:
+    `macro_`, where every class counts alike, and `weighted_`, where every review does.
+
     Args:
         labels: index of each review's class; shape (n,).
         probabilities: shape (n, K).
@@ -27,6 +30,17 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, se
         result |= {f"{name}_low": low, f"{name}_high": high}
     result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
     result["roc_auc_score"] = roc_auc_score(labels, probabilities)
+    return result | _averages(labels, probabilities)
+
+
+def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    result = {}
+    for average in ("macro", "weighted"):
+        values = metrics.precision_recall_fscore_support(
+            labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), average=average, zero_division=0.0
+        )
+        named = zip(("precision_score", "recall_score", "f1_score"), values, strict=False)  # support comes last
+        result |= {f"{average}_{name}": float(value) for name, value in named}
     return result
 
 
@@ -35,9 +49,20 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap interval of each of `scoring.scores`, over reviews.
 
-    All resamples are reckoned at once, from how often each review is drawn.
-
     Source: Efron & Tibshirani (1993), chapter 13.
+    """
+    tail = (1 - confidence) / 2
+    return {
+        name: (float(low), float(high))
+        for name, values in bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed).items()
+        for low, high in [np.quantile(values, [tail, 1 - tail])]
+    }
+
+
+def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Each of `scoring.scores` of every resample; shape (resamples,). The same seed draws the same reviews for every model.
+
+    All resamples are reckoned at once, from how often each review is drawn.
     """
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
@@ -56,18 +81,12 @@ def bootstrap_intervals(
     precision = _ratio(right, confusions.sum(axis=1))
     recall = _ratio(right, confusions.sum(axis=2))
     f1 = _ratio(2 * precision * recall, precision + recall)
-    samples = {
+    return {
         "log_loss": losses,
         "accuracy_score": right.sum(axis=1) / count,
         "precision_score": precision[:, of_interest].mean(axis=1),
         "recall_score": recall[:, of_interest].mean(axis=1),
         "f1_score": f1[:, of_interest].mean(axis=1),
-    }
-    tail = (1 - confidence) / 2
-    return {
-        name: (float(low), float(high))
-        for name, values in samples.items()
-        for low, high in [np.quantile(values, [tail, 1 - tail])]
     }
 
 

@@ -12,6 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+CURVES = {
+    "log_loss": "loss",
+    "accuracy_score": "accuracy",
+    "precision_score": "precision",
+    "recall_score": "recall",
+    "f1_score": "F1",
+}
+# Okabe & Ito's colours, which the colour-blind can tell apart.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "axes.grid": True,
@@ -21,8 +31,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 11,
     "font.size": 9,
     "text.parse_math": False,  # a class may be called "$$"
-    # Okabe & Ito's colours, which the colour-blind can tell apart.
-    "axes.prop_cycle": cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 
@@ -36,14 +45,15 @@ def _save(figure: Figure, file: Path) -> None:
 
 
 def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
-    """Loss and accuracy over the epochs, on train and on valid."""
+    """Loss, accuracy, precision, recall and F1 over the epochs, on train and on valid."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2)
-        for axis, (score, name) in zip(axes, (("log_loss", "loss"), ("accuracy_score", "accuracy")), strict=True):
+        figure, axes = _figure(len(CURVES), width=3.4)
+        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
             for split in ("train", "valid"):
                 axis.plot(history["epoch"], history[f"{split}_{score}"], marker="o", label=split)
-            axis.set(title=name, xlabel="epoch", xticks=history["epoch"])
-            axis.legend()
+            axis.set(title=name, xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0].legend()
         figure.suptitle(title)
         _save(figure, file)
 
@@ -128,13 +138,13 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
 
 
 def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """Valid loss and accuracy over the epochs, a line an architecture; an architecture without epochs is a point."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _figure(2)
-        for axis, (score, name) in zip(axes, (("log_loss", "valid loss"), ("accuracy_score", "valid accuracy")), strict=True):
+    """The same on valid, a line an architecture; an architecture without epochs is a point."""
+    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
+        figure, axes = _figure(len(CURVES), width=3.4)
+        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
             for architecture, history in histories.items():
-                axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", label=architecture)
-            axis.set(title=name, xlabel="epoch")
+                axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", markersize=4, label=architecture)
+            axis.set(title=f"valid {name}", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if histories:
             axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -1,8 +1,10 @@
 """The report of one evaluated model: scores, tables, figures, and the data behind the figures."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,17 +24,20 @@ class Evaluated:
     probabilities: np.ndarray  # of test, shape (n, K)
     history: pd.DataFrame  # one row an epoch
     bins: int  # of the reliability diagram
+    layers: Sequence[Mapping[str, Any]]  # name, kind, output and weights of each
 
 
 def write(model: Evaluated, folder: Path) -> None:
-    """Writes `scores.json`, `classification_report.txt` and the figures."""
+    """Writes `scores.json`, `classification_report.txt`, `layers.json` and the figures."""
     title = f"{model.architecture}, test"
     predicted = model.probabilities.argmax(axis=1)
     curves = evaluation.curves(model.labels, model.probabilities, model.classes)
     reliability = evaluation.reliability(model.labels, model.probabilities, bins=model.bins)
     counts = metrics.confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
 
-    (folder / "scores.json").write_text(json.dumps(model.scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    layers = {"layers": model.layers, "weights": sum(layer["weights"] for layer in model.layers)}
+    for name, told in (("scores", model.scores), ("layers", layers)):
+        (folder / f"{name}.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     table = evaluation.classification_report(model.labels, model.probabilities, model.classes)
     (folder / "classification_report.txt").write_text(table, encoding="utf-8")
     plots.training_curves(model.history, model.architecture, folder / "curves.png")
@@ -43,15 +48,17 @@ def write(model: Evaluated, folder: Path) -> None:
 
 
 def write_plot_data(model: Evaluated, folder: Path) -> None:
-    """Writes what `dvc plots` draws: `loss`, `accuracy`, `confusion`, `roc`, `precision_recall` and `reliability` as CSV."""
+    """Writes what DVC draws as CSV.
+
+    These are `loss`, `accuracy`, `precision`, `recall`, `f1`, `confusion`, `roc`, `precision_recall` and `reliability`.
+    """
     names = np.array(model.classes, dtype=object)
     predicted = model.probabilities.argmax(axis=1)
     tables = evaluation.curves(model.labels, model.probabilities, model.classes)
     tables |= {
         "confusion": pd.DataFrame({"actual": names[model.labels], "predicted": names[predicted]}),
         "reliability": evaluation.reliability(model.labels, model.probabilities, bins=model.bins),
-        "loss": model.history[["epoch", "train_log_loss", "valid_log_loss"]],
-        "accuracy": model.history[["epoch", "train_accuracy_score", "valid_accuracy_score"]],
     }
+    tables |= {name.lower(): model.history[["epoch", f"train_{score}", f"valid_{score}"]] for score, name in plots.CURVES.items()}
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)

@@ -1,5 +1,6 @@
 """Markdown tables whose columns also line up as plain text."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -17,8 +18,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def cell(text: str) -> str:
     """Any text as one cell: on one line, with nothing in it that Markdown or HTML would act on.
 
-    >>> cell("a | b\\n<i>")
-    'a \\\\| b &lt;i&gt;'
+    >>> cell("a | b\\n<i> ![](x)")
+    'a \\\\| b &lt;i&gt; !\\\\[\\\\](x)'
     """
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(plain.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("*", "\\*").split())
+    return " ".join(re.sub(r"([\\|`*_~$\[\]])", r"\\\1", plain).split())

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow import serving
 from sentiflow.errors import InputError
+from sentiflow.scoring import SCORES
 
 log = logging.getLogger("sentiflow")
 
@@ -62,12 +63,25 @@ class Publication:
     params: Mapping[str, Any]
     tags: Mapping[str, str]
     history: pd.DataFrame  # one row an epoch
+    seconds: Sequence[float] | None  # that each epoch took; None where the model came from DVC's cache
     scores: Mapping[str, Mapping[str, float]]  # by split
+    weights: int  # number of them
+    environment: Mapping[str, Any]  # what the model was trained on, as `environment.describe` gives it
     artifacts: Mapping[str, Path]  # folder or file, by the name it gets
     model_dir: Path
     tokens_dir: Path
     keep_negations: bool
     classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What belongs to no single architecture: the comparison and the pages about all of them."""
+
+    key: str  # hash of what DVC recorded of the stages behind it
+    best: str
+    scores: Mapping[str, Mapping[str, float]]  # on test, by architecture
+    artifacts: Sequence[Path]  # folders and files, under their own names
 
 
 def connect() -> MlflowClient:
@@ -119,6 +133,28 @@ def _experiment_id(client: MlflowClient) -> str:
     return str(experiment.experiment_id)
 
 
+def publish_summary(client: MlflowClient, summary: Summary) -> None:
+    """A run named `comparison` with the pages about all architectures; made if it is not there as a whole."""
+    for run in _runs_of(client, summary.key):
+        if COMPLETE_TAG in run.data.tags:
+            log.info("the comparison is published already")
+            return
+        client.delete_run(run.info.run_id)
+    with mlflow.start_run(
+        experiment_id=_experiment_id(client), run_name="comparison", tags={KEY_TAG: summary.key, "best": summary.best}
+    ) as run:
+        metrics = [
+            Metric(f"{architecture}_{name}", float(scores[name]), run.info.start_time, 0)
+            for architecture, scores in summary.scores.items()
+            for name in SCORES
+        ]
+        client.log_batch(run.info.run_id, metrics=metrics)
+        for path in summary.artifacts:
+            _log_artifact(path, path.name)
+        client.log_batch(run.info.run_id, tags=[RunTag(COMPLETE_TAG, "true")])
+    log.info("published the comparison of %s", ", ".join(summary.scores))
+
+
 def publish(client: MlflowClient, publication: Publication) -> ModelVersion:
     """The registered version of a publication; made, with its run, if it is not there as a whole."""
     for run in _runs_of(client, publication.key):
@@ -138,23 +174,37 @@ def _runs_of(client: MlflowClient, key: str) -> list[Run]:
 
 
 def _publish_anew(client: MlflowClient, publication: Publication) -> ModelVersion:
-    tags = {**publication.tags, KEY_TAG: publication.key, "architecture": publication.architecture}
+    told = publication.environment
+    tags = {
+        **publication.tags,
+        KEY_TAG: publication.key,
+        "architecture": publication.architecture,
+        "environment.processor": f"{told['processor']}, {told['cores']} cores",
+        "environment.gpus": ", ".join(told["gpus"]) or "none",
+        "environment.python": told["python"],
+        **{f"environment.{name}": version for name, version in told["libraries"].items()},
+    }
     with mlflow.start_run(experiment_id=_experiment_id(client), run_name=publication.architecture, tags=tags) as run:
         client.log_batch(
             run.info.run_id,
             metrics=_metrics(publication, run.info.start_time),
             params=[Param(name, str(value)) for name, value in sorted(publication.params.items())],
         )
+        mlflow.log_dict(dict(publication.environment), "environment.json")
         for name, path in publication.artifacts.items():
-            if path.is_dir():
-                mlflow.log_artifacts(str(path), name)
-            else:
-                mlflow.log_artifact(str(path), name)
+            _log_artifact(path, name)
         model = _log_model(publication)
         version = _register(client, publication, model.model_uri, run.info.run_id)
         client.log_batch(run.info.run_id, tags=[RunTag(COMPLETE_TAG, "true")])
     log.info("published %s as version %s of %s", publication.architecture, version.version, MODEL)
     return version
+
+
+def _log_artifact(path: Path, name: str) -> None:
+    if path.is_dir():
+        mlflow.log_artifacts(str(path), name)
+    else:
+        mlflow.log_artifact(str(path))
 
 
 def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
@@ -170,7 +220,8 @@ def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
         for split, scores in publication.scores.items()
         for name, value in scores.items()
     ]
-    return epochs + final
+    timed = [Metric("epoch_seconds", took, timestamp, epoch) for epoch, took in enumerate(publication.seconds or (), start=1)]
+    return [*epochs, *timed, *final, Metric("weights", float(publication.weights), timestamp, 0)]
 
 
 def _log_model(publication: Publication) -> Any:

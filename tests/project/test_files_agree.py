@@ -47,7 +47,7 @@ NO_DEPENDENCY = {
     "stage.py": "only paths, locks, log and errors",
 }
 SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures"}
-STAGES_WITHOUT_SECTION = {"compare", "register"}
+STAGES_WITHOUT_SECTION = {"register", "report"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
 
 every_stage = pytest.mark.parametrize("stage", PIPELINE)
@@ -98,7 +98,7 @@ def own_imports(file: Path) -> frozenset[Path]:
 def own_files_named(file: Path) -> frozenset[Path]:
     """Files and folders of the package that a file names in a string, such as `published.csv`; packages are none."""
     strings = {node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    beside = {PACKAGE / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)?", text)}
+    beside = {PACKAGE / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", text)}
     return frozenset(path for path in beside if path.exists() and not (path / "__init__.py").exists())
 
 

@@ -33,6 +33,7 @@ def trained(tmp_path_factory):
     for split in ("train", "valid"):
         vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(raw.index), labels, {"text": words.ids(views["text"])})
     data = vocabulary.read_training_data(tokens_dir, "text")
-    model, _ = architectures.module("nb_svm").fit(params.load().architectures["nb_svm"], data)
+    shipped = params.load()
+    model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
     return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)

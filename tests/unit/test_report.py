@@ -14,7 +14,7 @@ from sentiflow.scoring import SCORES
 FIGURES = {"curves.png", "confusion_matrix.png", "roc.png", "precision_recall.png", "reliability.png"}
 TABLES = {
     "loss": ["epoch", "train_log_loss", "valid_log_loss"],
-    "accuracy": ["epoch", "train_accuracy_score", "valid_accuracy_score"],
+    **{name: ["epoch", f"train_{name}_score", f"valid_{name}_score"] for name in ("accuracy", "precision", "recall", "f1")},
     "confusion": ["actual", "predicted"],
     "roc": ["class", "false_positive_rate", "true_positive_rate"],
     "precision_recall": ["class", "recall", "precision"],
@@ -34,7 +34,8 @@ def evaluated(classes, *, epochs=4, count=200):
     for split in ("train", "valid"):
         for name in SCORES:
             history[f"{split}_{name}"] = draw.random(epochs)
-    return report.Evaluated("lstm", classes, scores, labels, probabilities, history, how.bins)
+    layers = [{"name": name, "kind": "Dense", "output": "(B, 1)", "weights": weights} for name, weights in (("a", 4), ("b", 5))]
+    return report.Evaluated("lstm", classes, scores, labels, probabilities, history, how.bins, layers)
 
 
 @pytest.fixture(
@@ -63,7 +64,7 @@ def named_in(function):
 def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written):
     folder, _ = written
     names = {file.name for file in folder.iterdir()}
-    assert named_in(report.write) == {"scores.json", "classification_report.txt"}
+    assert named_in(report.write) == {"scores.json", "classification_report.txt", "layers.json"}
     assert names == named_in(report.write) | FIGURES
     for name in FIGURES:
         with Image.open(folder / name) as image:
@@ -72,6 +73,11 @@ def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written)
 
 def test_the_scores_come_back_from_the_report_as_they_were(model, written):
     assert json.loads((written[0] / "scores.json").read_text(encoding="utf-8")) == model.scores
+
+
+def test_the_layers_come_with_the_number_of_all_their_weights(model, written):
+    told = json.loads((written[0] / "layers.json").read_text(encoding="utf-8"))
+    assert told == {"layers": model.layers, "weights": 9}
 
 
 def test_the_classification_report_names_every_class_and_counts_every_review(model, written):

@@ -1,14 +1,17 @@
 """Against MLflow's own SQLite store, in a folder of the test's."""
 
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sentiflow import params, tracking
+from sentiflow import environment, params, tracking
+from sentiflow.scoring import SCORES
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,10 @@ def publication(trained, **changes):
         "params": params.load(Path(__file__).parents[2] / "params.yaml").architectures["nb_svm"].model_dump(),
         "tags": {"dvc.tokens": "0" * 32},
         "history": history,
+        "seconds": [1.5, 1.25],
         "scores": dict.fromkeys(("train", "valid", "test"), scores),
+        "weights": 12,
+        "environment": environment.describe(gpus=[]),
         "artifacts": {"report": model_dir},
         "model_dir": model_dir,
         "tokens_dir": tokens_dir,
@@ -62,6 +68,35 @@ def test_run_holds_parameters_every_epoch_scores_tags_and_report(store, publishe
         "report/weights.npz",
     }
     assert run.info.status == "FINISHED"
+
+
+def test_run_tells_what_it_was_trained_on_and_how_long_each_epoch_took(store, published):
+    run = store.get_run(published.run_id)
+    assert run.data.tags["environment.gpus"] == "none"
+    assert run.data.tags["environment.python"] == platform.python_version()
+    assert run.data.tags["environment.keras"] == metadata.version("keras")
+    assert " cores" in run.data.tags["environment.processor"]
+    assert [(m.step, m.value) for m in store.get_metric_history(published.run_id, "epoch_seconds")] == [(1, 1.5), (2, 1.25)]
+    assert run.data.metrics["weights"] == 12
+    assert "environment.json" in {item.path for item in store.list_artifacts(published.run_id)}
+
+
+def test_comparison_is_a_run_of_its_own_and_published_once(store, published, tmp_path):
+    (tmp_path / "errors").mkdir()
+    (tmp_path / "errors/slices.csv").write_text("slice\n")
+    (tmp_path / "report.html").write_text("<p>")
+    scores = {"nb_svm": dict.fromkeys(SCORES, 0.9), "lstm": dict.fromkeys(SCORES, 0.8)}
+    summary = tracking.Summary("d" * 64, "nb_svm", scores, [tmp_path / "errors", tmp_path / "report.html"])
+    before = counts(store)
+    tracking.publish_summary(store, summary)
+    tracking.publish_summary(store, summary)
+    assert counts(store) == (before[0] + 1, before[1])
+    experiment = store.get_experiment_by_name(tracking.EXPERIMENT)
+    [run] = store.search_runs([experiment.experiment_id], "attributes.run_name = 'comparison'")
+    assert run.data.tags["best"] == "nb_svm"
+    assert run.data.metrics["lstm_f1_score"] == 0.8
+    assert {item.path for item in store.list_artifacts(run.info.run_id)} == {"errors", "report.html"}
+    assert [item.path for item in store.list_artifacts(run.info.run_id, "errors")] == ["errors/slices.csv"]
 
 
 def test_publishing_twice_creates_nothing_new(store, published, trained):

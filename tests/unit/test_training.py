@@ -12,7 +12,7 @@ from sentiflow import params, training
 from sentiflow.keras import keras
 from sentiflow.scoring import scores
 
-HOW = params.Train(keep_best="f1_score", patience=9)
+HOW = params.Train(keep_best="f1_score", patience=9, class_weights=None)
 
 
 def settings(**changes):
@@ -31,8 +31,8 @@ from samples import training_data
 from sentiflow import params, training
 
 back_up = training._back_up
-def back_up_and_die(model, history, best_weights, backup):
-    back_up(model, history, best_weights, backup)
+def back_up_and_die(model, history, seconds, best_weights, backup):
+    back_up(model, history, seconds, best_weights, backup)
     if len(history) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 training._back_up = back_up_and_die
@@ -71,9 +71,10 @@ def test_killed_training_resumes_and_ends_with_the_same_weights(undisturbed, two
     assert len(list(backups.glob("cnn_lstm-*.npz"))) == 1
 
     with caplog.at_level("INFO", "sentiflow"):
-        classifier, history = fit(two_classes, backups)
+        classifier, history, seconds = fit(two_classes, backups)
     assert "going on after epoch 2" in caplog.text
-    expected, expected_history = undisturbed
+    expected, expected_history, _ = undisturbed
+    assert len(seconds) == len(history), "those of the epochs before the kill are known too"
     assert history.equals(expected_history)
     for weights, wanted in zip(classifier.model.get_weights(), expected.model.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, wanted)
@@ -89,17 +90,26 @@ def test_backup_of_other_settings_is_not_taken_up(two_classes, backups, caplog):
 def test_backup_that_was_cut_off_is_left_aside(undisturbed, two_classes, backups):
     (backup,) = backups.glob("cnn_lstm-*.npz")
     backup.write_bytes(backup.read_bytes()[:1000])
-    _, history = fit(two_classes, backups)
+    _, history, _ = fit(two_classes, backups)
     assert history.equals(undisturbed[1])
 
 
 def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_classes, tmp_path):
-    how = params.Train(keep_best="log_loss", patience=1)
-    classifier, history = fit(two_classes, tmp_path, how=how, epochs=30, learning_rate=0.2)
+    how = params.Train(keep_best="log_loss", patience=1, class_weights=None)
+    classifier, history, _ = fit(two_classes, tmp_path, how=how, epochs=30, learning_rate=0.2)
     assert len(history) < 30
     assert history["valid_log_loss"].iloc[-1] > history["valid_log_loss"].min()
     kept = scores(two_classes.valid.labels, classifier.probabilities(two_classes.valid.ids))
     assert kept["log_loss"] == pytest.approx(history["valid_log_loss"].min(), abs=1e-9)
+
+
+def test_training_without_patience_goes_on_where_it_would_have_stopped(two_classes, tmp_path):
+    how = params.Train(keep_best="log_loss", patience=1, class_weights=None)
+    rough = {"epochs": 12, "learning_rate": 0.2}
+    stopped = fit(two_classes, tmp_path, how=how, **rough)[1]
+    _, history, seconds = fit(two_classes, tmp_path, how=how.model_copy(update={"patience": None}), **rough)
+    assert len(stopped) < len(history) == len(seconds) == 12
+    assert history[: len(stopped)].equals(stopped)
 
 
 def test_metrics_on_train_are_those_of_scikit_learn():
@@ -117,7 +127,7 @@ def test_metrics_on_train_are_those_of_scikit_learn():
 
 
 def test_model_learns_what_the_words_say(two_classes, tmp_path):
-    _, history = fit(
+    _, history, _ = fit(
         two_classes, tmp_path, epochs=30, learning_rate=0.01, spatial_dropout=0.0, dropout=0.0, recurrent_dropout=0.0
     )
     assert history["valid_accuracy_score"].max() >= 0.9

@@ -1,0 +1,327 @@
+"""The report page: what a run found, as one HTML file that asks for nothing from the network and runs no script.
+
+Everything that comes from data is escaped by the template, which also holds the colours: those of `plots.STYLE`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from sklearn import metrics
+
+from sentiflow import analysis, comparison, evaluation, figures, files, tuning
+from sentiflow.params import Evaluate
+
+SCORES = {
+    "log_loss": "loss",
+    "accuracy_score": "accuracy",
+    "precision_score": "precision",
+    "recall_score": "recall",
+    "f1_score": "F1",
+    "calibration_error": "calibration error",
+    "roc_auc_score": "area under the ROC curve",
+}
+CURVES = ("log_loss", "accuracy_score", "precision_score", "recall_score", "f1_score")
+CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole
+OPENING = 160  # characters of a review that can be read before it is opened
+WEAK_GROUPS = 10  # shown, the clearest
+NAMED = 4  # models listed in a sentence; more are counted
+HEAVIEST = 3  # words named beside a heatmap
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of one trained and evaluated architecture."""
+
+    config: Mapping[str, Any]  # architecture, classes, settings
+    environment: Mapping[str, Any]  # processor, cores, gpus, system, python, libraries
+    layers: Mapping[str, Any]  # layers, weights
+    classification: str  # scikit-learn's classification report of test
+    history: pd.DataFrame  # every metric of every epoch
+    predictions: pd.DataFrame  # of test, as `evaluation.predictions` gives them
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What the error analysis found; each as `read_texts` reads it."""
+
+    slices: pd.DataFrame
+    samples: pd.DataFrame
+    samples_with_text: pd.DataFrame
+    mistakes: pd.DataFrame
+    disagreements: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run found."""
+
+    card: Mapping[str, Any]  # as `data_card.describe` gives it
+    splits: Mapping[str, Any]  # as `splits.prove` gives it
+    comparison: Mapping[str, Any]  # as `comparison.compare` gives it
+    models: Mapping[str, Model]  # by architecture
+    errors: Errors
+    explanations: Mapping[str, Any]  # explanations and deletion, as `explanation.as_data` and `explanation.deletion` give them
+
+
+def read_texts(file: Path) -> pd.DataFrame:
+    """A CSV file as `analysis.as_csv` writes it: a review that says "NA" is no gap, and a class called "1" no number."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise files.damaged(file, error) from None
+    return table.assign(text=table["text"].str.removeprefix("'")) if "text" in table else table
+
+
+def render(results: Results, how: Evaluate) -> str:
+    """The page.
+
+    Args:
+        results: what the stages before found, all of the same run.
+        how: the coverage of the intervals, and the intervals of confidence of the reliability diagrams.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": "{:,}".format, "percent": "{:.1%}".format, "three": "{:.3f}".format, "p": p_value}
+    environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value)  # as in params.yaml
+    template = resources.files("sentiflow").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    names = [model["architecture"] for model in results.comparison["models"]]
+    classes = results.models[names[0]].config["classes"]
+    table = comparison.as_table(results.comparison)
+    slices = _numbers(results.errors.slices)
+    return environment.from_string(template).render(
+        results=results,
+        models={name: results.models[name] for name in names},
+        classes=classes,
+        confidence=how.confidence,
+        score_names=SCORES,
+        sizes=figures,
+        about_data=about_data(results.card, results.splits),
+        findings=findings(results.card, results.splits),
+        verdict=verdict(results.comparison, how.confidence),
+        tuning_verdict="" if results.comparison["tuning"] is None else tuning.verdict(results.comparison["tuning"]),
+        accuracies=figures.accuracies(table),
+        has_published=bool(table["published"].notna().any()),
+        curves=[figures.curves({name: results.models[name].history for name in names}, score, SCORES[score]) for score in CURVES],
+        confusions={name: _confusion(results.models[name].predictions, classes) for name in names},
+        reliability=figures.reliability({name: _reliability(results.models[name].predictions, classes, how) for name in names}),
+        weak=weak_groups(slices, how.confidence).head(WEAK_GROUPS).to_dict("records"),
+        groups=_groups(slices),
+        samples=_samples(results.errors.samples, names),
+        samples_with_text=_samples(results.errors.samples_with_text, names),
+        mistakes=[(name, _with_text(results.errors.mistakes.query("architecture == @name"))) for name in names],
+        disagreements=_with_text(results.errors.disagreements),
+        explanations=_explanations(results.explanations["explanations"]),
+        deletion=[about_deletion(found, how.confidence) for found in results.explanations["deletion"]],
+        machines=_machines({name: results.models[name].environment for name in names}),
+    )
+
+
+def p_value(p: float) -> str:
+    """
+    >>> p_value(0.2), p_value(1e-9)
+    ('p = 0.200', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def about_data(card: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
+    """One sentence: how many reviews of which classes, and in which split they are."""
+    labels = listed([f"{count:,} {name}" for name, count in card["rows_per_label"].items()])
+    rows = splits["rows"]
+    return (
+        f"{card['rows']:,} reviews, {labels}: {rows['train']:,} to train on, {rows['valid']:,} to choose by (valid) "
+        f"and {rows['test']:,} to report on (test)."
+    )
+
+
+def findings(card: Mapping[str, Any], splits: Mapping[str, Any]) -> list[str]:
+    """A line for each thing about the data that a reader of the scores should know."""
+    found = []
+    counts = card["rows_per_label"]
+    if card["rejected_rows"]:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(card["rejected_by_reason"].items()))
+        found.append(f"Rows of the source that could not be used: {card['rejected_rows']:,} ({reasons}).")
+    if max(counts.values()) > 1.5 * min(counts.values()):
+        most = max(counts, key=lambda name: counts[name])
+        share = f"{counts[most] / card['rows']:.1%}"
+        found.append(f"Uneven classes: {share} of the reviews are {most}, so a model that always says so has that accuracy.")
+    if card["surplus_copies"]:
+        share = f"{card['surplus_copies'] / card['rows']:.1%}"
+        found.append(f"Copies of another review: {card['surplus_copies']:,} ({share}); all copies of a text are in one split.")
+    if splits["left_out"]:
+        found.append(f"Left out of training, as copies of a review in the test half: {splits['left_out']:,}.")
+    shared_films = sorted((splits["shared_films"] or {}).items())
+    found += [f"Films in both of {pair.replace('-', ' and ')}: {count:,}." for pair, count in shared_films if count]
+    if card["texts_with_conflicting_labels"]:
+        found.append(f"Texts with more than one label: {card['texts_with_conflicting_labels']:,}; no model can be right on all.")
+    if card["markup_share"]:
+        found.append(f"Reviews with HTML markup: {card['markup_share']:.1%}; cleaning removes it.")
+    if splits["shared_films"] is None:
+        found.append("The source does not say which film a review is about, so reviews of one film may be in train and in test.")
+    return found
+
+
+def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
+    """Sentences: which model is best, how right it is, and which gaps are more than chance at this confidence."""
+    best, *others = compared["models"]
+    name, test = best["architecture"], best["scores"]["test"]
+    split, score = compared["chosen_by"].split()
+    sentences = [
+        f"{name} is best on {split} ({SCORES[score]} {best['scores'][split][score]:.3f})."
+        if others
+        else f"{name} is the only model of this run.",
+        f"On test it is right in {test['accuracy_score']:.1%} of {compared['test_reviews']:,} reviews "
+        f"({confidence:.0%} interval {test['accuracy_score_low']:.1%} to {test['accuracy_score_high']:.1%}).",
+    ]
+    if others:
+        sentences.append(_gap(name, test["accuracy_score"], others[0], confidence))
+    if len(others) > 1:
+        alike = [model["architecture"] for model in others if model["p_against_best"] >= 1 - confidence]
+        if not alike:
+            sentences.append("The gap to every other model is more than chance.")
+        elif len(alike) <= NAMED:
+            sentences.append(f"Chance alone could make the gap to {listed(alike)}.")
+        else:
+            sentences.append(f"Chance alone could make the gap to {len(alike)} of the {len(others)} other models.")
+    return sentences
+
+
+def _gap(best: str, accuracy: float, second: Mapping[str, Any], confidence: float) -> str:
+    gap = 100 * (accuracy - second["scores"]["test"]["accuracy_score"])
+    p = second["p_against_best"]
+    other = f"{second['architecture']}, the second on valid"
+    if gap == 0:
+        return f"There it is as often right as {other} (McNemar {p_value(p)})."
+    chance = "more than chance" if p < 1 - confidence else "not more than chance"
+    return f"There it is {abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} {other}: {chance} (McNemar {p_value(p)})."
+
+
+def about_deletion(found: Mapping[str, Any], confidence: float) -> str:
+    """One sentence: whether the words with most attention matter more to the answer than others."""
+    low, high = (100 * found[f"difference_{end}"] for end in ("low", "high"))
+    meaning = (
+        "so its attention points at words that matter"
+        if low > 0
+        else "so its attention points at words that matter less than others"
+        if high < 0
+        else "so its attention does not point at words that matter more than others"
+    )
+    return (
+        f"{found['architecture']}: without the {found['deleted']:.0%} of words with most attention its probability for its own "
+        f"answer falls by {100 * found['attended']['drop']:.1f} points (mean of {found['reviews']:,} test reviews) and "
+        f"{found['attended']['flipped']:.1%} of the answers flip; without as many random words it falls by "
+        f"{100 * found['random']['drop']:.1f} points and {found['random']['flipped']:.1%} flip. The difference is "
+        f"{100 * found['difference']:.1f} points ({confidence:.0%} interval {low:.1f} to {high:.1f}), {meaning}."
+    )
+
+
+def _reliability(predictions: pd.DataFrame, classes: Sequence[str], how: Evaluate) -> pd.DataFrame:
+    labels = pd.Categorical(predictions["label"], categories=list(classes)).codes
+    return evaluation.reliability(labels, predictions[[f"p_{name}" for name in classes]].to_numpy(), bins=how.bins)
+
+
+def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, list[tuple[int, float, bool]]]]:
+    """For each true class its name and, for each predicted one: reviews, their share of the true class, whether it is right."""
+    counts = metrics.confusion_matrix(predictions["label"], predictions["predicted"], labels=list(classes))
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return [
+        (name, [(int(count), float(share), place == column) for column, (count, share) in enumerate(zip(*cells, strict=True))])
+        for place, (name, *cells) in enumerate(zip(classes, counts, shares, strict=True))
+    ]
+
+
+def weak_groups(slices: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """The groups of reviews that are harder for a model than the rest of its reviews, by more than chance; clearest first.
+
+    Args:
+        slices: as `analysis.accuracy_by_slice` gives them.
+        confidence: that none of them is there by chance, in (0, 1).
+
+    Returns:
+        Their lines, as `analysis.against_the_rest` gives them.
+    """
+    found = analysis.against_the_rest(slices)
+    return found[found["p"] < 1 - confidence].sort_values("p", kind="stable")
+
+
+def _numbers(slices: pd.DataFrame) -> pd.DataFrame:
+    return slices.astype({f"accuracy_score{end}": float for end in ("", "_low", "_high")} | {"reviews": int})
+
+
+def _groups(slices: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each slice and group with, by architecture, accuracy and reviews."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in slices.to_dict("records"):
+        group = found.setdefault((line["slice"], line["group"]), {"slice": line["slice"], "group": line["group"], "cells": {}})
+        group["cells"][line["architecture"]] = line["accuracy_score"], line["reviews"]
+    return list(found.values())
+
+
+def _samples(samples: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
+    lines = _with_text(samples) if "text" in samples else samples.to_dict("records")
+    return [
+        {str(key): value for key, value in line.items()}
+        | {"answers": [(name, line[name]) for name in names], "right": sum(line[name] == line["label"] for name in names)}
+        for line in lines
+    ]
+
+
+def _with_text(lines: pd.DataFrame) -> list[dict[Any, Any]]:
+    found = []
+    for line in lines.to_dict("records"):
+        text = line.pop("text")
+        opening, rest = divided(text[:CHARACTERS], OPENING)
+        found.append({**line, "opening": opening, "rest": rest, "characters": len(text), "is_cut": len(text) > CHARACTERS})
+    return found
+
+
+def divided(text: str, characters: int) -> tuple[str, str]:
+    """The beginning of a text, this long at most and up to a space if it can be, and what follows it.
+
+    >>> divided("a good film", 20), divided("a good film", 8), divided("unbroken", 2)
+    (('a good film', ''), ('a good ', 'film'), ('un', 'broken'))
+    """
+    if len(text) <= characters:
+        return text, ""
+    end = text.rfind(" ", 0, characters) + 1 or characters
+    return text[:end], text[end:]
+
+
+def _explanations(explanations: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By sentence: each explanation with its words as (word, strength from -1 to 1, known), and the heaviest of them named."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for explanation in explanations:
+        weights = explanation["weights"]
+        words = list(zip(explanation["words"], weights, strict=True))
+        largest = max(map(abs, weights), default=0.0) or 1.0
+        heaviest = sorted(words, key=lambda word: -abs(word[1]))[:HEAVIEST]
+        sign = "" if explanation["method"] == "attention" else "+"
+        shown = {
+            "shaded": [
+                (word, weight / largest, known) for (word, weight), known in zip(words, explanation["known"], strict=True)
+            ],
+            "heaviest": ", ".join(f"“{word}” {weight:{sign}.2f}" for word, weight in heaviest),
+        }
+        found.setdefault(explanation["sentence"], []).append({**explanation, **shown})
+    return found
+
+
+def _machines(environments: Mapping[str, Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Each environment once, with the architectures that were trained in it."""
+    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for name, environment in environments.items():
+        found.setdefault(json.dumps(environment, sort_keys=True), (environment, []))[1].append(name)
+    return list(found.values())

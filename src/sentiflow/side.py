@@ -1,0 +1,269 @@
+"""A side run: the same pipeline with other values, in a folder of its own under .cache/side.
+
+It shares DVC's cache with the project and nothing else. What the project has trained is restored there and not trained again,
+what a side run has trained is restored in the project later, and params.yaml, dvc.lock, metrics and reports of the project
+stay as they are.
+
+`python -m sentiflow.side all` runs every architecture, whatever `run:` names, and publishes to the project's own MLflow store.
+"""
+
+import argparse
+import contextlib
+import filecmp
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from sentiflow import locks, params, pipeline, repair, stage
+from sentiflow.corpus import fetching
+from sentiflow.errors import InputError
+
+FOLDER = Path(".cache/side")
+CODE = ("stages", "src")
+FILES = ("dvc.yaml", ".dvcignore")
+PARAMS = Path("params.yaml")
+REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
+CONFIG = """\
+[core]
+    no_scm = true
+    analytics = false
+    check_update = false
+[cache]
+    dir = "{cache}"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m sentiflow.side", description="Run the pipeline beside the project's own run."
+    )
+    parser.add_argument("what", choices=["all"], help="all: every architecture, into reports/all.md and MLflow")
+    parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    with errors_told():
+        run_all()
+
+
+def run_all() -> None:
+    """Runs every architecture, publishes to the project's MLflow store, and brings the reports to reports/all.*.
+
+    Raises:
+        InputError, SystemExit: as `run` does; the reports of an earlier run stay.
+    """
+    names = list(params.Architectures.model_fields)
+    print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
+    store = {"MLFLOW_TRACKING_URI": _tracking_uri()}
+    # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
+    with running("all", {"run": names}, again="make all", targets=[str(repair.PIPELINE_FILE)], environment=store) as folder:
+        made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
+        for source, target in made.items():
+            with stage.writing(target) as (place,):
+                shutil.copyfile(source, place)
+    print(f"{REPORTS['reports/comparison.md'].read_text(encoding='utf-8').strip()}\n")
+    print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: make ui")
+
+
+@contextlib.contextmanager
+def running(
+    name: str,
+    changes: Mapping[str, Any],
+    *,
+    again: str,
+    targets: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Path]:
+    """Runs what is stale of a side run and gives its folder; within the block nobody else runs it.
+
+    Args:
+        name: of its folder under .cache/side.
+        changes: values by dotted key of params.yaml, such as {"train.patience": None}.
+        again: the command that goes on where a side run was stopped.
+        targets: stages to run, with those they depend on; all where none is given.
+        environment: variables added to those of this process.
+
+    Raises:
+        InputError: if params.yaml has a slip, this is not the top of the project, or a stage failed.
+        SystemExit: 128 + the signal's number, if one stopped it; every process of it has ended.
+    """
+    params.load()
+    cache = _cache_of_project()
+    folder = FOLDER / name
+    with locks.locked(FOLDER / f".{name}.lock"):
+        # a run whose starter was killed still reads what is about to be replaced
+        with locks.locked(folder / repair.TMP / "sentiflow.lock"):
+            refresh(folder, changes, cache=cache)
+        status = _run_pipeline(folder, targets, environment or {})
+        if status > 128:
+            sys.exit(status)
+        if status != 0:
+            raise InputError(
+                f"the run in {folder} ended with status {status}; put right what it says above, then `{again}` goes on"
+            )
+        yield folder
+
+
+def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
+    """Brings a side run's folder up to the project as it stands: code, pipeline, the user's data, and changed values.
+
+    What its stages made stays, so that only what a change touches runs again.
+
+    Args:
+        changes: values by dotted key of params.yaml.
+        cache: DVC's cache.
+
+    Raises:
+        InputError: if params.yaml cannot be used with the changes.
+    """
+    # first: a folder with a pipeline but no .dvc would count as a part of the project
+    _write(folder / ".dvc/config", CONFIG.format(cache=cache))
+    for name in FILES:
+        _write(folder / name, Path(name).read_text(encoding="utf-8"))
+    for name in CODE:
+        _mirror(Path(name), folder / name)
+    _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
+    _write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
+    params.load(folder / PARAMS)
+
+
+def with_changes(text: str, changes: Mapping[str, Any]) -> str:
+    """A params.yaml with some values replaced by dotted key; comments and all other values stay.
+
+    >>> with_changes("train:  # how\\n  patience: 2  # epochs\\n", {"train.patience": 3})
+    'train:  # how\\n  patience: 3  # epochs\\n'
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = sys.maxsize
+    values = yaml.load(text)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = values
+        for name in sections:
+            section = section[name]
+        if last not in section:
+            raise KeyError(key)
+        section[last] = value
+    changed = io.StringIO()
+    yaml.dump(values, changed)
+    return changed.getvalue()
+
+
+@contextlib.contextmanager
+def errors_told() -> Iterator[None]:
+    """Where the block fails by a mistake of the user's, or a refusal of the machine's: one message, and exit status 1."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; put that right and run again", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:  # while a side run works, it takes the signal
+        sys.exit(128 + signal.SIGINT)
+
+
+def _cache_of_project() -> Path:
+    if not Path(".dvc").is_dir():
+        raise InputError(
+            f"no .dvc folder in {Path.cwd()}; run this from the top folder of the project, copied with its hidden files"
+        )
+    asked = subprocess.run([sys.executable, "-P", "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        raise InputError(f"DVC does not say where its cache is: {asked.stderr.strip()}; put .dvc/config right and run again")
+    return Path(asked.stdout.strip()).absolute()
+
+
+def _locations() -> dict[str, str]:
+    """Where a source of params.yaml is a path that does not lead into data/external, the same path from the top of the disk."""
+    download = params.load().download
+    given = {f"download.{name}.location": getattr(download, name).location for name in ("csv", "aclimdb", "tsv")}
+    return {
+        key: str(Path(location).absolute())
+        for key, location in given.items()
+        if not fetching.is_url(location) and not Path(os.path.normpath(location)).is_relative_to(fetching.WATCHED)
+    }
+
+
+def _tracking_uri() -> str:
+    """The store that the project itself publishes to, named so that it is the same from any folder."""
+    scheme = "sqlite:///"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{scheme}{pipeline.DATABASE}"
+    return f"{scheme}{Path(uri.removeprefix(scheme)).absolute()}" if uri.startswith(scheme) else uri
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
+def _link(target: Path, link: Path) -> None:
+    if link.is_symlink() and link.readlink() != target:  # the project was moved
+        link.unlink()
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
+
+def _mirror(source: Path, target: Path) -> None:
+    """Makes the target hold the source's files, without touching those that are the same."""
+    wanted = _files_in(source)
+    for name in sorted(_files_in(target) - wanted):
+        (target / name).unlink()
+    for name in sorted(wanted):
+        if not (target / name).exists() or not filecmp.cmp(source / name, target / name, shallow=False):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
+
+
+def _files_in(folder: Path) -> set[Path]:
+    """All but what tools leave there."""
+    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {
+        name
+        for name in names
+        if not any(part.startswith((".", "__pycache__")) or part.endswith(".egg-info") for part in name.parts)
+    }
+
+
+def _run_pipeline(folder: Path, targets: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs the pipeline there and gives its exit status; a signal that comes meanwhile is passed on, once."""
+    path = os.pathsep.join(filter(None, [str((folder / "src").absolute()), os.environ.get("PYTHONPATH")]))
+    received: list[int] = []
+    passed = 0
+    with pipeline._signals_to(lambda number, _: received.append(number)):
+        sys.stdout.flush()
+        # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, and a second one, which kills,
+        # would otherwise seem to have come at once.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sentiflow.pipeline", *targets],
+            cwd=folder,
+            env=os.environ | environment | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
+        while (status := child.poll()) is None:
+            for number in received[passed:]:
+                child.send_signal(number)
+                passed += 1
+            time.sleep(0.05)
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    main()

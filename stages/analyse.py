@@ -1,0 +1,55 @@
+"""Show where the models go wrong on test: in which reviews, how confidently, and where the two best disagree.
+
+from  reviews      raw texts
+      tokens       test, as ragged word ids, and the vocabularies
+      predictions  answers of each architecture on test
+      models       what each architecture reads
+      comparison   the architectures, best on valid first
+to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them
+      metrics      accuracy by slice
+"""
+
+import json
+from pathlib import Path
+
+from sentiflow import analysis, analysis_page, classifier, files, params, stage, vocabulary
+
+
+def main(
+    reviews_file: Path,
+    tokens_dir: Path,
+    predictions_dir: Path,
+    models_dir: Path,
+    comparison_file: Path,
+    errors_dir: Path,
+    metrics_file: Path,
+) -> None:
+    p = params.load()
+    names = [model["architecture"] for model in files.read_json(comparison_file)["models"]]
+    texts = files.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
+    words = {view: vocabulary.Vocabulary.read(tokens_dir / f"{view}.json") for view in ("text", "content")}
+    tokens = {view: vocabulary.read_tokens(tokens_dir / "test.parquet", view) for view in words}
+    answers = analysis.collect({name: files.read_frame(predictions_dir / name / "test.parquet") for name in names}, texts)
+    stage.log.info("read the answers of %s on %s test reviews", ", ".join(names), f"{len(answers.labels):,}")
+
+    of_texts = analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
+    measures = {}
+    for name in names:
+        settings = classifier.read_config(models_dir / name)["settings"]
+        view = settings["view"]
+        measures[name] = of_texts.join(analysis.measures_of_reading(tokens[view], words[view], settings))
+    slices = analysis.accuracy_by_slice(answers, measures, confidence=p.evaluate.confidence)
+    tables = analysis.analyse(answers, slices, p.analyse, seed=p.seed)
+
+    with stage.writing(errors_dir, metrics_file) as (errors_place, metrics_place):
+        errors_place.mkdir()
+        for name, table in tables.items():
+            (errors_place / f"{name}.csv").write_text(analysis.as_csv(table), encoding="utf-8", newline="")
+        page = analysis_page.as_markdown(answers, tables, confidence=p.evaluate.confidence)
+        (errors_place / "errors.md").write_text(page, encoding="utf-8")
+        metrics_place.write_text(json.dumps(analysis.as_metrics(slices), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    stage.log.info("wrote samples, slices, mistakes and disagreements to %s", errors_dir)
+
+
+if __name__ == "__main__":
+    stage.run(main)

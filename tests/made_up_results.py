@@ -1,0 +1,109 @@
+"""A small made-up run: what every stage before the report found, reckoned by the real code from drawn answers."""
+
+import numpy as np
+import pandas as pd
+from samples import answers, reviews
+
+from sentiflow import analysis, comparison, data_card, evaluation, explanation, page, params, splits
+from sentiflow.corpus import TYPES, Corpus
+from sentiflow.scoring import SCORES
+
+HOW = params.Evaluate(resamples=100, confidence=0.95, bins=5)
+ROWS = {"train": 40, "valid": 40, "test": 60}
+
+
+def results(
+    folder, *, names=("nb_svm", "lstm"), classes=("negative", "positive"), texts=None, location="reviews.csv", right=None
+):
+    """
+    Args:
+        folder: an empty one, for the tables of the error analysis.
+        names: of architectures.
+        classes: names of 2 or 3 classes.
+        texts: that begin the test reviews.
+        location: where they are said to come from.
+        right: whether every answer is; None mixes.
+    """
+    labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(ROWS.items())}
+    assigned = pd.Series([split for split, count in ROWS.items() for _ in range(count)])
+    known = [f"{text} {row}" for row, text in enumerate(reviews(len(assigned))[0])]
+    first = ROWS["train"] + ROWS["valid"]
+    known[first : first + len(texts or [])] = texts or []
+    of_class = np.array(classes, dtype=object)[np.concatenate(list(labels.values()))]
+    table = pd.DataFrame({"row": range(len(known)), "text": known, "label": of_class, "source": "csv"})
+    table = table.assign(split=None, rating=None, film=None).astype(TYPES)
+    corpus = Corpus(table, pd.DataFrame({"reason": []}, dtype=str), list(classes), location, "0" * 64)
+
+    probabilities = {
+        name: {split: drawn(labels[split], len(classes), seed, right) for split in ROWS} for seed, name in enumerate(names)
+    }
+    scores = {
+        name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, seed=1) for split in ROWS}
+        for name, of_split in probabilities.items()
+    }
+    rows = np.arange(first, len(known))
+    predictions = {
+        name: evaluation.predictions(rows, labels["test"], of_split["test"], classes) for name, of_split in probabilities.items()
+    }
+    compared = comparison.compare(scores, predictions, chosen_by="f1_score") | {"tuning": None}
+    best_first = [model["architecture"] for model in compared["models"]]
+    return page.Results(
+        card=data_card.describe(corpus, "csv"),
+        splits=splits.prove(table, assigned, keep_films_together=False),
+        comparison=compared,
+        models={name: model(name, predictions[name], classes) for name in names},
+        errors=errors(folder, {name: predictions[name] for name in best_first}, table.set_index("row")["text"]),
+        explanations={
+            "explanations": [
+                explained(name, classes, method) for name, method in zip(names, ["attention", "leave one out"], strict=False)
+            ],
+            "deletion": [],
+        },
+    )
+
+
+def drawn(labels, classes, seed, right):
+    draw = np.random.default_rng(seed)
+    probabilities = draw.dirichlet(np.ones(classes), len(labels))
+    share = 0.3 if right is None else 0.9
+    answered = (labels + 1) % classes if right is False else labels
+    return (1 - share) * probabilities + share * np.eye(classes)[answered]
+
+
+def model(name, predictions, classes):
+    draw = np.random.default_rng(len(name))
+    epochs = 1 if name == "nb_svm" else 3
+    history = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in SCORES}
+    return page.Model(
+        config={"architecture": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
+        environment={
+            "processor": "a processor",
+            "cores": 2,
+            "gpus": [],
+            "system": "Linux x86_64",
+            "python": "3.11",
+            "libraries": {"numpy": "2", "keras": "3"},
+        },
+        layers={"layers": [{"name": "word", "kind": "Embedding", "output": "(B, 5, 2)", "weights": 2000}], "weights": 2017},
+        classification="a classification report",
+        history=pd.DataFrame({"epoch": range(1, epochs + 1), **history}),
+        predictions=predictions,
+    )
+
+
+def errors(folder, predictions, texts):
+    collected = analysis.collect(predictions, texts)
+    index = collected.labels.index
+    counts = {kind: np.arange(len(index)) % 4 for kind in analysis.SLICES}
+    measures = {name: pd.DataFrame(counts, index=index) for name in predictions}
+    slices = analysis.accuracy_by_slice(collected, measures, confidence=HOW.confidence)
+    how = params.load().analyse
+    for name, table in analysis.analyse(collected, slices, how, seed=1).items():
+        (folder / f"{name}.csv").write_text(analysis.as_csv(table), encoding="utf-8", newline="")
+    return page.Errors(**{file.stem: page.read_texts(file) for file in folder.glob("*.csv")})
+
+
+def explained(name, classes, method):
+    words, weights = ("a", "dull", "story"), np.array([0.1, 0.7, 0.2] if method == "attention" else [0.02, -0.4, 0.0])
+    found = explanation.Explanation(method, words, (True, True, False), weights, classes[-1], 0.9, 0)
+    return explanation.as_data(name, "A dull story", found)

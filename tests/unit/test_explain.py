@@ -1,0 +1,346 @@
+"""The command and the stage, on a small project of three trained models."""
+
+import importlib.util
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from samples import reviews
+
+from sentiflow import architectures, cleaning, explain, explanation, neural, params, vocabulary
+from sentiflow.errors import InputError
+from sentiflow.keras import keras
+
+TOP = Path(__file__).parents[2]
+RUN = ["nb_svm", "lstm", "lstm_attention"]
+SENTENCES = ["The film was GREAT, and moving!", "It was.", "dull zzyzx story | $x^2$ <b>and</b> music"]
+TINY = {"length": 12, "embedding": 4, "units": 5, "minimum_count": 1}
+
+
+def write_params(**changes):
+    """params.yaml of the working folder: the shipped one with other values under dotted keys."""
+    yaml = YAML()
+    values = yaml.load((TOP / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in {"run": RUN, "explain__sentences": SENTENCES, "explain__reviews": 15, **changes}.items():
+        *sections, last = key.split("__")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+
+
+def make_project(top, classes):
+    """Tokens and models in a folder; the neural ones are as good as their fresh weights."""
+    texts, labels = reviews(80, classes=classes)
+    views = cleaning.clean(texts, keep_negations=True)
+    tokens_dir = top / "data/tokens"
+    tokens_dir.mkdir(parents=True)
+    (tokens_dir / "classes.json").write_text(json.dumps(classes))
+    for view in ("text", "content"):
+        (tokens_dir / f"{view}.json").write_text(vocabulary.fit(views[view], minimum_count=1))
+    words = {view: vocabulary.Vocabulary.read(tokens_dir / f"{view}.json") for view in ("text", "content")}
+    ids = {view: words[view].ids(views[view]) for view in words}
+    for split in ("train", "valid", "test"):
+        vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(texts.index), labels, ids)
+    p = params.load()
+    for name in RUN:
+        folder = top / "models" / name
+        folder.mkdir(parents=True)
+        if name == "nb_svm":
+            data = vocabulary.read_training_data(tokens_dir, "text")
+            model, _ = architectures.module(name).fit(p.architectures[name], data, how=p.train)
+        else:
+            keras.utils.set_random_seed(3)
+            settings = p.architectures[name].model_dump() | TINY
+            model = neural.NeuralClassifier.create(name, settings, classes=tuple(classes), vocabulary=words[settings["view"]])
+        model.save(folder)
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory):
+    made = {}
+    for classes in (["negative", "positive"], ["negative", "neutral", "positive"]):
+        made[len(classes)] = tmp_path_factory.mktemp("project")
+        make_project(made[len(classes)], classes)
+    return made
+
+
+@pytest.fixture(params=[2, 3], ids=["two classes", "three classes"])
+def every_project(request, projects, tmp_path, monkeypatch):
+    shutil.copytree(projects[request.param], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    return tmp_path
+
+
+@pytest.fixture
+def project(projects, tmp_path, monkeypatch):
+    shutil.copytree(projects[2], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    return tmp_path
+
+
+@pytest.fixture
+def run(project, capsys):
+    """Runs the command in this process and gives what it printed."""
+
+    def run_it(text, model=None, out=Path("reports/explanation.png")):
+        capsys.readouterr()
+        explain.main(text, model, out)
+        return capsys.readouterr().out
+
+    return run_it
+
+
+def command(*arguments, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "sentiflow.explain", *arguments], capture_output=True, timeout=120, check=False, **more
+    )
+
+
+# the command
+
+
+def test_without_a_model_the_first_trained_one_with_attention_answers(run):
+    printed = run("A great film")
+    assert printed.startswith("lstm_attention answers ")
+    assert "attention: the share" in printed
+
+
+def test_without_attention_the_best_on_valid_answers_and_without_a_comparison_the_first_of_the_run(run):
+    write_params(run=["lstm", "nb_svm"])
+    assert run("A great film").startswith("lstm answers ")
+    Path("metrics").mkdir()
+    Path("metrics/comparison.json").write_text('{"best": "nb_svm"}')
+    assert run("A great film").startswith("nb_svm answers ")
+    shutil.rmtree("models/nb_svm")  # a best that is not trained here any more
+    assert run("A great film").startswith("lstm answers ")
+
+
+def test_a_model_that_is_named_answers_though_another_has_attention(run):
+    for name in RUN:
+        assert run("A great film", name).startswith(f"{name} answers ")
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
+    text = "A great film, and a moving story"
+    printed = run(text, name)
+    model = explanation.read(Path("models") / name, Path("data/tokens"))
+    [expected] = explanation.explain(model, [text], keep_negations=True)
+    assert f"{name} answers {expected.label}, probability {expected.probability:.3f}\n" in printed
+    weights = dict(re.findall(r"(\S+)\((-?[\d.]+)\)", printed))
+    assert [word.strip("[]") for word in weights] == list(dict.fromkeys(expected.words))
+    last = dict(zip(expected.words, expected.weights, strict=True))
+    np.testing.assert_allclose(
+        [float(weights[word]) for word in weights if word in last], [last[w] for w in weights if w in last], atol=6e-4
+    )
+
+
+def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, project):
+    before = {path for path in project.rglob("*") if path.is_file()}
+    printed = run("A great film", "nb_svm", Path("pictures/mine.PNG"))
+    assert "picture: pictures/mine.PNG" in printed
+    assert {path for path in project.rglob("*") if path.is_file()} - before == {project / "pictures/mine.PNG"}
+    assert Path("pictures/mine.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_that_the_model_does_not_know_are_listed_once_and_not_without_end(run):
+    assert "unknown to the model, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
+    assert "unknown" not in run("great film", "nb_svm")
+    many = " ".join("q" + letter * 3 for letter in "abcdefghijklmnop")
+    assert "qjjj and 6 more\n" in run(many, "nb_svm")
+
+
+def test_it_says_how_many_words_were_cut_off_and_on_which_side(run, monkeypatch):
+    assert "cut off: the first 8 words; the answer is of the other 12\n" in run("film great " * 10, "lstm_attention")
+    assert "cut off" not in run("film great", "lstm_attention")
+    monkeypatch.setattr(explanation, "MOST_WORDS", 5)
+    assert "cut off: the last 15 words; the answer is of the other 5\n" in run("film great " * 10, "nb_svm")
+
+
+def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"great \xff film\0 caf\xc3\xa9")))
+    printed = run("-", "nb_svm")
+    assert "great(" in printed
+    assert "[café](" in printed
+
+
+@pytest.mark.parametrize("name", ["nb_svm", "lstm_attention"])
+def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkeypatch, name):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 500_000 + b" great film" * 50_000)))
+    monkeypatch.setattr(explanation, "MOST_WORDS", 30)
+    cut = {"nb_svm": "the last 99,971 words; the answer is of the other 30", "lstm_attention": "the first 99,989 words"}[name]
+    printed = run("-", name)
+    assert f"cut off: {cut}" in printed
+    assert len(printed) < 2000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("",), 'received no text; expected a review, for example: make explain TEXT="A film I loved."'),
+        ((" \n ",), "received no text"),
+        (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another --model"),
+        (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are left out; give"),
+        (("good", "lstn"), "received --model lstn, which is not trained here; expected one of nb_svm, lstm, lstm_attention."),
+        (("good", "gru"), "add it to `run` in params.yaml and run: make repro"),
+        (("good", "../models/lstm"), "which is not trained here"),
+        (("good", "nb_svm", Path("picture.jpg")), "received --out picture.jpg; expected a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_explained_is_an_error_that_says_what_to_do(run, arguments, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        run(*arguments)
+    assert not Path("reports").exists()
+
+
+def test_without_a_trained_model_the_error_says_how_to_train_one(run):
+    shutil.rmtree("models")
+    with pytest.raises(
+        InputError, match=r"no model is trained yet, expected nb_svm or lstm or lstm_attention in models; .*make repro"
+    ):
+        run("A great film")
+
+
+def test_an_error_is_one_line_with_status_1_and_without_traceback(project):
+    for arguments in (["good", "--model", "\x1b[2Jx"], ["good", "--model", "nb_svm", "--out", "params.yaml/x.png"]):
+        ended = command(*arguments)
+        assert ended.returncode == 1
+        assert re.fullmatch(rb"error: [^\n\x1b]+\n", ended.stderr)
+        assert ended.stdout == b""
+
+
+def test_help_says_what_the_command_does_and_takes(project):
+    ended = command("--help", env=os.environ | {"TERM": "dumb", "COLUMNS": "200"})
+    assert ended.returncode == 0
+    for said in (b"which words it rests on", b"--model", b"--out", b"reports/explanation.png", b"standard input"):
+        assert said in ended.stdout
+
+
+def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(project):
+    ended = command("great \u4e2d\u6587 film", "--model", "nb_svm", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 0, ended.stderr
+    assert b"[\\u4e2d\\u6587](" in ended.stdout
+    assert b"\x1b" not in ended.stdout
+
+
+def on_terminal(*arguments, **environment):
+    """What the command writes to a terminal."""
+    main, other = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "sentiflow.explain", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=other,
+        stderr=subprocess.PIPE,
+        env={key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"} | environment,
+    ) as started:
+        os.close(other)
+        written = b""
+        try:
+            while part := os.read(main, 65536):
+                written += part
+        except OSError:  # how Linux says that the other end was closed
+            pass
+        os.close(main)
+        assert started.wait(60) == 0, started.stderr.read()
+    return written.decode()
+
+
+def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(project):
+    arguments = ("great \x1b[31m film \u202e", "--model", "nb_svm")
+    coloured = on_terminal(*arguments)
+    assert "\x1b[48;5;" in coloured
+    assert "blue: falls, orange: rises; strongest shade: " in coloured
+    assert set(re.findall(r"\x1b\[[^m]*m", coloured)) <= {f"\x1b[48;5;{i}m" for i in range(256)} | {"\x1b[38;5;16m", "\x1b[0m"}
+    assert "\u202e" not in coloured
+
+
+@pytest.mark.parametrize("wish", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colours_gets_none(run, monkeypatch, wish):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in wish.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert ("\x1b" in run("great film", "nb_svm")) == (not wish)
+
+
+# the stage
+
+
+def run_stage(out="reports/explanations"):
+    spec = importlib.util.spec_from_file_location("explain_stage", TOP / "stages" / "explain.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(Path("models"), Path("data/tokens"), Path(out))
+    return json.loads(Path(out, "explanations.json").read_text(encoding="utf-8"))
+
+
+def test_the_stage_writes_every_sentence_under_every_architecture(every_project):
+    found = run_stage()
+    assert [(each["architecture"], each["sentence"]) for each in found["explanations"]] == [
+        (name, sentence) for name in RUN for sentence in SENTENCES
+    ]
+    figures = {f"{name}_{number}.png" for name in RUN for number in (1, 2, 3)}
+    written = {path.name for path in Path("reports/explanations").iterdir()}
+    assert written == figures | {"explanations.json", "explanations.md"}
+    page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\((\w+\.png)\)", page)) == figures
+
+
+def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leaving_out(every_project):
+    for each in run_stage()["explanations"]:
+        assert each["method"] == ("attention" if each["architecture"] == "lstm_attention" else "leave one out")
+        assert len(each["words"]) == len(each["weights"]) == len(each["known"])
+        if each["method"] == "attention":
+            assert min(each["weights"]) >= 0
+            assert sum(each["weights"]) == pytest.approx(1, abs=1e-4)
+        assert 0 < each["probability"] <= 1
+    [nothing_read] = [each for each in run_stage()["explanations"] if not each["words"]]
+    assert (nothing_read["architecture"], nothing_read["sentence"]) == ("lstm", "It was.")
+
+
+def test_the_stage_checks_by_deletion_the_models_with_attention(every_project):
+    [checked] = run_stage()["deletion"]
+    assert (checked["architecture"], checked["reviews"], checked["deleted"]) == ("lstm_attention", 15, 0.1)
+    assert checked["difference_low"] <= checked["difference"] <= checked["difference_high"]
+    assert {*checked["attended"], *checked["random"]} == {"drop", "flipped"}
+
+
+def test_the_stage_writes_the_same_bytes_again(project):
+    run_stage("one")
+    run_stage("other")
+    names = sorted(path.name for path in Path("one").iterdir())
+    assert names == sorted(path.name for path in Path("other").iterdir())
+    for name in names:
+        assert Path("one", name).read_bytes() == Path("other", name).read_bytes(), name
+
+
+def test_a_run_without_attention_has_no_check_and_says_so(project):
+    write_params(run=["nb_svm"])
+    assert run_stage()["deletion"] == []
+    page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
+    assert "No model of this run has attention" in page
+
+
+def test_a_stage_that_fails_leaves_the_explanations_of_before(project):
+    run_stage()
+    before = Path("reports/explanations/explanations.json").read_bytes()
+    shutil.rmtree("models/lstm")
+    with pytest.raises(InputError, match="no trained model in models/lstm"):
+        run_stage()
+    assert Path("reports/explanations/explanations.json").read_bytes() == before
