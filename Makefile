@@ -43,9 +43,12 @@ all: $(READY)  ## run every architecture beside the default ones, in a folder of
 recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
 	@$(BIN)/python -m sentiflow.recipes
 
-explain: export TEXT := $(value TEXT)
+# `override` and `value`, so that make expands nothing that stands in a text, a quote or a dollar sign included.
+explain: override export TEXT := $(value TEXT)
+explain: override export MODEL := $(value MODEL)
+explain: override export OUT := $(value OUT)
 explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." [MODEL=lstm_attention] [OUT=reports/explanation.png]
-	@$(BIN)/python -m sentiflow.explain $(if $(MODEL),--model "$(MODEL)") $(if $(OUT),--out "$(OUT)") -- "$$TEXT"
+	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -23,7 +23,8 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
         if isinstance(settings, params.SequenceReader):
             from sentiflow import training  # here, because a linear model need not wait for TensorFlow
 
-            fitted = training.fit(architecture, settings, data, how=p.train, seed=p.seed, backups=cache_dir)
+            seed = p.seed if p.train.seed is None else p.train.seed
+            fitted = training.fit(architecture, settings, data, how=p.train, seed=seed, backups=cache_dir)
             classifier, history, seconds = fitted
             gpus = training.gpus()
         else:

@@ -34,7 +34,7 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, se
 
 
 def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    result = {}
+    result: dict[str, float] = {}
     for average in ("macro", "weighted"):
         values = metrics.precision_recall_fscore_support(
             labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), average=average, zero_division=0.0

@@ -15,6 +15,7 @@ from sentiflow.errors import InputError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Separator = Annotated[str, Field(pattern=r"^[^\"\r\n]$")]
 Labels = Annotated[dict[str, str], Field(min_length=2)]
@@ -115,6 +116,7 @@ class Tokenize(Section):
 class Train(Section):
     keep_best: Literal["accuracy_score", "f1_score", "log_loss"]
     patience: Count | None
+    seed: Seed | None
     class_weights: Literal["balanced"] | None
 
 
@@ -140,7 +142,7 @@ class Analyse(Section):
 
 class Explain(Section):
     sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-    words_a_row: Count
+    words_a_row: Annotated[int, Field(ge=1, le=40)]  # wider than a picture can be
     reviews: Count
     deleted: Fraction
     draws: Count
@@ -334,7 +336,7 @@ class Architectures(Section):
 
 
 class Params(Section):
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     run: Annotated[list[Architecture], Field(min_length=1)]
     download: Download
     clean: Clean

@@ -45,11 +45,12 @@ class RunError(InputError):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sentiflow.pipeline", description="Run what a change made stale.")
     parser.add_argument("targets", nargs="*", help="stages to run, with those they depend on; all where none is given")
+    parser.add_argument("--again", default="make repro", help="the command that goes on after a failure, for messages")
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
     try:
-        run(arguments.targets, force=arguments.force)
+        run(arguments.targets, force=arguments.force, again=arguments.again)
         if not arguments.targets:
             print(summary())
     except InputError as error:
@@ -64,7 +65,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def run(targets: Sequence[str] = (), *, force: bool = False) -> None:
+def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make repro") -> None:
     """Runs the stages that are stale, in this process's folder; a second run in the same project waits for the first.
 
     Raises:
@@ -86,12 +87,12 @@ def run(targets: Sequence[str] = (), *, force: bool = False) -> None:
             restored = _bring_outputs_back()
         back = f"; brought back what was there before: {', '.join(map(str, restored))}" if restored else ""
         if stopped_by:
-            log.warning("stopped by %s%s; `make repro` goes on from here", signal.Signals(stopped_by).name, back)
+            log.warning("stopped by %s%s; `%s` goes on from here", signal.Signals(stopped_by).name, back, again)
             sys.exit(128 + stopped_by)
         if status != 0:
             stage = _failed_stage()
             what = f"stage {stage!r} failed" if stage else f"dvc repro ended with status {status}"
-            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `make repro` goes on from here", stage)
+            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", stage)
 
 
 def summary() -> str:
@@ -102,15 +103,16 @@ def summary() -> str:
 
 
 def forget_publication() -> None:
-    """Removes the note that everything is published where the default tracking database is gone.
+    """Removes the note that everything is published where the tracking database is a file that is gone.
 
     The note is an output of the stage that publishes, so without it DVC runs that stage again and a lost database fills
     from what the other stages kept. It must be an uncached output: DVC would bring a cached one back instead of publishing.
     """
-    default = os.environ.get("MLFLOW_TRACKING_URI") in (None, "", f"sqlite:///{DATABASE}")
-    if default and PUBLISHED.exists() and not DATABASE.exists():
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and PUBLISHED.exists() and not database.exists():
         PUBLISHED.unlink()
-        log.warning("%s is missing: the runs will be published to MLflow again", DATABASE)
+        log.warning("%s is missing: the runs will be published to MLflow again", database)
 
 
 def _check_project() -> None:
@@ -190,7 +192,7 @@ def _repro(arguments: list[str]) -> tuple[int, int | None]:
     }
     child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(FAILED)]
     received: list[int] = []
-    with _signals_to(lambda number, _: received.append(number)):
+    with signals_to(lambda number, _: received.append(number)):
         sys.stdout.flush()
         # its input is empty: a process group in the background that reads the terminal would be halted
         dvc = subprocess.Popen(
@@ -252,8 +254,11 @@ def _lives(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def _signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """A signal that was ignored stays so (nohup), and only a main thread can handle any."""
+def signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within the block the signals that end a process go to the handler.
+
+    A signal that was ignored stays so (nohup), and only a main thread can handle any.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

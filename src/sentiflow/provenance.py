@@ -74,13 +74,15 @@ def _hash_of_output(stage: str, path: str) -> str:
 
 def _commit() -> dict[str, str]:
     """MLflow's own tag for the commit, and whether files differ from it; nothing where there is no commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    head = subprocess.run(["git", "rev-parse", "HEAD", "--show-toplevel"], capture_output=True, text=True, check=False)
     if head.returncode:
         return {}
+    commit, top = head.stdout.splitlines()
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "params.yaml", "dvc.yaml"],
         capture_output=True,
         text=True,
         check=False,
+        cwd=top,  # a side run works in a copy that git ignores
     )
-    return {"mlflow.source.git.commit": head.stdout.strip(), "git.uncommitted_changes": str(bool(changed.stdout.strip())).lower()}
+    return {"mlflow.source.git.commit": commit, "git.uncommitted_changes": str(bool(changed.stdout.strip())).lower()}

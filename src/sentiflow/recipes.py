@@ -64,6 +64,7 @@ class Recipe(params.Section):
     source: Literal["package", "csv", "aclimdb", "tsv"]
     split: Splitting
     keep_negations: bool
+    seed: params.Seed | None
     rows: Rows
     weights: params.Count | None
     seconds_an_epoch: Annotated[float, Field(gt=0)] | None
@@ -93,13 +94,14 @@ class Book(params.Section):
 
 @dataclass(frozen=True)
 class Group:
-    """Recipes that share a side run: the same reviews, cleaned and split alike, and no architecture twice."""
+    """Recipes that share a side run: the same reviews, cleaned and split alike, the same seed, and no architecture twice."""
 
     name: str
     source: str
     location: str | None  # None: the package's own
     split: Splitting
     keep_negations: bool
+    seed: int | None
     recipes: dict[str, Recipe]
 
     def changes(self, train: params.Train) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class Group:
             changes[f"download.{self.source}.location"] = self.location
         if self.split.test is not None:
             changes["split.test"] = self.split.test
-        changes |= {f"train.{key}": value for key, value in train.model_dump().items()}
+        changes |= {f"train.{key}": value for key, value in train.model_dump().items()} | {"train.seed": self.seed}
         for recipe in self.recipes.values():
             changes |= {f"architectures.{recipe.architecture}.{key}": value for key, value in recipe.settings.items()}
         return changes
@@ -224,19 +226,21 @@ def grouped(book: Book, found: Mapping[str, str | None]) -> tuple[list[Group], d
         source = recipe.source if recipe.source in found else "package"
         official = recipe.split.method == "official"
         split = book.without_test_half if official and source != "aclimdb" else recipe.split
-        base = _name(source, split, recipe.keep_negations)
+        base = _name(source, split, recipe)
         number = 1
         while (key := f"{base}-{number}" if number > 1 else base) in groups and any(
             recipe.architecture == other.architecture for other in groups[key].recipes.values()
         ):
             number += 1
-        group = groups.setdefault(key, Group(key, source, found[source], split, recipe.keep_negations, {}))
+        group = groups.setdefault(key, Group(key, source, found[source], split, recipe.keep_negations, recipe.seed, {}))
         group.recipes[name] = recipe
     return list(groups.values()), not_run
 
 
-def _name(source: str, split: Splitting, keep_negations: bool) -> str:
-    return "-".join(["recipes", source, *_percents(split), *([] if keep_negations else ["no-negations"])])
+def _name(source: str, split: Splitting, recipe: Recipe) -> str:
+    cleaned = [] if recipe.keep_negations else ["no-negations"]
+    drawn = [] if recipe.seed is None else ["seed", str(recipe.seed)]
+    return "-".join(["recipes", source, *_percents(split), *cleaned, *drawn])
 
 
 def _percents(split: Splitting) -> list[str]:
@@ -321,7 +325,8 @@ def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], 
         stopwords = (
             f" Negations are {'kept' if recipe.keep_negations else 'removed'}." if recipe.settings["view"] == "content" else ""
         )
-        told = f"{_settings(recipe.given)}. Not given, chosen here: {_settings(recipe.chosen)}.{stopwords}"
+        seed = f" Seed {recipe.seed}." if recipe.seed is not None else ""
+        told = f"{_settings(recipe.given)}. Not given, chosen here: {_settings(recipe.chosen)}.{stopwords}{seed}"
         lines.append(f"- {name} (`{recipe.architecture}`): {told}")
     return "\n".join(lines) + "\n"
 

@@ -102,7 +102,7 @@ def running(
         # a run whose starter was killed still reads what is about to be replaced
         with locks.locked(folder / repair.TMP / "sentiflow.lock"):
             refresh(folder, changes, cache=cache)
-        status = _run_pipeline(folder, targets, environment or {})
+        status = _run_pipeline(folder, targets, again, environment or {})
         if status > 128:
             sys.exit(status)
         if status != 0:
@@ -241,17 +241,17 @@ def _files_in(folder: Path) -> set[Path]:
     }
 
 
-def _run_pipeline(folder: Path, targets: Sequence[str], environment: Mapping[str, str]) -> int:
+def _run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: Mapping[str, str]) -> int:
     """Runs the pipeline there and gives its exit status; a signal that comes meanwhile is passed on, once."""
     path = os.pathsep.join(filter(None, [str((folder / "src").absolute()), os.environ.get("PYTHONPATH")]))
     received: list[int] = []
     passed = 0
-    with pipeline._signals_to(lambda number, _: received.append(number)):
+    with pipeline.signals_to(lambda number, _: received.append(number)):
         sys.stdout.flush()
         # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, and a second one, which kills,
         # would otherwise seem to have come at once.
         child = subprocess.Popen(
-            [sys.executable, "-m", "sentiflow.pipeline", *targets],
+            [sys.executable, "-m", "sentiflow.pipeline", "--again", again, *targets],
             cwd=folder,
             env=os.environ | environment | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,

@@ -98,7 +98,8 @@ def connect() -> MlflowClient:
         _knock(uri)
         client = MlflowClient()
         if client.get_experiment_by_name(EXPERIMENT) is None:
-            location = str(DEFAULT_ARTIFACTS.resolve()) if uri.startswith("sqlite:") else None
+            beside = Path(uri.removeprefix("sqlite:///")).parent
+            location = str((beside / DEFAULT_ARTIFACTS).resolve()) if uri.startswith("sqlite:") else None
             client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
     except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
         reason = str(error).splitlines()[0]

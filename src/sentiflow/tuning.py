@@ -138,6 +138,6 @@ def _shown(settings: Mapping[str, Any], name: str) -> str:
 
 def _answers(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Index of each review's class, and the probability of each class."""
-    columns = [column for column in predictions if column.startswith("p_")]
+    columns = [str(column) for column in predictions if str(column).startswith("p_")]
     labels = pd.Categorical(predictions["label"], [column.removeprefix("p_") for column in columns]).codes
     return np.asarray(labels, np.int64), predictions[columns].to_numpy()

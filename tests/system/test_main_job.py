@@ -16,13 +16,21 @@ import pandas as pd
 import pytest
 import requests
 import yaml
+from clones import PROJECT, change, dvc, fresh, make, repro, run
 
-PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "download.source": "package",
     "download.sample": 240,
-    "run": ["nb_svm", "cnn_lstm"],
+    "run": ["nb_svm", "cnn_lstm", "lstm_attention"],
+    "compare.baseline": "cnn_lstm",
+    "compare.tuned": "lstm_attention",
+    "evaluate.resamples": 200,
+    "explain.reviews": 20,
+    "architectures.lstm_attention.length": 40,
+    "architectures.lstm_attention.units": 8,
+    "architectures.lstm_attention.embedding": 8,
+    "architectures.lstm_attention.epochs": 2,
     "architectures.cnn_lstm.length": 40,
     "architectures.cnn_lstm.units": 8,
     "architectures.cnn_lstm.filters": 8,
@@ -46,56 +54,12 @@ MADE_ONLY_BY_DVC = [
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """The project as it stands in this folder, as a git repository of its own, with small settings."""
-    folder = tmp_path_factory.mktemp("clone")
-    known = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], PROJECT).stdout.splitlines()
-    for name in known:
-        if (PROJECT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "reports/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name)
-    change(folder, SMALL)
-    (folder / ".venv").symlink_to(sys.prefix)
-    run(["git", "init", "--quiet"], folder)
-    run(["git", "add", "."], folder)
-    run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "start"], folder)
-    return folder
+    return fresh(tmp_path_factory.mktemp("clone"), SMALL)
 
 
 @pytest.fixture(scope="module")
 def first_run(clone):
     return repro(clone)
-
-
-def change(folder, changes):
-    """Sets values of params.yaml by dotted name, whatever stands there."""
-    file = folder / "params.yaml"
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        place = values
-        for section in sections:
-            place = place[section]
-        assert key in place, name
-        place[key] = value
-    file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def run(command, folder, **environment):
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended
-
-
-def make(folder, *words):
-    # the environment is this one, so it is not set up again
-    return run(["make", "--no-print-directory", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
-
-
-def repro(folder):
-    return make(folder, "repro")
-
-
-def dvc(folder, *arguments):
-    return run([sys.executable, "-m", "dvc", *arguments], folder, DVC_NO_ANALYTICS="1").stdout
 
 
 def test_prints_the_comparison_and_says_where_report_and_ui_are(first_run):
@@ -179,6 +143,56 @@ def test_dvc_command_of_the_readme_gives_something_to_read(command, first_run, c
     assert shown.strip() or command.endswith("diff"), command
 
 
+def test_report_page_shows_every_model_and_needs_no_other_file(first_run, clone):
+    page = (clone / "reports/report.html").read_text(encoding="utf-8")
+    for words in ("nb_svm", "cnn_lstm", "lstm_attention", "25,000", "unit", "random", "Keras"):
+        assert words.lower() in page.lower(), words
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page.split("<main")[-1].replace("https://ai.stanford.edu", "#"))
+
+
+def test_every_output_of_the_recipes_is_there(first_run, clone):
+    for name in ("nb_svm", "cnn_lstm", "lstm_attention"):
+        report = clone / "reports/models" / name
+        made = {file.name for file in report.iterdir()}
+        assert {"curves.png", "confusion_matrix.png", "roc.png", "classification_report.txt", "layers.json"} <= made
+        assert json.loads((report / "layers.json").read_text())["weights"] > 0
+        assert json.loads((clone / "models" / name / "environment.json").read_text())["cores"] > 0
+        assert (clone / f"reports/explanations/{name}_3.png").exists()
+    samples = pd.read_csv(clone / "reports/errors/samples.csv")
+    assert list(samples.columns) == ["row", "label", "nb_svm", "cnn_lstm", "lstm_attention"] or len(samples.columns) == 5
+    assert len(samples) == 5
+    assert len(pd.read_csv(clone / "reports/errors/samples_with_text.csv")) == 20
+    [deletion] = json.loads((clone / "reports/explanations/explanations.json").read_text())["deletion"]
+    assert deletion["reviews"] == 20
+    assert "| units " in (clone / "reports/tuning.md").read_text()
+
+
+def test_mlflow_holds_the_shared_pages_and_what_each_run_trained_on(first_run, clone):
+    code = (
+        "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); client = mlflow.MlflowClient();"
+        "runs = {run.info.run_name: run for run in client.search_runs(['1'])};"
+        "pages = [item.path for item in client.list_artifacts(runs['comparison'].info.run_id)];"
+        "print(json.dumps([pages, runs['cnn_lstm'].data.tags, runs['cnn_lstm'].data.metrics]))"
+    )
+    pages, tags, metrics = json.loads(run([sys.executable, "-c", code], clone, PYTHONPATH="").stdout.splitlines()[-1])
+    assert set(pages) == {"comparison", "comparison.md", "errors", "explanations", "report.html", "tuning.md"}
+    assert tags["environment.gpus"] == "none"
+    assert metrics["epoch_seconds"] > 0
+    assert metrics["weights"] > 1000
+
+
+def test_make_explain_answers_any_text(first_run, clone):
+    said = make(clone, "explain", "TEXT=It cost $5 and 'was' \"worth\" it $(shell touch ran)").stdout
+    assert "lstm_attention" in said
+    assert "worth" in said
+    assert "reports/explanation.png" in said
+    assert (clone / "reports/explanation.png").exists()
+    assert not (clone / "ran").exists()
+    said = make(clone, "explain", "TEXT=A dull film.", "MODEL=nb_svm", "OUT=.cache/some.png").stdout
+    assert "nb_svm" in said
+    assert (clone / ".cache/some.png").exists()
+
+
 def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
     said = make(clone, "plots").stdout
     page = clone / said.split()[-1]
@@ -238,7 +252,7 @@ def test_one_setting_of_an_architecture_reruns_only_that_architecture(first_run,
     change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.1})
     changed = repro(clone)
     ran = [line.split("'")[1] for line in changed.stdout.splitlines() if line.startswith("Running stage")]
-    assert ran == ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "register"]
+    assert ran == ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "analyse", "explain", "report", "register"]
     assert "nb_svm is published already" in changed.stderr
 
     change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.2})

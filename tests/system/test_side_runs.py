@@ -1,16 +1,12 @@
 """A side run beside the main job, in a fresh clone, on a small sample with architectures that train in a second."""
 
-import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from clones import change, commit, fresh, run
 
-from sentiflow import repair, side
+from sentiflow import repair
 
-PROJECT = Path(__file__).parents[2]
 SIDE = """
 from sentiflow import side
 with side.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
@@ -18,38 +14,20 @@ with side.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, ag
 """
 
 
-def run(command, folder, **environment):
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """The project as it stands in this folder, as a git repository of its own, of whose architectures one has run."""
-    folder = tmp_path_factory.mktemp("clone")
-    known = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], PROJECT).stdout.splitlines()
-    for name in known:
-        if (PROJECT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "reports/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name)
+    """A clone of whose architectures one has run, its results committed."""
+    changes = {"run": ["nb_svm"], "download.source": "package", "download.sample": 240}
+    folder = fresh(tmp_path_factory.mktemp("clone"), changes)
     (folder / "data/external").mkdir(parents=True, exist_ok=True)
-    change(folder, {"run": ["nb_svm"], "download.source": "package", "download.sample": 240})
-    run(["git", "init", "--quiet"], folder)
     main_run(folder, "evaluate")
-    run(["git", "add", "."], folder)
-    run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "start"], folder)
+    commit(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def side_run(clone):
     return run([sys.executable, "-c", SIDE], clone, PYTHONPATH=str(clone / "src"))
-
-
-def change(folder, changes):
-    file = folder / "params.yaml"
-    file.write_text(side.with_changes(file.read_text(encoding="utf-8"), changes), encoding="utf-8")
 
 
 def main_run(folder, *targets):

@@ -28,7 +28,7 @@ TINY = {
     "batch": 16,
     "epochs": 2,
 }
-HOW = params.Train(keep_best="f1_score", patience=5, class_weights=None)
+HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None)
 NEURAL = [
     name
     for name in architectures.ARCHITECTURES
