@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain test lint format types ui plots readme clean lock
+.PHONY: help setup repro all recipes explain test test-slow lint format types ui plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-slow: $(READY)  ## run the tests that take minutes: every architecture and every recipe on a small sample
+	@$(BIN)/python -m pytest -m slow
+
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -73,12 +76,13 @@ plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
 	@$(BIN)/python -c 'from pathlib import Path; import vl_convert; Path("dvc_plots/vega.js").write_text(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))'
 	@echo "wrote dvc_plots/index.html"
 
-readme: $(READY)  ## put the committed comparison into README.md
+readme: $(READY)  ## fill the tables of README.md: the committed comparison, the models
 	@$(BIN)/python -m sentiflow.readme
 
 clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; not your reviews, DVC's cache or MLflow's store
 	@rm -rf .venv build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots models plots \
-	  data/reviews data/clean.parquet data/splits data/tokens data/predictions reports/models
+	  data/reviews data/clean.parquet data/splits data/tokens data/predictions \
+	  reports/models reports/errors reports/explanations reports/explanation.png reports/report.html reports/all.html reports/all.md
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf src/*.egg-info
 

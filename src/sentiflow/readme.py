@@ -1,23 +1,45 @@
-"""Puts the comparison of the committed results between the README's markers: `make readme`."""
+"""Fills the README's tables, between their markers: `make readme`."""
 
+import ast
+from importlib import resources, util
 from pathlib import Path
 
-from sentiflow import comparison, files
+from sentiflow import comparison, files, recipes, tables
+from sentiflow.architectures import ARCHITECTURES
 
-BEGIN, END = "<!-- comparison: begin -->\n", "<!-- comparison: end -->"
+
+def filled(page: str, name: str, table: str) -> str:
+    """The page with what stands between the markers of that name replaced by the table."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}{table}{end}{after}"
 
 
-def with_comparison(page: str, table: str) -> str:
-    """The page with what stands between its markers replaced by the table."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}{table}{END}{after}"
+def architectures() -> str:
+    """Every architecture, the first sentence that its file says of it, and the recipe it comes from, as a Markdown table."""
+    book = recipes.read(resources.files("sentiflow") / "recipes.yaml").recipes
+    rows = []
+    for name, module in ARCHITECTURES.items():
+        of_name = [recipe for recipe, told in book.items() if told.architecture == name]
+        rows.append([f"`{name}`", _first_sentence(module), ", ".join(of_name)])
+    return "\n".join(tables.markdown(["model", "how it reads a review", "recipe"], rows)) + "\n"
+
+
+def _first_sentence(module: str) -> str:
+    spec = util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split()).removesuffix(".")
 
 
 def main() -> None:
-    page, results = Path("README.md"), Path("metrics/comparison.json")
-    table = comparison.as_summary(files.read_json(results))
-    page.write_text(with_comparison(page.read_text(encoding="utf-8"), table), encoding="utf-8")
+    file = Path("README.md")
+    page = file.read_text(encoding="utf-8")
+    page = filled(page, "comparison", comparison.as_summary(files.read_json(Path("metrics/comparison.json"))))
+    page = filled(page, "architectures", architectures())
+    file.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -518,7 +518,8 @@ def test_no_tracked_file_names_a_registry_of_packages():
 # --- documentation ------------------------------------------------------------------------------------------------------
 
 PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))] if page.exists()]
-MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock"]
+BY_COMMANDS = ["reports/all.md", "reports/all.html", "reports/recipes.md", "reports/explanation.png"]
+MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

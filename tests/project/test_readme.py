@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sentiflow import comparison, readme
+from sentiflow.architectures import ARCHITECTURES
 
 TOP = Path(__file__).parents[2]
 
@@ -21,9 +22,18 @@ def test_table_of_the_readme_is_that_of_the_committed_results():
     page = committed("README.md")
     table = comparison.as_summary(json.loads(committed("metrics/comparison.json")))
     assert "nb_svm" in table
-    assert readme.with_comparison(page, table) == page, "run `make readme` and commit"
+    assert "ngram_mean" in table
+    assert readme.filled(page, "comparison", table) == page, "run `make readme` and commit"
+
+
+def test_table_of_models_is_that_of_the_architectures():
+    page = (TOP / "README.md").read_text(encoding="utf-8")
+    table = readme.architectures()
+    assert table.count("\n") == 2 + len(ARCHITECTURES)
+    assert "001-multiclass" in table
+    assert readme.filled(page, "architectures", table) == page, "run `make readme` and commit"
 
 
 def test_only_what_stands_between_the_markers_is_replaced():
-    page = f"before\n{readme.BEGIN}old\n{readme.END}after\n"
-    assert readme.with_comparison(page, "new\n") == f"before\n{readme.BEGIN}new\n{readme.END}after\n"
+    page = "<!-- a: begin -->\nold\n<!-- a: end -->\n<!-- b: begin -->\nold\n<!-- b: end -->\n"
+    assert readme.filled(page, "b", "new\n") == page.replace("b: begin -->\nold", "b: begin -->\nnew")

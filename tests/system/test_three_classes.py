@@ -1,7 +1,6 @@
 """Tweets of three classes, one of them at 10 % of the rows, by the steps that the README gives for them."""
 
 import json
-import shutil
 import sys
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 import yaml
 from clones import PROJECT, fresh, make, repro, run
 
+from sentiflow import params
+
 CLASSES = ["negative", "neutral", "positive"]
 # Smaller and fewer networks, so that it takes seconds; what is read changes in the section `download` alone.
 SMALL = {
     "run": ["logistic", "lstm_attention"],
-    "download.source": "tsv",
     "train.class_weights": "balanced",
     "evaluate.resamples": 200,
     "explain.reviews": 20,
@@ -29,8 +29,10 @@ SMALL = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     clone = fresh(tmp_path_factory.mktemp("clone"), SMALL)
-    (clone / "data/external").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(clone / "examples/tweets.tsv", clone / "data/external/tweets.tsv")
+    steps = (PROJECT / "README.md").read_text(encoding="utf-8").split("```console\n$ cp examples")[1].split("```")[0]
+    for step in f"cp examples{steps}".replace("$ ", "").splitlines()[:-1]:  # the last is `make repro`
+        run(["bash", "-c", step], clone)
+    assert params.load(clone / "params.yaml").download.source == "tsv"
     return clone, repro(clone)
 
 
