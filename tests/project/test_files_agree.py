@@ -518,7 +518,7 @@ def test_no_tracked_file_names_a_registry_of_packages():
 # --- documentation ------------------------------------------------------------------------------------------------------
 
 PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))] if page.exists()]
-BY_COMMANDS = ["reports/all.md", "reports/all.html", "reports/recipes.md", "reports/explanation.png"]
+BY_COMMANDS = ["reports/all.md", "reports/all.html", "reports/recipes.md", "reports/explanation.png", ".cache/side"]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 
 
