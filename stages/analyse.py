@@ -5,7 +5,8 @@ from  reviews      raw texts
       predictions  answers of each architecture on test
       models       what each architecture reads
       comparison   the architectures, best on valid first
-to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them
+to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them; the first sample
+                   decoded from its word ids
       metrics      accuracy by slice
 """
 
@@ -40,6 +41,7 @@ def main(
         measures[name] = of_texts.join(analysis.measures_of_reading(tokens[view], words[view], settings))
     slices = analysis.accuracy_by_slice(answers, measures, confidence=p.evaluate.confidence)
     tables = analysis.analyse(answers, slices, p.analyse, seed=p.seed)
+    tables["read_as"] = analysis.read_as(int(tables["samples"]["row"].iloc[0]), tokens, words)
 
     with stage.writing(errors_dir, metrics_file) as (errors_place, metrics_place):
         errors_place.mkdir()

@@ -2,6 +2,7 @@
 
 from  models, tokens, reports, history   of each architecture
       comparison                         which is best on valid
+      vocabulary                         sizes, most frequent words, rate of unknown words
       figures                            of the comparison
       cache                              how long each epoch took
       dvc.lock                           what a publication is keyed by
@@ -23,6 +24,7 @@ def main(
     reports_dir: Path,
     history_dir: Path,
     comparison_file: Path,
+    vocabulary_file: Path,
     figures_dir: Path,
     cache_dir: Path,
     published_file: Path,
@@ -58,7 +60,7 @@ def main(
             if name == best:
                 tracking.crown_if_none(client, version)
         keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
-        about_all = [*(reports_dir / page for page in ABOUT_ALL), figures_dir]
+        about_all = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, vocabulary_file]
         tracking.publish_summary(client, tracking.Summary(keys["comparison"], best, scores, about_all))
         published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

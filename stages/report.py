@@ -20,6 +20,7 @@ from sentiflow import files, page, params, stage
 def main(
     card_file: Path,
     splits_file: Path,
+    vocabulary_file: Path,
     comparison_file: Path,
     history_dir: Path,
     models_dir: Path,
@@ -44,6 +45,7 @@ def main(
     results = page.Results(
         card=files.read_json(card_file),
         splits=files.read_json(splits_file),
+        vocabulary=files.read_json(vocabulary_file),
         comparison=files.read_json(comparison_file),
         models=models,
         errors=page.Errors(
@@ -52,6 +54,7 @@ def main(
             samples_with_text=page.read_texts(errors_dir / "samples_with_text.csv"),
             mistakes=page.read_texts(errors_dir / "mistakes.csv"),
             disagreements=page.read_texts(errors_dir / "disagreements.csv"),
+            read_as=page.read_texts(errors_dir / "read_as.csv"),
         ),
         explanations=files.read_json(explanations_dir / "explanations.json"),
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from samples import answers, reviews
 
-from sentiflow import analysis, comparison, data_card, evaluation, explanation, page, params, splits
+from sentiflow import analysis, comparison, data_card, evaluation, explanation, page, params, splits, vocabulary
 from sentiflow.corpus import TYPES, Corpus
 from sentiflow.scoring import SCORES
 
@@ -41,6 +41,7 @@ def results(
         name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, seed=1) for split in ROWS}
         for name, of_split in probabilities.items()
     }
+    words = vocabulary.Vocabulary.from_json(vocabulary.fit(table["text"], minimum_count=1))
     rows = np.arange(first, len(known))
     predictions = {
         name: evaluation.predictions(rows, labels["test"], of_split["test"], classes) for name, of_split in probabilities.items()
@@ -50,6 +51,7 @@ def results(
     return page.Results(
         card=data_card.describe(corpus, "csv"),
         splits=splits.prove(table, assigned, keep_films_together=False),
+        vocabulary=dict.fromkeys(("text", "content"), vocabulary.describe(words, {"test": words.ids(table["text"])})),
         comparison=compared,
         models={name: model(name, predictions[name], classes) for name in names},
         errors=errors(folder, {name: predictions[name] for name in best_first}, table.set_index("row")["text"]),
@@ -98,7 +100,13 @@ def errors(folder, predictions, texts):
     measures = {name: pd.DataFrame(counts, index=index) for name in predictions}
     slices = analysis.accuracy_by_slice(collected, measures, confidence=HOW.confidence)
     how = params.load().analyse
-    for name, table in analysis.analyse(collected, slices, how, seed=1).items():
+    tables = analysis.analyse(collected, slices, how, seed=1)
+    rows, views = index.to_numpy(), ("text", "content")
+    words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts.loc[rows], minimum_count=1))
+    tokens = vocabulary.Tokens(rows, np.zeros(len(rows), int), words.ids(texts.loc[rows]))
+    row = int(tables["samples"]["row"].iloc[0])
+    tables["read_as"] = analysis.read_as(row, dict.fromkeys(views, tokens), dict.fromkeys(views, words))
+    for name, table in tables.items():
         (folder / f"{name}.csv").write_text(analysis.as_csv(table), encoding="utf-8", newline="")
     return page.Errors(**{file.stem: page.read_texts(file) for file in folder.glob("*.csv")})
 

@@ -99,6 +99,21 @@ def analyse(answers: Answers, slices: pd.DataFrame, how: Analyse, *, seed: int) 
     }
 
 
+def read_as(row: int, tokens: Mapping[str, Tokens], words: Mapping[str, Vocabulary]) -> pd.DataFrame:
+    """One review as its word ids say it, decoded back to words; columns row, view, text, a line a view.
+
+    Args:
+        row: of the review.
+        tokens: of the split that it is in, by view.
+        words: the vocabularies that they are written in, by view.
+    """
+    lines = [
+        {"row": row, "view": view, "text": words[view].decode(of_view.ids[int(np.flatnonzero(of_view.rows == row)[0])])}
+        for view, of_view in tokens.items()
+    ]
+    return pd.DataFrame(lines)
+
+
 def measures_of_texts(tokens: Tokens, words: Vocabulary, how: Analyse) -> pd.DataFrame:
     """Length in words, number of negations and number of contrast words of each review; shape (n, 3), index `row`.
 

@@ -55,6 +55,7 @@ class Errors:
     samples_with_text: pd.DataFrame
     mistakes: pd.DataFrame
     disagreements: pd.DataFrame
+    read_as: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Results:
 
     card: Mapping[str, Any]  # as `data_card.describe` gives it
     splits: Mapping[str, Any]  # as `splits.prove` gives it
+    vocabulary: Mapping[str, Any]  # by view, as `vocabulary.describe` gives it
     comparison: Mapping[str, Any]  # as `comparison.compare` gives it
     models: Mapping[str, Model]  # by architecture
     errors: Errors
@@ -102,6 +104,8 @@ def render(results: Results, how: Evaluate) -> str:
         sizes=figures,
         about_data=about_data(results.card, results.splits),
         findings=findings(results.card, results.splits),
+        views=[(view, told, _least_unknown(told)) for view, told in results.vocabulary.items()],
+        read_as=_read_as(results.errors),
         verdict=verdict(results.comparison, how.confidence),
         tuning_verdict="" if results.comparison["tuning"] is None else tuning.verdict(results.comparison["tuning"]),
         accuracies=figures.accuracies(table),
@@ -226,6 +230,20 @@ def about_deletion(found: Mapping[str, Any], confidence: float) -> str:
         f"{100 * found['random']['drop']:.1f} points and {found['random']['flipped']:.1%} flip. The difference is "
         f"{100 * found['difference']:.1f} points ({confidence:.0%} interval {low:.1f} to {high:.1f}), {meaning}."
     )
+
+
+def _least_unknown(told: Mapping[str, Any]) -> float:
+    """Share of the words of test that are unknown where every word of train is kept."""
+    rates: Mapping[str, float] = told["unknown_rate"]["test"]
+    return rates[max(rates, key=int)]
+
+
+def _read_as(errors: Errors) -> list[tuple[str, str]]:
+    """One review as it was written and as each view decodes it."""
+    row = errors.read_as["row"].iloc[0]
+    [raw] = errors.samples_with_text.loc[errors.samples_with_text["row"] == row, "text"]
+    decoded = zip(errors.read_as["view"], errors.read_as["text"], strict=True)
+    return [(name, text[:CHARACTERS]) for name, text in (("as written", raw), *decoded)]
 
 
 def _reliability(predictions: pd.DataFrame, classes: Sequence[str], how: Evaluate) -> pd.DataFrame:

@@ -175,7 +175,7 @@ def test_mlflow_holds_the_shared_pages_and_what_each_run_trained_on(first_run, c
         "print(json.dumps([pages, runs['cnn_lstm'].data.tags, runs['cnn_lstm'].data.metrics]))"
     )
     pages, tags, metrics = json.loads(run([sys.executable, "-c", code], clone, PYTHONPATH="").stdout.splitlines()[-1])
-    assert set(pages) == {"comparison", "comparison.md", "errors", "explanations", "report.html", "tuning.md"}
+    assert set(pages) == {"comparison", "comparison.md", "errors", "explanations", "report.html", "tuning.md", "vocabulary.json"}
     assert tags["environment.gpus"] == "none"
     assert metrics["epoch_seconds"] > 0
     assert metrics["weights"] > 1000

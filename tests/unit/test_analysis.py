@@ -541,12 +541,20 @@ def test_the_stage_writes_the_same_bytes_twice(project):
     assert set(made["1"]) == {
         "slices.json",
         "errors/errors.md",
-        *(f"errors/{name}.csv" for name in ("samples", "samples_with_text", "slices", "mistakes", "disagreements")),
+        *(f"errors/{name}.csv" for name in ("samples", "samples_with_text", "slices", "mistakes", "disagreements", "read_as")),
     }
     assert made["1"] == made["2"]
     slices = json.loads(made["1"]["slices.json"])
     assert set(slices) == {"nb_svm", "lstm"}
     assert all(set(of_model) == set(analysis.SLICES) for of_model in slices.values())
+
+
+def test_a_review_is_decoded_from_the_ids_of_its_own_row_in_each_view():
+    tokens, words = tokens_of(["a good film", "not bad"])
+    other, other_words = tokens_of(["good film", "bad"])
+    row = int(tokens.rows[1])
+    found = analysis.read_as(row, {"text": tokens, "content": other}, {"text": words, "content": other_words})
+    assert found.to_dict("list") == {"row": [row] * 2, "view": ["text", "content"], "text": ["not bad", "bad"]}
 
 
 def test_the_stage_names_the_model_that_is_missing_and_writes_nothing(project):

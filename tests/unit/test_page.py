@@ -201,9 +201,18 @@ def test_a_run_without_mistakes_says_so(tmp_path):
 def test_a_review_is_there_from_its_beginning_to_its_end_once(tmp_path):
     text = " ".join(f"word{i}" for i in range(100))
     html = page.render(results(tmp_path, names=("nb_svm",), texts=[text] * 60), HOW)
-    assert html.count("word0 word1") == html.count("word98 word99</p>") > 0
+    assert html.count("word0 word1") == html.count("word98 word99</") > 0
     assert re.search(r"word(\d+) <span class=\"more\">…</span></summary><p>word(\d+) ", html)
     assert "…</p>" not in html
+
+
+def test_vocabularies_are_there_with_a_review_decoded_in_each_view(tmp_path):
+    found = results(tmp_path, texts=["The Film <b>WAS</b> dull"] * 60)
+    text = rendered(found).text
+    frequent = found.vocabulary["text"]["most_frequent"]
+    assert " · ".join(word for word, _ in frequent[:15]) in text
+    assert found.errors.read_as["text"].iloc[0] in text
+    assert "The Film <b>WAS</b> dull" in text
 
 
 def test_machines_stand_once_each_with_their_models(tmp_path):
