@@ -193,13 +193,14 @@ def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
     if others:
         sentences.append(_gap(name, test["accuracy_score"], others[0], confidence))
     if len(others) > 1:
-        alike = [model["architecture"] for model in others if model["p_against_best"] >= 1 - confidence]
+        rest = others[1:]
+        alike = [model["architecture"] for model in rest if model["p_against_best"] >= 1 - confidence]
         if not alike:
-            sentences.append("The gap to every other model is more than chance.")
+            sentences.append("The gap to every model after that is more than chance.")
         elif len(alike) <= NAMED:
             sentences.append(f"Chance alone could make the gap to {listed(alike)}.")
         else:
-            sentences.append(f"Chance alone could make the gap to {len(alike)} of the {len(others)} other models.")
+            sentences.append(f"Chance alone could make the gap to {len(alike)} of the {len(rest)} models after that.")
     return sentences
 
 

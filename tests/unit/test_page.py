@@ -283,9 +283,9 @@ def test_the_verdict_says_how_far_the_second_is_away_and_whether_that_is_chance(
 def test_the_verdict_names_the_models_that_may_be_as_good():
     models = [("a", 0.9, None), ("b", 0.8, 0.001), ("c", 0.89, 0.3), ("d", 0.89, 0.06)]
     assert page.verdict(compared(*models), 0.95)[-1] == "Chance alone could make the gap to c and d."
-    assert page.verdict(compared(*models), 0.6)[-1] == "The gap to every other model is more than chance."
+    assert page.verdict(compared(*models), 0.6)[-1] == "The gap to every model after that is more than chance."
     many = [("a", 0.9, None), *((f"b{i}", 0.89, 0.3) for i in range(9))]
-    assert page.verdict(compared(*many), 0.95)[-1] == "Chance alone could make the gap to 9 of the 9 other models."
+    assert page.verdict(compared(*many), 0.95)[-1] == "Chance alone could make the gap to 8 of the 8 models after that."
 
 
 CARD = {
