@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from sentiflow import architectures, environment, params, stage, training_record, vocabulary
+from sentiflow.settings import SequenceReader
 
 
 def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Path, cache_dir: Path) -> None:
@@ -20,7 +21,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
     stage.log.info("read %s train and %s valid reviews from %s", f"{len(data.train):,}", f"{len(data.valid):,}", tokens_dir)
 
     with stage.writing(model_dir, history_file) as (model_place, history_place):
-        if isinstance(settings, params.SequenceReader):
+        if isinstance(settings, SequenceReader):
             from sentiflow import training  # here, because a linear model need not wait for TensorFlow
 
             seed = p.seed if p.train.seed is None else p.train.seed

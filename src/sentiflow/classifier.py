@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sentiflow import architectures, params
+from sentiflow import architectures
 from sentiflow.errors import InputError
+from sentiflow.settings import Architectures, Reader
 from sentiflow.vocabulary import Ragged, Vocabulary
 
 
@@ -33,8 +34,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        section = params.Architectures.model_fields[config["architecture"]].annotation
-        if not (isinstance(section, type) and issubclass(section, params.Reader)) or len(config["classes"]) < 2:
+        section = Architectures.model_fields[config["architecture"]].annotation
+        if not (isinstance(section, type) and issubclass(section, Reader)) or len(config["classes"]) < 2:
             raise ValueError
         section.model_validate(config["settings"])
     except FileNotFoundError:

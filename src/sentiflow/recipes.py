@@ -21,7 +21,9 @@ from ruamel.yaml.error import YAMLError
 from sentiflow import comparison, files, params, side, stage, tables, training_record
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
+from sentiflow.schema import Count, Fraction, Section, Seed
 from sentiflow.scoring import higher_is_better
+from sentiflow.settings import Architecture, Architectures
 from sentiflow.splits import SPLITS
 
 PAGE = Path("reports/recipes.md")
@@ -39,12 +41,12 @@ WITHIN = "reached within the interval"
 BELOW = "below by more than the interval"
 
 
-class Splitting(params.Section):
+class Splitting(Section):
     """How reviews are split; `test` is null where the source's own test half is used."""
 
     method: Literal["stratified", "official"]
-    valid: params.Fraction
-    test: params.Fraction | None
+    valid: Fraction
+    test: Fraction | None
 
     @model_validator(mode="after")
     def only_an_official_split_has_its_test(self) -> "Splitting":
@@ -53,20 +55,20 @@ class Splitting(params.Section):
         return self
 
 
-class Rows(params.Section):
-    train: params.Count | None
-    valid: params.Count | None
-    test: params.Count | None
+class Rows(Section):
+    train: Count | None
+    valid: Count | None
+    test: Count | None
 
 
-class Recipe(params.Section):
-    architecture: params.Architecture
+class Recipe(Section):
+    architecture: Architecture
     source: Literal["package", "csv", "aclimdb", "tsv"]
     split: Splitting
     keep_negations: bool
-    seed: params.Seed | None
+    seed: Seed | None
     rows: Rows
-    weights: params.Count | None
+    weights: Count | None
     seconds_an_epoch: Annotated[float, Field(gt=0)] | None
     given: dict[str, Any]
     chosen: dict[str, Any]
@@ -76,7 +78,7 @@ class Recipe(params.Section):
     def settings_are_all_of_the_architectures(self) -> "Recipe":
         if twice := sorted(self.given.keys() & self.chosen.keys()):
             raise ValueError(f"both given and chosen: {', '.join(twice)}")
-        params.Architectures.__annotations__[self.architecture].model_validate(self.settings)
+        Architectures.__annotations__[self.architecture].model_validate(self.settings)
         return self
 
     @property
@@ -84,7 +86,7 @@ class Recipe(params.Section):
         return self.given | self.chosen
 
 
-class Book(params.Section):
+class Book(Section):
     """What recipes.yaml holds."""
 
     train: params.Train

@@ -27,6 +27,7 @@ from ruamel.yaml import YAML
 from sentiflow import locks, params, pipeline, repair, stage
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
+from sentiflow.settings import Architectures
 
 FOLDER = Path(".cache/side")
 CODE = ("stages", "src")
@@ -60,7 +61,7 @@ def run_all() -> None:
     Raises:
         InputError, SystemExit: as `run` does; the reports of an earlier run stay.
     """
-    names = list(params.Architectures.model_fields)
+    names = list(Architectures.model_fields)
     print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": _tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run

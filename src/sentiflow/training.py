@@ -23,8 +23,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sentiflow import architectures
 from sentiflow.keras import keras, ops, tf
 from sentiflow.neural import NeuralClassifier
-from sentiflow.params import SequenceReader, Train
+from sentiflow.params import Train
 from sentiflow.scoring import higher_is_better, scores
+from sentiflow.settings import SequenceReader
 from sentiflow.vocabulary import TrainingData
 
 log = logging.getLogger("sentiflow")

@@ -24,7 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
-from sentiflow import architectures, params
+from sentiflow import architectures, params, settings
+from sentiflow.settings import Architectures
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "src/sentiflow"
@@ -43,6 +44,8 @@ NO_DEPENDENCY = {
     "files.py": "only reads, and says which file is damaged",
     "locks.py": "only says who writes when",
     "params.py": "only checks values that DVC tracks itself",
+    "schema.py": "only says what kind of value a key holds",
+    "settings.py": "only checks values that DVC tracks itself",
     "quiet.py": "only drops lines from the terminal",
     "stage.py": "only paths, locks, log and errors",
 }
@@ -291,12 +294,12 @@ def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
 def test_every_architecture_has_a_file_a_line_in_the_table_a_section_and_a_class():
     files = {file.stem for file in (PACKAGE / "architectures").glob("[!_]*.py")}
     assert files == set(architectures.ARCHITECTURES)
-    assert list(architectures.ARCHITECTURES) == list(VALUES["architectures"]) == list(params.Architectures.model_fields)
+    assert list(architectures.ARCHITECTURES) == list(VALUES["architectures"]) == list(Architectures.model_fields)
     for name, module in architectures.ARCHITECTURES.items():
         assert module == f"sentiflow.architectures.{name}"
-        settings = params.Architectures.model_fields[name].annotation
-        assert settings is getattr(params, "".join(part.title() for part in name.split("_")))
-        assert set(settings.model_fields) == set(VALUES["architectures"][name])
+        described = Architectures.model_fields[name].annotation
+        assert described is getattr(settings, "".join(part.title() for part in name.split("_")))
+        assert set(described.model_fields) == set(VALUES["architectures"][name])
 
 
 def test_every_architecture_that_runs_has_a_section():

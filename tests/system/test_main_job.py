@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -188,6 +189,8 @@ def test_make_explain_answers_any_text(first_run, clone):
     assert "reports/explanation.png" in said
     assert (clone / "reports/explanation.png").exists()
     assert not (clone / "ran").exists()
+    [of_the_readme] = re.findall(r"`make (explain TEXT=[^`]+)`", README)
+    assert "loved" in make(clone, *shlex.split(of_the_readme)).stdout
     said = make(clone, "explain", "TEXT=A dull film.", "MODEL=nb_svm", "OUT=.cache/some.png").stdout
     assert "nb_svm" in said
     assert (clone / ".cache/some.png").exists()

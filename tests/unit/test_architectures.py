@@ -12,6 +12,7 @@ from sentiflow.architectures._ngrams import NGrams
 from sentiflow.errors import InputError
 from sentiflow.keras import keras, tf
 from sentiflow.neural import NeuralClassifier
+from sentiflow.settings import Architectures, SequenceReader
 
 TINY = {
     "length": 20,
@@ -29,11 +30,7 @@ TINY = {
     "epochs": 2,
 }
 HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None)
-NEURAL = [
-    name
-    for name in architectures.ARCHITECTURES
-    if issubclass(params.Architectures.model_fields[name].annotation, params.SequenceReader)
-]
+NEURAL = [name for name in architectures.ARCHITECTURES if issubclass(Architectures.model_fields[name].annotation, SequenceReader)]
 
 every_architecture = pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 every_neural_architecture = pytest.mark.parametrize("name", NEURAL)

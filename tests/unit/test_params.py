@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sentiflow import params
 from sentiflow.architectures import ARCHITECTURES
 from sentiflow.errors import InputError
+from sentiflow.settings import Architectures
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 MISSING = object()
@@ -49,7 +50,7 @@ def test_the_shipped_params_load():
 def test_every_architecture_that_runs_has_a_section_and_a_file():
     p = params.load(SHIPPED)
     assert set(p.run) <= set(ARCHITECTURES)
-    assert sorted(ARCHITECTURES) == sorted(params.Architectures.model_fields)
+    assert sorted(ARCHITECTURES) == sorted(Architectures.model_fields)
 
 
 def test_every_shipped_key_is_explained_by_a_comment():

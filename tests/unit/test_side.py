@@ -12,6 +12,7 @@ import pytest
 
 from sentiflow import locks, params, side
 from sentiflow.errors import InputError
+from sentiflow.settings import Architectures
 
 TOP = Path(__file__).parents[2]
 PIPELINE = """
@@ -235,7 +236,7 @@ def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expec
 
 def test_all_runs_every_architecture_and_brings_its_reports(project, capfd):
     side.run_all()
-    names = sorted(params.Architectures.model_fields)
+    names = sorted(Architectures.model_fields)
     assert sorted(trained()) == sorted(set(names) - {"nb_svm", "lstm"})
     assert Path("reports/all.md").read_text().split() == names
     assert Path("reports/all.html").read_text() == f"sqlite:///{project}/mlflow.db\n"

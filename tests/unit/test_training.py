@@ -29,6 +29,7 @@ import os, signal, sys
 from pathlib import Path
 from samples import training_data
 from sentiflow import params, training
+from sentiflow.settings import Architectures
 
 back_up = training._back_up
 def back_up_and_die(model, history, seconds, best_weights, backup):
@@ -36,7 +37,7 @@ def back_up_and_die(model, history, seconds, best_weights, backup):
     if len(history) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 training._back_up = back_up_and_die
-settings = params.Architectures.model_fields["cnn_lstm"].annotation.model_validate_json(sys.argv[1])
+settings = Architectures.model_fields["cnn_lstm"].annotation.model_validate_json(sys.argv[1])
 how = params.Train.model_validate_json(sys.argv[2])
 training.fit("cnn_lstm", settings, training_data(), how=how, seed=7, backups=Path(sys.argv[3]))
 """

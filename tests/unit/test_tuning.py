@@ -3,6 +3,7 @@ import pytest
 
 from sentiflow import comparison, evaluation, params, tuning
 from sentiflow.scoring import SCORES
+from sentiflow.settings import Architectures
 
 HOW = params.Evaluate(resamples=300, confidence=0.95, bins=5)
 CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
@@ -29,7 +30,7 @@ def test_changes_are_the_settings_that_differ_or_that_only_one_has():
 
 
 def test_every_setting_of_every_architecture_has_a_reason():
-    settings = {name for field in params.Architectures.model_fields.values() for name in field.annotation.model_fields}
+    settings = {name for field in Architectures.model_fields.values() for name in field.annotation.model_fields}
     assert set(tuning.reasons()) == settings
 
 

@@ -1,4 +1,4 @@
-"""The table of architectures. To add one: write its file, add its line, add its section to params.yaml and params.py.
+"""The table of architectures. To add one: write its file, add its line, add its section to params.yaml and settings.py.
 
 A neural architecture has `build`, which gives a Keras model; any other has `fit` and `load`, which give a classifier.
 """

@@ -18,8 +18,8 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from sentiflow.architectures._ngrams import NGrams
 from sentiflow.errors import InputError
-from sentiflow.params import LinearReader
 from sentiflow.scoring import scores
+from sentiflow.settings import LinearReader
 from sentiflow.vocabulary import Ragged, TrainingData, Vocabulary
 
 # Counts of n-grams (n, G) and whether each review is of the class (n,) -> one weight an n-gram (G,) and the bias.

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from sentiflow.architectures import _linear
 from sentiflow.architectures._linear import LinearClassifier, load
-from sentiflow.params import Logistic, Train
+from sentiflow.params import Train
+from sentiflow.settings import Logistic
 from sentiflow.vocabulary import TrainingData
 
 __all__ = ["fit", "load"]
