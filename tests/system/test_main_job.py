@@ -144,11 +144,11 @@ def test_dvc_command_of_the_readme_gives_something_to_read(command, first_run, c
     assert shown.strip() or command.endswith("diff"), command
 
 
-def test_report_page_shows_every_model_and_needs_no_other_file(first_run, clone):
+def test_report_page_shows_every_model_and_asks_for_no_other_file(first_run, clone):
     page = (clone / "reports/report.html").read_text(encoding="utf-8")
-    for words in ("nb_svm", "cnn_lstm", "lstm_attention", "25,000", "unit", "random", "Keras"):
-        assert words.lower() in page.lower(), words
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page.split("<main")[-1].replace("https://ai.stanford.edu", "#"))
+    for words in ("nb_svm", "cnn_lstm", "lstm_attention", "240", "keras"):
+        assert words in page, words
+    assert set(re.findall(r"""(?:src|href)=["']([^"'])""", page)) == {"#"}
 
 
 def test_every_output_of_the_recipes_is_there(first_run, clone):
