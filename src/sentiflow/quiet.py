@@ -14,6 +14,7 @@ from collections.abc import Iterator
 CHATTER = re.compile(
     rb"All log messages before absl::InitializeLog"
     rb"|port\.cc:\d+\] oneDNN custom operations are on"
+    rb"|util\.cc:\d+\] oneDNN supports DT_BOOL only on platforms with"
     rb"|cudart_stub\.cc:\d+\] Could not find cuda drivers"
     rb"|cpu_feature_guard\.cc:\d+\] This TensorFlow binary is optimized"
     rb"|^To enable the following instructions:"

@@ -9,6 +9,7 @@ from sentiflow import quiet
 
 CHATTER = [
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "E0000 00:00:1.2 7 util.cc:131] oneDNN supports DT_BOOL only on platforms with AVX-512. Falling back to the default",
     "I0000 00:00:1.2 7 port.cc:153] oneDNN custom operations are on. You may see slightly different numerical results",
     "2026-01-01 10:00:00.1: I external/local_xla/xla/tsl/cuda/cudart_stub.cc:31] Could not find cuda drivers on your machine",
     "I0000 00:00:1.2 7 cpu_feature_guard.cc:227] This TensorFlow binary is optimized to use available CPU instructions",
