@@ -51,7 +51,7 @@ explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." 
 	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
 test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## run the tests that take minutes: every architecture and every recipe on a small sample
 	@$(BIN)/python -m pytest -m slow

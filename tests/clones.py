@@ -37,7 +37,9 @@ def change(folder, changes):
 
 
 def run(command, folder, **environment):
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
+    # MLflow writes the store that a test in this process used into its environment
+    own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=own | environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
 

@@ -33,13 +33,17 @@ from sentiflow import stage as stages
 
 TOP = Path(__file__).parents[2]
 CSV = "data/external/reviews.csv"
+REVIEWS = "data/reviews/reviews.parquet"
 ARCHIVE = "data/external/aclImdb.tar.gz"
 HEADER = "review,sentiment\n"
 ROWS = [
     f"{what} film number {i}.,{label}\n" for i in range(40) for what, label in (("A fine", "positive"), ("A dull", "negative"))
 ]
 OUTPUTS = ("data", "models", "metrics", "reports", "plots", "mlartifacts")
-FINISHED = ("download", "clean", "split", "tokenize", "train@nb_svm", "train@lstm", "evaluate@nb_svm", "evaluate@lstm", "compare")
+FINISHED = (
+    *("download", "clean", "split", "tokenize", "train@nb_svm", "train@lstm", "evaluate@nb_svm", "evaluate@lstm"),
+    *("compare", "analyse", "explain", "report"),
+)
 
 
 # --- a project, and how its stages are run ---------------------------------------------------------------------------------
@@ -483,7 +487,10 @@ SETTINGS: Mapping[str, Bad] = {
         "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'aclimdb' or 'tsv'"
     ),
     "architecture nobody wrote": Bad(
-        "train@nb_svm", params_with(run=["bert"]), "run.0: received 'bert', which is no architecture", "choose among nb_svm, lstm"
+        "train@nb_svm",
+        params_with(run=["bert"]),
+        "run.0: received 'bert', which is no architecture",
+        "choose among logistic, nb_svm",
     ),
     "vocabulary of 0": Bad(
         "train@lstm",
@@ -529,7 +536,7 @@ STAGES: Mapping[str, Bad] = {
         "lower tokenize.minimum_count in params.yaml",
     ),
     "architecture misspelt on the command line": Bad(
-        "train@lsmt", lambda _: None, "no architecture 'lsmt'", "choose one of nb_svm, lstm, cnn_lstm, lstm_attention"
+        "train@lsmt", lambda _: None, "no architecture 'lsmt'", "choose one of logistic, nb_svm, ngram_mean"
     ),
     "tokens that were never made": Bad(
         "train@lstm", without("data/tokens"), "data/tokens/train.parquet: no such file", "run `dvc repro`"
@@ -601,6 +608,36 @@ STAGES: Mapping[str, Bad] = {
         "register", without("metrics/comparison.json"), "metrics/comparison.json: no such file", "run `dvc repro`"
     ),
     "comparison cut in the middle": Bad("register", cut("metrics/comparison.json"), "metrics/comparison.json", "dvc repro"),
+    "comparison of before that is gone": Bad(
+        "analyse", without("metrics/comparison.json"), "metrics/comparison.json: no such file", "run `dvc repro`"
+    ),
+    "answers cut in the middle": Bad(
+        "analyse", cut("data/predictions/lstm/test.parquet"), "data/predictions/lstm/test.parquet", "dvc repro"
+    ),
+    "answers on reviews that were not downloaded": Bad(
+        "analyse",
+        lambda p: pd.read_parquet(p / REVIEWS).iloc[:1].to_parquet(p / REVIEWS),
+        "are not among the 1 that were downloaded",
+        "make them anew: dvc repro evaluate",
+    ),
+    "model to explain that is gone": Bad(
+        "explain", without("models/lstm"), "no trained model in models/lstm", "make it: dvc repro train@lstm"
+    ),
+    "sentences that nobody wrote": Bad(
+        "explain", lambda p: p.set(explain__sentences=[]), "explain.sentences: received []", "at least 1"
+    ),
+    "explanations cut in the middle": Bad(
+        "report", cut("reports/explanations/explanations.json"), "reports/explanations/explanations.json", "dvc repro"
+    ),
+    "errors that were never looked for": Bad(
+        "report", without("reports/errors"), "reports/errors/slices.csv: no such file", "run `dvc repro`"
+    ),
+    "machine that is not known": Bad(
+        "report",
+        without("models/nb_svm/environment.json"),
+        "models/nb_svm/environment.json: no such file",
+        "run `dvc repro`",
+    ),
     "no dvc.lock": Bad(
         "register", lambda _: None, "dvc.lock has no stage 'train@nb_svm', only: none", "run it: dvc repro train@nb_svm"
     ),

@@ -165,7 +165,7 @@ def test_every_output_of_the_recipes_is_there(first_run, clone):
     assert len(pd.read_csv(clone / "reports/errors/samples_with_text.csv")) == 20
     [deletion] = json.loads((clone / "reports/explanations/explanations.json").read_text())["deletion"]
     assert deletion["reviews"] == 20
-    assert "| units " in (clone / "reports/tuning.md").read_text()
+    assert "| filters " in (clone / "reports/tuning.md").read_text()
 
 
 def test_mlflow_holds_the_shared_pages_and_what_each_run_trained_on(first_run, clone):

@@ -33,13 +33,26 @@ def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(cla
     labels, probabilities = answers(200, classes, seed=1)
     found = evaluation.evaluate(labels, probabilities, HOW, seed=3)
     ends = {f"{name}_{end}" for name in SCORES for end in ("low", "high")}
-    assert set(found) == {*SCORES, *ends, "calibration_error", "roc_auc_score"}
+    averages = {f"{kind}_{name}_score" for kind in ("macro", "weighted") for name in ("precision", "recall", "f1")}
+    assert set(found) == {*SCORES, *ends, *averages, "calibration_error", "roc_auc_score"}
     assert {type(value) for value in found.values()} == {float}
     assert {name: found[name] for name in SCORES} == scores(labels, probabilities)
     for name, (low, high) in intervals(labels, probabilities, seed=3).items():
         assert (found[f"{name}_low"], found[f"{name}_high"]) == (low, high)
     assert found["calibration_error"] == evaluation.calibration_error(labels, probabilities, bins=10)
     assert found["roc_auc_score"] == evaluation.roc_auc_score(labels, probabilities)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_averages_count_every_class_or_every_review_alike(classes):
+    labels, probabilities = answers(200, classes, seed=1)
+    found = evaluation.evaluate(labels, probabilities, HOW, seed=3)
+    right = labels == probabilities.argmax(axis=1)
+    recalls = [right[labels == label].mean() for label in range(classes)]
+    assert found["macro_recall_score"] == pytest.approx(np.mean(recalls))
+    assert found["weighted_recall_score"] == pytest.approx(right.mean())
+    if classes == 3:
+        assert found["macro_f1_score"] == pytest.approx(found["f1_score"])
 
 
 def test_the_reviews_and_answers_stay_as_they_were():
