@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from sklearn import metrics
 
-from sentiflow import analysis, comparison, evaluation, figures, files, tuning
+from sentiflow import analysis, comparison, evaluation, figures, files, scoring, tuning
 from sentiflow.params import Evaluate
 
 SCORES = {
@@ -26,7 +26,6 @@ SCORES = {
     "calibration_error": "calibration error",
     "roc_auc_score": "area under the ROC curve",
 }
-CURVES = ("log_loss", "accuracy_score", "precision_score", "recall_score", "f1_score")
 CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole
 OPENING = 160  # characters of a review that can be read before it is opened
 WEAK_GROUPS = 10  # shown, the clearest
@@ -93,6 +92,7 @@ def render(results: Results, how: Evaluate) -> str:
     template = resources.files("sentiflow").joinpath("page.html.jinja").read_text(encoding="utf-8")
     names = [model["architecture"] for model in results.comparison["models"]]
     classes = results.models[names[0]].config["classes"]
+    histories = {name: results.models[name].history for name in names}
     table = comparison.as_table(results.comparison)
     slices = _numbers(results.errors.slices)
     return environment.from_string(template).render(
@@ -110,7 +110,7 @@ def render(results: Results, how: Evaluate) -> str:
         tuning_verdict="" if results.comparison["tuning"] is None else tuning.verdict(results.comparison["tuning"]),
         accuracies=figures.accuracies(table),
         has_published=bool(table["published"].notna().any()),
-        curves=[figures.curves({name: results.models[name].history for name in names}, score, SCORES[score]) for score in CURVES],
+        curves=[figures.curves(histories, score, SCORES[score]) for score in scoring.SCORES],
         confusions={name: _confusion(results.models[name].predictions, classes) for name in names},
         reliability=figures.reliability({name: _reliability(results.models[name].predictions, classes, how) for name in names}),
         weak=weak_groups(slices, how.confidence).head(WEAK_GROUPS).to_dict("records"),

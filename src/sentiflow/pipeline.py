@@ -49,19 +49,27 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
-    try:
+    with errors_told():
         run(arguments.targets, force=arguments.force, again=arguments.again)
         if not arguments.targets:
             print(summary())
+
+
+@contextlib.contextmanager
+def errors_told() -> Iterator[None]:
+    """Where the block fails by a mistake of the user's, or a refusal of the machine's: one message, and exit status 1."""
+    try:
+        yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}; put that right and run again", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; put that right and run again", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:  # before or after DVC ran; while it runs, `_repro` takes the signal
+    except KeyboardInterrupt:  # before or after DVC ran; while it runs, that takes the signal
         sys.exit(128 + signal.SIGINT)
 
 

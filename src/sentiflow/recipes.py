@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import comparison, files, params, side, stage, tables, training_record
+from sentiflow import comparison, files, params, pipeline, side, stage, tables, training_record
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.schema import Count, Fraction, Section, Seed
@@ -152,7 +152,7 @@ def main() -> None:
     )
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
-    with side.errors_told():
+    with pipeline.errors_told():
         sys.exit(0 if run() else 1)
 
 
@@ -315,8 +315,8 @@ def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], 
     lines += ["## How each ran", "", *_course(book, results), ""]
     lines += [
         "Seconds an epoch are the median over the epochs; the documents' are of other processors. Restored: the model came "
+        "from DVC's cache, and how long it was trained is not known here."
     ]
-    lines[-1] += "from DVC's cache, and how long it was trained is not known here."
     lines += ["", *_machines(results), "", "## Why ours may differ", ""]
     lines += [f"- {name}: {_differences(book.recipes[name], found)}" for name, found in results.items()]
     if not_run:

@@ -14,7 +14,6 @@ import io
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("what", choices=["all"], help="all: every architecture, into reports/all.md and MLflow")
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
-    with errors_told():
+    with pipeline.errors_told():
         run_all()
 
 
@@ -157,24 +156,6 @@ def with_changes(text: str, changes: Mapping[str, Any]) -> str:
     changed = io.StringIO()
     yaml.dump(values, changed)
     return changed.getvalue()
-
-
-@contextlib.contextmanager
-def errors_told() -> Iterator[None]:
-    """Where the block fails by a mistake of the user's, or a refusal of the machine's: one message, and exit status 1."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; put that right and run again", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:  # while a side run works, it takes the signal
-        sys.exit(128 + signal.SIGINT)
 
 
 def _cache_of_project() -> Path:

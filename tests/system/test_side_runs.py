@@ -8,8 +8,8 @@ from clones import change, commit, fresh, run
 from sentiflow import repair
 
 SIDE = """
-from sentiflow import side
-with side.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
+from sentiflow import pipeline, side
+with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
     pass
 """
 

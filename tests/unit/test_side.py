@@ -10,7 +10,7 @@ import dvc_projects
 import psutil
 import pytest
 
-from sentiflow import locks, params, side
+from sentiflow import locks, params, pipeline, side
 from sentiflow.errors import InputError
 from sentiflow.settings import Architectures
 
@@ -311,7 +311,7 @@ def test_project_that_was_copied_without_its_hidden_files_is_told_so(project):
 
 
 def test_disk_that_refuses_is_named_without_a_traceback(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="1"), side.errors_told():
+    with pytest.raises(SystemExit, match="1"), pipeline.errors_told():
         (tmp_path / "no" / "folder").write_text("")
     assert capsys.readouterr().err == f"error: {tmp_path}/no/folder: No such file or directory; put that right and run again\n"
 
