@@ -37,7 +37,9 @@ def main(
         for split in splits.SPLITS:  # test comes last, and the report is about it
             tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", view)
             probabilities = model.probabilities(tokens.ids)
-            scores[split] = evaluation.evaluate(tokens.labels, probabilities, p.evaluate, seed=p.seed)
+            scores[split] = evaluation.evaluate(
+                tokens.labels, probabilities, p.evaluate, temperature=model.temperature, seed=p.seed
+            )
             table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, model.classes)
             table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
@@ -50,6 +52,7 @@ def main(
             history=files.read_csv(history_file),
             bins=p.evaluate.bins,
             layers=model.layers(),
+            temperature=model.temperature,
         )
         report.write(evaluated, report_place)
         report.write_plot_data(evaluated, plots_place)

@@ -1,16 +1,17 @@
 """Train one architecture and keep its best epoch.
 
 from  tokens    train and valid, as ragged word ids
-to    model     configuration and weights of the epoch with the best valid score; what it was trained on
+to    model     configuration and weights of the epoch with the best valid score, its temperature; what it was trained on
       history   every metric of every epoch
-      cache     what a killed training needs to go on; how long each epoch took
+      cache     what a killed training needs to go on; how long each epoch took and how busy the machine was
 """
 
+import dataclasses
 import json
 import time
 from pathlib import Path
 
-from sentiflow import architectures, environment, params, stage, training_record, vocabulary
+from sentiflow import architectures, calibration, environment, params, stage, system_metrics, training_record, vocabulary
 from sentiflow.settings import SequenceReader
 
 
@@ -20,7 +21,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
     data = vocabulary.read_training_data(tokens_dir, settings.view)
     stage.log.info("read %s train and %s valid reviews from %s", f"{len(data.train):,}", f"{len(data.valid):,}", tokens_dir)
 
-    with stage.writing(model_dir, history_file) as (model_place, history_place):
+    with stage.writing(model_dir, history_file) as (model_place, history_place), system_metrics.watching() as system:
         if isinstance(settings, SequenceReader):
             from sentiflow import training  # here, because a linear model need not wait for TensorFlow
 
@@ -32,12 +33,14 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
             started = time.monotonic()
             classifier, history = architectures.module(architecture).fit(settings, data, how=p.train)
             seconds, gpus = [time.monotonic() - started], []
+        temperature = calibration.fit(data.valid.labels, classifier.probabilities(data.valid.ids))
+        classifier = dataclasses.replace(classifier, temperature=temperature)
         model_place.mkdir()
         classifier.save(model_place)
         trained_on = json.dumps(environment.describe(gpus=gpus), indent=2, sort_keys=True) + "\n"
         (model_place / "environment.json").write_text(trained_on, encoding="utf-8")
         history.to_csv(history_place, index=False)
-        training_record.write(cache_dir / f"{architecture}.json", model_place, seconds)
+        training_record.write(cache_dir / "records", model_place, training_record.Record(seconds, system))
     stage.log.info("wrote the model to %s and its history to %s", model_dir, history_file)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sentiflow import architectures
+from sentiflow import architectures, calibration
 from sentiflow.errors import InputError
 from sentiflow.settings import Architectures, Reader
 from sentiflow.vocabulary import Ragged, Vocabulary
@@ -18,6 +18,9 @@ class Classifier(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
 
+    @property
+    def temperature(self) -> float: ...
+
     def probabilities(self, ids: Ragged) -> np.ndarray:
         """Word ids of n reviews -> one probability a class (n, K)."""
 
@@ -26,7 +29,7 @@ class Classifier(Protocol):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The architecture, classes and settings of a trained classifier.
+    """The architecture, classes, settings and temperature of a trained classifier.
 
     Raises:
         InputError: if the folder holds none.
@@ -38,6 +41,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not (isinstance(section, type) and issubclass(section, Reader)) or len(config["classes"]) < 2:
             raise ValueError
         section.model_validate(config["settings"])
+        low, high = calibration.BOUNDS
+        if not low <= config["temperature"] <= high:
+            raise ValueError
     except FileNotFoundError:
         raise InputError(f"no trained model in {folder}; make it: dvc repro train@{folder.name}") from None
     except (ValueError, KeyError, TypeError):

@@ -117,12 +117,17 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     )
     lines += ["", "## On test, with intervals", ""]
     lines += tables.markdown(
-        ["architecture", *(name.removesuffix("_score").replace("_", " ") for name in SCORES), "calibration error", "McNemar p"],
+        [
+            "architecture",
+            *(name.removesuffix("_score").replace("_", " ") for name in SCORES),
+            "calibration error (before)",
+            "McNemar p",
+        ],
         [
             [
                 m["architecture"],
                 *(_interval(m["scores"]["test"], name) for name in SCORES),
-                f"{m['scores']['test']['calibration_error']:.3f}",
+                f"{m['scores']['test']['calibration_error']:.3f} ({m['scores']['test']['uncalibrated_error']:.3f})",
                 "best" if m["p_against_best"] is None else f"{m['p_against_best']:.2g}",
             ]
             for m in models
@@ -130,6 +135,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     )
     lines += [
         "",
+        "Calibration error: with the temperature that valid chose, and before it.",
         f"McNemar p: how likely a model as good as {best['architecture']} would differ from it this much on the same reviews.",
         "",
         "## Beside the published figures",

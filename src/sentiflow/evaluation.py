@@ -7,20 +7,23 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
+from sentiflow import calibration
 from sentiflow.params import Evaluate
 from sentiflow.scoring import scores
 
 
-def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, seed: int) -> dict[str, float]:
+def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
     """Every score of one split, those of `scoring.scores` with the ends of their interval (`_low`, `_high`).
 
-    Besides them the calibration error, the area under the ROC curve, and precision, recall and F1 averaged over the classes:
+    Besides them the calibration error, that and the loss without the model's temperature (`uncalibrated_`), the area under the
+    ROC curve, and precision, recall and F1 averaged over the classes:
     `macro_`, where every class counts alike, and `weighted_`, where every review does.
 
     Args:
         labels: index of each review's class; shape (n,).
         probabilities: shape (n, K).
         how: resamples, confidence and bins.
+        temperature: that the probabilities are given at.
         seed: of the resampling; the same seed draws the same reviews for every model.
     """
     probabilities = np.asarray(probabilities, np.float64)
@@ -28,7 +31,10 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, se
     intervals = bootstrap_intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
     for name, (low, high) in intervals.items():
         result |= {f"{name}_low": low, f"{name}_high": high}
+    before = calibration.unscaled(probabilities, temperature)
     result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
+    result["uncalibrated_error"] = calibration_error(labels, before, bins=how.bins)
+    result["uncalibrated_log_loss"] = scores(labels, before)["log_loss"]
     result["roc_auc_score"] = roc_auc_score(labels, probabilities)
     return result | _averages(labels, probabilities)
 

@@ -24,6 +24,7 @@ SCORES = {
     "recall_score": "recall",
     "f1_score": "F1",
     "calibration_error": "calibration error",
+    "uncalibrated_error": "calibration error without temperature",
     "roc_auc_score": "area under the ROC curve",
 }
 CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole

@@ -103,16 +103,28 @@ def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
         _save(figure, file)
 
 
-def reliability(table: pd.DataFrame, error: float, title: str, file: Path) -> None:
-    """Share of right answers against stated confidence; a calibrated model lies on the diagonal."""
+def reliability(
+    before: pd.DataFrame, after: pd.DataFrame, scores: Mapping[str, float], temperature: float, title: str, file: Path
+) -> None:
+    """Share of right answers against stated confidence; a calibrated model lies on the diagonal.
+
+    Args:
+        before: as `evaluation.reliability` gives it, without the temperature.
+        after: the same with it.
+        scores: as `evaluation.evaluate` gives them.
+        temperature: of `calibration`.
+    """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure()
         axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="calibrated")
-        axis.scatter(table["confidence"], table["accuracy"], s=8 + 150 * table["reviews"] / table["reviews"].max(), alpha=0.7)
-        axis.plot(table["confidence"], table["accuracy"])
-        lowest = min(0.45, float(table[["confidence", "accuracy"]].min().min()) - 0.05)
+        axis.plot(before["confidence"], before["accuracy"], linestyle="--", label="before: temperature 1")
+        axis.plot(after["confidence"], after["accuracy"], label=f"with temperature {temperature:.2f}")
+        axis.scatter(
+            after["confidence"], after["accuracy"], s=8 + 150 * after["reviews"] / after["reviews"].max(), color="C1", alpha=0.7
+        )
+        lowest = min(0.45, *(float(table[["confidence", "accuracy"]].min().min()) - 0.05 for table in (before, after)))
         axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="share right")
-        axis.set_title(f"{title}\ncalibration error {error:.3f}")
+        axis.set_title(f"{title}\ncalibration error {scores['uncalibrated_error']:.3f}, then {scores['calibration_error']:.3f}")
         axis.legend()
         _save(figure, file)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from sentiflow import evaluation, plots
+from sentiflow import calibration, evaluation, plots
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,20 @@ class Evaluated:
     history: pd.DataFrame  # one row an epoch
     bins: int  # of the reliability diagram
     layers: Sequence[Mapping[str, Any]]  # name, kind, output and weights of each
+    temperature: float  # that the probabilities are given at
 
 
 def write(model: Evaluated, folder: Path) -> None:
-    """Writes `scores.json`, `classification_report.txt`, `layers.json` and the figures."""
+    """Writes `scores.json`, `classification_report.txt`, `layers.json`, `calibration.json` and the figures."""
     title = f"{model.architecture}, test"
     predicted = model.probabilities.argmax(axis=1)
     curves = evaluation.curves(model.labels, model.probabilities, model.classes)
-    reliability = evaluation.reliability(model.labels, model.probabilities, bins=model.bins)
+    before = evaluation.reliability(model.labels, _uncalibrated(model), bins=model.bins)
+    after = evaluation.reliability(model.labels, model.probabilities, bins=model.bins)
     counts = metrics.confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
 
     layers = {"layers": model.layers, "weights": sum(layer["weights"] for layer in model.layers)}
-    for name, told in (("scores", model.scores), ("layers", layers)):
+    for name, told in (("scores", model.scores), ("layers", layers), ("calibration", _calibration(model))):
         (folder / f"{name}.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     table = evaluation.classification_report(model.labels, model.probabilities, model.classes)
     (folder / "classification_report.txt").write_text(table, encoding="utf-8")
@@ -44,7 +46,25 @@ def write(model: Evaluated, folder: Path) -> None:
     plots.confusion_matrix(counts, model.classes, title, folder / "confusion_matrix.png")
     plots.roc(curves["roc"], title, folder / "roc.png")
     plots.precision_recall(curves["precision_recall"], title, folder / "precision_recall.png")
-    plots.reliability(reliability, model.scores["test"]["calibration_error"], title, folder / "reliability.png")
+    plots.reliability(before, after, model.scores["test"], model.temperature, title, folder / "reliability.png")
+
+
+def _uncalibrated(model: Evaluated) -> np.ndarray:
+    return calibration.unscaled(model.probabilities, model.temperature)
+
+
+def _calibration(model: Evaluated) -> dict[str, Any]:
+    """The temperature, and what it does to each split."""
+    return {
+        "temperature": model.temperature,
+        "splits": {
+            split: {
+                "calibration_error": {"before": of_split["uncalibrated_error"], "after": of_split["calibration_error"]},
+                "log_loss": {"before": of_split["uncalibrated_log_loss"], "after": of_split["log_loss"]},
+            }
+            for split, of_split in model.scores.items()
+        },
+    }
 
 
 def write_plot_data(model: Evaluated, folder: Path) -> None:

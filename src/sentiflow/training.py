@@ -30,6 +30,10 @@ from sentiflow.vocabulary import TrainingData
 
 log = logging.getLogger("sentiflow")
 
+# Reviews of valid answered at once. Keras takes random numbers for the dropout of a recurrent layer at every batch, also where it
+# applies none, so another number here trains other weights.
+VALIDATION_BATCH = 256
+
 
 class Confusion(keras.metrics.Metric):  # type: ignore[misc]
     """Counts of (true class, predicted class) over an epoch, from which accuracy, precision, recall and F1 follow."""
@@ -120,7 +124,7 @@ def fit(
                 bar.update()
             row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
             row |= {f"train_{name}": float(value) for name, value in seen.items()}
-            result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids))
+            result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
             row |= {f"valid_{name}": value for name, value in result.items()}
             history.append(row)
             if _stale_epochs(history, how) == 0:

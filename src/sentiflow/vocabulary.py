@@ -22,6 +22,7 @@ from sentiflow import files
 from sentiflow.errors import InputError
 
 PAD, UNKNOWN = 0, 1
+FEW = 20_000  # tokens; up to here asking a dict for each is faster than Arrow, which hashes the whole vocabulary first
 SPECIAL = ("<pad>", "<unk>")
 
 
@@ -56,6 +57,24 @@ class Ragged:
         kept_before = np.concatenate([[0], np.cumsum(wanted)])
         return type(self)(self.values[wanted], kept_before[self.offsets])
 
+    def padded(self, length: int, *, padding: str, truncating: str) -> np.ndarray:
+        """One row a review, of `length` ids; int32, shape (n, length). The same as Keras's `pad_sequences`, at once.
+
+        Args:
+            padding: side that is filled with <pad> in a shorter review, pre or post.
+            truncating: side that is cut from a longer one, pre or post.
+        """
+        sizes = np.diff(self.offsets)
+        kept = np.minimum(sizes, length)
+        first = self.offsets[:-1] + (sizes - kept if truncating == "pre" else 0)
+        left = (length - kept if padding == "pre" else np.zeros_like(kept))[:, None]  # (n, 1)
+        column, place = np.arange(length), np.arange(len(self.values))
+        is_filled = (column >= left) & (column < left + kept[:, None])  # (n, length)
+        is_kept = (place >= np.repeat(first, sizes)) & (place < np.repeat(first + kept, sizes))  # (tokens,)
+        rows = np.full((len(self), length), PAD, np.int32)
+        rows[is_filled] = self.values[is_kept]
+        return rows
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -84,6 +103,10 @@ class Vocabulary:
         return pa.array(self.words, pa.large_string())
 
     @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
+
+    @cached_property
     def is_word(self) -> np.ndarray:
         """By id: false for marks of punctuation."""
         return np.array([word in SPECIAL or word[0].isalnum() for word in self.words])
@@ -96,8 +119,11 @@ class Vocabulary:
         [2, 1, 3]
         """
         column = pa.array(texts, pa.large_string())
-        split = pc.utf8_split_whitespace(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
-        values = pc.index_in(split.values, self._lookup).fill_null(UNKNOWN).to_numpy()
+        split = pc.split_pattern(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column, " ")
+        if len(split.values) <= FEW:
+            values = np.array([self._ids.get(word, UNKNOWN) for word in split.values.to_pylist()], np.int32)
+        else:
+            values = pc.index_in(split.values, self._lookup).fill_null(UNKNOWN).to_numpy()
         ids = Ragged(values.astype(np.int32), split.offsets.to_numpy().astype(np.int64))
         # Arrow splits an empty text into one empty word.
         return ids.keep(pc.not_equal(split.values, "").to_numpy(zero_copy_only=False))
@@ -112,7 +138,7 @@ class Vocabulary:
 
     def size(self, *, at_most: int | None, minimum_count: int) -> int:
         """Number of ids an architecture keeps, <pad> and <unk> included."""
-        frequent = len(SPECIAL) + int((self.counts >= minimum_count).sum())
+        frequent = len(SPECIAL) + int(np.count_nonzero(self.counts >= minimum_count))
         return min(frequent, len(self) if at_most is None else at_most)
 
     def cut(self, ids: Ragged, *, size: int, punctuation: bool) -> Ragged:

@@ -152,9 +152,9 @@ def test_what_is_unknown_and_cut_off_is_what_the_model_really_reads(truncating, 
         "truncating": truncating,
         "punctuation": punctuation,
     }
-    matrix = NeuralClassifier("lstm", settings, TWO, words, None).matrix(tokens.ids)
+    matrix = NeuralClassifier("lstm", settings, TWO, words, None, 1.0).matrix(tokens.ids)
     unknown = (matrix == vocabulary.UNKNOWN).sum(axis=1) / np.maximum((matrix != vocabulary.PAD).sum(axis=1), 1)
-    whole = NeuralClassifier("lstm", settings | {"length": 100}, TWO, words, None).matrix(tokens.ids)
+    whole = NeuralClassifier("lstm", settings | {"length": 100}, TWO, words, None, 1.0).matrix(tokens.ids)
     found = analysis.measures_of_reading(tokens, words, settings)
     assert found["unknown words"].to_list() == pytest.approx(unknown.tolist())
     assert found["truncation"].to_list() == np.maximum((whole != vocabulary.PAD).sum(axis=1) - 10, 0).tolist()
@@ -511,7 +511,7 @@ def project(tmp_path, request):
         (tmp_path / f"tokens/{view}.json").write_text(vocabulary.fit(texts, minimum_count=1))
     for name, answers in found.items():
         settings = params.load(TOP / "params.yaml").architectures[name].model_dump()
-        config = {"architecture": name, "classes": request.param, "settings": settings}
+        config = {"architecture": name, "classes": request.param, "settings": settings, "temperature": 1.0}
         for folder in ("models", "predictions"):
             (tmp_path / folder / name).mkdir(parents=True)
         (tmp_path / "models" / name / "config.json").write_text(json.dumps(config))

@@ -1,6 +1,7 @@
 """One contract for every architecture: a new one is tested by being registered."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -211,6 +212,25 @@ def test_ngrams_do_not_run_from_one_review_into_the_next(two_classes):
 def test_ngrams_are_counted_as_often_as_they_occur():
     ids = vocabulary.Ragged(np.array([2, 3, 2, 3, 3], np.int32), np.array([0, 5]))
     assert NGrams((np.array([2, 3]), np.array([23, 33])), base=10).counts(ids).toarray().tolist() == [[2, 3, 2, 1]]
+
+
+def counted_by_hand(reviews, known):
+    """`known`: by length, runs of ids."""
+    runs = [Counter(tuple(review[i : i + n]) for n in (1, 2, 3) for i in range(len(review) - n + 1)) for review in reviews]
+    return [[found[run] for of_length in known for run in of_length] for found in runs]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_counts_of_ngrams_are_those_made_by_hand(seed):
+    draw = np.random.default_rng(seed)
+    reviews = [draw.integers(1, 5, draw.integers(0, 12)).tolist() for _ in range(draw.integers(1, 6))]
+    known = [sorted({tuple(run) for run in draw.integers(1, 5, (n * 4, n)).tolist()}) for n in (1, 2, 3)]
+    grams = tuple(np.array([int("".join(map(str, run))) for run in of_length]) for of_length in known)
+    ids = vocabulary.Ragged(np.array([i for review in reviews for i in review], np.int32), np.cumsum([0, *map(len, reviews)]))
+    counts = NGrams(grams, base=10).counts(ids)
+    assert counts.toarray().tolist() == counted_by_hand(reviews, known)
+    assert counts.dtype == np.float32
+    assert counts.has_canonical_format  # each n-gram once, in order, so that sums over them are always taken alike
 
 
 def test_unknown_architecture_is_an_error_that_names_the_choices():

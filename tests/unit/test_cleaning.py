@@ -5,12 +5,15 @@ import unicodedata
 import nltk
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nltk.corpus import stopwords as nltk_stopwords
 
 from sentiflow import cleaning
+from sentiflow.errors import InputError
 
 reproducibly = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
@@ -260,6 +263,13 @@ def test_reviews_put_together_from_several_tables_are_cleaned():
     assert cleaning.clean(together, keep_negations=True)["text"].to_list() == ["good & fine", "bad"]
 
 
+@pytest.mark.parametrize("view", ["text", "content"])
+def test_one_view_alone_is_as_it_is_beside_the_other(view):
+    raw = pd.Series(["It's <b>NOT</b> good&hellip; 2/10!", "", "The end."], index=[3, 1, 2])
+    alone = cleaning.clean(raw, keep_negations=True, views=[view])
+    pd.testing.assert_frame_equal(alone, cleaning.clean(raw, keep_negations=True)[[view]])
+
+
 def test_no_reviews_give_no_rows():
     assert len(cleaning.clean(pd.Series([], dtype="str"), keep_negations=True)) == 0
 
@@ -270,6 +280,49 @@ def test_partitions_give_the_same_as_the_whole(partition_rows):
     raw = pd.Series([" ".join(draw.choice(PIECES, 20)) for _ in range(60)], index=range(100, 160))
     whole = cleaning.clean(raw, keep_negations=True)
     pd.testing.assert_frame_equal(cleaning.clean_all(raw, keep_negations=True, partition_rows=partition_rows), whole)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("dtype", ["str", "object", "string"])
+def test_a_missing_review_is_an_error_that_says_where(missing, dtype):
+    with pytest.raises(InputError, match=r"2 of 4 reviews have no text, first number 2; expected a text for each"):
+        cleaning.clean(pd.Series(["good & fine", missing, "", missing], dtype=dtype), keep_negations=True)
+
+
+# tokens
+
+TOKEN = r"\pL[\pL\pM]*(?:'\pL[\pL\pM]*)*|\pN+|[^ \pL\pN]\pM*"
+
+
+def tokens_by_a_regular_expression(texts):
+    """Slow, since Arrow compiles all of Unicode's letters at every call, but plain."""
+    folded = pc.replace_substring_regex(pa.array(texts, pa.large_string()), r"[\pZ\p{Cc}]+", " ")
+    return [" ".join(text.split()) for text in pc.replace_substring_regex(folded, TOKEN, r" \0 ").to_pylist()]
+
+
+def lower_case(texts):
+    return pc.utf8_lower(pa.array(texts, pa.large_string()))
+
+
+@reproducibly
+@given(texts=st.lists(st.text(st.sampled_from("ab'' .1\n\u0301\u0903\u4e00\u00bd\U0001f600") | characters, max_size=30)))
+@example(texts=["e\u0301'e\u0301l", "!\u0301'a", "1\u03012", " \u0301\u0301a", "''a''b'", "\n'\n"])
+def test_tokens_are_those_of_one_regular_expression(texts):
+    lower = lower_case(texts)
+    codes, kind, starts = cleaning._tokens(lower)
+    text = cleaning._rows(codes, kind != cleaning.SPACE, starts)
+    words = cleaning._rows(codes, kind == cleaning.LETTER, starts)
+    assert text.to_pylist() == tokens_by_a_regular_expression(lower)
+    without_others = pc.replace_substring_regex(text, r"(?:^| )[^ \pL][^ ]*", " ").to_pylist()
+    assert words.to_pylist() == [" ".join(row.split()) for row in without_others]
+
+
+@pytest.mark.parametrize("around", ["a{}b", "a'{}'b", "!{}\u0301", "1{}1"])
+def test_every_character_is_of_the_kind_that_arrow_says(around):
+    every = [around.format(chr(code)) for code in range(0x30000) if not 0xD800 <= code < 0xE000]
+    lower = lower_case([" . ".join(every[start : start + 1000]) for start in range(0, len(every), 1000)])
+    codes, kind, starts = cleaning._tokens(lower)
+    assert cleaning._rows(codes, kind != cleaning.SPACE, starts).to_pylist() == tokens_by_a_regular_expression(lower)
 
 
 # any review at all
@@ -335,3 +388,8 @@ def test_an_entity_of_thousands_of_digits_is_text_like_any_other():
     review = f"good &#{'9' * 5000}; film"
     assert text(review).split()[0] == "good"
     assert text(review).split()[-1] == "film"
+
+
+def test_view_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="received contents as views, expected some of text, content"):
+        cleaning.clean(pd.Series(["good"]), keep_negations=True, views=["contents"])

@@ -7,7 +7,7 @@ import pytest
 from samples import answers
 from sklearn import metrics
 
-from sentiflow import evaluation
+from sentiflow import calibration, evaluation
 from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
 
@@ -31,10 +31,18 @@ two_and_more_classes = pytest.mark.parametrize("classes", [2, 3, 4])
 @two_and_more_classes
 def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(classes):
     labels, probabilities = answers(200, classes, seed=1)
-    found = evaluation.evaluate(labels, probabilities, HOW, seed=3)
+    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
     ends = {f"{name}_{end}" for name in SCORES for end in ("low", "high")}
     averages = {f"{kind}_{name}_score" for kind in ("macro", "weighted") for name in ("precision", "recall", "f1")}
-    assert set(found) == {*SCORES, *ends, *averages, "calibration_error", "roc_auc_score"}
+    assert set(found) == {
+        *SCORES,
+        *ends,
+        *averages,
+        "calibration_error",
+        "uncalibrated_error",
+        "uncalibrated_log_loss",
+        "roc_auc_score",
+    }
     assert {type(value) for value in found.values()} == {float}
     assert {name: found[name] for name in SCORES} == scores(labels, probabilities)
     for name, (low, high) in intervals(labels, probabilities, seed=3).items():
@@ -46,7 +54,7 @@ def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(cla
 @pytest.mark.parametrize("classes", [2, 3])
 def test_averages_count_every_class_or_every_review_alike(classes):
     labels, probabilities = answers(200, classes, seed=1)
-    found = evaluation.evaluate(labels, probabilities, HOW, seed=3)
+    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
     right = labels == probabilities.argmax(axis=1)
     recalls = [right[labels == label].mean() for label in range(classes)]
     assert found["macro_recall_score"] == pytest.approx(np.mean(recalls))
@@ -58,13 +66,13 @@ def test_averages_count_every_class_or_every_review_alike(classes):
 def test_the_reviews_and_answers_stay_as_they_were():
     labels, probabilities = answers(100, 3, seed=1)
     before = labels.copy(), probabilities.copy()
-    evaluation.evaluate(labels, probabilities, HOW, seed=3)
+    evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
     np.testing.assert_array_equal(labels, before[0])
     np.testing.assert_array_equal(probabilities, before[1])
 
 
 def test_a_class_that_is_never_predicted_is_evaluated_without_a_warning():
-    found = evaluation.evaluate(np.array([0, 1, 2] * 5), np.array([[0.8, 0.1, 0.1]] * 15), HOW, seed=1)
+    found = evaluation.evaluate(np.array([0, 1, 2] * 5), np.array([[0.8, 0.1, 0.1]] * 15), HOW, temperature=1.0, seed=1)
     assert found["precision_score"] == pytest.approx(1 / 9)
     assert found["precision_score_low"] < found["precision_score"] < found["precision_score_high"]
 
@@ -280,3 +288,11 @@ def test_predictions_come_back_from_parquet_as_they_were(tmp_path):
     table = evaluation.predictions(np.arange(5), *answers(5, 2, seed=1), ("negative", "positive"))
     table.to_parquet(tmp_path / "test.parquet", index=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "test.parquet"), table)
+
+
+def test_scores_before_the_temperature_are_those_of_the_probabilities_without_it():
+    labels, raw = answers(200, 2, seed=1)
+    found = evaluation.evaluate(labels, calibration.scaled(raw, 2.0), HOW, temperature=2.0, seed=3)
+    assert found["uncalibrated_error"] == pytest.approx(evaluation.calibration_error(labels, raw, bins=HOW.bins))
+    assert found["uncalibrated_log_loss"] == pytest.approx(scores(labels, raw)["log_loss"])
+    assert found["calibration_error"] != pytest.approx(found["uncalibrated_error"])

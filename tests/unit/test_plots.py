@@ -40,6 +40,11 @@ def curves(name, classes):
     return evaluation.curves(*answers(len(classes)), classes)[name]
 
 
+def reliability(table, error, file):
+    scores = {"uncalibrated_error": error + 0.1, "calibration_error": error}
+    plots.reliability(table.assign(confidence=table["confidence"] ** 2), table, scores, 1.5, "lstm, test", file)
+
+
 def confusion(classes, file):
     counts = np.arange(1, len(classes) ** 2 + 1).reshape(len(classes), -1) * 1234
     plots.confusion_matrix(counts, classes, "lstm, test", file)
@@ -57,13 +62,13 @@ FIGURES = {
             "precision_recall": lambda classes, file: plots.precision_recall(
                 curves("precision_recall", classes), "lstm, test", file
             ),
-            "reliability": lambda classes, file: plots.reliability(
-                evaluation.reliability(*answers(len(classes)), bins=15), 0.0123, "lstm, test", file
+            "reliability": lambda classes, file: reliability(
+                evaluation.reliability(*answers(len(classes)), bins=15), 0.0123, file
             ),
         }.items()
     },
-    "reliability of one interval": lambda file: plots.reliability(
-        pd.DataFrame({"confidence": [1.0], "accuracy": [0.0], "reviews": [3]}), 1.0, "lstm, test", file
+    "reliability of one interval": lambda file: reliability(
+        pd.DataFrame({"confidence": [1.0], "accuracy": [0.0], "reviews": [3]}), 1.0, file
     ),
     **{
         f"scores_with_intervals of {n}": lambda file, n=n: plots.scores_with_intervals(

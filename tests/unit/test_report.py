@@ -29,13 +29,15 @@ def evaluated(classes, *, epochs=4, count=200):
     probabilities = 0.7 * draw.dirichlet(np.ones(len(classes)), count)
     probabilities[np.arange(count), labels] += 0.3
     how = Evaluate(resamples=100, confidence=0.95, bins=10)
-    scores = {split: evaluation.evaluate(labels, probabilities, how, seed=1) for split in ("train", "valid", "test")}
+    scores = {
+        split: evaluation.evaluate(labels, probabilities, how, temperature=2.0, seed=1) for split in ("train", "valid", "test")
+    }
     history = pd.DataFrame({"epoch": range(1, epochs + 1)})
     for split in ("train", "valid"):
         for name in SCORES:
             history[f"{split}_{name}"] = draw.random(epochs)
     layers = [{"name": name, "kind": "Dense", "output": "(B, 1)", "weights": weights} for name, weights in (("a", 4), ("b", 5))]
-    return report.Evaluated("lstm", classes, scores, labels, probabilities, history, how.bins, layers)
+    return report.Evaluated("lstm", classes, scores, labels, probabilities, history, how.bins, layers, 2.0)
 
 
 @pytest.fixture(
@@ -64,7 +66,7 @@ def named_in(function):
 def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written):
     folder, _ = written
     names = {file.name for file in folder.iterdir()}
-    assert named_in(report.write) == {"scores.json", "classification_report.txt", "layers.json"}
+    assert named_in(report.write) == {"scores.json", "classification_report.txt", "layers.json", "calibration.json"}
     assert names == named_in(report.write) | FIGURES
     for name in FIGURES:
         with Image.open(folder / name) as image:

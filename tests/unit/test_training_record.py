@@ -1,4 +1,7 @@
-from sentiflow import training_record
+import time
+
+from sentiflow import system_metrics, training_record
+from sentiflow.training_record import Record
 
 
 def model_dir(folder, weights):
@@ -7,17 +10,29 @@ def model_dir(folder, weights):
     return folder
 
 
-def test_seconds_of_the_model_that_was_trained_here_are_known(tmp_path):
-    model = model_dir(tmp_path / "model", b"1")
-    training_record.write(tmp_path / "cache/lstm.json", model, [1.23456, 2.0])
-    assert training_record.read(tmp_path / "cache/lstm.json", model) == [1.235, 2.0]
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["lstm.json"]
+def test_record_of_every_model_that_was_trained_here_is_known(tmp_path):
+    records = tmp_path / "cache"
+    one, other = model_dir(tmp_path / "one", b"1"), model_dir(tmp_path / "other", b"2")
+    training_record.write(records, one, Record([1.23456, 2.0], [{"time": 1.0}]))
+    training_record.write(records, other, Record([3.0], []))
+    assert training_record.read(records, one) == Record([1.235, 2.0], [{"time": 1.0}])
+    assert training_record.read(records, other) == Record([3.0], [])
+    assert {file.suffix for file in records.iterdir()} == {".json"}
 
 
-def test_seconds_of_another_model_of_that_name_are_not_taken_for_its_own(tmp_path):
-    training_record.write(tmp_path / "lstm.json", model_dir(tmp_path / "one", b"1"), [1.0])
-    assert training_record.read(tmp_path / "lstm.json", model_dir(tmp_path / "other", b"2")) is None
+def test_model_that_was_not_trained_here_has_no_record(tmp_path):
+    training_record.write(tmp_path, model_dir(tmp_path / "one", b"1"), Record([1.0], []))
+    assert training_record.read(tmp_path, model_dir(tmp_path / "other", b"2")) is None
 
 
-def test_model_without_a_record_has_no_seconds(tmp_path):
-    assert training_record.read(tmp_path / "lstm.json", model_dir(tmp_path / "model", b"1")) is None
+def test_use_of_the_machine_is_sampled_while_the_block_runs_and_at_its_end():
+    with system_metrics.watching(interval=0.05) as samples:
+        time.sleep(0.2)
+        assert samples
+    ended = len(samples)
+    time.sleep(0.1)
+    assert len(samples) == ended
+    assert samples[-1]["time"] >= samples[0]["time"]
+    for sample in samples:
+        assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
+        assert sample["system/process_memory_usage_megabytes"] > 1

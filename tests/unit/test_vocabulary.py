@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from sentiflow import cleaning, vocabulary
 from sentiflow.errors import InputError
@@ -220,6 +222,18 @@ def test_no_texts_give_no_ids(words):
     assert (len(ids), len(ids.values)) == (0, 0)
 
 
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_few_tokens_are_looked_up_as_many_are(fitted, monkeypatch, few):
+    train, others = random_texts(150, seed=1), random_texts(40, seed=2)
+    found = fitted(train, minimum_count=2)
+    at_hand = {word: i for i, word in enumerate(found.words)}
+    monkeypatch.setattr(vocabulary, "FEW", few)
+    for texts in (train, others, pd.Series(["", ""]), pd.Series([], dtype="str")):
+        ids = found.ids(texts)
+        assert as_lists(ids) == [[at_hand.get(word, 1) for word in text.split()] for text in texts]
+        assert (ids.values.dtype, ids.offsets.dtype) == (np.int32, np.int64)
+
+
 # sizes
 
 
@@ -360,6 +374,24 @@ def test_a_slice_of_an_arrow_column_is_read_from_its_own_start():
 
 def test_the_owner_of_a_token_is_its_review():
     assert ragged([5, 6], [], [7]).owners.tolist() == [0, 0, 2]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(
+    reviews=st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=6),
+    length=st.integers(1, 9),
+    padding=st.sampled_from(["pre", "post"]),
+    truncating=st.sampled_from(["pre", "post"]),
+)
+@example(reviews=[], length=3, padding="pre", truncating="pre")
+@example(reviews=[[], [1, 2, 3, 4], []], length=3, padding="pre", truncating="post")
+def test_padded_rows_are_those_of_keras(keras_text, reviews, length, padding, truncating):
+    from tensorflow.keras.preprocessing.sequence import pad_sequences
+
+    theirs = pad_sequences(reviews, maxlen=length, padding=padding, truncating=truncating)
+    ours = ragged(*reviews).padded(length, padding=padding, truncating=truncating)
+    assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+    assert ours.tolist() == theirs.tolist()
 
 
 def test_keeping_some_tokens_moves_the_offsets_along():

@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from sentiflow import calibration
 from sentiflow.architectures._ngrams import NGrams
 from sentiflow.errors import InputError
 from sentiflow.scoring import scores
@@ -38,15 +39,16 @@ class LinearClassifier:
     weights: np.ndarray  # float32, shape (C, n-grams), C = 1 where K is 2, else K
     bias: np.ndarray  # shape (C,)
     idf: np.ndarray | None  # float32, shape (n-grams,)
+    temperature: float  # of `calibration`, that its probabilities are given at
 
     def probabilities(self, ids: Ragged) -> np.ndarray:
         """Word ids of n reviews -> one probability a class (n, K)."""
         counts = self.ngrams.counts(_cut(ids, self.settings, self.vocabulary))
         found = presence(counts) if self.idf is None else tfidf(counts, self.idf)
         positive = expit(found @ self.weights.T + self.bias)  # (n, C)
-        if len(self.classes) == 2:
-            return np.hstack([1 - positive, positive])
-        return np.asarray(positive / positive.sum(axis=1, keepdims=True))
+        two = len(self.classes) == 2
+        of_classes = np.hstack([1 - positive, positive]) if two else positive / positive.sum(axis=1, keepdims=True)
+        return calibration.scaled(of_classes, self.temperature)
 
     def layers(self) -> list[dict[str, Any]]:
         """Name, kind, output and number of weights of each part."""
@@ -59,7 +61,12 @@ class LinearClassifier:
 
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `weights.npz`: numbers only, no pickle, the same bytes for the same weights."""
-        config = {"architecture": self.architecture, "classes": self.classes, "settings": self.settings}
+        config = {
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "settings": self.settings,
+            "temperature": self.temperature,
+        }
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         arrays = {f"grams_{length}": grams for length, grams in enumerate(self.ngrams.of_length, start=1)}
         if self.idf is not None:
@@ -114,7 +121,7 @@ def fit(
     fits = [fit_one(found, train.labels == target) for target in targets]
     weights = np.vstack([weights for weights, _ in fits]).astype(np.float32)
     bias = np.array([bias for _, bias in fits])
-    fitted = LinearClassifier(architecture, told, classes, data.vocabulary, ngrams, weights, bias, weight_of)
+    fitted = LinearClassifier(architecture, told, classes, data.vocabulary, ngrams, weights, bias, weight_of, calibration.NONE)
     history: dict[str, float] = {"epoch": 1}
     for split, tokens in (("train", train), ("valid", data.valid)):
         result = scores(tokens.labels, fitted.probabilities(tokens.ids))
@@ -141,7 +148,8 @@ def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> Linear
         raise InputError(f"{file} holds weights that are no finite numbers; {anew}")
     ngrams = NGrams(of_length, base=len(vocabulary) + 1)
     classes = tuple(config["classes"])
-    return LinearClassifier(config["architecture"], config["settings"], classes, vocabulary, ngrams, weights, bias, idf)
+    told = config["settings"]
+    return LinearClassifier(config["architecture"], told, classes, vocabulary, ngrams, weights, bias, idf, config["temperature"])
 
 
 def _cut(ids: Ragged, settings: dict[str, Any], vocabulary: Vocabulary) -> Ragged:

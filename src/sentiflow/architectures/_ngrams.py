@@ -31,7 +31,7 @@ class NGrams:
 
     def counts(self, ids: Ragged) -> sparse.csr_array:
         """How often each review holds each n-gram; float32, shape (n, n-grams)."""
-        rows, columns, counted, before = [], [], [], 0
+        rows, columns, before = [], [], 0
         lengths = tqdm(
             enumerate(self.of_length, start=1),
             total=len(self.of_length),
@@ -42,38 +42,39 @@ class NGrams:
             leave=False,
         )
         for length, known in lengths:
-            owners, present, counts = _grams_of(ids, length, self.base)
+            owners, grams = _grams_of(ids, length, self.base)
             if len(known):
-                place = np.searchsorted(known, present)
+                order = np.argsort(grams)  # a search in order is faster, and so is a matrix made in order
+                owners, grams = owners[order], grams[order]
+                place = np.searchsorted(known, grams)
                 place[place == len(known)] = 0
-                is_known = known[place] == present
+                is_known = known[place] == grams
                 rows.append(owners[is_known])
                 columns.append(place[is_known] + before)
-                counted.append(counts[is_known])
             before += len(known)
-        row, column, count = np.concatenate(rows), np.concatenate(columns), np.concatenate(counted)
-        return sparse.csr_array((count.astype(np.float32), (row, column)), shape=(len(ids), before))
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        # adds up an n-gram that a review holds twice
+        return sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(len(ids), before))
 
 
-def _grams_of(ids: Ragged, length: int, base: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct (review, n-gram) pairs of one length, in order of review, then n-gram, and how often each occurs."""
+def _grams_of(ids: Ragged, length: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every n-gram of one length, with the review that holds it, in the order of their words."""
     starts = len(ids.values) - length + 1
     if starts <= 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     grams = np.zeros(starts, np.int64)
     for place in range(length):
         grams = grams * base + ids.values[place : place + starts]
     owners = ids.owners
     inside = owners[:starts] == owners[length - 1 :]  # an n-gram ends in the review it starts in
-    owners, grams = owners[:starts][inside], grams[inside]
+    return owners[:starts][inside], grams[inside]
+
+
+def _frequent(ids: Ragged, length: int, base: int, minimum_documents: int) -> np.ndarray:
+    owners, grams = _grams_of(ids, length, base)
     order = np.lexsort((grams, owners))
     owners, grams = owners[order], grams[order]
     first = np.ones(len(grams), bool)
     first[1:] = (owners[1:] != owners[:-1]) | (grams[1:] != grams[:-1])
-    return owners[first], grams[first], np.diff(np.append(np.flatnonzero(first), len(grams)))
-
-
-def _frequent(ids: Ragged, length: int, base: int, minimum_documents: int) -> np.ndarray:
-    _, grams, _ = _grams_of(ids, length, base)
-    distinct, documents = np.unique(grams, return_counts=True)
+    distinct, documents = np.unique(grams[first], return_counts=True)
     return np.asarray(distinct[documents >= minimum_documents])
