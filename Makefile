@@ -16,10 +16,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain test test-slow lint format types ui plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict test test-slow test-registry lint format types ui plots readme clean lock
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install the locked dependencies into .venv; done again only when requirements.lock changes
 
@@ -50,11 +50,46 @@ explain: override export OUT := $(value OUT)
 explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." [MODEL=lstm_attention] [OUT=reports/explanation.png]
 	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
+# The values of these reach the command as they are: a reason or a text may hold quotes, dollar signs and blanks.
+promote rollback versions serve predict rebuild-tracking: override export VERSION := $(value VERSION)
+promote rollback: override export REASON := $(value REASON)
+versions: override export COMMIT := $(value COMMIT)
+predict: override export TEXT := $(value TEXT)
+predict: override export FILE := $(value FILE)
+predict: override export COLUMN := $(value COLUMN)
+predict: override export OUT := $(value OUT)
+DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
+
+promote: $(READY)  ## make the challenger champion if every rule holds: make promote [VERSION=3] [FORCE=1 REASON="..."] [DRY_RUN=1]
+	@$(BIN)/python -m sentiflow.champion promote --version="$$VERSION" --reason="$$REASON" $(if $(filter-out 0,$(FORCE)),--force) $(DRY)
+
+rollback: $(READY)  ## make the champion before this one champion again: make rollback [REASON="..."] [DRY_RUN=1]
+	@$(BIN)/python -m sentiflow.champion rollback $(if $(value REASON),--reason="$$REASON") $(DRY)
+
+history: $(READY)  ## show who was champion from when to when, and why
+	@$(BIN)/python -m sentiflow.champion history
+
+versions: $(READY)  ## show the registered versions, or those of a commit: make versions [COMMIT=HEAD]
+	@$(BIN)/python -m sentiflow.champion versions --commit="$$COMMIT"
+
+rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and DVC's cache: make rebuild-tracking [DRY_RUN=1]
+	@$(BIN)/python -m sentiflow.rebuild $(DRY)
+
+serve: $(READY)  ## answer over HTTP from the champion, at http://127.0.0.1:8000 (another port: make serve PORT=8001)
+	@$(BIN)/python -m sentiflow.server --port $(if $(filter file,$(origin PORT)),8000,$(PORT))
+
+predict: $(READY)  ## answer from the champion: make predict TEXT="..." or FILE=reviews.csv [COLUMN=review] [OUT=answers.csv]
+	@$(BIN)/python -m sentiflow.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
+	  $(if $(value COLUMN),--column="$$COLUMN") $(if $(value OUT),--out="$$OUT") $(if $(value VERSION),--version="$$VERSION")
+
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## run the tests that take minutes: every architecture and every recipe on a small sample
+test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
+
+test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
+	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .
@@ -68,7 +103,8 @@ types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
 ui: $(READY)  ## serve MLflow's UI on the project's store at http://127.0.0.1:5000 (another port: make ui PORT=5001)
-	@$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db \
+	@echo "open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning"
+	@$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db \
 	  --allowed-hosts 127.0.0.1:$(PORT),localhost:$(PORT) --x-frame-options DENY --default-artifact-root mlartifacts
 
 plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html

@@ -1,19 +1,19 @@
-"""Publish each architecture to MLflow and register its model; the best on valid becomes champion if there is none.
+"""Publish each architecture to MLflow and register its model.
 
-from  models, tokens, reports, history   of each architecture
-      comparison                         which is best on valid
-      vocabulary                         sizes, most frequent words, rate of unknown words
-      figures                            of the comparison
-      cache                              how long each epoch took
-      dvc.lock                           what a publication is keyed by
-to    MLflow                             a run and a registered version each, and a run of the comparison
-      published                          what was published, by key
+from  models, tokens, reports   of each architecture
+      reviews, predictions      the test reviews and the answers on them
+      metrics, figures          the comparison; every epoch; sizes of splits and vocabulary
+      cache, dvc.lock           how each training went; what a publication is keyed by
+to    MLflow                    a run of the retraining, in it a run and a registered version each
+      published                 what was published, by key
 """
 
 import json
 from pathlib import Path
 
-from sentiflow import files, params, provenance, stage, tracking, training_record, vocabulary
+from sentiflow import classifier, files, params, provenance, stage, training_record, vocabulary
+from sentiflow.held_out import HeldOut
+from sentiflow.tracking import publishing, store
 
 ABOUT_ALL = ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
 
@@ -21,47 +21,53 @@ ABOUT_ALL = ("comparison.md", "tuning.md", "errors", "explanations", "report.htm
 def main(
     models_dir: Path,
     tokens_dir: Path,
+    reviews_file: Path,
+    predictions_dir: Path,
     reports_dir: Path,
-    history_dir: Path,
-    comparison_file: Path,
-    vocabulary_file: Path,
+    metrics_dir: Path,
     figures_dir: Path,
     cache_dir: Path,
     published_file: Path,
 ) -> None:
     p = params.load()
-    best = files.read_json(comparison_file)["best"]
-    client = tracking.connect()
+    best = files.read_json(metrics_dir / "comparison.json")["best"]
+    counts = files.read_json(metrics_dir / "splits.json")["rows"]
+    test_set = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest
+    client = store.connect()
 
     with stage.writing(published_file) as (published_place,):
-        keys, scores = {}, {}
+        keys = {name: provenance.publication_key(name) for name in p.run}
+        keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
+        splits = [publishing.Split(name, f"{tokens_dir}/{name}.parquet", provenance.tokens(), n) for name, n in counts.items()]
+        retraining = publishing.retraining(client, keys["comparison"])
+        scores, versions = {}, {}
         for name in p.run:
-            keys[name] = provenance.stage_key(f"train@{name}", f"evaluate@{name}", "clean", "tokenize")
-            report_dir = reports_dir / "models" / name
+            report_dir, history_file = reports_dir / "models" / name, metrics_dir / "history" / f"{name}.csv"
             of_splits = files.read_json(report_dir / "scores.json")
             scores[name] = of_splits["test"]
-            publication = tracking.Publication(
+            publication = publishing.Publication(
                 architecture=name,
                 key=keys[name],
                 params=provenance.flat_params(p, name),
                 tags=provenance.tags(name),
-                history=files.read_csv(history_dir / f"{name}.csv"),
-                seconds=training_record.read(cache_dir / f"{name}.json", models_dir / name),
+                history=files.read_csv(history_file),
+                record=training_record.read(cache_dir / "records", models_dir / name),
                 scores=of_splits,
+                temperature=classifier.read_config(models_dir / name)["temperature"],
                 weights=files.read_json(report_dir / "layers.json")["weights"],
                 environment=files.read_json(models_dir / name / "environment.json"),
-                artifacts={"report": report_dir, "history": history_dir / f"{name}.csv"},
+                artifacts={"report": report_dir, "history": history_file},
+                splits=splits,
+                test_set=test_set,
+                predictions_file=predictions_dir / name / "test.parquet",
                 model_dir=models_dir / name,
                 tokens_dir=tokens_dir,
                 keep_negations=p.clean.keep_negations,
                 classes=vocabulary.read_classes(tokens_dir),
             )
-            version = tracking.publish(client, publication)
-            if name == best:
-                tracking.crown_if_none(client, version)
-        keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
-        about_all = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, vocabulary_file]
-        tracking.publish_summary(client, tracking.Summary(keys["comparison"], best, scores, about_all))
+            versions[name] = publishing.publish(client, publication, parent=retraining)
+        pages = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, metrics_dir / "vocabulary.json"]
+        publishing.finish(client, retraining, publishing.Summary(best, scores, pages), versions)
         published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

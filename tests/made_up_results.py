@@ -38,7 +38,7 @@ def results(
         name: {split: drawn(labels[split], len(classes), seed, right) for split in ROWS} for seed, name in enumerate(names)
     }
     scores = {
-        name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, seed=1) for split in ROWS}
+        name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, temperature=1.0, seed=1) for split in ROWS}
         for name, of_split in probabilities.items()
     }
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(table["text"], minimum_count=1))

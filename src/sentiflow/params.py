@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sentiflow.errors import InputError
-from sentiflow.schema import Count, Fraction, Labels, Section, Seed, Separator, Sha256, Words
+from sentiflow.schema import Count, Fraction, Labels, Positive, Section, Seed, Separator, Sha256, Share, Words
 from sentiflow.settings import Architecture, Architectures
 
 
@@ -126,6 +126,27 @@ class Explain(Section):
     draws: Count
 
 
+class Promotion(Section):
+    metric: Literal["accuracy_score", "precision_score", "recall_score", "f1_score"]
+    floor: Share
+    gain: Share
+    p_value: Share
+    slice_margin: Share
+    slice_reviews: Count
+    calibration_error: Share
+    latency_ms: Positive
+    latency_reviews: Annotated[int, Field(ge=20)]
+    size_mb: Positive
+
+
+class Serve(Section):
+    max_bytes: Count
+    max_rows: Count
+    max_characters: Count
+    body_seconds: Positive
+    poll_seconds: Positive
+
+
 class Params(Section):
     seed: Seed
     run: Annotated[list[Architecture], Field(min_length=1)]
@@ -138,6 +159,8 @@ class Params(Section):
     compare: Compare
     analyse: Analyse
     explain: Explain
+    promotion: Promotion
+    serve: Serve
     architectures: Architectures
 
     @field_validator("run")

@@ -6,6 +6,8 @@ after     a failed or stopped run brings back the outputs that DVC had removed, 
 
 import argparse
 import contextlib
+import hashlib
+import html
 import logging
 import os
 import re
@@ -30,7 +32,9 @@ BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they we
 FAILED = repair.TMP / "sentiflow-failed"  # what DVC said of the stage that failed
 COMPARISON = Path("reports/comparison.md")
 DATABASE = Path("mlflow.db")
-PUBLISHED = Path("mlartifacts/published.json")
+PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
+STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
+VERDICT = Path(".cache/verdict.md")
 GRACE = 5.0  # seconds for a process to end by itself before it is told more firmly
 
 
@@ -101,26 +105,87 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
             stage = _failed_stage()
             what = f"stage {stage!r} failed" if stage else f"dvc repro ended with status {status}"
             raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", stage)
+        _note_store()
+
+
+def fetch(commit: str) -> str:
+    """Brings what a commit's dvc.lock names from the remote into DVC's cache, as far as it is there.
+
+    Returns:
+        What was asked, for a message: that there is no remote, or which one.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        remote = repo.config["core"].get("remote")
+        if not remote:
+            return "(no remote is set)"
+        # the commit may be older than the remote, and DVC would read the remotes of its own .dvc/config
+        named = {"core": {"remote": remote}, "remote": repo.config["remote"]}
+        try:
+            repo.fetch(revs=[commit], workspace=False, config=named)
+        except DvcException as error:
+            return f"and the remote {remote} ({str(error).splitlines()[0]})"
+        return f"and the remote {remote}"
 
 
 def summary() -> str:
     """What a finished run has to show: the comparison, and where the rest is."""
     if not COMPARISON.exists():
         return "MLflow UI: make ui"
-    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\nReport: {COMPARISON}\nMLflow UI: make ui"
+    verdict = f"{_sentence(VERDICT)}\n\n" if VERDICT.exists() else ""
+    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\nMLflow UI: make ui"
+
+
+def _sentence(page: Path) -> str:
+    """What a page on a verdict says in bold, or its first line."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r"^\*\*(.+)\*\*$", text, re.MULTILINE)
+    return plain(found.group(1) if found else text.partition("\n")[0])
+
+
+def plain(page: str) -> str:
+    """Markdown as a terminal shows it best: without what `tables.cell` put before and in place of characters.
+
+    >>> plain("nb\\\\_svm &lt; lstm")
+    'nb_svm < lstm'
+    """
+    return html.unescape(re.sub(r"\\([\\|`*_~$\[\]])", r"\1", page))
 
 
 def forget_publication() -> None:
-    """Removes the note that everything is published where the tracking database is a file that is gone.
+    """Removes the notes that everything is published and judged where the store is a file that is gone, or another one by now.
 
-    The note is an output of the stage that publishes, so without it DVC runs that stage again and a lost database fills
-    from what the other stages kept. It must be an uncached output: DVC would bring a cached one back instead of publishing.
+    The notes are outputs of the stages that publish and judge, so without them DVC runs those again and a lost database fills
+    from what the other stages kept. They must be uncached outputs: DVC would bring a cached one back instead of publishing.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    uri = tracking_uri()
     database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and PUBLISHED.exists() and not database.exists():
-        PUBLISHED.unlink()
-        log.warning("%s is missing: the runs will be published to MLflow again", database)
+    is_lost = uri.startswith("sqlite:///") and not database.exists()
+    is_another = STORE.exists() and STORE.read_text(encoding="utf-8") != _hashed(uri)
+    if (is_lost or is_another) and any(note.exists() for note in PUBLISHED):
+        for note in PUBLISHED:
+            note.unlink(missing_ok=True)
+        log.warning(
+            "%s: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, brings back those "
+            "of earlier commits and who was champion)",
+            f"{database} is missing" if is_lost else "MLFLOW_TRACKING_URI names another store than before",
+        )
+
+
+def _note_store() -> None:
+    if PUBLISHED[0].exists():
+        STORE.write_text(_hashed(tracking_uri()), encoding="utf-8")
+
+
+def tracking_uri() -> str:
+    """The store that this project publishes to; a relative file is one in its folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+
+
+def _hashed(uri: str) -> str:  # it may hold a password
+    return hashlib.sha256(uri.encode()).hexdigest()
 
 
 def _check_project() -> None:

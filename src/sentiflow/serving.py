@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
 
 from sentiflow import classifier, cleaning, files
 from sentiflow.classifier import Classifier
+from sentiflow.errors import InputError
 from sentiflow.vocabulary import Vocabulary
+
+PROBE = ("A wonderful film, moving and funny.", "Two hours I will never get back.", "")
+CLOSE = 1e-4  # by which the same weights may differ in probability between processors and versions of the libraries
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,15 @@ class SentimentModel:
 
     def predict(self, texts: Sequence[str]) -> pd.DataFrame:
         """The answer to each raw text: `label` and `p_CLASS` for each class, in the order of `texts`."""
-        views = cleaning.clean(pd.Series(list(texts), dtype="str"), keep_negations=self.keep_negations)
-        probabilities = self.classifier.probabilities(self.vocabulary.ids(views[self.view]))
+        probabilities = self._probabilities(texts)
         names = self.classifier.classes
         answer = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in names])
         answer.insert(0, "label", [names[i] for i in probabilities.argmax(axis=1)])
         return answer
+
+    def _probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        views = cleaning.clean(pd.Series(list(texts), dtype="str"), keep_negations=self.keep_negations, views=[self.view])
+        return self.classifier.probabilities(self.vocabulary.ids(views[self.view]))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -39,12 +47,30 @@ class SentimentModel:
         words = Vocabulary.read(folder / "vocabulary.json")
         return cls(classifier.load(folder / "model", words), words, cleaned["view"], cleaned["keep_negations"])
 
+    def prove(self, folder: Path) -> None:
+        """Compares the answers with those that stood in the bundle when it was made.
+
+        Raises:
+            InputError: if they differ: the code or a library that reads the bundle is not what it was made with.
+        """
+        probe = files.read_json(folder / "probe.json")
+        found = self._probabilities(probe["texts"])
+        expected = np.array(probe["probabilities"])
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CLOSE):
+            raise InputError(
+                "the model does not answer as it did when it was registered, so this code or its libraries read it differently; "
+                "use the commit and requirements.lock that it was registered with, or train it anew: make repro"
+            )
+
 
 def bundle(folder: Path, *, model_dir: Path, tokens_dir: Path, keep_negations: bool) -> None:
-    """Puts all that `SentimentModel` needs into one new folder."""
+    """Puts all that `SentimentModel` needs into one new folder, with what it answers there to `PROBE`."""
     view = classifier.read_config(model_dir)["settings"]["view"]
     folder.mkdir(parents=True)
     shutil.copytree(model_dir, folder / "model")
     shutil.copyfile(tokens_dir / f"{view}.json", folder / "vocabulary.json")
     told = {"keep_negations": keep_negations, "view": view}
     (folder / "cleaning.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    answered = SentimentModel.load(folder)._probabilities(PROBE)
+    probe = {"texts": list(PROBE), "probabilities": answered.tolist()}
+    (folder / "probe.json").write_text(json.dumps(probe, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -62,7 +62,7 @@ def run_all() -> None:
     """
     names = list(Architectures.model_fields)
     print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
-    store = {"MLFLOW_TRACKING_URI": _tracking_uri()}
+    store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
     with running("all", {"run": names}, again="make all", targets=[str(repair.PIPELINE_FILE)], environment=store) as folder:
         made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
@@ -96,7 +96,7 @@ def running(
         SystemExit: 128 + the signal's number, if one stopped it; every process of it has ended.
     """
     params.load()
-    cache = _cache_of_project()
+    cache = cache_of_project()
     folder = FOLDER / name
     with locks.locked(FOLDER / f".{name}.lock"):
         # a run whose starter was killed still reads what is about to be replaced
@@ -158,7 +158,7 @@ def with_changes(text: str, changes: Mapping[str, Any]) -> str:
     return changed.getvalue()
 
 
-def _cache_of_project() -> Path:
+def cache_of_project() -> Path:
     if not Path(".dvc").is_dir():
         raise InputError(
             f"no .dvc folder in {Path.cwd()}; run this from the top folder of the project, copied with its hidden files"
@@ -180,10 +180,9 @@ def _locations() -> dict[str, str]:
     }
 
 
-def _tracking_uri() -> str:
+def tracking_uri() -> str:
     """The store that the project itself publishes to, named so that it is the same from any folder."""
-    scheme = "sqlite:///"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{scheme}{pipeline.DATABASE}"
+    scheme, uri = "sqlite:///", pipeline.tracking_uri()
     return f"{scheme}{Path(uri.removeprefix(scheme)).absolute()}" if uri.startswith(scheme) else uri
 
 

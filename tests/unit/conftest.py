@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from samples import reviews, training_data
 
-from sentiflow import architectures, cleaning, params, vocabulary
+from sentiflow import architectures, cleaning, environment, params, vocabulary
 
 
 @pytest.fixture(scope="session")
@@ -36,4 +36,5 @@ def trained(tmp_path_factory):
     shipped = params.load()
     model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
     return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from samples import FEELINGS, reviews
 
-from sentiflow import architectures, cleaning, explanation, neural, params
+from sentiflow import architectures, calibration, cleaning, explanation, neural, params
 from sentiflow.errors import InputError
 from sentiflow.keras import keras, layers, ops
 
@@ -47,7 +47,7 @@ def attending(data, scores, values, *, bias=0.0, **changes):
     model = keras.Model(ids, answer)
     score.set_weights([table(scores, 1)])
     value.set_weights([table(values, outputs)])
-    return neural.NeuralClassifier("lstm_attention", chosen, data.classes, data.vocabulary, model)
+    return neural.NeuralClassifier("lstm_attention", chosen, data.classes, data.vocabulary, model, calibration.NONE)
 
 
 def feeling_model(data, **changes):

@@ -341,8 +341,20 @@ def test_lost_tracking_database_makes_dvc_publish_again(project):
     assert Path("published.log").read_text() == "again\nagain\n"
 
 
-def test_another_tracking_store_than_the_default_is_none_of_our_business(project, monkeypatch):
+def test_missing_file_of_the_default_store_does_not_matter_where_another_store_is_named(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     Path("mlflow.db").unlink()
+    pipeline.STORE.unlink(missing_ok=True)  # as a run left it that did not know of it yet
     pipeline.forget_publication()
-    assert pipeline.PUBLISHED.exists()
+    assert pipeline.PUBLISHED[0].exists()
+
+
+def test_another_store_than_that_of_the_last_run_makes_dvc_publish_again(project, monkeypatch):
+    assert "Running stage" not in repro().stdout
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:5000")
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert "names another store than before" in ran.stderr
+    assert Path("published.log").read_text() == "again\nagain\n"
+    assert "secret" not in pipeline.STORE.read_text()
+    assert "Running stage" not in repro().stdout

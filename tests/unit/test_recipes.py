@@ -407,8 +407,8 @@ def test_result_is_what_the_run_left_with_the_first_of_the_best_epochs(project):
     assert (found.rows["train"], found.weights, found.test, found.source) == (16, 321, scores(0.86), "package")
     assert found.seconds is None
 
-    other = side.FOLDER / "all/.cache/training/lstm.json"  # the run that trained it
-    training_record.write(other, project / "models/lstm", [3.0, 4.0])
+    other = side.FOLDER / "all/.cache/training/records"  # the run that trained it
+    training_record.write(other, project / "models/lstm", training_record.Record([3.0, 4.0], []))
     assert recipes.result(project, group, BOOK.recipes["003-lstm"], keep_best="f1_score").seconds == [3.0, 4.0]
     Path("models/lstm/model.weights.h5").write_text("another model")
     assert recipes.result(project, group, BOOK.recipes["003-lstm"], keep_best="f1_score").seconds is None

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from sentiflow import serving
+from sentiflow.errors import InputError
 
 
 @pytest.fixture
@@ -36,6 +39,23 @@ def test_bundle_holds_no_pickle(trained, tmp_path):
     model_dir, tokens_dir, _, _ = trained
     serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
     files = sorted(str(file.relative_to(tmp_path / "bundle")) for file in (tmp_path / "bundle").rglob("*") if file.is_file())
-    assert files == ["cleaning.json", "model/config.json", "model/weights.npz", "vocabulary.json"]
+    assert files == [
+        "cleaning.json",
+        "model/config.json",
+        "model/environment.json",
+        "model/weights.npz",
+        "probe.json",
+        "vocabulary.json",
+    ]
     with np.load(tmp_path / "bundle/model/weights.npz", allow_pickle=False) as weights:
         assert all(weights[name].dtype.kind in "if" for name in weights.files)
+
+
+def test_model_that_answers_otherwise_than_when_it_was_registered_is_refused(trained, served, tmp_path):
+    served.prove(tmp_path / "bundle")
+    probe = tmp_path / "bundle/probe.json"
+    told = json.loads(probe.read_text())
+    told["probabilities"][0] = [0.5, 0.5]
+    probe.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="does not answer as it did when it was registered"):
+        served.prove(tmp_path / "bundle")

@@ -231,7 +231,7 @@ def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expec
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     else:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-    assert side._tracking_uri() == expected.format(here=tmp_path)
+    assert side.tracking_uri() == expected.format(here=tmp_path)
 
 
 def test_all_runs_every_architecture_and_brings_its_reports(project, capfd):

@@ -1,0 +1,203 @@
+"""Raw text to answer: reviews a second, against the same weights behind MLflow's pyfunc and Keras's `predict`, in one run.
+
+Then one review at a time: how long it takes and what takes it. Reads what `make repro` made.
+
+python benchmarks/predict.py [--model NAME]...
+"""
+
+import html
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import typer
+from mlflow.models import ModelSignature
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, Schema
+
+from sentiflow import calibration, classifier, cleaning, files, params, registered_model, serving, stage
+from sentiflow.errors import InputError
+from sentiflow.neural import PREDICTION_BATCH, NeuralClassifier
+from sentiflow.vocabulary import Vocabulary
+
+MODELS = ["nb_svm", "ngram_mean", "lstm_tuned"]  # the best linear one, a cheap network, a recurrent one of 200 words
+WARM_UP = 50  # reviews
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+CLOSE = 1e-5  # by which two answers to a review may differ
+
+
+class Stock(PythonModel):
+    """The same weights as one would serve them without this project: Python's `re`, Keras's Tokenizer, Keras's `predict`."""
+
+    MARKUP = re.compile(r"<[A-Za-z/!][^<>]*>")
+    URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+", re.IGNORECASE)
+    APOSTROPHES = re.compile("[\u2018\u2019\u02bc\u0060\u00b4]")
+    LETTER, NUMBER = r"[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be]", r"[\d\u00b2\u00b3\u00b9\u00bc-\u00be]"
+    TOKEN = re.compile(rf"{LETTER}+(?:'{LETTER}+)*|{NUMBER}+|[^\w\s\x00-\x1f\x7f-\x9f]|_")
+
+    def load_context(self, context: PythonModelContext) -> None:
+        from tensorflow.keras.preprocessing.text import tokenizer_from_json
+
+        folder = Path(context.artifacts["bundle"])
+        told = files.read_json(folder / "cleaning.json")
+        words = Vocabulary.read(folder / "vocabulary.json")
+        trained = classifier.load(folder / "model", words)
+        self.model, self.settings = trained.model, trained.settings
+        self.stopwords = cleaning.stopwords(keep_negations=told["keep_negations"])
+        self.tokenizer = tokenizer_from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        self.tokenizer.num_words = words.size(
+            at_most=self.settings["vocabulary_size"], minimum_count=self.settings["minimum_count"]
+        )
+
+    def clean(self, text: str) -> str:
+        text = self.MARKUP.sub(" ", html.unescape(text))
+        text = self.APOSTROPHES.sub("'", self.URL.sub(" ", text)).lower()
+        tokens = self.TOKEN.findall(text)
+        if self.settings["view"] == "content":
+            tokens = [token for token in tokens if token[0].isalpha() and token not in self.stopwords]
+            tokens = [token for token in (token.replace("'", "") for token in tokens) if token not in self.stopwords]
+        elif not self.settings["punctuation"]:
+            tokens = [token for token in tokens if token[0].isalnum()]
+        return " ".join(tokens)
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
+        from tensorflow.keras.preprocessing.sequence import pad_sequences
+
+        texts = [self.clean(text) for text in model_input["text"]]
+        padded = pad_sequences(
+            self.tokenizer.texts_to_sequences(texts),
+            maxlen=self.settings["length"],
+            padding=self.settings["padding"],
+            truncating=self.settings["truncating"],
+        )
+        return np.asarray(self.model.predict(padded, verbose=0))  # without its progress bar, which costs time
+
+
+def served(code: str, bundle: Path, folder: Path, example: pd.DataFrame) -> Any:
+    """What MLflow gives of a model that was saved with it."""
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=code,
+        artifacts={"bundle": str(bundle)},
+        input_example=example,
+        signature=ModelSignature(Schema([ColSpec("string", "text")])),
+        pip_requirements=[],
+    )
+    return mlflow.pyfunc.load_model(str(folder))
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def compare_bulk(bundle: Path, temperature: float, table: pd.DataFrame, rounds: int, scratch: Path) -> None:
+    """Prints reviews a second of both sides, which take turns, so that what else runs on the machine meets both."""
+    sides = {
+        "ours": served(registered_model.__file__, bundle, scratch / "ours", table[:1]),
+        "stock": served(__file__, bundle, scratch / "stock", table[:1]),
+    }
+    answers = {name: side.predict(table) for name, side in sides.items()}  # compiles
+    ours, stock = answers["ours"].filter(like="p_").to_numpy(), answers["stock"]
+    stock = calibration.scaled(np.hstack([1 - stock, stock]) if stock.shape[1] == 1 else stock, temperature)
+    difference = np.abs(ours - stock).max(axis=1)  # (n,)
+
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            taken[name].append(seconds(lambda side=side: side.predict(table)))
+    a_second = {name: len(table) / float(np.median(each)) for name, each in taken.items()}
+    print(
+        f"  {len(table)} reviews at once: ours {a_second['ours']:.0f} a second, stock {a_second['stock']:.0f}, "
+        f"ratio {a_second['ours'] / a_second['stock']:.2f}"
+    )
+    agree = int((difference <= CLOSE).sum())
+    print(f"    {agree} of {len(table)} answers agree to {CLOSE:g}; the largest difference is {difference.max():.1g}")
+
+
+def time_bulk(model: serving.SentimentModel, texts: list[str], rounds: int) -> None:
+    model.predict(texts)
+    taken = [seconds(lambda: model.predict(texts)) for _ in range(rounds)]
+    print(f"  {len(texts)} reviews at once: {len(texts) / float(np.median(taken)):.0f} a second; no Keras model to compare with")
+
+
+def time_one(model: serving.SentimentModel, texts: list[str]) -> None:
+    """Prints how long one review takes, and what of it."""
+    for text in texts[:WARM_UP]:
+        model.predict([text])
+    whole = [seconds(lambda text=text: model.predict([text])) for text in texts[WARM_UP:]]
+    parts = [parts_of(model, [text]) for text in texts[WARM_UP:]]
+    p50, p99 = np.percentile(whole, [50, 99])
+    print(f"  one review: p50 {1000 * p50:.2f} ms, p99 {1000 * p99:.2f} ms over {len(whole)} calls")
+    print(f"    {shares(parts)}")
+
+
+def shares(calls: list[dict[str, float]]) -> str:
+    """What takes the time, the most first; each call as `parts_of` gives it."""
+    medians = pd.DataFrame(calls).median().sort_values(ascending=False)
+    return "limited by " + ", ".join(f"{part} {share:.0%}" for part, share in (medians / medians.sum()).items())
+
+
+def parts_of(model: serving.SentimentModel, texts: list[str]) -> dict[str, float]:
+    """Seconds of each step of one answer."""
+    started = time.perf_counter()
+    views = cleaning.clean(pd.Series(texts, dtype="str"), keep_negations=model.keep_negations, views=[model.view])
+    cleaned = time.perf_counter()
+    ids = model.vocabulary.ids(views[model.view])
+    parts = {"clean": cleaned - started, "ids": time.perf_counter() - cleaned}
+    trained = model.classifier
+    if not isinstance(trained, NeuralClassifier):
+        return parts | {"n-grams and their weights": seconds(lambda: trained.probabilities(ids))}
+    started = time.perf_counter()
+    matrix = trained.matrix(ids)
+    parts["matrix"] = time.perf_counter() - started
+    return parts | {"forward": seconds(lambda: trained.probabilities_of_matrix(matrix, batch=PREDICTION_BATCH))}
+
+
+def main(
+    model: Annotated[list[str], typer.Option(help="Name of a trained architecture; repeat it for more.")] = MODELS,
+    reviews: Annotated[int, typer.Option(min=1, help="Reviews answered at once, and one at a time.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side; the median counts.")] = 5,
+) -> None:
+    drawn = files.read_table(Path("data/reviews/reviews.parquet"), ["text"]).to_pandas()
+    if len(drawn) <= WARM_UP:
+        raise InputError(
+            f"data/reviews/reviews.parquet has {len(drawn)} reviews; expected more than {WARM_UP}; "
+            "raise download.sample in params.yaml and run: make repro"
+        )
+    drawn = drawn.sample(min(reviews + WARM_UP, len(drawn)), random_state=1)
+    texts = drawn["text"].tolist()
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    print(f"on {len(os.sched_getaffinity(0))} cores")
+    for name in model:
+        print(name)
+        with tempfile.TemporaryDirectory() as made:
+            scratch = Path(made)
+            serving.bundle(
+                scratch / "bundle",
+                model_dir=Path("models") / name,
+                tokens_dir=Path("data/tokens"),
+                keep_negations=params.load().clean.keep_negations,
+            )
+            loaded = serving.SentimentModel.load(scratch / "bundle")
+            if isinstance(loaded.classifier, NeuralClassifier):
+                compare_bulk(scratch / "bundle", loaded.classifier.temperature, drawn[:reviews], rounds, scratch)
+            else:
+                time_bulk(loaded, texts[:reviews], rounds)
+            print(f"    {shares([parts_of(loaded, texts[:reviews]) for _ in range(rounds)])}")
+            time_one(loaded, texts)
+
+
+if __name__ == "__main__":
+    stage.run(main)
+else:  # MLflow reads this file again to load `Stock`
+    mlflow.models.set_model(Stock())

@@ -1,0 +1,151 @@
+"""Promote a version of the model, roll back, and see who was champion when and why.
+
+`python -m sentiflow.champion promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
+`promotion`, and makes it champion if all hold.
+"""
+
+import logging
+import sys
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentiflow import params, pipeline, promotion, provenance, quiet, tables
+from sentiflow.errors import InputError
+from sentiflow.held_out import HeldOut
+from sentiflow.tracking import champions, judging, registry, store
+
+REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
+BY_FORCE = 'to promote it all the same: make promote VERSION={} FORCE=1 REASON="..."'
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+
+def main() -> None:
+    with quiet.chatter_dropped():
+        logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+        with pipeline.errors_told(), store.failures_told():
+            app()
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Option(help="number of the version; without it the challenger")] = "",
+    force: Annotated[bool, typer.Option("--force", help="even if a rule fails; needs a reason")] = False,
+    reason: Annotated[str, typer.Option(help="why, for the history")] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Make a version champion, if every rule of params.yaml's `promotion` holds."""
+    p = params.load()
+    if force and not reason.strip():
+        raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
+    client = store.connect()
+    # a look changes nothing, not even what a killed command left
+    with champions.looking(client) if dry_run else champions.changing(client) as entries:
+        chosen = registry.version(client, version) if version else registry.with_alias(client, registry.CHALLENGER)
+        if chosen is None:
+            raise InputError("there is no challenger to promote; name a version (make promote VERSION=3), or run: make repro")
+        number = str(chosen.version)
+        registry.check_complete(client, chosen)
+        champion = registry.version(client, entries[-1].version) if entries else None
+        if champion is not None and str(champion.version) == number:
+            raise InputError(f"version {number} is the champion already; nothing was changed")
+        try:
+            held_out = HeldOut.read(REVIEWS, TOKENS, p.analyse)
+            verdict = judging.judge(client, chosen, champion, held_out, p.promotion, p.evaluate, seed=p.seed)
+        except (InputError, FileNotFoundError) as error:
+            if not force:
+                missing = (
+                    f"{error.filename} is missing; make the test reviews: make repro" if isinstance(error, OSError) else error
+                )
+                raise InputError(f"version {number} cannot be judged: {missing}; {BY_FORCE.format(number)}") from None
+            registry.opened(client, chosen)  # force overrules the rules, not the check that it is safe to load
+            print(f"Version {number} was not judged: {error}\n")
+            verdict = None
+        if verdict is not None:
+            print(pipeline.plain(promotion.as_markdown(verdict)))
+            if not dry_run:
+                judging.record(client, chosen, verdict)
+            if not verdict.holds and not force:
+                raise InputError(f"{promotion.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
+        how = champions.FORCED if force else champions.RULES if entries else champions.FIRST
+        words = promotion.in_words(verdict) if verdict is not None else "Not judged."
+        why = f"{reason.strip()} ({words})" if reason.strip() else words
+        if dry_run:
+            print(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")
+            return
+        changed = champions.change(client, entries, chosen, how, why)
+    print(f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too.")
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="why, for the history")] = "rolled back by hand",
+    dry_run: DryRun = False,
+) -> None:
+    """Make the champion before this one champion again; once more goes back one more."""
+    client = store.connect()
+    with champions.looking(client) if dry_run else champions.changing(client) as entries:
+        line = champions.line_of_succession(entries)
+        if len(line) < 2:
+            there = f"version {line[0]} is the first" if line else "there is none yet"
+            raise InputError(f"there is no champion to go back to: {there}; see `make history`")
+        chosen = registry.version(client, line[-2])
+        registry.opened(client, chosen)
+        if dry_run:
+            print(f"Dry run: version {line[-2]} would be champion again instead of version {line[-1]}. Nothing was changed.")
+            return
+        changed = champions.change(client, entries, chosen, champions.ROLLBACK, reason.strip() or "no reason given")
+    print(f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too.")
+
+
+@app.command()
+def history() -> None:
+    """Show who was champion from when to when, and why."""
+    with champions.looking(store.connect()) as entries:
+        if not entries:
+            print("No version was champion yet; `make repro` judges the best, `make promote` promotes it.")
+            return
+        table = champions.as_table(entries)
+        shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(to=table["to"].replace("", "now")).astype(str)
+        print("\n".join(tables.markdown(list(shown.columns), shown.to_numpy().tolist())))
+        for entry in entries:
+            print(f"\n{entry.at}  version {entry.version}:")
+            print(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
+
+
+@app.command()
+def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.lock; without it all")] = "") -> None:
+    """Show the registered versions, or those that a git commit's dvc.lock leads to."""
+    client = store.connect()
+    found = registry.versions(client)
+    if commit:
+        keys = set(provenance.publications(commit).values())
+        found = [version for version in found if version.tags.get(store.KEY_TAG) in keys]
+    if not found:
+        whose = f"the dvc.lock of {commit}" if commit else store.MODEL
+        print(f"No version of {whose} is registered in this store; `make repro` registers, `make rebuild-tracking` brings back.")
+        return
+    names = {alias: registry.with_alias(client, alias) for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER)}
+    rows = []
+    for version in found:
+        aliases = [alias for alias, of in names.items() if of is not None and of.version == version.version]
+        changed = "+" if version.tags.get("git.uncommitted_changes") == "true" else ""
+        rows.append(
+            [
+                str(version.version),
+                version.tags.get("architecture", ""),
+                ", ".join(aliases),
+                version.tags.get(store.COMMIT_TAG, "")[:10] + changed,
+                version.tags.get(judging.VERDICT_TAG, ""),
+            ]
+        )
+    print("\n".join(tables.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+
+
+if __name__ == "__main__":
+    main()

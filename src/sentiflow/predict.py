@@ -1,0 +1,258 @@
+"""Ask the champion: the label and probabilities of one text, or of every review in a CSV file.
+
+Reads the registered models of the project in the working folder, or of the store that MLFLOW_TRACKING_URI names.
+"""
+
+import csv
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from tqdm import tqdm
+
+from sentiflow import params, stage
+from sentiflow.errors import InputError
+from sentiflow.serving import SentimentModel
+from sentiflow.tracking import registry, store
+
+log = logging.getLogger("sentiflow")
+
+STANDARD_INPUT = "-"
+TEXT_COLUMNS = ("text", "review")  # what a column of texts is called where nobody says
+ROWS, CHARACTERS = 1000, 2_000_000  # answered at once, at most; the last row may go beyond
+CELLS_A_LINE = 10  # of the longest kind
+NAMED = 20  # columns in an error
+
+
+@dataclass(frozen=True)
+class Answered:
+    rows: int
+    empty: int  # rows without a text
+    column: str
+
+
+def main(
+    text: Annotated[str | None, typer.Option(help="one text, in quotes; - reads it from the standard input")] = None,
+    file: Annotated[Path | None, typer.Option(help="a CSV file in UTF-8 with a header; every row is answered")] = None,
+    column: Annotated[str | None, typer.Option(help="its column of texts; without it `text`, `review` or the only one")] = None,
+    out: Annotated[Path | None, typer.Option(help="the answers; without it FILE.predictions.csv beside the file")] = None,
+    version: Annotated[str | None, typer.Option(help="a registered version; without it the champion")] = None,
+) -> None:
+    p = params.load()
+    if (text is None) == (file is None):
+        raise InputError('expected either a text or a file, for example: make predict TEXT="A film I loved."')
+    if file is None:
+        if column is not None or out is not None:
+            raise InputError("received --column or --out with --text; they belong to --file")
+        raw = sys.stdin.buffer.read() if text == STANDARD_INPUT else os.fsencode(text or "")
+        text = raw.decode("utf-8", "replace")
+        if not text.strip():
+            raise InputError('received no text; expected a review, for example: make predict TEXT="A film I loved."')
+    else:
+        out = out or file.with_name(f"{file.stem}.predictions.csv")
+        _check_places(file, out)
+
+    found = opened(version)
+    name = f"version {found.version} ({found.architecture})"
+    if file is None or out is None:
+        print(_shown(found.model, text or "", name))
+        return
+    answered = answer_file(found.model, file, out, column=column, longest=p.download.max_characters)
+    if answered.empty:
+        log.warning(
+            "%s of %s rows hold no text; they have the answer to an empty text", f"{answered.empty:,}", f"{answered.rows:,}"
+        )
+    print(f"{name} answered {answered.rows:,} rows of column {answered.column!r}: {out}")
+
+
+@store.failures_told()
+def opened(version: str | None) -> registry.Opened:
+    """A version by its number, or the champion.
+
+    Raises:
+        InputError: if there is none, or if it is not what was registered.
+    """
+    client = store.connect()
+    if version is not None:
+        return registry.opened(client, registry.version(client, version))
+    champion = registry.champion(client)
+    if champion is None:
+        raise InputError("no registered version is champion; train and register with `make repro`, then run `make promote`")
+    return registry.opened(client, champion)
+
+
+def _shown(model: SentimentModel, text: str, name: str) -> str:
+    answer = model.predict([text]).iloc[0]
+    classes = model.classifier.classes
+    width = max(map(len, classes))
+    lines = [f"{answer['label']}  ({name})", *(f"  {each:{width}}  {answer[f'p_{each}']:.4f}" for each in classes)]
+    encoding = sys.stdout.encoding
+    return "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _check_places(file: Path, out: Path) -> None:
+    if not file.is_file():
+        raise InputError(f"received --file {file}, which is {'no file' if file.exists() else 'not there'}; expected a CSV file")
+    if out.is_dir():
+        raise InputError(f"received --out {out}, which is a folder; expected the name of a file")
+    if out.exists() and out.samefile(file):
+        raise InputError(f"received {file} as --file and as --out; expected another --out, so that no review is overwritten")
+
+
+def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | None, longest: int) -> Answered:
+    """Writes every column of a CSV file as it stands, and after them `predicted` and `p_CLASS` for each class.
+
+    Reads and answers a part at a time, so memory does not grow with the file. An empty cell is answered as an empty text.
+    `out` is there as a whole or not at all.
+
+    Args:
+        model: what answers.
+        file: UTF-8, comma-separated, with a header; rows of blank lines are left out.
+        out: any file there is replaced.
+        column: of the texts; None takes `text`, `review`, or the only column.
+        longest: characters in a cell, at most.
+
+    Raises:
+        InputError: naming the line, the column or the byte that cannot be used.
+    """
+    probabilities = [f"p_{each}" for each in model.classifier.classes]
+    columns = ["predicted", *probabilities]  # a file that has labels calls the column `label`
+    with (
+        file.open(encoding="utf-8-sig", newline="") as source,
+        tqdm(total=file.stat().st_size, desc="predict", unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        table = rows(_lines(source, file, longest), longest=longest, name=str(file))
+        _, names = next(table, (0, []))
+        place = _place_of(names, column, file)
+        if clash := [each for each in names if each in columns]:
+            raise InputError(f"{file} has columns named as an answer's: {_listed(clash)}; rename them, then run again")
+        with stage.writing(out) as [partial], partial.open("w", encoding="utf-8", newline="") as target:
+            writer = csv.writer(target, lineterminator="\n")
+            writer.writerow([*names, *columns])
+            done, empty = 0, 0
+            for part in _parts(table):
+                texts = [row[place] for row in part]
+                if not done and column is None and names[place] not in TEXT_COLUMNS and _are_numbers(texts):
+                    raise InputError(f"column {names[place]!r} of {file} holds numbers, expected texts; name one with --column")
+                answers = model.predict(texts)[["label", *probabilities]].to_numpy().tolist()
+                writer.writerows([*row, *answer] for row, answer in zip(part, answers, strict=True))
+                done += len(part)
+                empty += sum(not each.strip() for each in texts)
+                bar.update(os.lseek(source.fileno(), 0, os.SEEK_CUR) - bar.n)
+    return Answered(done, empty, names[place])
+
+
+def _lines(source: TextIO, file: Path, longest: int) -> Iterator[str]:
+    limit = CELLS_A_LINE * longest
+    number = 0
+    try:
+        while line := source.readline(limit):  # a file may be one endless line
+            number += 1
+            if len(line) == limit and not line.endswith("\n"):
+                raise InputError(f"{file}: line {number} has {limit:,} characters or more; expected a CSV file of reviews")
+            yield line
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file} is not UTF-8 text (byte 0x{error.object[error.start]:02x} soon after line {number}); save it as UTF-8"
+        ) from None
+
+
+def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line in which each row of a CSV begins, and its cells; the header is the first.
+
+    Args:
+        lines: with their ends.
+        longest: characters in a cell, at most.
+        name: of the whole, for errors; what stands in it is in none of them.
+
+    Raises:
+        InputError: where a quote is not closed, a cell is too long, or a row has another number of cells than the header.
+    """
+    csv.field_size_limit(longest)
+    reader = csv.reader(lines, strict=True)
+    width = 0
+    while True:
+        begin = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            reason = (
+                f"a cell has more than {longest:,} characters, so a quote may not be closed"
+                if "field larger" in str(error)
+                else f"{error}; expected quotes in pairs, and doubled within a quoted cell"
+            )
+            raise InputError(f"{name} is not valid CSV in the row that begins in line {begin}: {reason}") from None
+        if row is None:
+            return
+        if not row:
+            continue  # a blank line
+        width = width or len(row)
+        if len(row) != width:
+            raise InputError(
+                f"{name} has {len(row)} cells in line {begin}, expected {width} as in its first; quote a cell with commas"
+            )
+        yield begin, row
+
+
+def text_column(names: Sequence[str]) -> int | None:
+    """The place of the column of texts where nobody says which: `text`, `review`, or the only one; None if that is not clear.
+
+    >>> text_column(["id", "review"]), text_column(["anything"]), text_column(["id", "body"])
+    (1, 0, None)
+    """
+    places = [place for place, each in enumerate(names) if each in TEXT_COLUMNS]
+    if len(places) == 1:
+        return places[0]
+    return 0 if len(names) == 1 else None
+
+
+def _place_of(names: list[str], wanted: str | None, file: Path) -> int:
+    if not names:
+        raise InputError(f"{file} is empty; expected a header, and a review in each row")
+    if twice := sorted({each for each in names if names.count(each) > 1}):
+        raise InputError(f"{file} has columns of the same name: {_listed(twice)}; rename them, then run again")
+    if wanted is not None:
+        if wanted not in names:
+            raise InputError(f"received --column {wanted!r}, expected a column of {file}: {_listed(names)}")
+        return names.index(wanted)
+    place = text_column(names)
+    if place is None:
+        raise InputError(f"which column of {file} holds the texts is not clear; name it with --column: {_listed(names)}")
+    if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise InputError(f"{file} seems to be separated by {other!r}: its header is {names[0]!r}; expected commas")
+    return place
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(repr(each[:NAMED]) for each in names[:NAMED]) + more
+
+
+def _parts(table: Iterator[tuple[int, list[str]]]) -> Iterator[list[list[str]]]:
+    part: list[list[str]] = []
+    size = 0
+    for _, row in table:
+        part.append(row)
+        size += sum(map(len, row))
+        if len(part) >= ROWS or size >= CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _are_numbers(texts: list[str]) -> bool:
+    filled = [each for each in texts if each]
+    try:
+        return bool([float(each) for each in filled])
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,205 @@
+"""Fill an empty MLflow store from what does not need it: git's history, DVC's cache or remote, the history of champions.
+
+Each commit that changed dvc.lock is laid out in a folder of its own, with the outputs that it recorded, and its own code
+publishes them there as it did then. So runs, metrics and versions come back in the order of the commits; what was never
+committed cannot.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sentiflow import locks, pipeline, provenance, side
+from sentiflow.errors import InputError
+from sentiflow.tracking import champions, registry, store
+
+log = logging.getLogger("sentiflow")
+
+FOLDER = Path(".cache/rebuild")
+TREE = FOLDER / "tree"
+RECORDS = Path(".cache/training")
+STAGE = "register"
+NO_CHAMPION = "There is no champion: `make promote VERSION=...` promotes one."
+CONFIG = side.CONFIG + '    type = "hardlink,symlink,copy"\n'  # in DVC's cache each output lies already
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit that changed dvc.lock."""
+
+    sha: str
+    subject: str
+    lock: dict[str, Any]  # by stage, what DVC recorded
+
+    @property
+    def title(self) -> str:
+        return f"{self.sha[:10]} {self.subject[:60]}"
+
+    @property
+    def outputs(self) -> list[str]:
+        """The outputs of other stages that publishing read."""
+        read = [dependency["path"] for dependency in self.lock[STAGE]["deps"]]
+        made = [out["path"] for entry in self.lock.values() for out in entry.get("outs", [])]
+        return [path for path in made if any(_within(path, each) or _within(each, path) for each in read)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sentiflow.rebuild", description="Fill an empty MLflow store again.")
+    parser.add_argument("--dry-run", action="store_true", help="list the commits that would be published, and change nothing")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    with pipeline.errors_told(), store.failures_told():
+        if arguments.dry_run:
+            show()
+        else:
+            rebuild()
+
+
+def show() -> None:
+    """Lists what `rebuild` would publish."""
+    there = commits()
+    for commit in there:
+        names = ", ".join(name.partition("@")[2] for name in commit.lock if name.startswith("evaluate@"))
+        print(f"{commit.title}: {names}")
+    entries = max(len(champions.JOURNAL.read_text(encoding="utf-8").splitlines()) - 1, 0) if champions.JOURNAL.exists() else 0
+    print(f"Dry run: {len(there)} commits would be published, and {entries} changes of champion entered. Nothing was changed.")
+
+
+def rebuild() -> None:
+    """Publishes the recorded results of every commit that the store lacks, oldest first, and enters the history of champions.
+
+    Raises:
+        InputError: if this is no git repository, or nothing in its history was ever published.
+    """
+    there = commits()
+    client = store.connect()
+    uri = side.tracking_uri()
+    before = len(registry.versions(client))
+    if before:
+        log.warning("the store is not empty: it has %d versions, which stay; what it lacks gets later numbers", before)
+    skipped: dict[str, str] = {}
+    with locks.locked(FOLDER / "lock"):
+        for commit in tqdm(there, desc="publish", unit="commit", disable=None):
+            try:
+                with _laid_out(commit) as tree:
+                    _publish(commit, tree, uri)
+            except InputError as error:
+                skipped[commit.title] = str(error)
+        entered, lost = champions.replay(client)
+        for note in pipeline.PUBLISHED:  # so that `make repro` publishes what no commit has, and names the challenger
+            note.unlink(missing_ok=True)
+    for title, reason in skipped.items():
+        print(f"not published: {title}: {reason}", file=sys.stderr)
+    for line in lost:
+        print(f"not entered, as its version is not there: {line}", file=sys.stderr)
+    versions = registry.versions(client)
+    champion = registry.champion(client)
+    done = f"{len(there) - len(skipped)} of {len(there)} commits are published"
+    print(f"{done}: {len(versions)} versions, {len(versions) - before} of them new.")
+    print(f"{entered} changes of champion entered. " + (f"Champion: version {champion.version}." if champion else NO_CHAMPION))
+    print("`make repro` publishes this folder's results if no commit has them, and names the challenger.")
+    if there and len(skipped) == len(there):
+        raise InputError("nothing could be published; bring DVC's cache back, or name a remote: dvc remote add -d NAME URL")
+
+
+def commits() -> list[Commit]:
+    """The commits that changed dvc.lock and had results to publish, oldest first.
+
+    Raises:
+        InputError: if git knows none.
+    """
+    logged = _git("log", "--reverse", "--first-parent", "--format=%H %s", "--", "dvc.lock")
+    found = []
+    for line in logged.splitlines():
+        sha, _, subject = line.partition(" ")
+        with tempfile.TemporaryDirectory() as folder:
+            lock = Path(folder) / "dvc.lock"
+            shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, check=False)
+            lock.write_bytes(shown.stdout)
+            with contextlib.suppress(InputError, UnicodeDecodeError):  # a commit of a damaged file had nothing to publish
+                entries = provenance.stage_entries(lock) if shown.returncode == 0 else {}
+                if isinstance(entries, dict) and STAGE in entries:
+                    found.append(Commit(sha, subject, entries))
+    if not found:
+        raise InputError(
+            "git's history holds no dvc.lock with published results, so there is nothing to rebuild from; "
+            "commit dvc.lock after `make repro`, or publish this run: make repro"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _laid_out(commit: Commit) -> Iterator[Path]:
+    """A folder with the commit's files and the outputs that it recorded."""
+    _remove_tree()
+    _git("worktree", "add", "--detach", "--force", str(TREE), commit.sha)
+    try:
+        missing = pipeline.fetch(commit.sha)
+        (TREE / ".dvc/config.local").write_text(CONFIG.format(cache=side.cache_of_project()), encoding="utf-8")
+        checkout = [sys.executable, "-P", "-m", "dvc", "checkout", "--quiet", "--force", *commit.outputs]
+        ended = subprocess.run(checkout, cwd=TREE, capture_output=True, text=True, check=False)
+        lacking = [path for path in commit.outputs if not (TREE / path).exists() and not path.startswith("mlartifacts/")]
+        if ended.returncode or lacking:
+            named = f"{', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}" if lacking else ended.stderr.strip()
+            raise InputError(f"DVC's cache {missing} has not all that it recorded: {named}")
+        _link_records()
+        yield TREE
+    finally:
+        _remove_tree()
+
+
+def _publish(commit: Commit, tree: Path, uri: str) -> None:
+    command = shlex.split(commit.lock[STAGE]["cmd"])
+    paths = [str((tree / "src").absolute()), str(tree.absolute())]
+    ended = subprocess.run(
+        [sys.executable, *command[1:]],
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_TRACKING_URI": uri},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if ended.returncode:
+        raise InputError(f"its own `{command[2]}` ended with status {ended.returncode}; it says why, above")
+
+
+def _link_records() -> None:
+    # how long trainings took is known to the machine that trained alone
+    place = TREE / RECORDS
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if RECORDS.exists() and not place.exists():
+        place.symlink_to(RECORDS.absolute())
+
+
+def _remove_tree() -> None:
+    shutil.rmtree(TREE, ignore_errors=True)
+    _git("worktree", "prune")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError("git is not installed, and the history to rebuild from is git's") from None
+    if ended.returncode:
+        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
+    return ended.stdout
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder.rstrip("/") or path.startswith(f"{folder.rstrip('/')}/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""MLflow: what is published, which version is champion, and why."""

@@ -1,0 +1,314 @@
+"""Who is champion, since when and why: a history in MLflow that decides, and aliases that follow it.
+
+MLflow can neither set an alias only if nobody else did meanwhile, nor tell what it named before. So every change is first an
+entry of the history: a version of the registered model `sentiflow-champions`, to which the store gives consecutive numbers, one
+at a time. An entry counts only if it replaces the champion of the last one that counts: of two changes at once the first wins,
+and whoever reads the history sees the same. A process that dies leaves either no entry, or one that the next command applies.
+"""
+
+import contextlib
+import getpass
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from sentiflow import locks
+from sentiflow.errors import InputError
+from sentiflow.tracking import registry
+from sentiflow.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
+from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told
+
+log = logging.getLogger("sentiflow")
+
+HISTORY = "sentiflow-champions"
+HISTORY_DESCRIPTION = """\
+Who was champion of the model `sentiflow`, and why: each version here is one promotion or rollback, in order.
+It is kept by `make promote` and `make rollback` and shown by `make history`. To load a model use `models:/sentiflow@champion`.
+"""
+APPLIED_TAG = "applied"  # the aliases followed this entry
+LOCK = Path(".cache/promotion.lock")
+JOURNAL = Path("metrics/champions.csv")
+COLUMNS = ["number", "version", "architecture", "from", "to", "how", "why", "by", "replaced", "key"]
+ATTEMPTS = 10
+FIRST, RULES, FORCED, ROLLBACK, BY_HAND = "first", "rules", "forced", "rollback", "by hand"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of champion."""
+
+    number: int
+    version: str  # that became champion
+    architecture: str
+    key: str  # of its publication
+    replaced: str  # version that was champion before; empty where there was none
+    how: str  # first | rules | forced | rollback | by hand
+    why: str
+    by: str  # the user
+    at: str  # UTC, ISO 8601
+    applied: bool  # whether the aliases followed
+
+    @property
+    def described(self) -> str:
+        instead = f" instead of version {self.replaced}" if self.replaced else ""
+        return f"version {self.version} ({self.architecture}){instead}, {self.how}: {self.why}"
+
+
+def history(client: MlflowClient) -> list[Entry]:
+    """The changes that count, oldest first."""
+    counting: list[Entry] = []
+    for entry in _entries(client):
+        if entry.replaced == (counting[-1].version if counting else ""):
+            counting.append(entry)
+    return counting
+
+
+def _entries(client: MlflowClient) -> list[Entry]:
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while token is None or token:
+        page = client.search_model_versions(f"name = '{HISTORY}'", page_token=token)
+        found += page
+        token = page.token or ""
+    return [_entry(each) for each in sorted(found, key=lambda each: int(each.version))]
+
+
+def _entry(kept: ModelVersion) -> Entry:
+    fields = ("version", "architecture", "key", "replaced", "how", "why", "by", "at")
+    return Entry(int(kept.version), **{name: kept.tags.get(name, "") for name in fields}, applied=APPLIED_TAG in kept.tags)
+
+
+def line_of_succession(entries: Sequence[Entry]) -> list[str]:
+    """The champion, last, and those that `rollback` goes back to, the nearest last."""
+    line: list[str] = []
+    for entry in entries:
+        before = line[:-1]
+        if entry.how == ROLLBACK and entry.version in before:
+            line = line[: len(before) - before[::-1].index(entry.version)]
+        else:
+            line.append(entry.version)
+    return line
+
+
+@contextmanager
+def changing(client: MlflowClient) -> Iterator[list[Entry]]:
+    """Gives the history, with what a killed command left put in order; within the block no other command here changes it."""
+    with locks.locked(LOCK), failures_told():
+        yield settle(client)
+
+
+@contextmanager
+def looking(client: MlflowClient) -> Iterator[list[Entry]]:
+    """Gives the history as it stands; for what changes nothing."""
+    with failures_told():
+        yield history(client)
+
+
+def settle(client: MlflowClient) -> list[Entry]:
+    """Makes the aliases follow the history, and gives the history.
+
+    An alias that somebody moved in MLflow's UI is not moved back: it becomes an entry of its own.
+    """
+    entries = history(client)
+    current = registry.champion(client)
+    number = "" if current is None else str(current.version)
+    newest = entries[-1] if entries else None
+    if current is not None and (newest is None or (newest.applied and newest.version != number)):
+        why = "the alias was moved without `make promote`" if newest else "it was champion before this history began"
+        log.warning("version %s is champion, which the history did not know: %s", number, why)
+        _add(client, current, newest.version if newest else "", BY_HAND, why)
+    return _follow(client)
+
+
+def _follow(client: MlflowClient) -> list[Entry]:
+    refused: MlflowException | None = None
+    for _ in range(ATTEMPTS):  # again where another machine changed the history meanwhile
+        entries = history(client)
+        if not entries:
+            return entries
+        line = line_of_succession(entries)
+        try:
+            _point(client, entries[-1], line)
+        except MlflowException as error:
+            refused = error  # the store takes one of two equal writes at once; which one came first is seen by looking again
+            continue
+        checked, current = history(client), registry.champion(client)
+        if checked[-1].number == entries[-1].number and current is not None and str(current.version) == line[-1]:
+            return checked
+    if refused is not None:
+        raise refused
+    raise InputError("the champion is being changed all the time by others; look at `make history` and try again")
+
+
+def _point(client: MlflowClient, newest: Entry, line: Sequence[str]) -> None:
+    registry.set_alias(client, PREVIOUS, line[-2] if len(line) > 1 else None)
+    registry.set_alias(client, CHAMPION, line[-1])
+    if not newest.applied:
+        client.set_model_version_tag(HISTORY, str(newest.number), APPLIED_TAG, "true")
+
+
+def change(client: MlflowClient, entries: Sequence[Entry], version: ModelVersion, how: str, why: str) -> Entry:
+    """Makes a version champion, within `changing`.
+
+    Args:
+        entries: the history that the change was decided on.
+        how: first | rules | forced | rollback.
+
+    Raises:
+        InputError: if it is champion already, or another change came first.
+    """
+    champion = entries[-1].version if entries else ""
+    number = str(version.version)
+    if number == champion:
+        raise InputError(f"version {number} is the champion already; nothing was changed")
+    added = _add(client, version, champion, how, why)
+    after = _follow(client)
+    if added not in {entry.number for entry in after}:
+        raise InputError(f"another change came first: version {after[-1].version} is champion now ({after[-1].why}); judge again")
+    challenger = registry.with_alias(client, CHALLENGER)
+    if challenger is not None and str(challenger.version) == number:
+        registry.set_alias(client, CHALLENGER, None)
+    write_journal(client)
+    return next(entry for entry in after if entry.number == added)
+
+
+def _add(
+    client: MlflowClient,
+    version: ModelVersion,
+    replaced: str,
+    how: str,
+    why: str,
+    *,
+    by: str | None = None,
+    at: str | None = None,
+) -> int:
+    try:
+        client.create_registered_model(HISTORY, description=HISTORY_DESCRIPTION)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    entry = Entry(
+        number=0,
+        version=str(version.version),
+        architecture=version.tags.get("architecture", ""),
+        key=version.tags.get(KEY_TAG, ""),
+        replaced=replaced,
+        how=how,
+        why=why,
+        by=by or _user(),
+        at=at or datetime.now(UTC).isoformat(timespec="seconds"),
+        applied=False,
+    )
+    tags = {name: str(value) for name, value in asdict(entry).items() if value and name not in ("number", "applied")}
+    # the number comes from the store, in one transaction with the tags
+    made = client.create_model_version(
+        HISTORY,
+        f"models:/{MODEL}/{version.version}",
+        version.run_id,
+        tags=tags,
+        description=f"{entry.described.removesuffix('.')}. By {entry.by}, {entry.at}.",
+    )
+    return int(made.version)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
+
+
+def as_table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """One line a change, oldest first: who was champion from when to when, and why."""
+    until = [entry.at for entry in entries[1:]] + [""]
+    lines: list[dict[str, Any]] = [
+        {"number": entry.number, "version": entry.version, "architecture": entry.architecture, "from": entry.at, "to": end}
+        | {"how": entry.how, "why": entry.why, "by": entry.by, "replaced": entry.replaced, "key": entry.key}
+        for entry, end in zip(entries, until, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def journal_is_of_another_store(entries: Sequence[Entry]) -> bool:
+    """Whether the history that the project keeps is not the beginning of the one that the store has.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    kept = [(line["key"], line["from"]) for line in _journal()]
+    return kept != [(entry.key, entry.at) for entry in entries][: len(kept)]
+
+
+def _journal() -> list[dict[str, str]]:
+    if not JOURNAL.exists():
+        return []
+    try:
+        table = pd.read_csv(JOURNAL, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas's parser errors, and bytes that are not UTF-8
+        raise InputError(f"{JOURNAL} cannot be read ({error}); bring the committed one back: git checkout {JOURNAL}") from None
+    if missing := {*COLUMNS} - {*table.columns}:
+        raise InputError(
+            f"{JOURNAL} lacks the columns {', '.join(sorted(missing))}; bring the committed one back: git checkout {JOURNAL}"
+        )
+    return [{str(name): str(value) for name, value in line.items()} for line in table.to_dict("records")]
+
+
+def write_journal(client: MlflowClient) -> None:
+    """Writes the history into the project, so that git can keep it for the day when the store is lost.
+
+    One that tells of another store's champions is not written over.
+    """
+    if journal_is_of_another_store(history(client)):
+        log.warning(
+            "left %s as it is: it tells of champions that this store does not know; `make rebuild-tracking` enters them into an "
+            "empty store, and without the file a new history begins",
+            JOURNAL,
+        )
+        return
+    JOURNAL.parent.mkdir(parents=True, exist_ok=True)
+    partial = JOURNAL.with_name(f".{JOURNAL.name}.partial")
+    as_table(history(client)).to_csv(partial, index=False, lineterminator="\n")
+    partial.replace(JOURNAL)
+
+
+def replay(client: MlflowClient) -> tuple[int, list[str]]:
+    """Enters the history that the project keeps into a store that has none, as far as its versions are there again.
+
+    Returns:
+        The number of entries, and the lines that could not be entered.
+    """
+    if _entries(client):
+        return 0, []
+    entered, lost = 0, []
+    champion = ""
+    for line in _journal():
+        try:
+            version = registry.published(client, line["key"])
+        except InputError:
+            lost.append(f"{line['from']}: version {line['version']} ({line['architecture']})")
+            continue
+        if str(version.version) != champion:  # where the champion between two is lost, they may be the same
+            _add(client, version, champion, line["how"], line["why"], by=line["by"], at=line["from"])
+            champion = str(version.version)
+            entered += 1
+    _follow(client)
+    return entered, lost
+
+
+def replay_if_champion_is_there(client: MlflowClient) -> list[Entry]:
+    """The same where the store has at least the version that was champion last; the history, within `changing`."""
+    last = next(iter(_journal()[::-1]), None)
+    if last is not None and not history(client):
+        with contextlib.suppress(InputError):
+            registry.published(client, last["key"])
+            replay(client)
+    return history(client)

@@ -1,0 +1,119 @@
+"""Judges a version against the champion on the same test reviews, and records the verdict with the version."""
+
+import json
+import logging
+import time
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from tqdm import tqdm
+
+from sentiflow import promotion
+from sentiflow.errors import InputError
+from sentiflow.held_out import HeldOut
+from sentiflow.params import Evaluate, Promotion
+from sentiflow.promotion import Candidate, Verdict
+from sentiflow.tracking import champions, registry
+from sentiflow.tracking.store import MODEL, run_of
+
+log = logging.getLogger("sentiflow")
+
+PERCENTILE = 95
+ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
+WARM_UP = 10  # reviews answered before the clock runs
+VERDICTS = "verdicts"  # folder of a run's artifacts
+VERDICT_TAG = "verdict"
+JUDGED = "\n\nJudged: "  # in a version's description, what comes before the verdict
+
+
+def judge(
+    client: MlflowClient,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    held_out: HeldOut,
+    how: Promotion,
+    evaluate: Evaluate,
+    *,
+    seed: int,
+) -> Verdict:
+    """Every rule of `promotion`, held against both versions on the same reviews.
+
+    The challenger is opened, so a directory that is not safe to load is refused here. Each is scored again where the test set
+    is not the one that it was published with.
+
+    Args:
+        seed: of the resampling.
+
+    Raises:
+        InputError: if a directory is refused, or the two cannot be compared.
+    """
+    candidate = _timed(client, challenger, held_out, how)
+    against = None
+    if champion is not None:
+        answers = registry.predictions(client, champion, held_out)
+        against = Candidate(str(champion.version), champion.tags.get("architecture", ""), answers, None, None)
+    groups = promotion.groups(held_out.measures, held_out.labels)
+    return promotion.judge(candidate, against, groups, how, evaluate, test_set=held_out.digest, seed=seed)
+
+
+def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, how: Promotion) -> Candidate:
+    opened = registry.opened(client, challenger)
+    texts = held_out.texts.tolist()[: how.latency_reviews]
+    for text in texts[:WARM_UP]:
+        opened.model.predict([text])
+    took = np.empty((ROUNDS, len(texts)))
+    for turn, place in tqdm(np.ndindex(took.shape), total=took.size, desc="time reviews", disable=None, delay=2, leave=False):
+        started = time.perf_counter()
+        opened.model.predict([texts[place]])
+        took[turn, place] = 1000 * (time.perf_counter() - started)
+    latency = float(np.percentile(took, PERCENTILE, axis=1).min())
+    answers = registry.predictions(client, challenger, held_out)
+    return Candidate(opened.version, opened.architecture, answers, latency, opened.size_mb)
+
+
+def challenge(
+    client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, how: Promotion, evaluate: Evaluate, *, seed: int
+) -> str:
+    """Names a version the challenger, judges it and records the verdict; it becomes champion only if there is none.
+
+    Returns:
+        The verdict as a page. Where the two cannot be compared, such as with a champion of other classes, it says why: that is
+        no reason to lose what a run has made.
+    """
+    with champions.changing(client):
+        entries = champions.replay_if_champion_is_there(client)
+        champion = registry.version(client, entries[-1].version) if entries else None
+        if champion is not None and champion.version == challenger.version:
+            registry.set_alias(client, registry.CHALLENGER, None)
+            return f"Version {champion.version} ({champion.tags.get('architecture', '')}) is the champion already.\n"
+        registry.set_alias(client, registry.CHALLENGER, str(challenger.version))
+        try:
+            verdict = judge(client, challenger, champion, held_out, how, evaluate, seed=seed)
+        except InputError as error:
+            log.warning("version %s cannot be judged: %s", challenger.version, error)
+            return f"Version {challenger.version} cannot be judged: {error}\n"
+        record(client, challenger, verdict)
+        log.info(promotion.in_words(verdict))
+        if champion is None and champions.journal_is_of_another_store(entries):
+            log.warning("%s names champions that this store lacks: make rebuild-tracking", champions.JOURNAL)
+        elif champion is None and verdict.holds:
+            champions.change(client, entries, challenger, champions.FIRST, promotion.in_words(verdict))
+        return promotion.as_markdown(verdict)
+
+
+def record(client: MlflowClient, challenger: ModelVersion, verdict: Verdict) -> None:
+    """Keeps a verdict with the version that was judged: tags, its description, and a page in its run."""
+    number = str(challenger.version)
+    against = f"version-{verdict.champion.version}" if verdict.champion else "no-champion"
+    name = f"{VERDICTS}/version-{number}-against-{against}-on-{verdict.test_set[:8]}"
+    client.log_text(run_of(challenger), promotion.as_markdown(verdict), f"{name}.md")
+    client.log_text(run_of(challenger), json.dumps(promotion.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
+    told = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md"} | promotion.as_tags(verdict)
+    for tag, value in told.items():
+        client.set_model_version_tag(MODEL, number, tag, value)
+    first = (challenger.description or "").partition(JUDGED)[0]
+    rules = "\n".join(promotion.rules_as_markdown(verdict))
+    client.update_model_version(
+        MODEL, number, f"{first}{JUDGED}{promotion.in_words(verdict)}\n\n{rules}\n\nMore: `{name}.md` in its run."
+    )

@@ -1,0 +1,132 @@
+"""MLflow's store: where it is, whether it answers, and the names of what this project keeps there."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# MLflow reads these while it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+# A server that goes away is waited for a quarter of a minute a request; by default it were four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
+import mlflow
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from sentiflow.errors import InputError
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+DEFAULT_ARTIFACTS = Path("mlartifacts")
+EXPERIMENT = "sentiflow"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of prompts
+MODEL = "sentiflow"
+KEY_TAG = "sentiflow.key"
+COMPLETE_TAG = "sentiflow.complete"  # set last, so that a publication that was cut short is told from a whole one
+DIGEST_TAG = "sentiflow.sha256"  # of a version's model directory, as `model_directory.digest` gives it
+COMMIT_TAG = "mlflow.source.git.commit"
+NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls it; all else is an answer
+
+
+def connect() -> MlflowClient:
+    """A client of the store that MLFLOW_TRACKING_URI names, by default a SQLite file in this folder.
+
+    Raises:
+        InputError: if the store does not answer.
+    """
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        _knock(uri)
+        client = MlflowClient()
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            _create_experiment(client, uri)
+    except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
+        raise InputError(
+            f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); "
+            f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}{damaged}"
+        ) from None
+    return client
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Within the block a store that stops answering ends in one message. As a decorator, the function is the block.
+
+    Raises:
+        InputError: saying what was asked last, and what to do.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+        if isinstance(error, MlflowException) and error.error_code not in NO_ANSWER:
+            raise
+        reason = str(error).splitlines()[0][:300]
+        raise InputError(
+            f"MLflow's store at {_without_password(mlflow.get_tracking_uri())} stopped answering ({_without_password(reason)}); "
+            "when it is up again, run the same command again: what is there already is kept"
+        ) from None
+
+
+def _create_experiment(client: MlflowClient, uri: str) -> None:
+    beside = Path(uri.removeprefix("sqlite:///")).parent
+    location = str((beside / DEFAULT_ARTIFACTS).resolve()) if uri.startswith("sqlite:") else None
+    try:
+        client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was quicker
+            raise
+
+
+def _knock(uri: str) -> None:
+    """Asks the store once: MLflow itself tries for minutes before it says that nobody is there."""
+    if uri.startswith(("http://", "https://")):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+    else:
+        engine = sqlalchemy.create_engine(uri)
+        try:
+            sqlalchemy.inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def run_of(version: ModelVersion) -> str:
+    """The id of the run that a version was published with.
+
+    Raises:
+        InputError: if it has none.
+    """
+    if not version.run_id:
+        raise InputError(
+            f"version {version.version} of {version.name} belongs to no run, so it was not registered by this project; "
+            "register it with `make repro`"
+        )
+    return version.run_id
+
+
+def experiment_id(client: MlflowClient) -> str:
+    """The id of this project's experiment.
+
+    Raises:
+        InputError: if it is gone.
+    """
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:  # `connect` made it, so somebody deleted it since
+        raise InputError(f"MLflow's store has no experiment {EXPERIMENT!r} any more; run again to make it")
+    return str(experiment.experiment_id)

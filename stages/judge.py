@@ -1,0 +1,35 @@
+"""Name the best architecture on valid the challenger, and judge it; it becomes champion if there is none and every rule holds.
+
+from  reviews, tokens   the test reviews
+      published         what was published, by key
+to    MLflow            the aliases, and the verdict with the version
+      page              the verdict
+      judged            what was judged, by key
+"""
+
+import json
+from pathlib import Path
+
+from sentiflow import files, params, stage
+from sentiflow.held_out import HeldOut
+from sentiflow.tracking import judging, registry, store
+
+
+def main(reviews_file: Path, tokens_dir: Path, published_file: Path, page_file: Path, judged_file: Path) -> None:
+    p = params.load()
+    held_out = HeldOut.read(reviews_file, tokens_dir, p.analyse)
+    published = files.read_json(published_file)
+    key = published["keys"][published["best"]]
+    client = store.connect()
+
+    with stage.writing(judged_file, page_file) as (judged_place, page_place):
+        challenger = registry.published(client, key)
+        page = judging.challenge(client, challenger, held_out, p.promotion, p.evaluate, seed=p.seed)
+        page_place.write_text(page, encoding="utf-8")
+        told = {"test_set": held_out.digest, "challenger": key}  # no version: its number is another in another store
+        judged_place.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    stage.log.info("wrote the verdict to %s", page_file)
+
+
+if __name__ == "__main__":
+    stage.run(main)

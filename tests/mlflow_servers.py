@@ -1,0 +1,161 @@
+"""Real MLflow servers on this machine alone, over SQLite or PostgreSQL; they hand out the artifacts themselves."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+
+KINDS = ("sqlite", "postgresql")
+PATIENCE = 120.0  # seconds for a server to make its tables and answer, on a busy machine
+SAFE = {
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(mlflow-artifacts:/|models:/|runs:/)",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here needs its three more processes
+}
+
+
+@contextlib.contextmanager
+def databases(kind, folder):
+    """Gives a function that makes an empty database of this name and tells its SQLAlchemy URL.
+
+    Args:
+        kind: sqlite | postgresql.
+        folder: of the SQLite files. PostgreSQL's lie where its own user may read.
+    """
+    if kind == "sqlite":
+        yield lambda name: f"sqlite:///{folder / name}.db"
+        return
+    with _postgresql() as socket_folder:
+
+        def made(name):
+            with psycopg.connect(host=socket_folder, user="postgres", dbname="postgres", autocommit=True) as connection:
+                connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+            return f"postgresql+psycopg://postgres@/{name}?host={socket_folder}"
+
+        yield made
+
+
+@contextlib.contextmanager
+def _postgresql():
+    """A cluster of the test's own, and the private folder of its socket; it listens on no port."""
+    programs = {name: _program(name) for name in ("initdb", "postgres")}
+    if not all(programs.values()):
+        pytest.skip(f"PostgreSQL is not installed: no {' and no '.join(name for name, path in programs.items() if not path)}")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
+    try:
+        who = _ordinary_user(folder)
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        started = {"cwd": folder, "env": environment, **who}
+        data = ["--pgdata", str(folder / "data")]
+        init = [programs["initdb"], *data, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        made = subprocess.run(init, capture_output=True, text=True, **started)
+        assert made.returncode == 0, made.stdout + made.stderr
+        settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", "max_connections": "50"}
+        given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [programs["postgres"], "-D", str(folder / "data"), *given], stdout=log, stderr=log, process_group=0, **started
+            )
+        try:
+            _wait(lambda: psycopg.connect(host=str(folder), user="postgres", dbname="postgres").close(), server, folder / "log")
+            yield str(folder)
+        finally:
+            server.send_signal(signal.SIGINT)  # "fast": its children end, and those who are connected are cut off
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(20)
+            _kill(server)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _program(name):
+    """Debian keeps PostgreSQL's servers off the PATH."""
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(debian[-1]) if debian else None)
+
+
+def _ordinary_user(folder):
+    """PostgreSQL refuses to run as root, so the folder goes to another user, and the words to start a process as that one."""
+    if os.geteuid() != 0:
+        return {}
+    known = {each.pw_name: each for each in pwd.getpwall()}
+    user = known.get("postgres") or known["nobody"]
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same store and the same port."""
+
+    def __init__(self, database, artifacts, log):
+        self.database, self.artifacts, self.log = database, artifacts, log
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        self.uri = f"http://{self.host}"
+        self._process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", self.host.partition(":")[2]]
+        command += ["--workers", "1", "--allowed-hosts", self.host, "--backend-store-uri", self.database]
+        command += ["--serve-artifacts", "--artifacts-destination", str(self.artifacts)]
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_"))}
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.log.parent,
+                env=own | SAFE,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        _wait(lambda: requests.get(f"{self.uri}/health", timeout=5).raise_for_status(), self._process, self.log)
+
+    def kill(self):
+        """As the power going off: SIGKILL for all its processes."""
+        if self._process is not None:
+            _kill(self._process)
+
+
+@contextlib.contextmanager
+def serving(database, folder):
+    """A server over a database, with its artifacts in a folder; it answers nobody but this machine under this address."""
+    folder.mkdir(parents=True)
+    server = Server(database, folder / "artifacts", folder / "log")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def _wait(answers, process, log):
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return answers()
+        except (requests.RequestException, psycopg.OperationalError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, f"no answer within {PATIENCE:.0f} s: {log.read_text()}"
+            time.sleep(0.1)
+
+
+def _kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,91 @@
+"""Publications of tiny models, better and worse, and the test reviews to judge them on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sentiflow import environment, evaluation, params
+from sentiflow.held_out import HeldOut
+from sentiflow.serving import SentimentModel
+from sentiflow.tracking import publishing
+from sentiflow.training_record import Record
+
+CLASSES = ("negative", "positive")
+SCORES = {
+    "accuracy_score": 0.9,
+    "accuracy_score_low": 0.88,
+    "accuracy_score_high": 0.92,
+    "log_loss": 0.3,
+    "calibration_error": 0.02,
+    "uncalibrated_error": 0.05,
+}
+HISTORY = pd.DataFrame({"epoch": [1, 2], "train_log_loss": [0.7, 0.5], "valid_log_loss": [0.6, 0.55]})
+
+
+def held_out(raw):
+    """The reviews of `trained` as test reviews; two classes in turn."""
+    rows = pd.Index(range(len(raw)), name="row")
+    labels = pd.Series([CLASSES[row % 2] for row in rows], index=rows)
+    measures = pd.DataFrame({"length": 10, "negation": rows.to_numpy() % 3, "contrast": 0}, index=rows)
+    return HeldOut(raw.set_axis(rows), labels, measures, CLASSES)
+
+
+def predictions_file(folder, raw, probabilities):
+    labels = np.arange(len(raw)) % 2
+    file = folder / "test.parquet"
+    evaluation.predictions(np.arange(len(raw)), labels, probabilities, CLASSES).to_parquet(file, index=False)
+    return file
+
+
+def publication(trained, folder, **changes):
+    """What `register` publishes; fields by name may differ.
+
+    Args:
+        trained: the fixture.
+        folder: an empty one of the caller's.
+    """
+    model_dir, tokens_dir, raw, probabilities = trained
+    reviews = held_out(raw)
+    splits = [publishing.Split(name, f"data/tokens/{name}.parquet", "0" * 32, 80) for name in ("train", "valid", "test")]
+    defaults = {
+        "architecture": "nb_svm",
+        "key": "a" * 64,
+        "params": params.load(Path(__file__).parents[1] / "params.yaml").architectures["nb_svm"].model_dump(),
+        "tags": {"dvc.tokens": "0" * 32},
+        "history": HISTORY,
+        "record": Record([1.5, 1.25], [{"time": 1.5e9, "system/cpu_utilization_percentage": 50.0}]),
+        "scores": dict.fromkeys(("train", "valid", "test"), SCORES),
+        "temperature": 1.0,
+        "weights": 12,
+        "environment": environment.describe(gpus=[]),
+        "artifacts": {"report": model_dir},
+        "splits": splits,
+        "test_set": reviews.digest,
+        "predictions_file": predictions_file(folder, raw, probabilities),
+        "model_dir": model_dir,
+        "tokens_dir": tokens_dir,
+        "keep_negations": True,
+        "classes": CLASSES,
+    }
+    return publishing.Publication(**(defaults | changes))
+
+
+def worse(trained, folder, *, share):
+    """The same model as `trained`, with a share of its weights turned round, so that it answers worse; with its answers."""
+    model_dir, tokens_dir, raw, _ = trained
+    changed = Path(shutil.copytree(model_dir, folder / "nb_svm"))
+    with np.load(changed / "weights.npz", allow_pickle=False) as saved:
+        arrays = dict(saved)
+    turned = np.random.default_rng(1).random(arrays["weights"].shape) < share
+    arrays["weights"] = np.where(turned, -arrays["weights"], arrays["weights"])
+    np.savez(changed / "weights.npz", allow_pickle=False, **arrays)
+    bundle = folder / "bundle"
+    (bundle / "model").parent.mkdir(parents=True)
+    shutil.copytree(changed, bundle / "model")
+    shutil.copyfile(tokens_dir / "text.json", bundle / "vocabulary.json")
+    (bundle / "cleaning.json").write_text(json.dumps({"keep_negations": True, "view": "text"}))
+    answers = SentimentModel.load(bundle).predict(raw.tolist())
+    return changed, tokens_dir, raw, answers[["p_negative", "p_positive"]].to_numpy()

@@ -1,0 +1,403 @@
+"""A real server on a real store: two small versions, the alias `champion` moving between them, and clients of every kind."""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import requests
+from samples import reviews, training_data
+
+from sentiflow import architectures, environment, params, predict, side, stage, vocabulary
+from sentiflow import server as server_of
+from sentiflow.tracking import publishing, registry, store
+
+TOP = Path(__file__).parents[2]
+BODY_SECONDS = 2
+PATIENCE = 60.0  # seconds for what takes one or two
+TEXTS = reviews(40)[0].tolist()
+
+
+@dataclasses.dataclass
+class Project:
+    folder: Path
+    client: object
+    versions: list  # of nb_svm, of logistic, and of nb_svm again, whose files were changed after it was registered
+    answers: dict  # by version and text
+
+    def crown(self, version):
+        registry.set_alias(self.client, registry.CHAMPION, version)
+
+
+def publication(folder, name, key):
+    texts, _ = reviews(128)
+    data = training_data()
+    model_dir, tokens_dir = folder / "models" / key[0] / name, folder / "data/tokens"
+    model_dir.mkdir(parents=True)
+    tokens_dir.mkdir(parents=True, exist_ok=True)
+    (tokens_dir / "text.json").write_text(vocabulary.fit(texts[:96], minimum_count=1))
+    shipped = params.load(TOP / "params.yaml")
+    model, _ = architectures.module(name).fit(shipped.architectures[name], data, how=shipped.train)
+    model.save(model_dir)
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
+    pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")
+    scores = {"accuracy_score": 0.9, "accuracy_score_low": 0.88, "accuracy_score_high": 0.92}
+    scores |= {"calibration_error": 0.03, "uncalibrated_error": 0.05}
+    return publishing.Publication(
+        architecture=name,
+        key=key * 64,
+        params={},
+        tags={},
+        history=pd.DataFrame({"epoch": [1], "valid_log_loss": [0.6]}),
+        record=None,
+        scores=dict.fromkeys(("train", "valid", "test"), scores),
+        temperature=1.0,
+        weights=1,
+        environment=environment.describe(gpus=[]),
+        artifacts={},
+        splits=[publishing.Split(split, "reviews.parquet", "0" * 32, 32) for split in ("train", "valid", "test")],
+        test_set="0" * 64,
+        predictions_file=folder / "test.parquet",
+        model_dir=model_dir,
+        tokens_dir=tokens_dir,
+        keep_negations=True,
+        classes=("negative", "positive"),
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    changes = {"serve.poll_seconds": 0.2, "serve.body_seconds": float(BODY_SECONDS), "serve.max_bytes": 2_000_000}
+    (folder / "params.yaml").write_text(side.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # its whole path: MLflow keeps one connection for each name of a store, whatever folder it was opened in
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        client = store.connect()
+        parent = publishing.retraining(client, "r" * 64)
+        made = [
+            publishing.publish(client, publication(folder, name, key), parent=parent)
+            for name, key in (("nb_svm", "a"), ("logistic", "b"), ("nb_svm", "c"))
+        ]
+        found = Project(folder, client, [str(version.version) for version in made], {})
+        for version in made[:2]:
+            answers = registry.opened(client, version).model.predict(TEXTS).to_dict("records")
+            found.answers[str(version.version)] = dict(zip(TEXTS, answers, strict=True))
+        damaged = Path(client.get_model_version_download_uri("sentiflow", made[2].version).removeprefix("file://"))
+        with (damaged / "artifacts/bundle/model/weights.npz").open("r+b") as file:
+            file.seek(-200, os.SEEK_END)
+            file.write(b"x")
+        found.crown(found.versions[0])
+        yield found
+
+
+def own_environment():
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
+    return {name: value for name, value in os.environ.items() if name not in names}
+
+
+class Server:
+    """A server's process, and all it has written."""
+
+    def __init__(self, folder, port=0):
+        self.lines = []
+        command = [sys.executable, "-m", "sentiflow.server", "--port", str(port)]
+        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=own_environment())
+        self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")), daemon=True)
+        self._reader.start()
+        try:
+            soon(lambda: "curl" in self.written or self.process.poll() is not None)
+            assert self.process.poll() is None, self.written
+        except AssertionError:
+            self.kill()
+            raise
+        self.url = re.search(r"http://127\.0\.0\.1:\d+", self.written)[0]
+        self.port = int(self.url.rpartition(":")[2])
+
+    @property
+    def written(self):
+        return "".join(self.lines)
+
+    def get(self, path):
+        return requests.get(self.url + path, timeout=PATIENCE).json()
+
+    def ends(self):
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.ends()
+        self.process.stderr.close()
+
+
+def soon(condition):
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(project):
+    started = Server(project.folder)
+    try:
+        yield started
+    finally:
+        started.kill()
+
+
+def ask(session, server, texts):
+    return session.post(f"{server.url}/invocations", json={"inputs": texts}, timeout=PATIENCE)
+
+
+def test_it_says_who_serves_and_how_to_ask(server, project):
+    version = project.versions[0]
+    assert f"serving version {version} (nb_svm) with MLflow's scoring server at {server.url} ;" in server.written
+    assert server.get("/health") == {"status": "ok", "version": version}
+    assert server.get("/version")["architecture"] == "nb_svm"
+    [command] = [line for line in server.lines if "curl" in line]
+    body = re.search(r"--json '(.*)'", command)[1]
+    answer = requests.post(f"{server.url}/invocations", data=body, headers={"content-type": "application/json"}, timeout=PATIENCE)
+    assert answer.json()["predictions"][0]["label"] in ("negative", "positive")
+
+
+def test_a_thousand_requests_while_the_champion_changes_have_no_error_and_one_version_each(server, project):
+    first, other = project.versions[:2]
+    settled = [(time.monotonic(), None, first)]  # when /version told of a version, when the alias moved on, the version
+    numbers = itertools.count()
+    enough = threading.Event()
+
+    def work(_):
+        found = []
+        with requests.Session() as session:
+            while not enough.is_set():
+                number = next(numbers)
+                texts = [TEXTS[number % len(TEXTS)], TEXTS[(3 * number) % len(TEXTS)]]
+                sent = time.monotonic()
+                answer = ask(session, server, texts)
+                found.append(
+                    (sent, time.monotonic(), texts, answer.status_code, answer.headers["x-model-version"], answer.json())
+                )
+                if number >= 1000 and len(settled) > 4:
+                    enough.set()
+        return found
+
+    with ThreadPoolExecutor(20) as pool:
+        clients = [pool.submit(work, i) for i in range(20)]
+        try:
+            for version in itertools.cycle([other, first]):
+                time.sleep(0.3)
+                if enough.is_set() or any(client.done() for client in clients):
+                    break
+                since, _, before = settled[-1]
+                settled[-1] = (since, time.monotonic(), before)
+                project.crown(version)
+                soon(lambda version=version: server.get("/version")["version"] == version)
+                settled.append((time.monotonic(), None, version))
+        finally:
+            enough.set()
+    found = [each for client in clients for each in client.result()]
+    assert len(found) >= 1000
+    assert len(settled) > 4
+    assert {status for _, _, _, status, _, _ in found} == {200}
+    for _, _, texts, _, version, body in found:
+        assert body == {"predictions": [project.answers[version][text] for text in texts]}
+    judged = 0
+    for since, until, version in settled:
+        between = [each for each in found if each[0] > since and (until is None or each[1] < until)]
+        assert {answered for _, _, _, _, answered, _ in between} <= {version}
+        judged += len(between)
+    assert judged > 200
+    assert {version for *_, version, _ in found} == {first, other}
+    assert f"now serving version {other} (logistic), before it version {first}" in server.written
+
+
+def test_a_champion_that_was_changed_since_is_refused_and_the_one_before_goes_on(server, project):
+    good, damaged = server.get("/version")["version"], project.versions[2]
+    project.crown(damaged)
+    soon(lambda: server.get("/health")["status"] == "degraded")
+    told = server.get("/health")
+    assert told["version"] == good
+    assert f"version {damaged} is champion, but cannot be opened" in told["reason"]
+    assert ask(requests, server, TEXTS[:1]).json()["predictions"] == [project.answers[good][TEXTS[0]]]
+    project.crown(good)
+    soon(lambda: server.get("/health")["status"] == "ok")
+    assert server.written.count(f"version {damaged} is champion, but cannot be opened") == 1
+
+
+def test_a_store_that_is_away_for_a_while_changes_nothing_but_health(server, project):
+    version = server.get("/version")["version"]
+    database, away = project.folder / "mlflow.db", project.folder / "mlflow.db.away"
+    database.rename(away)
+    try:
+        soon(lambda: server.get("/health")["status"] == "degraded")
+        assert "its file is gone" in server.get("/health")["reason"]
+        assert ask(requests, server, TEXTS[:1]).headers["x-model-version"] == version
+        assert not database.exists()
+    finally:
+        away.rename(database)
+    soon(lambda: server.get("/health")["status"] == "ok")
+    assert server.get("/version")["version"] == version
+
+
+def connected(server, request):
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+    client.sendall(request)
+    return client
+
+
+def test_slow_clients_are_sent_away_and_hold_nobody_up(server):
+    begun = time.monotonic()
+    head = b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n"
+    slow = [connected(server, head + b'{"inputs"') for _ in range(20)]
+    slower = [connected(server, b"POST /invocations HTTP/1.1\r\nhost: 127") for _ in range(20)]
+    silent = [connected(server, b"") for _ in range(20)]
+    try:
+        assert ask(requests, server, TEXTS[:1]).status_code == 200
+        assert time.monotonic() - begun < BODY_SECONDS
+        for client in slow:
+            assert client.recv(9999).startswith(b"HTTP/1.1 408 ")
+        for client in [*slower, *silent]:
+            assert client.recv(9999) == b""
+        assert time.monotonic() - begun < BODY_SECONDS + 5
+    finally:
+        for client in [*slow, *slower, *silent]:
+            client.close()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_hundred_megabytes_are_refused_without_being_held(server, chunked):
+    process = psutil.Process(server.process.pid)
+    before, most = process.memory_info().rss, 0
+    length = b"transfer-encoding: chunked" if chunked else b"content-length: 100000000"
+    part = b"x" * 1_000_000
+    head = b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    with connected(server, head + length + b"\r\n\r\n") as client:
+        for _ in range(100):
+            client.sendall(b"f4240\r\n" + part + b"\r\n" if chunked else part)
+            most = max(most, process.memory_info().rss)
+        if chunked:
+            client.sendall(b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(9999), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].startswith("received more than 2,000,000 bytes, expected")
+    assert most - before < 50e6
+
+
+def test_what_is_no_http_ends_its_connection_and_nothing_else(server):
+    head = b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    both = head + b"transfer-encoding: chunked\r\ncontent-length: 100000000\r\n\r\n"
+    for request, rest in (
+        (both, b"no chunk\r\n"),
+        (both + b"no chunk\r\n", b""),
+        (b"no HTTP\r\n\r\n", b""),
+        (b"\0" * 70_000, b""),
+    ):
+        with connected(server, request) as client, contextlib.suppress(ConnectionError):
+            if rest:
+                assert client.recv(9999).startswith(b"HTTP/1.1 413 ")
+                client.sendall(rest)
+            while client.recv(9999):
+                pass
+    assert ask(requests, server, TEXTS[:1]).status_code == 200
+    assert "Traceback" not in server.written
+
+
+def test_it_answers_after_kill_9_and_restart_and_drops_no_request_when_it_is_told_to_end(server, project):
+    version = server.get("/version")["version"]
+    server.process.kill()
+    assert server.ends() == -signal.SIGKILL
+    again = Server(project.folder, server.port)
+    try:
+        assert again.get("/version")["version"] == version
+        texts = [f"{' '.join(TEXTS)} {i}"[:4000] for i in range(400)]
+        with ThreadPoolExecutor(12) as pool:
+            running = [pool.submit(ask, requests, again, texts) for _ in range(12)]
+            soon(lambda: sum(c.status == "ESTABLISHED" for c in psutil.Process(again.process.pid).net_connections()) >= 12)
+            time.sleep(0.2)
+            again.process.terminate()
+            unfinished = sum(not each.done() for each in running)
+            answers = [each.result().status_code for each in running]
+        assert unfinished > 0
+        assert answers == [200] * 12
+        assert again.ends() == 0
+        assert "Traceback" not in again.written
+        with pytest.raises(requests.ConnectionError):
+            again.get("/health")
+    finally:
+        again.kill()
+
+
+def run(monkeypatch, capsys, main, *arguments):
+    """Exit status and what was printed, of a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        stage.run(main)
+    written = capsys.readouterr()
+    return ended.value.code, written.out, written.err
+
+
+def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypatch, capsys):
+    champion = str(registry.champion(project.client).version)
+    [other] = {*project.versions[:2]} - {champion}
+    status, out, _ = run(monkeypatch, capsys, predict.main, "--text", TEXTS[0], "--version", other)
+    expected = project.answers[other][TEXTS[0]]
+    assert status == 0
+    assert out.startswith(f"{expected['label']}  (version {other} (")
+    assert f"positive  {expected['p_positive']:.4f}" in out
+
+    pd.DataFrame({"id": range(len(TEXTS)), "review": TEXTS}).to_csv("reviews.csv", index=False)
+    status, out, _ = run(monkeypatch, capsys, predict.main, "--file", "reviews.csv")
+    assert status == 0
+    assert re.fullmatch(rf"version {champion} \(\w+\) answered 40 rows of column 'review': reviews\.predictions\.csv\n", out)
+    answers = pd.read_csv("reviews.predictions.csv").drop(columns=["id", "review"]).rename(columns={"predicted": "label"})
+    pd.testing.assert_frame_equal(answers, pd.DataFrame([project.answers[champion][text] for text in TEXTS]))
+
+
+@pytest.mark.parametrize("text", ["--help is a great film", '$HOME `id` "great" \'', "great \x1b[31m \u4e2d\u6587", "-"])
+def test_predict_takes_a_text_that_begins_with_a_dash_or_holds_anything(project, monkeypatch, capsys, text):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"great, from outside")))
+    champion = registry.champion(project.client)
+    model = registry.opened(project.client, champion).model
+    [expected] = model.predict(["great, from outside" if text == "-" else text])["p_positive"]
+    status, out, _ = run(monkeypatch, capsys, predict.main, "--text", text)
+    assert status == 0
+    assert f"positive  {expected:.4f}" in out
+    assert "\x1b" not in out
+
+
+def test_a_version_that_is_not_there_is_an_error(project, monkeypatch, capsys):
+    status, _, err = run(monkeypatch, capsys, predict.main, "--text", "a", "--version", "99")
+    assert status == 1
+    assert "error: received version '99', but sentiflow has no such version" in err
+
+
+@pytest.mark.parametrize(("main", "arguments"), [(server_of.main, ["--port", "0"]), (predict.main, ["--text", "a"])])
+def test_without_a_champion_there_is_neither_server_nor_answer(project, monkeypatch, capsys, main, arguments):
+    champion = str(registry.champion(project.client).version)
+    project.crown(None)
+    try:
+        status, _, err = run(monkeypatch, capsys, main, *arguments)
+    finally:
+        project.crown(champion)
+    assert status == 1
+    assert "error: no registered version is champion; train and register with `make repro`, then run `make promote`" in err

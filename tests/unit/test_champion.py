@@ -1,0 +1,279 @@
+"""What the commands of `sentiflow.champion` say and how they end, on MLflow's own SQLite store."""
+
+import contextlib
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from publications import publication, worse
+
+from sentiflow import champion, side
+from sentiflow.tracking import champions, publishing, registry, store
+
+TOP = Path(__file__).parents[2]
+CHANGES = {
+    "promotion.slice_reviews": 5,
+    "promotion.calibration_error": 1.0,
+    "promotion.latency_ms": 10_000.0,
+    "promotion.latency_reviews": 20,
+    "evaluate.resamples": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def project(trained, tmp_path_factory):
+    """A folder with test reviews, and a store with a good version, a worse one, and the good one again; its client."""
+    folder = tmp_path_factory.mktemp("project")
+    _, tokens_dir, raw, _ = trained
+    (folder / "params.yaml").write_text(side.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES))
+    (folder / "data/reviews").mkdir(parents=True)
+    pd.DataFrame({"row": raw.index, "text": raw}).to_parquet(folder / "data/reviews/reviews.parquet", index=False)
+    shutil.copytree(tokens_dir, folder / "data/tokens")
+    shutil.copy(tokens_dir / "train.parquet", folder / "data/tokens/test.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # MLflow keeps a connection by the name
+        client = store.connect()
+        parent = publishing.retraining(client, "f" * 64)
+        for key in "abc":
+            place = tmp_path_factory.mktemp(key)
+            of = worse(trained, place, share=0.5) if key == "b" else trained
+            publishing.publish(client, publication(of, place, key=key * 64), parent=parent)
+        yield client
+
+
+@pytest.fixture
+def fresh(project):
+    """No champion, no challenger, no history; the store's client. Versions 1 and 3 are good, 2 is worse."""
+    for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER):
+        registry.set_alias(project, alias, None)
+    if any(model.name == champions.HISTORY for model in project.search_registered_models()):
+        project.delete_registered_model(champions.HISTORY)
+    champions.JOURNAL.unlink(missing_ok=True)
+    return project
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command and gives its exit status, what it printed, and its errors."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["champion", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            champion.main()
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def champion_of(client):
+    named = registry.champion(client)
+    return named and str(named.version)
+
+
+def held(client):
+    return [repr(client.search_model_versions()), [repr(model) for model in client.search_registered_models()]]
+
+
+def test_promote_without_version_and_challenger_says_how_to_get_one(fresh, command):
+    status, _, said = command("promote")
+    assert status == 1
+    assert said == "error: there is no challenger to promote; name a version (make promote VERSION=3), or run: make repro\n"
+
+
+@pytest.mark.parametrize("version", ["99", "three", "-1", "1; drop table"])
+def test_version_that_is_not_there_is_refused_with_those_there_are(fresh, command, version):
+    status, _, said = command("promote", f"--version={version}")
+    assert status == 1
+    assert said.startswith(f"error: received version {version!r}, but sentiflow has no such version; it has 1, 2, 3")
+
+
+@pytest.mark.parametrize("reason", [[], ["--reason="], ["--reason=  "]])
+def test_force_without_a_reason_is_refused_before_anything_is_looked_at(fresh, command, reason):
+    before = held(fresh)
+    status, _, said = command("promote", "--version=1", "--force", *reason)
+    assert status == 1
+    assert "received FORCE without a reason" in said
+    assert held(fresh) == before
+
+
+def test_challenger_that_holds_the_rules_becomes_champion_and_is_challenger_no_more(fresh, command):
+    registry.set_alias(fresh, registry.CHALLENGER, "1")
+    status, said, _ = command("promote")
+    assert status == 0
+    assert "# Promotion" in said
+    assert "Champion: version 1 (nb_svm), first: Version 1 (nb_svm) may become the first champion" in said
+    assert "commit it" in said
+    assert champion_of(fresh) == "1"
+    assert registry.with_alias(fresh, registry.CHALLENGER) is None
+
+
+def test_champion_is_not_promoted_again(fresh, command):
+    command("promote", "--version=1")
+    status, _, said = command("promote", "--version=1")
+    assert (status, said) == (1, "error: version 1 is the champion already; nothing was changed\n")
+
+
+def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_force_it(fresh, command):
+    command("promote", "--version=1")
+    status, told, said = command("promote", "--version=2")
+    assert status == 1
+    assert "| gain " in told
+    assert said.startswith("error: Version 2 (nb_svm) must not replace version 1 (nb_svm): floor, gain, mcnemar, interval")
+    assert 'make promote VERSION=2 FORCE=1 REASON="..."' in said
+    assert champion_of(fresh) == "1"
+    assert "verdict" in fresh.get_model_version("sentiflow", "2").tags, "a refusal is kept with the version as well"
+
+
+def test_force_promotes_with_the_reason_and_the_rules_that_fail_in_the_history(fresh, command):
+    command("promote", "--version=1")
+    reason = "a \"good\" one, for $5 | and 'more'"
+    status, said, _ = command("promote", "--version=2", "--force", f"--reason={reason}")
+    assert status == 0
+    assert f"forced: {reason} (Version 2 (nb_svm) must not replace version 1" in said
+    assert champions.history(fresh)[-1].why.startswith(reason)
+    assert champion_of(fresh) == "2"
+
+
+def test_dry_runs_say_what_would_happen_and_change_nothing(fresh, command):
+    registry.set_alias(fresh, registry.CHALLENGER, "1")
+    before = held(fresh)
+    status, said, _ = command("promote", "--dry-run")
+    assert (status, held(fresh)) == (0, before)
+    assert "Dry run: version 1 would become champion, first: " in said
+    assert not champions.JOURNAL.exists()
+
+    command("promote")
+    command("promote", "--version=3", "--force", "--reason=as good")
+    before = held(fresh), champions.JOURNAL.read_bytes()
+    status, said, _ = command("promote", "--version=2", "--dry-run")
+    assert status == 1
+    status, said, _ = command("rollback", "--dry-run")
+    assert status == 0
+    assert said == "Dry run: version 1 would be champion again instead of version 3. Nothing was changed.\n"
+    assert (held(fresh), champions.JOURNAL.read_bytes()) == before
+
+
+def test_without_test_reviews_nothing_is_promoted_but_by_force(fresh, command):
+    reviews = Path("data/reviews/reviews.parquet")
+    aside = reviews.rename(reviews.with_suffix(".aside"))
+    try:
+        status, _, said = command("promote", "--version=1")
+        assert status == 1
+        assert "version 1 cannot be judged: " in said
+        assert "reviews.parquet" in said
+        assert "FORCE=1" in said
+        assert champion_of(fresh) is None
+        status, said, _ = command("promote", "--version=1", "--force", "--reason=no reviews here")
+        assert status == 0
+        assert "Version 1 was not judged: " in said
+        assert champions.history(fresh)[-1].why == "no reviews here (Not judged.)"
+    finally:
+        aside.rename(reviews)
+
+
+def test_force_does_not_overrule_the_check_of_the_files(fresh, command):
+    place = Path(fresh.get_model_version_download_uri("sentiflow", "3").removeprefix("file://"))
+    code = place / "code/sentiflow/__init__.py"
+    before = code.read_text()
+    code.write_text(f"{before}\nopen('ran', 'w').close()\n")
+    try:
+        status, _, said = command("promote", "--version=3", "--force", "--reason=I like it")
+    finally:
+        code.write_text(before)
+    assert status == 1
+    assert "version 3 of sentiflow is refused: its files hash to" in said
+    assert champion_of(fresh) is None
+    assert not Path("ran").exists()
+
+
+def test_rollback_without_a_champion_or_behind_the_first_is_refused(fresh, command):
+    status, _, said = command("rollback")
+    assert (status, said) == (1, "error: there is no champion to go back to: there is none yet; see `make history`\n")
+    command("promote", "--version=1")
+    status, _, said = command("rollback")
+    assert (status, said) == (1, "error: there is no champion to go back to: version 1 is the first; see `make history`\n")
+
+
+def test_rollback_tells_its_reason(fresh, command):
+    command("promote", "--version=1")
+    command("promote", "--version=3", "--force", "--reason=as good")
+    status, said, _ = command("rollback", "--reason=it was slower")
+    assert status == 0
+    assert said.startswith("Champion: version 1 (nb_svm) instead of version 3, rollback: it was slower\n")
+    assert champion_of(fresh) == "1"
+
+
+def test_history_that_is_empty_says_so_and_one_that_is_not_has_a_line_a_change(fresh, command):
+    status, said, _ = command("history")
+    assert (status, said) == (0, "No version was champion yet; `make repro` judges the best, `make promote` promotes it.\n")
+    command("promote", "--version=1")
+    command("promote", "--version=3", "--force", "--reason=as good")
+    status, said, _ = command("history")
+    assert status == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:5]] for line in said.splitlines() if line.startswith("|")]
+    entries = champions.history(fresh)
+    assert lines[0] == ["version", "architecture", "from", "to"]
+    assert lines[2:] == [["1", "nb_svm", entries[0].at, entries[1].at], ["3", "nb_svm", entries[1].at, "now"]]
+    assert "as good (" in said
+
+
+def test_versions_are_listed_with_alias_and_verdict(fresh, command):
+    command("promote", "--version=1")
+    command("promote", "--version=2")
+    status, said, _ = command("versions")
+    assert status == 0
+    rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:]]
+    assert [row[1:4] for row in rows] == [["1", "nb_svm", "champion"], ["2", "nb_svm", ""], ["3", "nb_svm", ""]]
+    assert "must not replace version 1" in rows[1][5]
+
+
+def test_versions_of_a_commit_that_git_does_not_know_are_refused(fresh, command):
+    status, _, said = command("versions", "--commit=nowhere")
+    assert status == 1
+    assert said.startswith("error: received commit 'nowhere', of which git shows no dvc.lock (")
+
+
+@pytest.mark.parametrize("words", [["versions"], ["history"], ["promote", "--version=1"], ["rollback"]])
+def test_store_that_does_not_answer_ends_in_one_message(command, monkeypatch, words):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
+    status, _, said = command(*words)
+    assert status == 1
+    assert said.startswith("error: MLflow's store at http://***@127.0.0.1:9 does not answer (")
+    assert "secret" not in said
+    assert said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """The file of a store that holds nothing; making one takes MLflow seconds."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+        store.connect()
+    return file
+
+
+def test_empty_store_has_no_versions_and_says_how_to_fill_it(command, monkeypatch, empty_store):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_store}")
+    status, said, _ = command("versions")
+    assert status == 0
+    assert said.startswith("No version of sentiflow is registered in this store; `make repro` registers, ")
+
+
+@pytest.mark.parametrize("words", [["versions"], ["history"], ["promote", "--version=1"], ["rollback"]])
+def test_store_that_fails_after_it_answered_ends_in_one_message(command, monkeypatch, empty_store, tmp_path, words):
+    damaged = shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(damaged)) as database:
+        database.execute("DROP TABLE model_versions")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{damaged}")
+    status, _, said = command(*words)
+    assert status == 1
+    assert said.startswith(f"error: MLflow's store at sqlite:///{damaged} stopped answering (")
+    assert "expected state" in said, "what MLflow says is passed on"
+    assert said.count("\n") == 1

@@ -1,0 +1,224 @@
+"""Files through a real small model; the command on a real store is in tests/system/test_serving.py."""
+
+import csv
+import io
+import sys
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import reviews
+
+from sentiflow import predict, serving, stage
+from sentiflow.errors import InputError
+
+LONGEST = 5000
+TEXTS = reviews(7)[0].tolist()
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory):
+    model_dir, tokens_dir, _, _ = trained
+    folder = tmp_path_factory.mktemp("served") / "bundle"
+    serving.bundle(folder, model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    return serving.SentimentModel.load(folder)
+
+
+@pytest.fixture
+def answered(model, tmp_path):
+    """Answers a file of these bytes."""
+
+    def run(content, column=None, longest=LONGEST):
+        file = tmp_path / "reviews.csv"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        out = tmp_path / "answers.csv"
+        told = predict.answer_file(model, file, out, column=column, longest=longest)
+        return told, pd.read_csv(out, dtype="str", keep_default_na=False)
+
+    return run
+
+
+# what a file gets
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_answers_of_a_file_are_the_models_whatever_the_size_of_a_part(model, answered, monkeypatch, rows):
+    monkeypatch.setattr(predict, "ROWS", rows)
+    told, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
+    expected = model.predict(TEXTS)
+    assert (told.rows, told.empty, told.column) == (7, 0, "review")
+    assert list(table) == ["review", "predicted", "p_negative", "p_positive"]
+    assert table["predicted"].tolist() == expected["label"].tolist()
+    np.testing.assert_array_equal(table[["p_negative", "p_positive"]].astype(float), expected[["p_negative", "p_positive"]])
+
+
+ODD = pd.DataFrame(
+    {
+        "": ["0", "1", "2", "3"],
+        "text": ['He said "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
+        "grade": ["007", "1e5", "NA", "1.50"],
+        "n o t e": ["", "null", "\r\n", "'"],
+    }
+)
+
+
+def test_every_column_stays_as_it_was(answered, tmp_path):
+    told, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
+    assert told.column == "text"
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[:4] for row in csv.reader(file)] == [list(ODD), *ODD.to_numpy().tolist()]
+
+
+def test_an_empty_cell_is_answered_as_an_empty_text_and_counted(model, answered):
+    told, table = answered('id,text\n1,\n2," "\n3,great\n')
+    assert (told.rows, told.empty) == (3, 2)
+    expected = model.predict(["", " ", "great"])
+    assert table["predicted"].tolist() == expected["label"].tolist()
+    assert table["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
+
+
+def test_blank_lines_are_no_rows_and_a_header_alone_has_no_answers(answered):
+    told, table = answered("text\ngreat\n\nawful\n\n")
+    assert told.rows == 2
+    assert table["text"].tolist() == ["great", "awful"]
+    told, table = answered("text\n")
+    assert told.rows == 0
+    assert list(table) == ["text", "predicted", "p_negative", "p_positive"]
+
+
+def test_the_mark_that_spreadsheets_put_first_is_no_part_of_the_header(answered):
+    told, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
+    assert told.column == "text"
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "chosen"),
+    [("id,review", None, "review"), ("whatever", None, "whatever"), ("review,text", "text", "text"), ("id,body", "body", "body")],
+)
+def test_the_column_is_the_one_named_or_called_text_or_review_or_the_only_one(answered, header, column, chosen):
+    told, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
+    assert told.column == chosen
+
+
+def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
+    with pytest.raises(InputError, match=r"column 'id' of .* holds numbers, expected texts; name one with --column"):
+        answered("id\n1\n2\n")
+    assert answered("id\n1\n2\n", "id")[0].rows == 2
+    assert answered("text\n10\n")[0].rows == 1
+    assert answered("whatever\n" + '""\n')[0].empty == 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.lists(st.text(max_size=9), min_size=2, max_size=2), max_size=5))
+def test_any_table_that_python_writes_is_read_back(table):
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([["id", "text"], *table])
+    lines = io.StringIO(written.getvalue(), newline="")
+    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it")] == [["id", "text"], *table]
+
+
+def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS", 50)
+
+    def most(rows):
+        file = tmp_path / f"{rows}.csv"
+        file.write_text("text\n" + f"{TEXTS[0]} and more of it\n" * rows)
+        tracemalloc.start()
+        try:
+            predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most(50)  # what is made once
+    assert most(2000) < 1.5 * most(200)
+
+
+# what cannot be used
+
+REFUSED = {
+    "nothing": ("", "is empty; expected a header"),
+    "blank": ("\n\n", "is empty; expected a header"),
+    "latin-1": (b"text\ngreat\nna\xefve\n", r"is not UTF-8 text \(byte 0xef soon after line \d\); save it as UTF-8"),
+    "UTF-16": ("text\ngreat\n".encode("utf-16"), "is not UTF-8 text"),
+    "too many cells": ("id,text\n1,a\n2,b,c\n", "has 3 cells in line 3, expected 2"),
+    "too few cells": ('id,text\n1,"a\nb"\n\n2\n', "has 1 cells in line 5, expected 2"),
+    "open quote": ('id,text\n1,a\n2,"b\n3,c\n', "is not valid CSV in the row that begins in line 3: unexpected end of data"),
+    "quote within": ('id,text\n1,"a" b\n', "in the row that begins in line 2: .*; expected quotes in pairs"),
+    "open quote in a long file": (
+        'text\n"a\n' + "b\n" * LONGEST,
+        "line 2: a cell has more than 5,000 characters, so a quote",
+    ),
+    "one endless line": ("text\n" + "b" * 60_000, "line 2 has 50,000 characters or more"),
+    "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
+    "two that could be": ("text,review\na,b\n", "which column of .* is not clear; name it with --column: 'text', 'review'"),
+    "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
+    "semicolons": ("id;text\n1;b\n", "seems to be separated by ';'"),
+    "tabs": ("id\ttext\n1\tb\n", r"seems to be separated by '\\t'"),
+    "an answer already": ("text,predicted\na,b\n", "columns named as an answer's: 'predicted'; rename them"),
+    "probabilities already": ("text,p_positive\na,0.5\n", "columns named as an answer's: 'p_positive'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_cannot_be_used_is_an_error_that_says_where_and_leaves_nothing(answered, tmp_path, case):
+    content, said = REFUSED[case]
+    with pytest.raises(InputError, match=said):
+        answered(content)
+    assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv", ".answers.csv.lock"}
+
+
+def test_a_column_that_is_not_there_is_an_error_with_those_that_are(answered):
+    with pytest.raises(InputError, match=r"received --column 'tekst', expected a column of .*: 'id', 'text'"):
+        answered("id,text\n1,a\n", "tekst")
+
+
+def test_an_error_late_in_a_file_leaves_the_answers_of_before(answered, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS", 2)
+    answered("text\nfirst\n")
+    before = (tmp_path / "answers.csv").read_bytes()
+    with pytest.raises(InputError, match="line 9"):
+        answered("id,text\n" + "1,great\n" * 7 + "1,2,3\n")
+    assert (tmp_path / "answers.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+# the command
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        stage.run(predict.main)
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected either a text or a file"),
+        (["--text", "a", "--file", "b.csv"], "expected either a text or a file"),
+        (["--text", " \n"], "received no text"),
+        (["--text", "a", "--out", "b.csv"], "they belong to --file"),
+        (["--file", "no.csv"], "received --file no.csv, which is not there; expected a CSV file"),
+        (["--file", "src"], "received --file src, which is no file; expected a CSV file"),
+        (["--file", "README.md", "--out", "src"], "received --out src, which is a folder"),
+        (["--file", "README.md", "--out", "./README.md"], "as --file and as --out"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(monkeypatch, capsys, arguments, said):
+    err = command(monkeypatch, capsys, *arguments)
+    assert said in err
+    assert err.startswith("error: ")
+
+
+def test_a_link_to_the_input_is_the_input(monkeypatch, capsys, tmp_path):
+    (tmp_path / "reviews.csv").write_text("text\na\n")
+    (tmp_path / "link.csv").symlink_to("reviews.csv")
+    said = command(monkeypatch, capsys, "--file", tmp_path / "reviews.csv", "--out", tmp_path / "link.csv")
+    assert "as --file and as --out" in said
+    assert (tmp_path / "reviews.csv").read_text() == "text\na\n"

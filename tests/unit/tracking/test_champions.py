@@ -1,0 +1,351 @@
+"""Promotion, rollback and history against MLflow's own SQLite store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from publications import held_out, publication, worse
+
+from sentiflow import params
+from sentiflow.errors import InputError
+from sentiflow.tracking import champions, judging, publishing, registry
+from sentiflow.tracking import store as stores
+from sentiflow.tracking.store import COMPLETE_TAG, MODEL
+
+HOW = params.Promotion(
+    metric="accuracy_score",
+    floor=0.8,
+    gain=0.0,
+    p_value=0.05,
+    slice_margin=0.03,
+    slice_reviews=5,
+    calibration_error=1.0,
+    latency_ms=10_000,
+    latency_reviews=20,
+    size_mb=50,
+)
+EVALUATE = params.Evaluate(resamples=100, confidence=0.95, bins=5)
+
+
+@pytest.fixture(scope="module")
+def versions(store, trained, tmp_path_factory):
+    """A good version, a worse one, and two more of the good one."""
+    parent = publishing.retraining(store, "f" * 64)
+    made = {}
+    for name, key in (("good", "a"), ("worse", "b"), ("third", "c"), ("fourth", "d")):
+        folder = tmp_path_factory.mktemp(name)
+        of = worse(trained, folder, share=0.5) if name == "worse" else trained
+        made[name] = publishing.publish(store, publication(of, folder, key=key * 64), parent=parent)
+    return made
+
+
+@pytest.fixture
+def fresh(store, versions):
+    """No champion, no history; the store's client."""
+    for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER):
+        registry.set_alias(store, alias, None)
+    if any(model.name == champions.HISTORY for model in store.search_registered_models()):
+        store.delete_registered_model(champions.HISTORY)
+    champions.JOURNAL.unlink(missing_ok=True)
+    return store
+
+
+def crown(client, version, how=champions.RULES, why="it is better"):
+    with champions.changing(client) as entries:
+        return champions.change(client, entries, version, how, why)
+
+
+def back(client):
+    with champions.changing(client) as entries:
+        line = champions.line_of_succession(entries)
+        return champions.change(client, entries, registry.version(client, line[-2]), champions.ROLLBACK, "back")
+
+
+def aliases(client):
+    named = {alias: registry.with_alias(client, alias) for alias in (registry.CHAMPION, registry.PREVIOUS)}
+    return {alias: version and str(version.version) for alias, version in named.items()}
+
+
+def test_history_tells_who_was_champion_from_when_to_when_and_why(fresh, versions):
+    crown(fresh, versions["good"], champions.FIRST, "the first")
+    crown(fresh, versions["third"], champions.FORCED, "I like it")
+    table = champions.as_table(champions.history(fresh))
+    assert table["version"].tolist() == [str(versions["good"].version), str(versions["third"].version)]
+    assert table["how"].tolist() == ["first", "forced"]
+    assert table["why"].tolist() == ["the first", "I like it"]
+    assert table["to"].tolist() == [table["from"][1], ""]
+    assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
+    assert pd.read_csv(champions.JOURNAL, dtype=str, keep_default_na=False)["why"].tolist() == ["the first", "I like it"]
+
+
+def test_each_rollback_goes_back_one_more_and_the_first_cannot(fresh, versions):
+    for name in ("good", "third", "fourth"):
+        crown(fresh, versions[name])
+    for name in ("third", "good"):
+        assert back(fresh).version == str(versions[name].version)
+        assert aliases(fresh)["champion"] == str(versions[name].version)
+    assert aliases(fresh)["previous"] is None
+    assert len(champions.line_of_succession(champions.history(fresh))) == 1
+
+
+def test_champion_cannot_be_promoted_again(fresh, versions):
+    crown(fresh, versions["good"])
+    with pytest.raises(InputError, match="is the champion already"):
+        crown(fresh, versions["good"])
+
+
+def test_of_two_changes_decided_on_the_same_history_the_first_wins_and_the_other_is_told(fresh, versions):
+    crown(fresh, versions["good"])
+    decided_on = champions.history(fresh)
+    champions.change(fresh, decided_on, versions["third"], champions.RULES, "it is better")
+    with pytest.raises(InputError, match="another change came first"):
+        champions.change(fresh, decided_on, versions["fourth"], champions.RULES, "it is better too")
+    assert aliases(fresh)["champion"] == str(versions["third"].version)
+    assert [entry.version for entry in champions.history(fresh)] == [str(versions[name].version) for name in ("good", "third")]
+
+
+def test_two_processes_that_promote_at_once_leave_one_consistent_champion(fresh, versions):
+    crown(fresh, versions["good"])
+    code = (
+        "import sys; from sentiflow.tracking import champions, registry, store; client = store.connect();"
+        "print('ready', flush=True); input();"
+        "version = registry.version(client, sys.argv[1]);"
+        "decided_on = champions.history(client);"  # past the lock of this machine, as from two machines
+        "champions.change(client, decided_on, version, 'rules', 'it is better')"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(versions[name].version)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("third", "fourth")
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=60)[1] for process in started]
+    entries = champions.history(fresh)
+    assert aliases(fresh) == {"champion": entries[-1].version, "previous": entries[-2].version}
+    lost = [text for process, text in zip(started, told, strict=True) if process.returncode]
+    assert all("another change came first" in text or "is the champion" in text for text in lost), lost
+    assert len(entries) == 1 + len(started) - len(lost)
+
+
+def test_write_that_the_store_refuses_since_another_made_the_same_is_looked_at_again(fresh, versions, monkeypatch):
+    crown(fresh, versions["good"])
+    tag = type(fresh).set_model_version_tag
+    refused = []
+
+    def refuses_once(client, name, *arguments, **named):
+        if name == champions.HISTORY and not refused:
+            refused.append(name)
+            tag(client, name, *arguments, **named)  # the other one's
+            raise MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+        tag(client, name, *arguments, **named)
+
+    monkeypatch.setattr(type(fresh), "set_model_version_tag", refuses_once)
+    crown(fresh, versions["third"])
+    assert refused
+    assert aliases(fresh)["champion"] == str(versions["third"].version)
+
+
+@pytest.mark.parametrize("killed_after", ["entry", "previous", "champion"])
+def test_promotion_that_was_killed_is_put_into_effect_by_the_next_command(fresh, versions, monkeypatch, killed_after):
+    crown(fresh, versions["good"])
+
+    class Killed(BaseException):
+        pass
+
+    set_alias = registry.set_alias
+
+    def until_killed(client, alias, number):
+        if killed_after == "entry":
+            raise Killed
+        set_alias(client, alias, number)
+        if alias == killed_after:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        decided_on = champions.history(fresh)
+        patch.setattr(registry, "set_alias", until_killed)
+        with pytest.raises(Killed):
+            champions.change(fresh, decided_on, versions["third"], champions.RULES, "it is better")
+    assert aliases(fresh)["champion"] in {str(versions["good"].version), str(versions["third"].version)}
+    with champions.changing(fresh) as entries:
+        assert entries[-1].version == str(versions["third"].version)
+    assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
+
+
+def test_alias_that_somebody_moved_by_hand_stays_and_enters_the_history(fresh, versions):
+    crown(fresh, versions["good"])
+    fresh.set_registered_model_alias(MODEL, "champion", versions["third"].version)
+    with champions.changing(fresh) as entries:
+        assert entries[-1].how == champions.BY_HAND
+    assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
+
+
+def test_champion_of_a_store_without_a_history_becomes_its_first_entry(fresh, versions):
+    fresh.set_registered_model_alias(MODEL, "champion", versions["good"].version)
+    with champions.changing(fresh) as entries:
+        assert [entry.version for entry in entries] == [str(versions["good"].version)]
+
+
+def test_history_kept_by_the_project_is_entered_into_an_empty_store_once(fresh, versions):
+    crown(fresh, versions["good"], champions.FIRST, "the first")
+    crown(fresh, versions["third"], champions.RULES, "better")
+    before = champions.as_table(champions.history(fresh)).drop(columns="number")
+    fresh.delete_registered_model(champions.HISTORY)
+    for alias in ("champion", "previous"):
+        fresh.delete_registered_model_alias(MODEL, alias)
+    assert champions.replay(fresh) == (2, [])
+    pd.testing.assert_frame_equal(champions.as_table(champions.history(fresh)).drop(columns="number"), before)
+    assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
+    assert champions.replay(fresh) == (0, [])
+
+
+def test_what_of_a_kept_history_is_not_in_the_store_is_left_out_and_named(fresh, versions):
+    for name in ("good", "third", "fourth"):
+        crown(fresh, versions[name])
+    back(fresh)
+    journal = champions.JOURNAL.read_text()
+    lost = versions["third"].tags["sentiflow.key"]
+    champions.JOURNAL.write_text(journal.replace(lost, "0" * 64))
+    fresh.delete_registered_model(champions.HISTORY)
+    for alias in ("champion", "previous"):
+        registry.set_alias(fresh, alias, None)
+    entered, left_out = champions.replay(fresh)
+    assert (entered, len(left_out)) == (2, 2)
+    assert aliases(fresh) == {"champion": str(versions["fourth"].version), "previous": str(versions["good"].version)}
+
+
+def test_history_that_another_store_wrote_is_neither_lost_nor_taken_for_this_ones(fresh, versions, caplog):
+    crown(fresh, versions["good"], champions.FIRST, "the first")
+    kept = champions.JOURNAL.read_text()
+    fresh.delete_registered_model(champions.HISTORY)
+    registry.set_alias(fresh, "champion", None)
+    assert champions.journal_is_of_another_store([])
+    crown(fresh, versions["third"])
+    assert champions.JOURNAL.read_text() == kept
+    assert "make rebuild-tracking" in caplog.text
+
+
+def test_kept_history_returns_by_itself_where_its_champion_is_in_the_store(fresh, versions):
+    crown(fresh, versions["good"])
+    fresh.delete_registered_model(champions.HISTORY)
+    registry.set_alias(fresh, "champion", None)
+    with champions.changing(fresh):
+        [entry] = champions.replay_if_champion_is_there(fresh)
+        assert champions.replay_if_champion_is_there(fresh) == [entry]
+    assert aliases(fresh)["champion"] == str(versions["good"].version)
+
+
+@pytest.mark.parametrize("damage", ["", "a,b\n1,2\n", "\x00\xff"])
+def test_kept_history_that_is_damaged_is_named(fresh, versions, damage):
+    champions.JOURNAL.parent.mkdir(exist_ok=True)
+    champions.JOURNAL.write_text(damage, encoding="latin-1")
+    with pytest.raises(InputError, match=r"metrics/champions\.csv .*git checkout"):
+        champions.journal_is_of_another_store([])
+
+
+def judged(client, versions, challenger, champion, raw, **changes):
+    how = HOW.model_copy(update=changes)
+    against = champion and versions[champion]
+    return judging.judge(client, versions[challenger], against, held_out(raw), how, EVALUATE, seed=1)
+
+
+def test_better_version_holds_every_rule_and_the_worse_one_does_not(fresh, versions, trained):
+    raw = trained[2]
+    assert judged(fresh, versions, "good", "worse", raw).holds
+    rejected = judged(fresh, versions, "worse", "good", raw)
+    assert {"floor", "gain", "mcnemar", "interval", "slices"} <= set(rejected.failed)
+    assert judged(fresh, versions, "good", None, raw).holds
+
+
+def test_verdict_stands_with_the_version_in_tags_description_and_a_page(fresh, versions, trained):
+    verdict = judged(fresh, versions, "worse", "good", trained[2])
+    for _ in range(2):
+        judging.record(fresh, fresh.get_model_version(MODEL, versions["worse"].version), verdict)
+    kept = fresh.get_model_version(MODEL, versions["worse"].version)
+    assert kept.tags["rule.floor"].startswith("fails: accuracy_score 0.")
+    assert kept.tags["rule.size"].startswith("holds: ")
+    assert kept.description.count("Judged: ") == 1
+    assert "must not replace" in kept.description
+    page = Path(fresh.download_artifacts(kept.run_id, kept.tags["verdict.page"])).read_text(encoding="utf-8")
+    assert "| floor " in page
+
+
+def test_where_the_test_set_has_changed_both_are_scored_again_on_the_new_one(fresh, versions, trained):
+    fewer = trained[2].iloc[:60]
+    verdict = judged(fresh, versions, "good", "worse", fewer)
+    assert verdict.reviews == 60
+    assert verdict.test_set == held_out(fewer).digest != held_out(trained[2]).digest
+
+
+def test_test_sets_hash_follows_from_texts_and_labels_and_not_from_their_row_numbers(trained):
+    raw = trained[2]
+    reviews = held_out(raw)
+    moved = held_out(raw)
+    moved.texts.index = moved.labels.index = moved.labels.index + 7
+    assert moved.digest == reviews.digest
+    assert held_out(raw.iloc[::-1].reset_index(drop=True)).digest != reviews.digest
+
+
+def test_version_that_is_not_there_or_not_whole_is_refused(fresh, versions):
+    with pytest.raises(InputError, match=r"received version '99', but sentiflow has no such version; it has 1, 2, 3, 4"):
+        registry.version(fresh, "99")
+    run = versions["fourth"].run_id
+    fresh.delete_tag(run, COMPLETE_TAG)
+    with pytest.raises(InputError, match="not published as a whole"):
+        registry.version(fresh, str(versions["fourth"].version))
+    fresh.set_tag(run, COMPLETE_TAG, "true")
+
+
+def test_version_whose_files_were_changed_since_is_refused_before_anything_of_it_is_loaded(fresh, versions):
+    place = Path(fresh.get_model_version_download_uri(MODEL, versions["third"].version).removeprefix("file://"))
+    code = place / "code/sentiflow/__init__.py"
+    before = code.read_text()
+    code.write_text(f"{before}\nopen('ran', 'w').close()\n")
+    try:
+        with pytest.raises(InputError, match=r"version \d+ of sentiflow is refused: its files hash to"):
+            registry.opened(fresh, versions["third"])
+    finally:
+        code.write_text(before)
+    assert not Path("ran").exists()
+    assert registry.opened(fresh, versions["third"]).architecture == "nb_svm"
+
+
+def test_version_that_another_tool_registered_is_refused(fresh, versions):
+    foreign = fresh.create_model_version(MODEL, versions["good"].source, versions["good"].run_id)
+    try:
+        with pytest.raises(InputError, match=r"no tag sentiflow\.sha256"):
+            registry.opened(fresh, foreign)
+    finally:
+        fresh.delete_model_version(MODEL, foreign.version)
+
+
+def test_store_is_connected_to_twice_without_harm(fresh):
+    assert stores.experiment_id(stores.connect()) == stores.experiment_id(fresh)
+
+
+def test_no_pickle_is_loaded_from_the_start_of_the_process_to_the_answer_that_the_server_gives(fresh, versions):
+    crown(fresh, versions["good"])
+    code = (
+        "import sys; seen = [];"
+        "sys.addaudithook(lambda event, told: seen.append(told) if event == 'pickle.find_class' else None);"
+        "from sentiflow import predict, server;"
+        "opened = predict.opened(None); server.served(opened);"
+        "print(opened.model.predict(['a great film'])['label'][0]); assert not seen, seen;"
+        "import pickle; pickle.loads(pickle.dumps(sys.exit)); assert seen"  # the hook would have seen one
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["positive"]
