@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Says what was received, what was expected and what to do."""
+
+
+class UnavailableError(InputError):
+    """Something outside did not answer: a network, a remote, a store. Trying again later may help; nothing has to be changed."""

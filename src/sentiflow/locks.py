@@ -10,19 +10,26 @@ from pathlib import Path
 
 import psutil
 
-from sentiflow.errors import InputError
+from sentiflow.errors import UnavailableError
 
 log = logging.getLogger("sentiflow")
 
 PATIENCE = 600.0  # seconds to wait for another process before giving up
 
 
+class BusyError(UnavailableError):
+    """Another process is at work and holds a lock."""
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, patience: float | None = None) -> Iterator[None]:
     """Holds the lock within the block, and notes this process's id in the file.
 
+    Args:
+        patience: seconds to wait for another process; without it PATIENCE.
+
     Raises:
-        InputError: if another process holds it for longer than PATIENCE, naming that process.
+        BusyError: if another process holds it for longer, naming that process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -35,7 +42,7 @@ def locked(path: Path) -> Iterator[None]:
                 return described(file.read())
             return None
 
-        wait_for(holder)
+        wait_for(holder, patience)
         file.seek(0)
         file.truncate()
         file.write(f" {os.getpid()}\n")  # as DVC writes its own
@@ -43,15 +50,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def wait_for(holder: Callable[[], str | None]) -> None:
-    """Waits until `holder` names nobody any more, and says once whom it waits for."""
+def wait_for(holder: Callable[[], str | None], patience: float | None = None) -> None:
+    """Waits until `holder` names nobody any more, and says once whom it waits for.
+
+    Raises:
+        BusyError: if it still names somebody after that many seconds.
+    """
+    patience = PATIENCE if patience is None else patience
     started = time.monotonic()
     told = None
     while name := holder():
-        if time.monotonic() - started > PATIENCE:
-            raise InputError(
-                f"{name} has been at work in this project for over {PATIENCE:.0f} s, and two runs at once would be in each "
-                "other's way; wait until it ends, or end it with `kill`, then run again"
+        if time.monotonic() - started >= patience:
+            since = f" for over {patience:.0f} s" if patience else ""
+            raise BusyError(
+                f"{name} has been at work in this project{since}, and two runs at once would be in each other's way; "
+                "wait until it ends, or end it with `kill`, then run again"
             )
         process = name.split(" (")[0]
         if process != told:

@@ -15,15 +15,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-from sentiflow import locks, params, repair
+from sentiflow import locks, params, process_groups, repair, workers
 from sentiflow.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -35,7 +31,6 @@ DATABASE = Path("mlflow.db")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
 VERDICT = Path(".cache/verdict.md")
-GRACE = 5.0  # seconds for a process to end by itself before it is told more firmly
 
 
 class RunError(InputError):
@@ -52,6 +47,7 @@ def main() -> None:
     parser.add_argument("--again", default="make repro", help="the command that goes on after a failure, for messages")
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
     arguments = parser.parse_args()
+    process_groups.die_with_starter()
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
     with errors_told():
         run(arguments.targets, force=arguments.force, again=arguments.again)
@@ -85,19 +81,9 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
         RunError: if a stage failed; the outputs of earlier runs are back.
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
-    architectures = params.load().run
-    _check_project()
-    with locks.locked(repair.TMP / "sentiflow.lock"):
-        with repair.dvc_at_rest():
-            repair.dvc_lock()
-            repair.leftovers(architectures)
-            forget_publication()
-            _keep_outputs()
-        try:
-            status, stopped_by = _repro([*(["--force"] if force else []), *targets])
-        finally:
-            restored = _bring_outputs_back()
-        back = f"; brought back what was there before: {', '.join(map(str, restored))}" if restored else ""
+    with at_work() as restored:
+        status, stopped_by = _repro([*(["--force"] if force else []), *targets])
+        back = f"; brought back what was there before: {', '.join(paths)}" if status and (paths := restored()) else ""
         if stopped_by:
             log.warning("stopped by %s%s; `%s` goes on from here", signal.Signals(stopped_by).name, back, again)
             sys.exit(128 + stopped_by)
@@ -105,6 +91,34 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
             stage = _failed_stage()
             what = f"stage {stage!r} failed" if stage else f"dvc repro ended with status {status}"
             raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", stage)
+
+
+@contextlib.contextmanager
+def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
+    """Within the block nobody else runs the stages of this project, and what a killed run left is put right.
+
+    When it ends, outputs that DVC removed of stages that did not end well are back. The block can have them brought back before,
+    by a call of what it is given, which names them.
+
+    Args:
+        patience: seconds to wait for another run; without it `locks.PATIENCE`.
+
+    Raises:
+        InputError: if params.yaml has a slip or this is not the top of the project; nothing was touched.
+        locks.BusyError: if another run is at work for longer.
+    """
+    architectures = params.load().run
+    _check_project()
+    with locks.locked(repair.TMP / "sentiflow.lock", patience):
+        with repair.dvc_at_rest():
+            repair.dvc_lock()
+            repair.leftovers(architectures)
+            forget_publication()
+            _keep_outputs()
+        try:
+            yield lambda: [str(path) for path in _bring_outputs_back()]
+        finally:
+            _bring_outputs_back()
         _note_store()
 
 
@@ -258,30 +272,29 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _repro(arguments: list[str]) -> tuple[int, int | None]:
     """Runs `dvc repro` in a process group of its own; gives its exit status and the signal that stopped it, if one did."""
     FAILED.unlink(missing_ok=True)
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # `python` is this one
-        "SHELL": "/bin/sh",  # DVC runs commands in the user's shell, which may be any
-        "DVC_NO_ANALYTICS": "1",
-    }
     child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(FAILED)]
     received: list[int] = []
-    with signals_to(lambda number, _: received.append(number)):
+    with process_groups.signals_to(lambda number, _: received.append(number)):
         sys.stdout.flush()
         # its input is empty: a process group in the background that reads the terminal would be halted
         dvc = subprocess.Popen(
-            [*child, "dvc", "--wait-for-lock", "repro", *arguments], stdin=subprocess.DEVNULL, env=environment, process_group=0
+            [*child, "dvc", "--wait-for-lock", "repro", *arguments],
+            stdin=subprocess.DEVNULL,
+            env=workers.environment(1) | process_groups.of_this_process(),
+            process_group=0,
         )
         try:
             while dvc.poll() is None and not received:
                 time.sleep(0.05)
         finally:
             if received or dvc.poll() != 0:  # a DVC that was killed leaves its stage running
-                _end_group(dvc, received)
+                process_groups.end(dvc, received)
         return dvc.wait(), received[0] if received else None
 
 
 def _dvc() -> None:
     """The child: DVC's own command line, which besides notes the stage that failed."""
+    process_groups.die_with_starter()
     from dvc.cli import main as dvc
     from dvc.exceptions import ReproductionError
 
@@ -302,46 +315,6 @@ def _failed_stage() -> str | None:
         if name := re.search("'(.+)'", FAILED.read_text(encoding="utf-8")):
             return name[1]
     return None
-
-
-def _end_group(dvc: subprocess.Popen[bytes], received: list[int]) -> None:
-    """Interrupts as Ctrl-C does, which lets DVC and its stage clear up; a second Ctrl-C, or no answer, kills."""
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if not _lives(dvc.pid):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(dvc.pid, signal.SIGKILL if len(received) > 1 else sign)
-        until = time.monotonic() + GRACE
-        patience = len(received)
-        while _lives(dvc.pid) and time.monotonic() < until and len(received) == patience:
-            dvc.poll()
-            time.sleep(0.05)
-
-
-def _lives(group: int) -> bool:
-    for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, psutil.Error):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
-@contextlib.contextmanager
-def signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within the block the signals that end a process go to the handler.
-
-    A signal that was ignored stays so (nohup), and only a main thread can handle any.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,24 @@ def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
     except DvcException as error:
         raise InputError(f"{error}; `git checkout {lock_file}` brings the committed one back") from None
     return dict(read.get("stages") or {})
+
+
+def ordered(names: Sequence[str]) -> bool:
+    """Puts the stages of dvc.lock in this order, what is not named at the end; whether that changed the file.
+
+    DVC adds a stage at the end when it is done, so that the order of stages that ran side by side, or of a run that was cut
+    short, would follow from chance.
+    """
+    entries = lock_entries()
+    wanted = [name for name in names if name in entries] + [name for name in entries if name not in names]
+    if list(entries) == wanted:
+        return False
+    lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
+    stages = lock["stages"]
+    for name in wanted:
+        stages[name] = stages.pop(name)
+    _replace(LOCK_FILE, dumps_yaml(lock))
+    return True
 
 
 def _pipeline() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sentiflow import locks, params, pipeline, repair, stage
+from sentiflow import locks, params, pipeline, process_groups, repair, stage
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.settings import Architectures
@@ -227,14 +227,14 @@ def _run_pipeline(folder: Path, targets: Sequence[str], again: str, environment:
     path = os.pathsep.join(filter(None, [str((folder / "src").absolute()), os.environ.get("PYTHONPATH")]))
     received: list[int] = []
     passed = 0
-    with pipeline.signals_to(lambda number, _: received.append(number)):
+    with process_groups.signals_to(lambda number, _: received.append(number)):
         sys.stdout.flush()
         # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, and a second one, which kills,
         # would otherwise seem to have come at once.
         child = subprocess.Popen(
             [sys.executable, "-m", "sentiflow.pipeline", "--again", again, *targets],
             cwd=folder,
-            env=os.environ | environment | {"PYTHONPATH": path},
+            env=os.environ | environment | {"PYTHONPATH": path} | process_groups.of_this_process(),
             stdin=subprocess.DEVNULL,
             process_group=0,
         )

@@ -11,18 +11,22 @@ from pathlib import Path
 
 import typer
 
-from sentiflow import locks, quiet
-from sentiflow.errors import InputError
+from sentiflow import locks, process_groups, quiet
+from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
+
+TEMPORARY = os.EX_TEMPFAIL  # exit status that means: the same again may work later
 
 
 def run(main: Callable[..., None]) -> None:
     """Runs a stage script's `main` with its typed parameters as the command line.
 
     A mistake of the user's, or a refusal of the machine's (no space, no permission, no such file), ends in one message and
-    exit status 1. Everything else is a fault of ours and keeps its traceback.
+    exit status 1; what is outside and does not answer, in one message and exit status 75, which a scheduler may try again.
+    Everything else is a fault of ours and keeps its traceback.
     """
+    process_groups.die_with_starter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=(sys.modules[main.__module__].__doc__ or "").replace("\n", "\n\n"))(main)
     try:
@@ -30,6 +34,8 @@ def run(main: Callable[..., None]) -> None:
             # here, so that log and progress bars take the same way and keep their order
             logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr, force=True)
             app()
+    except UnavailableError as error:
+        _refuse(str(error), TEMPORARY)
     except InputError as error:
         _refuse(str(error))
     except OSError as error:
@@ -38,9 +44,9 @@ def run(main: Callable[..., None]) -> None:
         _refuse(_explain(error))
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str, status: int = 1) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def _explain(error: OSError) -> str:

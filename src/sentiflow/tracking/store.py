@@ -22,7 +22,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from sentiflow.errors import InputError
+from sentiflow.errors import InputError, UnavailableError
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_ARTIFACTS = Path("mlartifacts")
@@ -40,7 +40,7 @@ def connect() -> MlflowClient:
     """A client of the store that MLFLOW_TRACKING_URI names, by default a SQLite file in this folder.
 
     Raises:
-        InputError: if the store does not answer.
+        UnavailableError: if the store does not answer.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
@@ -54,7 +54,7 @@ def connect() -> MlflowClient:
     except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
         reason = str(error).splitlines()[0]
         damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
-        raise InputError(
+        raise UnavailableError(
             f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); "
             f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}{damaged}"
         ) from None
@@ -66,7 +66,7 @@ def failures_told() -> Iterator[None]:
     """Within the block a store that stops answering ends in one message. As a decorator, the function is the block.
 
     Raises:
-        InputError: saying what was asked last, and what to do.
+        UnavailableError: saying what was asked last, and what to do.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def failures_told() -> Iterator[None]:
         if isinstance(error, MlflowException) and error.error_code not in NO_ANSWER:
             raise
         reason = str(error).splitlines()[0][:300]
-        raise InputError(
+        raise UnavailableError(
             f"MLflow's store at {_without_password(mlflow.get_tracking_uri())} stopped answering ({_without_password(reason)}); "
             "when it is up again, run the same command again: what is there already is kept"
         ) from None

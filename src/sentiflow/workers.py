@@ -1,0 +1,261 @@
+"""Runs DVC's stages one at a time or side by side, each in a process that can be ended with everything it started.
+
+A worker is a `sentiflow.dvc_worker` in a process group of its own. It imports DVC once and runs one stage after another; as many
+stages run at once as there are workers, and each gets its share of the processor's cores.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sentiflow import process_groups
+from sentiflow.errors import InputError, UnavailableError
+
+PIECE = 65_536  # bytes read at once
+# What numpy's, scikit-learn's and TensorFlow's thread pools read when they start.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+class StageError(InputError):
+    """DVC or a stage failed, or took longer than it may."""
+
+
+class UnavailableStageError(StageError, UnavailableError):
+    """It failed since something outside did not answer."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as DVC sees it before the run.
+
+    needs: names of the stages whose outputs it reads.
+    makes: paths of its outputs.
+    changed: what DVC finds changed, as `dvc status --json` gives it; empty where the stage itself is up to date.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    makes: tuple[str, ...]
+    changed: list[Any]
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stage; how is ran | restored (from DVC's run cache) | fresh."""
+
+    name: str
+    how: str
+    seconds: float
+
+
+@dataclass
+class Workers:
+    """Processes that run DVC, started when they are needed; a context manager that ends them all.
+
+    side_by_side: workers at most, and so stages at once.
+    """
+
+    side_by_side: int
+    _idle: "queue.LifoQueue[_Worker | None]" = field(default_factory=queue.LifoQueue, init=False)
+    _started: "list[_Worker]" = field(default_factory=list, init=False)
+    _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    def __enter__(self) -> "Workers":
+        for _ in range(self.side_by_side):
+            self._idle.put(None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends every process at once, also where a thread still waits for one, which then gets a StageError."""
+        with self._guard:
+            self._closed = True
+            started = list(self._started)
+        for worker in started:
+            worker.ask_to_end()
+        for worker in started:
+            worker.end()
+
+    def plan(self) -> list[Stage]:
+        """All stages, in the order of `dvc repro`."""
+        return [
+            Stage(each["name"], tuple(each["needs"]), tuple(each["makes"]), each["changed"], each["is_new"])
+            for each in self.ask("plan")
+        ]
+
+    def run(self, name: str, *, force: bool, seconds: float, told: Callable[[str], None]) -> Outcome:
+        """Runs one stage, and none of those it depends on.
+
+        Args:
+            force: also if it is up to date.
+            seconds: after which it is ended.
+            told: gets every line that DVC and the stage print, as it comes.
+
+        Raises:
+            UnavailableStageError: if it failed since something outside did not answer.
+            StageError: if it failed otherwise, or took too long; nothing of it runs any more.
+        """
+        started = time.monotonic()
+        how = self.ask("run", seconds=seconds, told=told, about=f"stage {name!r}", name=name, force=force)
+        return Outcome(name, how, time.monotonic() - started)
+
+    def ask(
+        self,
+        what: str,
+        *,
+        seconds: float = 3600.0,
+        told: Callable[[str], None] = lambda _: None,
+        about: str | None = None,
+        **named: Any,
+    ) -> Any:
+        """The answer to one request, as `dvc_worker.OPERATIONS` gives it.
+
+        Raises:
+            UnavailableStageError, StageError: as `run` does.
+        """
+        with self._worker() as worker:
+            return worker.ask(what, named, seconds, told, about or f"dvc {what}")
+
+    @contextlib.contextmanager
+    def _worker(self) -> "Iterator[_Worker]":
+        worker = self._idle.get()
+        try:
+            if worker is None:
+                with self._guard:  # so that none is started while all are being ended
+                    if self._closed:
+                        raise StageError("the run is being ended, so nothing is started any more")
+                    worker = _Worker(self.side_by_side)
+                    self._started.append(worker)
+            yield worker
+        finally:
+            self._idle.put(worker if worker is not None and worker.lives else None)
+
+
+class _Worker:
+    def __init__(self, side_by_side: int) -> None:
+        theirs_in, self._requests = os.pipe()
+        self._answers, theirs_out = os.pipe()
+        command = [sys.executable, "-P", "-m", "sentiflow.dvc_worker", str(theirs_in), str(theirs_out)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(theirs_in, theirs_out),
+            process_group=0,
+            env=environment(side_by_side) | process_groups.of_this_process(),
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        self.lives = True
+        self._in_use = threading.RLock()  # its pipes are closed only when nobody reads them
+
+    def ask(self, what: str, named: dict[str, Any], seconds: float, told: Callable[[str], None], about: str) -> Any:
+        with self._in_use:
+            return self._asked(what, named, seconds, told, about)
+
+    def _asked(self, what: str, named: dict[str, Any], seconds: float, told: Callable[[str], None], about: str) -> Any:
+        if not self.lives:
+            raise StageError(f"{about} was not begun, since the run is being ended")
+        try:
+            os.write(self._requests, (json.dumps({"what": what, **named}) + "\n").encode())
+            answer = self._answer(time.monotonic() + seconds, told)
+        except BrokenPipeError:
+            answer = b""
+        except TimeoutError:
+            self.end()
+            raise StageError(
+                f"{about} had not ended after {seconds / 60:.3g} minutes, so it was ended (retrain.stage_minutes in params.yaml)"
+            ) from None
+        if not answer:
+            self.end()
+            raise StageError(f"{about} was cut short: its process ended before it was done") from None
+        received = json.loads(answer)
+        if "error" not in received:
+            return received["value"]
+        kind = UnavailableStageError if received["is_temporary"] else StageError
+        raise kind(f"{about} failed: {received['error']}")
+
+    def _answer(self, until: float, told: Callable[[str], None]) -> bytes:
+        """Waits for the answer, and meanwhile hands on what is printed; empty if the process ends before."""
+        answer, lines = b"", _Lines(told)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            selector.register(self._answers, selectors.EVENT_READ)
+            while not answer.endswith(b"\n"):
+                ready = [key.fd for key, _ in selector.select(max(0.0, until - time.monotonic()))]
+                if not ready:
+                    raise TimeoutError
+                if self._output.fileno() in ready:
+                    piece = os.read(self._output.fileno(), PIECE)
+                    lines.add(piece)
+                    if not piece:
+                        selector.unregister(self._output)
+                elif piece := os.read(self._answers, PIECE):  # only when all that was printed before it is read
+                    answer += piece
+                else:
+                    return b""
+        lines.end()
+        return answer
+
+    def ask_to_end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        process_groups.end(self._process)
+        self._process.wait()
+        with self._in_use:
+            if self.lives:
+                self.lives = False
+                self._output.close()
+                os.close(self._requests)
+                os.close(self._answers)
+
+
+class _Lines:
+    """Whole lines out of pieces of bytes; of a line that a progress bar wrote over, the last state."""
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self._told = told
+        self._rest = b""
+
+    def add(self, piece: bytes) -> None:
+        *whole, self._rest = (self._rest + piece).split(b"\n")
+        for line in whole:
+            self._tell(line)
+
+    def end(self) -> None:
+        self._tell(self._rest)
+        self._rest = b""
+
+    def _tell(self, line: bytes) -> None:
+        if text := line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace").rstrip():
+            self._told(text)
+
+
+def environment(side_by_side: int) -> dict[str, str]:
+    """What a stage's process gets: this Python first in its path, and its share of the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = str(max(1, cores // side_by_side))
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # `python` is this one
+        "SHELL": "/bin/sh",  # DVC runs commands in the user's shell, which may be any
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",  # so that a line is seen when it is printed
+    }
+    return os.environ | own | dict.fromkeys(THREADS, share)
