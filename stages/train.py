@@ -25,6 +25,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
         if isinstance(settings, SequenceReader):
             from sentiflow import training  # here, because a linear model need not wait for TensorFlow
 
+            training.use_threads(p.train.threads)
             seed = p.seed if p.train.seed is None else p.train.seed
             fitted = training.fit(architecture, settings, data, how=p.train, seed=seed, backups=cache_dir)
             classifier, history, seconds = fitted

@@ -72,6 +72,16 @@ def seed_everything(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def use_threads(count: int) -> None:
+    """Makes TensorFlow compute with that many threads, from before its first computation on.
+
+    The gradient of a convolution is a sum whose order follows from their number, and so do the last bits of the weights: the same
+    number gives the same bytes, on two cores or twenty.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 def fit(
     architecture: str, settings: SequenceReader, data: TrainingData, *, how: Train, seed: int, backups: Path
 ) -> tuple[NeuralClassifier, pd.DataFrame, list[float]]:

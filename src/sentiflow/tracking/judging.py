@@ -24,6 +24,7 @@ ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
 WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
 VERDICT_TAG = "verdict"
+HOLDS_TAG = "verdict.holds"  # true | false
 JUDGED = "\n\nJudged: "  # in a version's description, what comes before the verdict
 
 
@@ -109,7 +110,8 @@ def record(client: MlflowClient, challenger: ModelVersion, verdict: Verdict) -> 
     name = f"{VERDICTS}/version-{number}-against-{against}-on-{verdict.test_set[:8]}"
     client.log_text(run_of(challenger), promotion.as_markdown(verdict), f"{name}.md")
     client.log_text(run_of(challenger), json.dumps(promotion.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
-    told = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md"} | promotion.as_tags(verdict)
+    told = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md", HOLDS_TAG: str(verdict.holds).lower()}
+    told |= promotion.as_tags(verdict)
     for tag, value in told.items():
         client.set_model_version_tag(MODEL, number, tag, value)
     first = (challenger.description or "").partition(JUDGED)[0]

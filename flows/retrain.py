@@ -1,0 +1,199 @@
+"""Retrain if there is a reason to, judge the best model, promote it if it earned that, and tell.
+
+DVC decides what is stale, the rules of params.yaml decide what is promoted; this says when, what is tried again, and who is told.
+"""
+
+import contextlib
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import typer
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import Flow
+from prefect.runtime import deployment
+from prefect.runtime import flow_run as this_run
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field
+
+from flows import telling
+from flows.stages_side_by_side import Run
+from flows.tasks import done, look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
+from sentiflow import locks, params, pipeline, reasons, repair
+from sentiflow.errors import InputError
+from sentiflow.params import Params
+from sentiflow.settings import Architecture
+from sentiflow.workers import Workers
+
+UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at work, and after one that did not end
+RAN = "ran"
+
+Architectures = Annotated[list[Architecture] | None, Field(description="Names of `run:` in params.yaml; none means all of them.")]
+Force = Annotated[bool, Field(description="Run stages that are up to date as well.")]
+Promote = Annotated[bool, Field(description="Let the best model become champion if every rule holds; else it is only judged.")]
+
+
+def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    blocks: list[str] = []
+    with contextlib.suppress(InputError):  # a slip in params.yaml may be what failed
+        blocks = params.load().retrain.notify
+    telling.notify(f"Retraining {flow_run.name}: {state.name}", state.message or "without a message", blocks, logging.ERROR)
+
+
+@flow(
+    name="retrain",
+    description=__doc__,
+    log_prints=True,
+    persist_result=False,
+    on_failure=[_tell_failure],
+    on_crashed=[_tell_failure],
+)
+def retrain(architectures: Architectures = None, force: Force = False, promote: Promote = True) -> State[Any]:
+    """Ends as Completed, saying what came of it or that there was no reason; Failed; or Cancelled, if another one is at work."""
+    try:
+        p = params.load()
+        _check(architectures, p)
+        _take_the_place_of_late_runs()
+        with pipeline.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
+            return _retrain(p, workers, architectures, force, promote)
+    except locks.BusyError as error:
+        return Cancelled(message=f"One retraining at a time: {error}.")
+    except InputError as error:
+        return Failed(message=str(error))
+
+
+def _retrain(p: Params, workers: Workers, architectures: Architectures, force: bool, promote: bool) -> State[Any]:
+    log = get_run_logger()
+    log.info(done(pull, p, workers))
+    new_data = done(look_for_new_data, p, p)
+    why = _reasons(p, workers, force, new_data)
+    if not why:
+        return Completed(message="No reason to retrain: source, code, parameters and results are as the last run left them.")
+    log.info("Retraining, because: %s", "; ".join(why))
+
+    started = datetime.now(UTC)
+    UNFINISHED.parent.mkdir(parents=True, exist_ok=True)
+    UNFINISHED.write_text(json.dumps({"run": this_run.name, "started": started.isoformat(timespec="seconds")}), encoding="utf-8")
+    before = repair.lock_entries()
+    # a source that DVC does not watch, such as a URL, is read again only if it is told to
+    forced = frozenset({"download"} if new_data and not new_data[1] else ())
+    run = Run(p, workers, force, forced)
+    try:
+        left_out = run.of(architectures) if architectures else run.all()
+    finally:
+        telling.stages_table(run.outcomes)
+    if left_out:
+        UNFINISHED.unlink(missing_ok=True)
+        return Completed(message=f"Trained and evaluated {', '.join(architectures or [])}. Nothing was compared: {left_out}.")
+    outcomes = run.outcomes
+    others = _not_reproduced(before, repair.lock_entries()) if force else []
+    if others:
+        told = f"stages gave other results from the same inputs than before: {', '.join(others)}"
+        telling.notify("Not reproduced", told, p.retrain.notify, logging.WARNING)
+    verdict = _judged(p, promote, started, judged_now=any(each.name == "judge" and each.how == RAN for each in outcomes))
+    log.info(done(push, p, workers))
+    UNFINISHED.unlink(missing_ok=True)
+    counts = ", ".join(f"{sum(each.how == how for each in outcomes)} {how}" for how in ("ran", "restored", "fresh"))
+    return Completed(message=f"{verdict} Stages: {counts}. Because: {'; '.join(why)}.")
+
+
+def _check(architectures: Architectures, p: Params) -> None:
+    if unknown := sorted(set(architectures or []) - set(p.run)):
+        raise InputError(
+            f"received the architectures {', '.join(unknown)}, which are not in `run:` of params.yaml; "
+            f"it has {', '.join(p.run)}: choose of these, or add them there"
+        )
+
+
+def _take_the_place_of_late_runs() -> None:
+    """Cancels the runs of the same deployment that should have begun before now, as after a night without a worker."""
+    if deployment.id is None:
+        return
+    late = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[UUID(deployment.id)]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=cast(Any, datetime.now(UTC))),
+    )
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=late):
+            if str(run.id) != this_run.id:
+                message = f"It was late, and {this_run.name}, which began meanwhile, does its work."
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                get_run_logger().info("cancelled %s, which was late", run.name)
+
+
+def _reasons(p: Params, workers: Workers, force: bool, new_data: "tuple[str, bool] | None") -> list[str]:
+    why = ["forced"] if force else []
+    if UNFINISHED.exists():
+        with contextlib.suppress(ValueError, KeyError):
+            name = json.loads(UNFINISHED.read_text(encoding="utf-8"))["run"]
+            why.append(f"the retraining {name} did not end")
+    plan = workers.plan()
+    found = reasons.of(plan)
+    if new_data is not None:
+        found = [f"source data changed: {new_data[0]}", *(each for each in found if not each.startswith("source data changed"))]
+    why += found
+    if drift := done(look_for_drift, p, p):
+        why.append(drift)
+    return why
+
+
+def _not_reproduced(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Stages that were run again on the same inputs and gave other outputs."""
+    inputs = ("cmd", "deps", "params")
+    return [
+        name
+        for name, entry in after.items()
+        if name in before
+        and all(entry.get(each) == before[name].get(each) for each in inputs)
+        and entry.get("outs") != before[name].get("outs")
+    ]
+
+
+def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) -> str:
+    """Promotes the challenger if the rules hold and that is wanted, and tells what became of it; in a sentence."""
+    judged: tuple[str, str, bool] = done(look_at_verdict, p, started)
+    challenger, verdict, holds = judged
+    if challenger and holds and promote:
+        promoted: str = done(promote_challenger, p, challenger)
+        telling.notify("Promoted", promoted, p.retrain.notify)
+        return promoted
+    if challenger and holds:
+        return f"{verdict} It waits for `make promote`, since this run was told not to promote."
+    if challenger and judged_now:
+        telling.notify("Rejected", verdict, p.retrain.notify)
+    elif not challenger and judged_now and verdict:
+        telling.notify("Promoted", verdict, p.retrain.notify)
+    return verdict or "No version waits to be promoted."
+
+
+def main(
+    architectures: Annotated[list[str] | None, typer.Argument(help="names of `run:` in params.yaml; none means all")] = None,
+    force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
+    promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
+) -> None:
+    """Run the flow here and now, on the Prefect server of PREFECT_API_URL, or a temporary one."""
+    try:
+        state = retrain(architectures or None, force=force, promote=promote, return_state=True)
+    except ParameterTypeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(f"{state.name}: {state.message}")
+    sys.exit(not state.is_completed())
+
+
+if __name__ == "__main__":
+    typer.run(main)

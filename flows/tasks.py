@@ -1,0 +1,175 @@
+"""What a retraining does, step by step, as Prefect's tasks: tried again where the world can break, and nowhere else."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Failed
+from prefect.tasks import Task
+
+from flows import telling
+from sentiflow import pipeline, process_groups
+from sentiflow.errors import InputError, UnavailableError
+from sentiflow.params import Params
+from sentiflow.workers import Outcome, Workers
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MINUTE = 60.0
+
+
+class StoppedError(InputError):
+    """A task failed, so the run ends here."""
+
+
+def tried_again(function: Callable[P, R]) -> Task[P, Any]:
+    """A task that is tried again, later each time, where something outside did not answer; any other failure is one at once.
+
+    What is in the way is the state's message, without a traceback.
+    """
+
+    @wraps(function)
+    def attempt(*arguments: P.args, **named: P.kwargs) -> R | State[Any]:
+        try:
+            return function(*arguments, **named)
+        except UnavailableError as error:
+            context = TaskRunContext.get()
+            if context is not None and context.task_run.run_count <= context.task.retries:
+                raise
+            return Failed(message=str(error))
+        except InputError as error:
+            return Failed(message=str(error))
+
+    return task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_temporary)(attempt)
+
+
+def _is_temporary(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(getattr(state.data, "result", state.data), UnavailableError)
+
+
+def with_attempts(asked: Task[..., Any], p: Params, name: str | None = None) -> Task[..., Any]:
+    """The task with as many attempts as params.yaml gives; the name is what people see, without it that of the function."""
+    name = name or asked.name.replace("_", " ")
+    again = p.retrain.attempts - 1
+    waits = [p.retrain.wait_seconds * 2**attempt for attempt in range(again)]
+    return asked.with_options(retries=again, retry_delay_seconds=waits, name=name, task_run_name=name)
+
+
+def done(asked: Task[..., Any], p: Params, *arguments: Any) -> Any:
+    """What a task gives that ends well.
+
+    Raises:
+        StoppedError: with its message, if it does not.
+    """
+    state: Any = with_attempts(asked, p)(*arguments, return_state=True)
+    if state.is_completed():
+        return state.result()
+    raise StoppedError(f"{asked.name.replace('_', ' ')}: {state.message or state.name}")
+
+
+@tried_again
+def pull(workers: Workers) -> str:
+    """Brings from the remote what dvc.lock and the run cache name, and sources that are missing here."""
+    remote = workers.ask("remote")
+    if remote is None:
+        return "no remote is set, so nothing was pulled"
+    sources = workers.ask("pull_sources", told=get_run_logger().info)
+    fetched = workers.ask("fetch", told=get_run_logger().info)
+    return f"pulled {fetched} files from the remote {remote}" + (f", {', '.join(sources)} among them" if sources else "")
+
+
+@tried_again
+def push(workers: Workers) -> str:
+    """Hands what was made to the remote."""
+    remote = workers.ask("remote")
+    if remote is None:
+        return "no remote is set, so nothing was pushed"
+    return f"pushed {workers.ask('push', told=get_run_logger().info)} files to the remote {remote}"
+
+
+@tried_again
+def look_for_drift(p: Params) -> str | None:
+    """Why incoming reviews are a reason to retrain; None if they are none."""
+    from sentiflow import drift  # here, since it loads MLflow, and the champion's library
+
+    found = drift.look(p)
+    if found is None:
+        return None
+    get_run_logger().info(found.in_words)
+    telling.page("drift", drift.as_markdown(found), "Incoming reviews against what the champion learned from.")
+    return f"drift: {found.in_words}" if found.is_reason else None
+
+
+@tried_again
+def look_for_new_data(p: Params) -> "tuple[str, bool] | None":
+    """How the source changed, in words, and whether DVC sees that by itself; None if it did not change."""
+    from sentiflow import source
+
+    change = source.changed(p)
+    return None if change is None else (change.in_words, change.seen_by_dvc)
+
+
+@tried_again
+def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outcome:
+    """Has DVC run one stage if it is stale; its output goes to the log as it comes."""
+    log = get_run_logger()
+    outcome = workers.run(name, force=force, seconds=minutes * MINUTE, told=telling.epochs(name, lambda line: log.info(line.strip())))
+    log.info("%s: %s, %.1f s", name, outcome.how, outcome.seconds)
+    return outcome
+
+
+@tried_again
+def promote_challenger(version: str) -> str:
+    """Judges the challenger once more, now with nobody else promoting, and makes it champion if every rule holds.
+
+    It is the command of `make promote`, in a process of its own.
+    """
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        get_run_logger().info(line)
+        lines.append(line)
+
+    status = process_groups.run([sys.executable, "-m", "sentiflow.champion", "promote", "--version", version], tell)
+    if status != 0:
+        raise InputError(lines[-1] if lines else f"the promotion of version {version} ended with status {status}")
+    return next((line for line in lines if line.startswith("Champion: ")), f"Champion: version {version}")
+
+
+@tried_again
+def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
+    """The challenger's version, what was judged of it, and whether every rule holds; leaves the pages in Prefect's UI.
+
+    Without a challenger the version is empty, and the words are those of the champion that this run crowned, if it did.
+    """
+    from sentiflow.tracking import champions, judging, registry, store
+
+    client = store.connect()
+    with champions.looking(client) as entries:
+        telling.pages()
+        _link_runs(client)
+        challenger = registry.with_alias(client, registry.CHALLENGER)
+        if challenger is None:
+            newest = entries[-1] if entries else None
+            is_new = newest is not None and newest.at >= started.isoformat(timespec="seconds")
+            return "", f"Champion: {newest.described}" if newest is not None and is_new else "", False
+        tags = challenger.tags
+        return str(challenger.version), tags.get(judging.VERDICT_TAG, "Not judged."), tags.get(judging.HOLDS_TAG) == "true"
+
+
+def _link_runs(client: Any) -> None:
+    from sentiflow.tracking import publishing, store
+
+    with contextlib.suppress(FileNotFoundError):
+        keys = json.loads(pipeline.PUBLISHED[0].read_text(encoding="utf-8"))["keys"]
+        if published := publishing.runs(client, keys["comparison"]):
+            telling.runs(store.experiment_id(client), *published)
