@@ -2,10 +2,9 @@
 
 from  models, tokens, reports   of each architecture
       reviews, predictions      the test reviews and the answers on them
-      metrics, figures          the comparison; every epoch; sizes of splits and vocabulary
-      cache, dvc.lock           how each training went; what a publication is keyed by
-to    MLflow                    a run of the retraining, in it a run and a registered version each
-      published                 what was published, by key
+      metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
+to    MLflow                    a run of the retraining, in it a run and a registered version each, with its reference of drift
+      published                 what was published, by the keys that dvc.lock gives
 """
 
 import json
@@ -39,12 +38,11 @@ def main(
         keys = {name: provenance.publication_key(name) for name in p.run}
         keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
         splits = [publishing.Split(name, f"{tokens_dir}/{name}.parquet", provenance.tokens(), n) for name, n in counts.items()]
-        retraining = publishing.retraining(client, keys["comparison"])
+        parent = publishing.retraining(client, keys["comparison"])
         scores, versions = {}, {}
         for name in p.run:
             report_dir, history_file = reports_dir / "models" / name, metrics_dir / "history" / f"{name}.csv"
-            of_splits = files.read_json(report_dir / "scores.json")
-            scores[name] = of_splits["test"]
+            scores[name] = files.read_json(report_dir / "scores.json")
             publication = publishing.Publication(
                 architecture=name,
                 key=keys[name],
@@ -52,7 +50,7 @@ def main(
                 tags=provenance.tags(name),
                 history=files.read_csv(history_file),
                 record=training_record.read(cache_dir / "records", models_dir / name),
-                scores=of_splits,
+                scores=scores[name],
                 temperature=classifier.read_config(models_dir / name)["temperature"],
                 weights=files.read_json(report_dir / "layers.json")["weights"],
                 environment=files.read_json(models_dir / name / "environment.json"),
@@ -65,9 +63,11 @@ def main(
                 keep_negations=p.clean.keep_negations,
                 classes=vocabulary.read_classes(tokens_dir),
             )
-            versions[name] = publishing.publish(client, publication, parent=retraining)
+            versions[name] = publishing.publish(client, publication, parent=parent)
+            publishing.keep_reference(client, versions[name], publication)
         pages = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, metrics_dir / "vocabulary.json"]
-        publishing.finish(client, retraining, publishing.Summary(best, scores, pages), versions)
+        summary = publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages)
+        publishing.finish(client, parent, summary, versions)
         published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -96,6 +96,7 @@ class Train(Section):
     patience: Count | None
     seed: Seed | None
     class_weights: Literal["balanced"] | None
+    threads: Count
 
 
 class Evaluate(Section):
@@ -139,12 +140,46 @@ class Promotion(Section):
     size_mb: Positive
 
 
+class Drift(Section):
+    incoming: Annotated[str, Field(min_length=1)]
+    minimum_reviews: Annotated[int, Field(ge=20)]
+    maximum_reviews: Count
+    max_bytes: Count
+    confidence: Fraction
+    label_share: Share
+    length: Share
+    unknown_words: Share
+    probability: Share
+
+    @model_validator(mode="after")
+    def enough_reviews_are_read(self) -> "Drift":
+        if self.maximum_reviews < self.minimum_reviews:
+            raise ValueError(
+                f"maximum_reviews {self.maximum_reviews} is less than minimum_reviews {self.minimum_reviews}, so nothing is "
+                "compared; lower the minimum or raise the maximum"
+            )
+        return self
+
+
 class Serve(Section):
     max_bytes: Count
     max_rows: Count
     max_characters: Count
     body_seconds: Positive
     poll_seconds: Positive
+
+
+class Watch(Section):
+    settle_seconds: Positive
+    again_hours: Positive
+
+
+class Retrain(Section):
+    side_by_side: Count
+    stage_minutes: Positive
+    attempts: Count
+    wait_seconds: Positive
+    notify: list[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]]
 
 
 class Params(Section):
@@ -160,7 +195,10 @@ class Params(Section):
     analyse: Analyse
     explain: Explain
     promotion: Promotion
+    drift: Drift
     serve: Serve
+    watch: Watch
+    retrain: Retrain
     architectures: Architectures
 
     @field_validator("run")

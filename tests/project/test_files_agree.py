@@ -47,10 +47,11 @@ NO_DEPENDENCY = {
     "schema.py": "only says what kind of value a key holds",
     "settings.py": "only checks values that DVC tracks itself",
     "quiet.py": "only drops lines from the terminal",
+    "process_groups.py": "only says what ends when",
     "tracking/__init__.py": "says what the package is and runs nothing",
     "stage.py": "only paths, locks, log and errors",
 }
-SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "serve"}
+SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
 
@@ -315,7 +316,7 @@ ONLY_IN = {
         "server.py",  # MLflow's own scoring server
         *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
     },
-    "dvc": {"pipeline.py", "repair.py"},
+    "dvc": {"pipeline.py", "dvc_worker.py", "repair.py"},
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),
@@ -539,6 +540,8 @@ BY_COMMANDS = [
     "reviews.predictions.csv",
     "metrics/champions.csv",
     ".cache/side",
+    ".cache/drift.md",
+    "data/incoming",
 ]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 

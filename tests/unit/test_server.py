@@ -33,7 +33,7 @@ JSON, CSV = "application/json", "text/csv"
 def opened(version, model):
     signature = ModelSignature(Schema([ColSpec(DataType.string)]), Schema([ColSpec(DataType.string, "label")]))
     flavors = {"python_function": {"loader_module": "mlflow.pyfunc.loaders.code_model"}}
-    return registry.Opened(version, "nb_svm", model, Model(signature=signature, flavors=flavors), 1.0)
+    return registry.Opened(version, "nb_svm", model, Model(signature=signature, flavors=flavors), 1.0, {})
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
 
 from sentiflow import model_directory, serving
+from sentiflow.reference import Reference
 from sentiflow.scoring import SCORES
 from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, experiment_id, failures_told, run_of
 from sentiflow.training_record import Record
@@ -35,8 +36,10 @@ log = logging.getLogger("sentiflow")
 
 PARENT_TAG = "mlflow.parentRunId"
 PREDICTIONS = "predictions"  # folder of a run's artifacts
+REFERENCE = "drift/reference.parquet"  # in a run's artifacts
 METRICS_A_BATCH = 500  # MLflow takes a thousand
 ANOTHER_MACHINES = 3600.0  # seconds within which a publication that another machine began is left alone
+LINK_TAG = "run."  # and the name of an architecture: the id of its run
 PUBLISHER_TAG = "sentiflow.publisher"  # the process that publishes, so that no other takes its run for one that was cut short
 MODEL_DESCRIPTION = """\
 Sentiment of a review: raw text in, label and probabilities out.
@@ -134,12 +137,26 @@ def finish(client: MlflowClient, run_id: str, summary: Summary, versions: Mappin
             for architecture, scores in summary.scores.items()
             for name in SCORES
         ]
-        links = [RunTag(f"run.{name}", run_of(version)) for name, version in versions.items()]
+        links = [RunTag(f"{LINK_TAG}{name}", run_of(version)) for name, version in versions.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag("best", summary.best), *links])
         for path in summary.artifacts:
             _log_artifact(path, path.name)
         client.log_batch(run_id, tags=[RunTag(COMPLETE_TAG, "true")])
     log.info("published the comparison of %s", ", ".join(summary.scores))
+
+
+@failures_told()
+def runs(client: MlflowClient, key: str) -> tuple[str, dict[str, str]] | None:
+    """The ids of a retraining's run and of the run of each architecture in it; None if it is not published as a whole.
+
+    Args:
+        key: hash of what DVC recorded of the stages behind it.
+    """
+    for run in _oldest_first(_runs_of(client, key)):
+        if COMPLETE_TAG in run.data.tags:
+            links = {tag.removeprefix(LINK_TAG): run_id for tag, run_id in run.data.tags.items() if tag.startswith(LINK_TAG)}
+            return str(run.info.run_id), links
+    return None
 
 
 @failures_told()
@@ -250,6 +267,18 @@ def log_predictions(client: MlflowClient, run_id: str, test_set: str, prediction
         named = Path(folder) / predictions_name(test_set)
         shutil.copyfile(predictions_file, named)
         client.log_artifact(run_id, str(named), PREDICTIONS)
+
+
+@failures_told()
+def keep_reference(client: MlflowClient, version: ModelVersion, publication: Publication) -> None:
+    """Keeps what incoming reviews are compared with beside a version, where `registry.reference` finds it; if it is not there."""
+    run, place = run_of(version), Path(REFERENCE)
+    if REFERENCE in {item.path for item in client.list_artifacts(run, str(place.parent))}:
+        return
+    kept = Reference.of_model(publication.model_dir, publication.tokens_dir, publication.predictions_file)
+    with tempfile.TemporaryDirectory() as folder:
+        kept.write(Path(folder) / place.name)
+        client.log_artifact(run, str(Path(folder) / place.name), str(place.parent))
 
 
 def predictions_name(test_set: str) -> str:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -14,9 +15,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from sentiflow import evaluation, files, model_directory
+from sentiflow import classifier, evaluation, files, model_directory
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
+from sentiflow.reference import Reference
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import publishing
 from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, run_of
@@ -37,6 +39,7 @@ class Opened:
     model: SentimentModel
     metadata: Model  # MLflow's description of it: signature, and so on
     size_mb: float  # megabytes of its directory
+    settings: dict[str, Any]  # of its architecture, as it was trained
 
 
 def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
@@ -149,7 +152,14 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
         except InputError as error:
             raise InputError(f"{told} is refused: {error}") from None
         size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        return Opened(str(chosen.version), chosen.tags["architecture"], model, Model.load(str(place)), size / MEGABYTE)
+        return Opened(
+            version=str(chosen.version),
+            architecture=chosen.tags["architecture"],
+            model=model,
+            metadata=Model.load(str(place)),
+            size_mb=size / MEGABYTE,
+            settings=classifier.read_config(place / "artifacts/bundle/model")["settings"],
+        )
 
 
 def _downloaded(client: MlflowClient, chosen: ModelVersion, folder: Path) -> Path:
@@ -190,6 +200,25 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
             f"the predictions of version {chosen.version} on this test set were changed; publish them anew: make repro"
         )
     return table.assign(row=held_out.labels.index)  # the numbers of the rows may differ where the reviews are the same
+
+
+def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
+    """What a version was trained and tested on, to compare incoming reviews with; None where its run does not keep it.
+
+    Raises:
+        InputError: if it was changed.
+    """
+    run, path = run_of(chosen), publishing.REFERENCE
+    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Reference.read(Path(client.download_artifacts(run, path, folder)))
+        except InputError as error:
+            raise InputError(
+                f"the reference of version {chosen.version} was changed ({error}); remove {path} from the artifacts of its run "
+                f"{run}, and have it made anew: rm -f mlartifacts/published.json, then make repro"
+            ) from None
 
 
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:

@@ -1,0 +1,117 @@
+"""How often drift is claimed: of reviews like the champion's, where it is a false alarm, and of others, where it is none.
+
+In each draw half of the valid and test reviews, another half each time, stand for the champion's test. What comes in is drawn
+from the other half, or from reviews that differ in a known way. Beside it, how often one of the usual tests of the same
+measures would claim it, at p < 0.05. Reads what `make repro` made, of the default reviews.
+
+python benchmarks/drift.py [--model NAME] [--draws N]
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from scipy import stats
+from tqdm import tqdm
+
+from sentiflow import classifier, corpus, drift, files, params, reference, stage, tables, vocabulary
+from sentiflow.params import Params
+from sentiflow.reference import Reference
+from sentiflow.serving import SentimentModel
+from sentiflow.vocabulary import Vocabulary
+
+DATA = Path("data")
+SIZES = (200, 500, 2000)  # incoming reviews
+RESAMPLES = 200
+SHORTEST = 0.25  # share of reviews
+USUAL = 0.05  # p below which a test is taken for a finding
+MIXED = 0.3  # share of reviews that come from elsewhere
+
+
+def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Measures and label of the reviews of train, of valid and test, and of Rotten Tomatoes; the first have no probability."""
+    settings = classifier.read_config(model_dir)["settings"]
+    words = Vocabulary.read(DATA / f"tokens/{settings['view']}.json")
+    model = SentimentModel(classifier.load(model_dir, words), words, settings["view"], p.clean.keep_negations)
+    texts = files.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
+    names = pd.Series(vocabulary.read_classes(DATA / "tokens"))
+    tokens = {
+        name: vocabulary.read_tokens(DATA / f"tokens/{name}.parquet", settings["view"]) for name in ("train", "valid", "test")
+    }
+    train = reference.measures(tokens["train"], words, settings).assign(label=names[tokens["train"].labels].to_numpy())
+    held_out = [
+        drift.measure(model, settings, texts.loc[part.rows]).assign(label=names[part.labels].to_numpy())
+        for part in (tokens["valid"], tokens["test"])
+    ]
+    part = p.download.package.model_copy(update={"part": "rotten_tomatoes"})
+    elsewhere = p.download.model_copy(update={"source": "package", "sample": None, "package": part})
+    with tempfile.TemporaryDirectory() as partial:
+        snippets = corpus.load(elsewhere, Path(partial), seed=p.seed).reviews
+    return train, pd.concat(held_out), drift.measure(model, settings, snippets["text"]).assign(label=snippets["label"])
+
+
+def kinds(rest: pd.DataFrame, snippets: pd.DataFrame, size: int, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """What may come in, by name; `size` reviews each, drawn from `rest` and `snippets`."""
+
+    def drawn(source: pd.DataFrame, count: int = size) -> pd.DataFrame:
+        return source.sample(count, random_state=seed, replace=len(source) < count)
+
+    positive, negative = rest[rest["label"] == "positive"], rest[rest["label"] == "negative"]
+    mixed = round(MIXED * size)
+    yield "like the champion's", drawn(rest)
+    yield "60% positive", pd.concat([drawn(positive, round(0.6 * size)), drawn(negative, size - round(0.6 * size))])
+    yield "80% positive", pd.concat([drawn(positive, round(0.8 * size)), drawn(negative, size - round(0.8 * size))])
+    yield "positive alone, no labels", drawn(positive).assign(label=None)
+    yield f"shortest {SHORTEST:.0%}", drawn(rest.nsmallest(round(SHORTEST * len(rest)), "length"))
+    yield f"{MIXED:.0%} Rotten Tomatoes", pd.concat([drawn(rest, size - mixed), drawn(snippets, mixed)])
+    yield "Rotten Tomatoes", drawn(snippets)
+
+
+def a_test_rejects(known: Reference, sample: pd.DataFrame) -> bool:
+    """Whether Fisher's exact test of the labels, Welch's t of the unknown words or Kolmogorov and Smirnov's says p < 0.05."""
+    name = known.classes[1]
+    column = f"{reference.PROBABILITY}{name}"
+    p = [
+        stats.ks_2samp(sample["length"], known.train["length"], method="asymp").pvalue,
+        stats.ks_2samp(sample[column], known.test[column], method="asymp").pvalue,
+        stats.ttest_ind(sample["unknown"], known.test["unknown"], equal_var=False).pvalue,
+    ]
+    labels = sample["label"].dropna()
+    if len(labels):
+        counts = [[(of == name).sum(), (of != name).sum()] for of in (labels, known.train["label"])]
+        p.append(stats.fisher_exact(counts).pvalue)
+    return bool(min(p) < USUAL)
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Name of a trained architecture.")] = "nb_svm",
+    draws: Annotated[int, typer.Option(min=1, help="Samples of each kind and size.")] = 100,
+) -> None:
+    p = params.load()
+    train, pool, snippets = measured(Path("models") / model, p)
+    claimed: dict[tuple[str, int], Counter[str]] = {}
+    for size in SIZES:
+        for draw in tqdm(range(draws), desc=f"{size} reviews", disable=None, leave=False):
+            shuffled = pool.sample(frac=1, random_state=draw)
+            test, rest = shuffled[: len(pool) // 2], shuffled[len(pool) // 2 :]
+            known = Reference(pd.concat([train.assign(split="train"), test.assign(split="test")]))
+            for kind, sample in kinds(rest, snippets, size, draw):
+                findings, _ = drift.compare(known, sample, p.drift, resamples=RESAMPLES, seed=draw)
+                found = [each.measure for each in findings if each.outcome == drift.DRIFTED]
+                tested = ["a test"] if a_test_rejects(known, sample) else []
+                claimed.setdefault((kind, size), Counter()).update([*found, *(["any"] if found else []), *tested])
+    print(f"{model}, {len(pool) // 2:,} test reviews of the champion's, {draws} samples of each; share in which drift is claimed")
+    measures = ["share of positive", "length", "unknown words", "probability of positive"]
+    rows = [
+        [kind, str(size), *(f"{of[measure] / draws:.0%}" for measure in ["a test", "any", *measures])]
+        for (kind, size), of in sorted(claimed.items(), key=lambda each: list(claimed).index((each[0][0], SIZES[0])))
+    ]
+    print("\n".join(tables.markdown(["incoming", "reviews", f"p < {USUAL}", "drift", *measures], rows)))
+
+
+if __name__ == "__main__":
+    stage.run(main)
