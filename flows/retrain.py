@@ -22,16 +22,17 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ParameterTypeError
 from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows import telling
+from flows.attempts import done
 from flows.stages_side_by_side import Run
-from flows.tasks import done, look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
+from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
 from sentiflow import locks, params, pipeline, reasons, repair
 from sentiflow.errors import InputError
 from sentiflow.params import Params
@@ -50,7 +51,13 @@ def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
     blocks: list[str] = []
     with contextlib.suppress(InputError):  # a slip in params.yaml may be what failed
         blocks = params.load().retrain.notify
-    telling.notify(f"Retraining {flow_run.name}: {state.name}", state.message or "without a message", blocks, logging.ERROR)
+    telling.notify(
+        flow_run_logger(flow_run, flow),
+        f"Retraining {flow_run.name}: {state.name}",
+        state.message or "without a message",
+        blocks,
+        logging.ERROR,
+    )
 
 
 @flow(
@@ -102,7 +109,7 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     others = _not_reproduced(before, repair.lock_entries()) if force else []
     if others:
         told = f"stages gave other results from the same inputs than before: {', '.join(others)}"
-        telling.notify("Not reproduced", told, p.retrain.notify, logging.WARNING)
+        telling.notify(get_run_logger(), "Not reproduced", told, p.retrain.notify, logging.WARNING)
     verdict = _judged(p, promote, started, judged_now=any(each.name == "judge" and each.how == RAN for each in outcomes))
     log.info(done(push, p, workers))
     UNFINISHED.unlink(missing_ok=True)
@@ -169,14 +176,14 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
     challenger, verdict, holds = judged
     if challenger and holds and promote:
         promoted: str = done(promote_challenger, p, challenger)
-        telling.notify("Promoted", promoted, p.retrain.notify)
+        telling.notify(get_run_logger(), "Promoted", promoted, p.retrain.notify)
         return promoted
     if challenger and holds:
         return f"{verdict} It waits for `make promote`, since this run was told not to promote."
     if challenger and judged_now:
-        telling.notify("Rejected", verdict, p.retrain.notify)
+        telling.notify(get_run_logger(), "Rejected", verdict, p.retrain.notify)
     elif not challenger and judged_now and verdict:
-        telling.notify("Promoted", verdict, p.retrain.notify)
+        telling.notify(get_run_logger(), "Promoted", verdict, p.retrain.notify)
     return verdict or "No version waits to be promoted."
 
 
@@ -186,11 +193,7 @@ def main(
     promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL, or a temporary one."""
-    try:
-        state = retrain(architectures or None, force=force, promote=promote, return_state=True)
-    except ParameterTypeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     print(f"{state.name}: {state.message}")
     sys.exit(not state.is_completed())
 

@@ -8,7 +8,8 @@ from typing import Any
 from prefect.futures import PrefectFuture, as_completed
 
 from flows import telling
-from flows.tasks import StoppedError, run_stage, with_attempts
+from flows.attempts import StoppedError, with_attempts
+from flows.tasks import run_stage
 from sentiflow.params import Params
 from sentiflow.workers import Outcome, Stage, Workers
 

@@ -3,77 +3,19 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
-from prefect.states import Failed
-from prefect.tasks import Task
+from prefect import get_run_logger
 
 from flows import telling
-from sentiflow import pipeline, process_groups
+from flows.attempts import tried_again
+from sentiflow import pipeline, process_groups, source
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.params import Params
 from sentiflow.workers import Outcome, Workers
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 MINUTE = 60.0
-
-
-class StoppedError(InputError):
-    """A task failed, so the run ends here."""
-
-
-def tried_again(function: Callable[P, R]) -> Task[P, Any]:
-    """A task that is tried again, later each time, where something outside did not answer; any other failure is one at once.
-
-    What is in the way is the state's message, without a traceback.
-    """
-
-    @wraps(function)
-    def attempt(*arguments: P.args, **named: P.kwargs) -> R | State[Any]:
-        try:
-            return function(*arguments, **named)
-        except UnavailableError as error:
-            context = TaskRunContext.get()
-            if context is not None and context.task_run.run_count <= context.task.retries:
-                raise
-            return Failed(message=str(error))
-        except InputError as error:
-            return Failed(message=str(error))
-
-    return task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_temporary)(attempt)
-
-
-def _is_temporary(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(getattr(state.data, "result", state.data), UnavailableError)
-
-
-def with_attempts(asked: Task[..., Any], p: Params, name: str | None = None) -> Task[..., Any]:
-    """The task with as many attempts as params.yaml gives; the name is what people see, without it that of the function."""
-    name = name or asked.name.replace("_", " ")
-    again = p.retrain.attempts - 1
-    waits = [p.retrain.wait_seconds * 2**attempt for attempt in range(again)]
-    return asked.with_options(retries=again, retry_delay_seconds=waits, name=name, task_run_name=name)
-
-
-def done(asked: Task[..., Any], p: Params, *arguments: Any) -> Any:
-    """What a task gives that ends well.
-
-    Raises:
-        StoppedError: with its message, if it does not.
-    """
-    state: Any = with_attempts(asked, p)(*arguments, return_state=True)
-    if state.is_completed():
-        return state.result()
-    raise StoppedError(f"{asked.name.replace('_', ' ')}: {state.message or state.name}")
 
 
 @tried_again
@@ -101,7 +43,13 @@ def look_for_drift(p: Params) -> str | None:
     """Why incoming reviews are a reason to retrain; None if they are none."""
     from sentiflow import drift  # here, since it loads MLflow, and the champion's library
 
-    found = drift.look(p)
+    try:
+        found = drift.look(p)
+    except UnavailableError:
+        raise
+    except InputError as error:  # such as a file without the column: no reason to let what is due wait
+        get_run_logger().warning("the incoming reviews were not compared: %s", error)
+        return None
     if found is None:
         return None
     get_run_logger().info(found.in_words)
@@ -112,17 +60,21 @@ def look_for_drift(p: Params) -> str | None:
 @tried_again
 def look_for_new_data(p: Params) -> "tuple[str, bool] | None":
     """How the source changed, in words, and whether DVC sees that by itself; None if it did not change."""
-    from sentiflow import source
-
-    change = source.changed(p)
-    return None if change is None else (change.in_words, change.seen_by_dvc)
+    change = source.changed(p, settle_seconds=p.watch.settle_seconds)
+    if change is None:
+        return None
+    if not change.settled:
+        raise UnavailableError(f"{change.in_words}; it is being written to, so it may be only half there")
+    return change.in_words, change.seen_by_dvc
 
 
 @tried_again
 def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outcome:
     """Has DVC run one stage if it is stale; its output goes to the log as it comes."""
     log = get_run_logger()
-    outcome = workers.run(name, force=force, seconds=minutes * MINUTE, told=telling.epochs(name, lambda line: log.info(line.strip())))
+    outcome = workers.run(
+        name, force=force, seconds=minutes * MINUTE, told=telling.epochs(name, lambda line: log.info(line.strip()))
+    )
     log.info("%s: %s, %.1f s", name, outcome.how, outcome.seconds)
     return outcome
 
@@ -154,10 +106,14 @@ def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
     from sentiflow.tracking import champions, judging, registry, store
 
     client = store.connect()
-    with champions.looking(client) as entries:
+    with champions.changing(client) as entries:  # so that what a killed promotion began is ended, and not begun again
         telling.pages()
         _link_runs(client)
         challenger = registry.with_alias(client, registry.CHALLENGER)
+        if challenger is not None and entries and entries[-1].version == str(challenger.version):
+            registry.set_alias(client, registry.CHALLENGER, None)
+            champions.write_journal(client)
+            challenger = None
         if challenger is None:
             newest = entries[-1] if entries else None
             is_new = newest is not None and newest.at >= started.isoformat(timespec="seconds")

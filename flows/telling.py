@@ -17,11 +17,10 @@ from prefect.artifacts import (
 )
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
-from prefect.logging import get_logger
 
 from sentiflow.workers import Outcome
 
-log = get_logger("sentiflow")
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 COMPARISON, VERDICT = Path("reports/comparison.md"), Path(".cache/verdict.md")
 MLFLOW_UI = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file
@@ -104,8 +103,8 @@ def page(name: str, markdown: str, about: str) -> None:
     create_markdown_artifact(markdown, key=name, description=about)
 
 
-def notify(subject: str, body: str, blocks: Sequence[str], level: int = logging.INFO) -> None:
-    """Writes a message to the log and hands it to each block, such as `slack-webhook/team`.
+def notify(log: Logger, subject: str, body: str, blocks: Sequence[str], level: int = logging.INFO) -> None:
+    """Writes a message to the log of a run and hands it to each block, such as `slack-webhook/team`.
 
     A block that is not there or does not answer is said in the log; it never fails a run.
     """

@@ -14,6 +14,7 @@ def finished(tmp_path_factory, files):
         patch.setenv("DVC_NO_ANALYTICS", "1")
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site")))
         for name, text in files.items():
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
             (top / name).write_text(text)
         dvc = [sys.executable, "-m", "dvc"]
         commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "finished"]

@@ -7,7 +7,7 @@ aclImdb/{train,test}/{pos,neg}/ID_RATING.txt holds a review each, aclImdb/{train
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,12 +31,12 @@ URLS_BYTES = 16_000_000  # read of a list of URLs at most; the real ones have 0.
 def find(p: Download, partial_dir: Path) -> Origin:
     """Rows in the order of split, label and number, the same from the archive and from its folder."""
     location, max_bytes = p.aclimdb.location, p.aclimdb.max_bytes
-    max_member = max(4 * p.max_characters + 1, URLS_BYTES)  # a character has 4 bytes at most: what is cut here is still too long
+    max_member = _max_member(p)
     if not fetching.is_url(location) and Path(location).is_dir():
         if p.aclimdb.sha256 is not None:
             log.info("%s is a folder: download.aclimdb.sha256 is that of the archive and is not checked", location)
         fetching.warn_if_not_watched(Path(location))
-        contents = sorted(_in_folder(Path(location), max_bytes, max_member))
+        contents = list(_in_folder(Path(location), max_bytes, max_member))
         sha256 = _sha256_of_all(contents)
     else:
         path = fetching.bring(location, partial_dir, sha256=p.aclimdb.sha256)
@@ -45,8 +45,32 @@ def find(p: Download, partial_dir: Path) -> Origin:
         sha256 = fetching.sha256_of(path)
     found = list(_found(contents))
     if not found:
-        raise InputError(f"{location} holds no review; expected files such as aclImdb/train/pos/0_9.txt")
+        raise no_review(location)
     return Origin(fetching.without_secrets(location), sha256, LABELS, found)
+
+
+def no_review(location: str) -> InputError:
+    return InputError(f"{location} holds no review; expected files such as aclImdb/train/pos/0_9.txt")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of an unpacked folder that are read, in their order."""
+    top = _top(folder)
+    names = [path.relative_to(top).as_posix() for pattern in ("*/*.txt", "*/*/*") for path in top.glob(pattern)]
+    return [top / name for name in sorted(filter(_is_wanted, names))]
+
+
+def sha256_of_folder(p: Download) -> str:
+    """The SHA-256 that `find` gives for an unpacked folder; a file at a time is in memory."""
+    return _sha256_of_all(_in_folder(Path(p.aclimdb.location), p.aclimdb.max_bytes, _max_member(p)))
+
+
+def _top(folder: Path) -> Path:
+    return folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
+
+
+def _max_member(p: Download) -> int:
+    return max(4 * p.max_characters + 1, URLS_BYTES)  # a character has 4 bytes at most: what is cut here is still too long
 
 
 def _inside(name: str) -> str:
@@ -58,15 +82,14 @@ def _is_wanted(name: str) -> bool:
 
 
 def _in_folder(folder: Path, max_bytes: int, max_member: int) -> Iterator[tuple[str, bytes]]:
-    top = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
-    names = [path.relative_to(top).as_posix() for pattern in ("*/*.txt", "*/*/*") for path in top.glob(pattern)]
-    for name in tqdm(list(filter(_is_wanted, names)), desc=str(folder), unit=" files", disable=None, delay=2):
-        with (top / name).open("rb") as file:
+    top = _top(folder)
+    for path in tqdm(files_of(folder), desc=str(folder), unit=" files", disable=None, delay=2):
+        with path.open("rb") as file:
             content = file.read(max_member)
         max_bytes -= len(content)
         if max_bytes < 0:
             raise InputError(f"{folder} holds more than download.aclimdb.max_bytes; if you trust it, raise that number")
-        yield name, content
+        yield path.relative_to(top).as_posix(), content
 
 
 def _found(contents: list[tuple[str, bytes]]) -> Iterator[Found]:
@@ -94,7 +117,7 @@ def _film(urls: list[bytes], number: int) -> str | None:
     return found[1].decode() if found else None
 
 
-def _sha256_of_all(contents: list[tuple[str, bytes]]) -> str:
+def _sha256_of_all(contents: Iterable[tuple[str, bytes]]) -> str:
     whole = hashlib.sha256()
     for name, content in contents:
         whole.update(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode("utf-8", "surrogateescape"))

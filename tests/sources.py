@@ -1,0 +1,146 @@
+"""Sources of reviews that change: a file, a folder, a web server; and a download stage that ends well."""
+
+import contextlib
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import yaml
+
+from sentiflow import corpus, data_card, source
+from sentiflow.params import Params
+
+TOP = Path(__file__).parents[1]
+MOMENT = 1_700_000_000  # seconds since 1970, at which the first content of a site was put there
+
+
+def rows(count, *, first=0):
+    """Rows of a csv file, half of them positive."""
+    words = {0: "a bore,negative", 1: "a joy,positive"}
+    return [f"film {i} was {words[i % 2]}" for i in range(first, first + count)]
+
+
+def csv(count, *, first=0):
+    return "\n".join(["review,sentiment", *rows(count, first=first)]) + "\n"
+
+
+def aclimdb(count=24):
+    """The reviews of an unpacked folder by the name of their file."""
+    texts = {}
+    for i in range(count):
+        split, label = ("train", "test")[i % 2], ("neg", "pos")[i // 2 % 2]
+        texts[f"{split}/{label}/{i}_{9 if label == 'pos' else 2}.txt"] = f"review {i}"
+    return texts
+
+
+def unpack(folder, texts):
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, method="stratified", **section):
+    """Writes the shipped params.yaml with another source here, and reads it. Attempts wait for a moment only."""
+    values = yaml.safe_load((TOP / "params.yaml").read_text())
+    values["download"]["source"] = chosen
+    values["download"]["max_rejected"] = 0.5
+    values["download"][chosen] |= {"sha256": None} | section
+    values["watch"] = {"again_hours": again_hours, "settle_seconds": settle_seconds}
+    values["retrain"] |= {"attempts": attempts, "wait_seconds": 0.01}
+    values["split"]["method"] = method
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return Params.model_validate(values)
+
+
+def download(p):
+    """The download stage, as far as it matters here."""
+    found = corpus.load(p.download, source.DOWNLOADS, seed=p.seed)
+    source.CARD.parent.mkdir(exist_ok=True)
+    source.CARD.write_text(json.dumps(data_card.describe(found, p.download.source)))
+    return found
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """One file at any path. What it says of the file follows from `says`; `asked` holds the method of each request."""
+
+    daemon_threads = True
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.says = {"ETag", "Last-Modified"}
+        self.says_to_head = None  # where that is something else
+        self.refused = {}  # status by method
+        self.weak = False
+        self.salt = ""  # another ETag for the same bytes
+        self.conditional = True
+        self.chunked = False  # sent without saying how long it is
+        self.asked = []
+        self.moment = MOMENT
+        self.content = content.encode()
+
+    def change(self, content):
+        self.content = content.encode()
+        self.moment += 60
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/reviews.csv"
+
+    def headers(self, method):
+        etag = f'"{hashlib.sha256(self.content + self.salt.encode()).hexdigest()[:16]}"'
+        said = {"ETag": f"W/{etag}" if self.weak else etag, "Last-Modified": formatdate(self.moment, usegmt=True)}
+        says = self.says if method == "GET" or self.says_to_head is None else self.says_to_head
+        return {name: value for name, value in said.items() if name in says}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle(self):
+        with contextlib.suppress(ConnectionError):  # who asks for a little only hangs up
+            super().handle()
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self):
+        site = self.server
+        site.asked.append(self.command)
+        status = site.refused.get(self.command, 200)
+        headers = site.headers(self.command)
+        etag = headers.get("ETag")
+        if status == 200 and site.conditional and etag and self.headers.get("If-None-Match") == etag:
+            status = 304
+        body = site.content if status == 200 else b""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if site.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        elif self.command == "GET" or "Content-Length" in site.says:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(content) -> Iterator[Site]:
+    with Site(content) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
