@@ -17,7 +17,7 @@ from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
-    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -27,7 +27,6 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled, Completed, Failed
-from pydantic import Field
 
 from flows import telling
 from flows.attempts import done
@@ -41,10 +40,9 @@ from sentiflow.workers import Workers
 
 UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at work, and after one that did not end
 RAN = "ran"
+AT_WORK = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]  # or about to be, or done
 
-Architectures = Annotated[list[Architecture] | None, Field(description="Names of `run:` in params.yaml; none means all of them.")]
-Force = Annotated[bool, Field(description="Run stages that are up to date as well.")]
-Promote = Annotated[bool, Field(description="Let the best model become champion if every rule holds; else it is only judged.")]
+Architectures = list[Architecture] | None
 
 
 def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -68,12 +66,19 @@ def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
     on_failure=[_tell_failure],
     on_crashed=[_tell_failure],
 )
-def retrain(architectures: Architectures = None, force: Force = False, promote: Promote = True) -> State[Any]:
-    """Ends as Completed, saying what came of it or that there was no reason; Failed; or Cancelled, if another one is at work."""
+def retrain(architectures: Architectures = None, force: bool = False, promote: bool = True) -> State[Any]:
+    """Ends as Completed, saying what came of it or that there was no reason; Failed; or Cancelled, if another one is at work.
+
+    Args:
+        architectures: train and evaluate these of `run:` in params.yaml; none means all of them.
+        force: run stages that are up to date as well.
+        promote: let the best model become champion if every rule holds; otherwise it is only judged.
+    """
     try:
         p = params.load()
         _check(architectures, p)
-        _take_the_place_of_late_runs()
+        if later := _due_later():
+            return Cancelled(message=f"It was late, and {later}, which was due after it, does its work.")
         with pipeline.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
             return _retrain(p, workers, architectures, force, promote)
     except locks.BusyError as error:
@@ -125,29 +130,32 @@ def _check(architectures: Architectures, p: Params) -> None:
         )
 
 
-def _take_the_place_of_late_runs() -> None:
-    """Cancels the runs of the same deployment that should have begun before now, as after a night without a worker."""
+def _due_later() -> str | None:
+    """A scheduled run of the same deployment that was due after this one and by now, as after a night without a worker."""
     if deployment.id is None:
-        return
-    late = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[UUID(deployment.id)]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=cast(Any, datetime.now(UTC))),
-    )
+        return None
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=late):
-            if str(run.id) != this_run.id:
-                message = f"It was late, and {this_run.name}, which began meanwhile, does its work."
-                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
-                get_run_logger().info("cancelled %s, which was late", run.name)
+        this = client.read_flow_run(UUID(this_run.id))
+        if not this.auto_scheduled:
+            return None
+        after = FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[UUID(deployment.id)]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=AT_WORK)),
+            expected_start_time=FlowRunFilterExpectedStartTime(
+                after_=this.expected_start_time, before_=cast(Any, datetime.now(UTC))
+            ),
+        )
+        runs = client.read_flow_runs(flow_run_filter=after)
+    return next((run.name for run in runs if run.auto_scheduled and run.expected_start_time != this.expected_start_time), None)
 
 
 def _reasons(p: Params, workers: Workers, force: bool, new_data: "tuple[str, bool] | None") -> list[str]:
     why = ["forced"] if force else []
     if UNFINISHED.exists():
-        with contextlib.suppress(ValueError, KeyError):
+        name = "before"
+        with contextlib.suppress(ValueError, KeyError):  # it was killed while it wrote its name
             name = json.loads(UNFINISHED.read_text(encoding="utf-8"))["run"]
-            why.append(f"the retraining {name} did not end")
+        why.append(f"the retraining {name} did not end")
     plan = workers.plan()
     found = reasons.of(plan)
     if new_data is not None:

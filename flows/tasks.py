@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -41,7 +42,9 @@ def push(workers: Workers) -> str:
 @tried_again
 def look_for_drift(p: Params) -> str | None:
     """Why incoming reviews are a reason to retrain; None if they are none."""
-    from sentiflow import drift  # here, since it loads MLflow, and the champion's library
+    if not Path(p.drift.incoming).exists():
+        return None
+    from sentiflow import drift  # here, since it loads MLflow, and the champion's library, which takes seconds
 
     try:
         found = drift.look(p)

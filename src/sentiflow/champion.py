@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import params, pipeline, promotion, provenance, quiet, tables
+from sentiflow import params, pipeline, process_groups, promotion, provenance, quiet, tables
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import champions, judging, registry, store
@@ -26,6 +26,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 
 
 def main() -> None:
+    process_groups.die_with_starter()
     with quiet.chatter_dropped():
         logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
         with pipeline.errors_told(), store.failures_told():

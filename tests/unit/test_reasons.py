@@ -50,3 +50,12 @@ def test_long_list_is_cut_and_counted():
 def test_source_that_a_dvc_file_tracks_is_a_source():
     plan = [stage("download", {"changed deps": {"data/external/reviews.csv.dvc": "modified"}})]
     assert reasons.of(plan) == ["source data changed: data/external/reviews.csv.dvc"]
+
+
+def test_result_that_the_next_stage_has_not_read_is_a_reason_though_the_stage_that_made_it_is_up_to_date():
+    plan = [
+        stage("download", makes=["data/reviews"]),
+        stage("clean", {"changed deps": {"data/reviews/reviews.parquet": "modified"}}, makes=["data/clean.parquet"]),
+        stage("split", {"changed deps": {"data/clean.parquet": "modified"}}),
+    ]
+    assert reasons.of(plan) == ["results that were not used yet: data/reviews/reviews.parquet"]
