@@ -8,15 +8,18 @@ BIN := .venv/bin
 READY := .venv/.ready
 UV_VERSION := 0.13.9
 PORT ?= 5000
+PREFECT_PORT ?= 4200
 
 # Nothing here reports home.
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Prefect's database, schedules and runs stay with the project, and apart from those of others.
+export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict test test-slow test-registry lint format types ui plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration figures lint format types ui schedule plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +58,7 @@ promote rollback versions serve predict rebuild-tracking: override export VERSIO
 promote rollback: override export REASON := $(value REASON)
 versions: override export COMMIT := $(value COMMIT)
 predict: override export TEXT := $(value TEXT)
-predict: override export FILE := $(value FILE)
+predict drift: override export FILE := $(value FILE)
 predict: override export COLUMN := $(value COLUMN)
 predict: override export OUT := $(value OUT)
 DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
@@ -82,6 +85,13 @@ predict: $(READY)  ## answer from the champion: make predict TEXT="..." or FILE=
 	@$(BIN)/python -m sentiflow.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
 	  $(if $(value COLUMN),--column="$$COLUMN") $(if $(value OUT),--out="$$OUT") $(if $(value VERSION),--version="$$VERSION")
 
+retrain: override export ARCHITECTURES := $(value ARCHITECTURES)
+retrain: $(READY)  ## retrain now if there is a reason to: make retrain [ARCHITECTURES="lstm gru"] [FORCE=1] [PROMOTE=0]
+	@$(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$ARCHITECTURES
+
+drift: $(READY)  ## compare incoming reviews with what the champion learned from: make drift [FILE=reviews.csv]
+	@$(BIN)/python -m sentiflow.drift $(if $(value FILE),--file="$$FILE")
+
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -90,6 +100,16 @@ test-slow: $(READY)  ## run the tests that take minutes: every architecture and 
 
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
 	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py
+
+test-orchestration: $(READY)  ## run the tests of the flows and the schedule: real Prefect servers (SQLite, PostgreSQL), workers, UI
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder tests/system/test_orchestration.py \
+	  tests/system/test_prefect_ui.py tests/flows
+
+test-faults: $(READY)  ## kill retrainings in every stage and by every means, and check what the next run makes of it
+	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py
+
+figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
+	@$(BIN)/python benchmarks/resilience.py
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .
@@ -102,10 +122,11 @@ format: $(READY)  ## put the code into the house's format
 types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
-ui: $(READY)  ## serve MLflow's UI on the project's store at http://127.0.0.1:5000 (another port: make ui PORT=5001)
-	@echo "open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning"
-	@$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db \
-	  --allowed-hosts 127.0.0.1:$(PORT),localhost:$(PORT) --x-frame-options DENY --default-artifact-root mlartifacts
+ui: $(READY)  ## serve MLflow's UI at http://127.0.0.1:5000 and Prefect's at :4200 (other ports: make ui PORT=5001 PREFECT_PORT=4201)
+	@$(BIN)/python -m flows.services ui --port "$(PORT)" --prefect-port "$(PREFECT_PORT)"
+
+schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C (another port: PREFECT_PORT=4201)
+	@$(BIN)/python -m flows.services schedule --prefect-port "$(PREFECT_PORT)"
 
 plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
 	@$(BIN)/dvc plots show --html-template .dvc/plots/offline.html --out dvc_plots > /dev/null

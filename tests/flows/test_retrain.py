@@ -59,6 +59,8 @@ CHANGES = {
     "watch.settle_seconds": 0.001,
 }
 
+pytestmark = pytest.mark.slow  # with a Prefect server of its own
+
 
 @pytest.fixture(scope="module", autouse=True)
 def api():

@@ -29,6 +29,8 @@ FILE = Path("data/external/reviews.csv")
 DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((TOP / "prefect.yaml").read_text())["deployments"]}
 LONGEST_WAIT = 30.0  # seconds for an event to reach what it triggers
 
+pytestmark = pytest.mark.slow  # with a Prefect server of its own
+
 
 @pytest.fixture(scope="module", autouse=True)
 def api():

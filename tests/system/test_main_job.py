@@ -1,5 +1,6 @@
 """The main job as a user runs it, in a fresh clone, on a small sample with two small architectures."""
 
+import contextlib
 import json
 import os
 import re
@@ -209,22 +210,29 @@ def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
         assert (page.parent / source).exists(), source
 
 
-def test_make_ui_serves_the_runs_to_this_machine_alone(first_run, clone):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["make", "--old-file", ".venv/.ready", "ui", f"PORT={port}"]
+def free_ports(count):
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def test_make_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside_them(first_run, clone):
+    port, prefect_port = free_ports(2)
+    command = ["make", "--old-file", ".venv/.ready", "ui", f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
     server = subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         here = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                assert requests.get(here, timeout=5).status_code == 200
-                break
-            except requests.ConnectionError:
-                assert time.monotonic() < until, "the UI does not answer"
-                time.sleep(0.5)
+        for page in (here, f"http://127.0.0.1:{prefect_port}/api/health"):
+            until = time.monotonic() + 120
+            while True:
+                try:
+                    assert requests.get(page, timeout=5).status_code == 200
+                    break
+                except requests.ConnectionError:
+                    assert time.monotonic() < until, f"{page} does not answer"
+                    time.sleep(0.5)
         found = requests.get(f"{here}/api/2.0/mlflow/registered-models/get", {"name": "sentiflow"}, timeout=10)
         assert found.json()["registered_model"]["aliases"][0]["alias"] == "champion"
         assert requests.get(here, headers={"Host": "10.evil.example"}, timeout=5).status_code == 403
@@ -245,6 +253,23 @@ def test_make_predict_answers_a_text_and_a_file(first_run, clone):
     assert len(answered) == 2
     for name in ("reviews.csv", "reviews.predictions.csv"):
         (clone / name).unlink()
+
+
+def test_make_retrain_after_a_finished_run_finds_no_reason_and_says_so(first_run, clone):
+    assert "Completed: No reason to retrain" in make(clone, "retrain").stdout
+    refused = subprocess.run(
+        ["make", "--old-file", ".venv/.ready", "retrain", "ARCHITECTURES=gru"], cwd=clone, capture_output=True, text=True
+    )
+    assert refused.returncode != 0
+    assert "gru, which are not in `run:`" in refused.stdout
+
+
+def test_make_drift_compares_a_file_with_what_the_champion_learned_from(first_run, clone):
+    (clone / "incoming.csv").write_text("review\n" + "A wonderful film.\n" * 250)
+    said = make(clone, "drift", "FILE=incoming.csv").stdout
+    (clone / "incoming.csv").unlink()
+    assert "probability of positive" in said
+    assert "drifted" in said
 
 
 def test_make_history_versions_and_promote_tell_of_the_champion(first_run, clone):

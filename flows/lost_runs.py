@@ -1,0 +1,83 @@
+"""Runs that Prefect takes for running though their process is gone, as after a power cut: told what became of them.
+
+Prefect itself notices a killed run only through a worker that is still there. Nobody tells it when the worker went as well, and
+the run would say Running for ever, and hold the one slot of its deployment.
+"""
+
+import contextlib
+import datetime
+
+import psutil
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas import filters
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelled, Crashed
+
+UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+RUN_ID = "PREFECT__FLOW_RUN_ID"  # the environment variable by which Prefect tells a process which run it is
+SUBMITTING = datetime.timedelta(minutes=1)  # a worker that takes a run has put its name on it by then
+PAGE = 200  # runs that Prefect gives at once
+GONE = "Its process is gone: it was killed, or the machine went down."
+
+
+async def settle(client: PrefectClient, pool: str, worker: str) -> list[FlowRun]:
+    """Marks the runs of one worker whose process is gone: Crashed, or Cancelled where that was asked for; frees their slots.
+
+    Args:
+        client: of the server that keeps the runs.
+        pool: work pool of the runs.
+        worker: name of the worker that had them, on this machine; it must not be running. Runs of others stay as they are.
+
+    Returns:
+        The runs as they were before.
+    """
+    alive = _running_here()
+    lost = [run for run in await _under_way(client, pool) if str(run.id) not in alive and _was_of(run, worker)]
+    for run in lost:
+        await client.set_flow_run_state(run.id, _outcome(run))
+        for task in await client.read_task_runs(
+            flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id])),
+            task_run_filter=filters.TaskRunFilter(
+                state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=UNDER_WAY))
+            ),
+        ):
+            await client.set_task_run_state(task.id, Crashed(message=GONE), force=True)
+    return lost
+
+
+def _outcome(run: FlowRun) -> State:
+    # Prefect lets a run that is being cancelled become nothing but Cancelled
+    return Cancelled(message=GONE) if run.state_type == StateType.CANCELLING else Crashed(message=GONE)
+
+
+async def _under_way(client: PrefectClient, pool: str) -> list[FlowRun]:
+    runs: list[FlowRun] = []
+    while True:
+        page = await client.read_flow_runs(
+            flow_run_filter=filters.FlowRunFilter(
+                state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=UNDER_WAY))
+            ),
+            work_pool_filter=filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[pool])),
+            limit=PAGE,
+            offset=len(runs),
+        )
+        runs += page
+        if len(page) < PAGE:
+            return runs
+
+
+def _was_of(run: FlowRun, worker: str) -> bool:
+    name = run.labels.get("prefect.worker.name")
+    if name is not None or run.state is None:
+        return bool(name == worker)
+    return datetime.datetime.now(datetime.UTC) - run.state.timestamp > SUBMITTING  # its worker died before it put its name on it
+
+
+def _running_here() -> set[str]:
+    """Ids of the runs that a process of this machine is at work on; a process id alone may have been given to another."""
+    ids = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                ids.add(process.environ().get(RUN_ID, ""))
+    return ids

@@ -1,0 +1,361 @@
+"""`make schedule` and `make ui`: real servers, workers and runs of two small flows, ended in every way; nothing is left over."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import psutil
+import pytest
+import requests
+import urllib3
+import yaml
+from clones import PROJECT
+from requests import adapters
+
+PATIENCE = 300.0  # seconds for services to start, on a busy machine
+# Prefect answers 503 where SQLite is busy, and its own clients ask again.
+BUSY = urllib3.Retry(total=8, status_forcelist=[503], backoff_factor=0.5, allowed_methods=None)
+FLOWS = {
+    "retrain.py": """
+import time
+from prefect import flow, task
+
+@task
+def stage(seconds: float) -> None:
+    print("the stage is at work")
+    time.sleep(seconds)
+
+@flow(log_prints=True)
+def retrain(force: bool = False, seconds: float = 0) -> None:
+    stage(seconds)
+""",
+    "watch.py": """
+from prefect import flow
+
+@flow
+def watch() -> None:
+    pass
+""",
+}
+
+
+class Project:
+    """A folder with the project's deployments and services, and with flows that only wait."""
+
+    def __init__(self, folder):
+        self.folder, self.log = folder, folder / "said.log"
+        self.port, self.other_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.started = None
+        (folder / "flows").mkdir(parents=True)
+        (folder / ".venv").symlink_to(sys.prefix)
+        (folder / "prefect.yaml").write_text(yaml.safe_dump(with_limit()), encoding="utf-8")
+        for name in ("services.py", "deploying.py", "lost_runs.py"):
+            (folder / "flows" / name).symlink_to(PROJECT / "flows" / name)
+        for name, code in FLOWS.items():
+            (folder / "flows" / name).write_text(code, encoding="utf-8")
+
+    def command(self, *words):
+        given = f"PREFECT_PORT={self.port}"
+        return [
+            "make",
+            "--no-print-directory",
+            "--makefile",
+            str(PROJECT / "Makefile"),
+            "--old-file",
+            ".venv/.ready",
+            *words,
+            given,
+        ]
+
+    def environment(self, **more):
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MAKE"))}
+        return own | more
+
+    def refused(self, *words, **environment):
+        """What a command says that cannot start."""
+        ended = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert ended.returncode == 2, ended.stdout + ended.stderr  # make's own, for a command that failed
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    def start(self, *words, until, **environment):
+        with self.log.open("w") as log:
+            self.started = subprocess.Popen(
+                self.command(*words),
+                cwd=self.folder,
+                env=self.environment(**environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait(lambda: until in self.said(), self.said)
+
+    def said(self):
+        return self.log.read_text(encoding="utf-8")
+
+    def schedule(self, **environment):
+        self.start("schedule", until="Worker ", **environment)
+        wait(lambda: re.search("Worker '.*' started", self.said()), self.said)
+
+    def supervisor(self):
+        [found] = [each for each in psutil.Process(self.started.pid).children() if "flows.services" in each.cmdline()]
+        return found
+
+    def processes(self):
+        """All that any `make` of this folder started and that still lives."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                home = process.environ().get("PREFECT_HOME")
+                if home == str(self.folder / ".prefect") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def end(self, sign=signal.SIGINT):
+        """Sends a signal to the supervisor; seconds until nothing is left."""
+        began = time.monotonic()
+        self.supervisor().send_signal(sign)
+        self.started.wait(PATIENCE)
+        wait(lambda: not self.processes(), lambda: f"{self.processes()} {self.said()}")
+        return time.monotonic() - began
+
+    def kill_everything(self):
+        """As a power cut: nothing has the time to say anything."""
+        while found := self.processes():
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        if self.started is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.started.kill()
+            self.started.wait(PATIENCE)
+
+    def api(self, method, path, **content):
+        with requests.Session() as session:
+            session.mount(self.url, adapters.HTTPAdapter(max_retries=BUSY))
+            client = str(uuid.uuid4())
+            token = session.get(f"{self.url}/csrf-token", params={"client": client}, timeout=30).json()["token"]
+            headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+            answer = session.request(method, self.url + path, json=content, headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def deployments(self):
+        return {each["name"]: each for each in self.api("POST", "/deployments/filter")}
+
+    def run(self, seconds, until="Running"):
+        """Starts a run of `by-hand`; its id, once its stage is at work or it ended."""
+        deployment = self.deployments()["by-hand"]["id"]
+        made = self.api("POST", f"/deployments/{deployment}/create_flow_run", parameters={"seconds": seconds})["id"]
+        wait(lambda: self.api("GET", f"/flow_runs/{made}")["state_name"] == until, self.said)
+        if until == "Running":
+            wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"], self.said)
+        return made
+
+    def slots(self):
+        return sum(limit["active_slots"] for limit in self.api("POST", "/v2/concurrency_limits/filter"))
+
+
+def with_limit():
+    """The project's deployments, `by-hand` with a limit, so that its runs hold a slot."""
+    said = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
+    [by_hand] = [each for each in said["deployments"] if each["name"] == "by-hand"]
+    by_hand["concurrency_limit"] = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    return said
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as taken:
+        ports = [taken.enter_context(socket.socket()) for _ in range(count)]
+        for each in ports:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in ports]
+
+
+def wait(found, said):
+    until = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < until, said()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def project(tmp_path):
+    made = Project(tmp_path / "toy")
+    yield made
+    made.kill_everything()
+
+
+@pytest.fixture
+def listener(project):
+    """Something else at the port of Prefect."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", project.port))
+        other.listen()
+        yield other
+
+
+# --- what cannot start -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["schedule", "ui"])
+def test_port_that_something_else_uses_is_named_with_the_way_out(project, listener, what):
+    listener.settimeout(0.1)
+    said = project.refused(what, f"PORT={project.other_port}")
+    assert f"Prefect's server cannot use port {project.port}" in said
+    assert f"PREFECT_PORT={project.port + 1}" in said
+
+
+def test_address_of_the_users_own_server_is_used_and_none_is_started_instead(project):
+    said = project.refused("schedule", PREFECT_API_URL=f"http://127.0.0.1:{project.other_port}/api")
+    assert f"no Prefect server answers at http://127.0.0.1:{project.other_port}/api" in said
+    assert not (project.folder / ".prefect" / "prefect.db").exists()
+
+
+# --- what runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_schedule_says_where_the_ui_is_and_what_comes_next_and_a_signal_ends_all_of_it(project):
+    project.schedule()
+    said = project.said()
+    assert f"Prefect's UI: http://127.0.0.1:{project.port}" in said
+    for name in ("nightly", "weekly", "watch"):
+        assert re.search(rf"\| {name}: next \d{{4}}-\d\d-\d\d \d\d:\d\d UTC", said), said
+    assert "| by-hand: nothing scheduled" in said
+    assert "the deployments are served already" in project.refused("schedule")
+
+    run = project.run(600)
+    assert project.end(signal.SIGINT) < 30
+    project.schedule()  # the run could tell how it ended, since the server was the last to go
+    state = project.api("GET", f"/flow_runs/{run}")["state"]
+    assert (state["name"], "termination signal" in state["message"]) == ("Crashed", True)
+    assert "process is gone" not in project.said()
+    assert project.slots() == 0
+    project.end(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_what_somebody_switched_off_stays_off_and_nothing_is_there_twice_after_another_start(project):
+    project.schedule()
+    before = project.deployments()
+    nightly, weekly = before["nightly"], before["weekly"]
+    project.api("PATCH", f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}", active=False)
+    project.api("PATCH", f"/deployments/{weekly['id']}", paused=True)
+    [automation] = project.api("POST", "/automations/filter")
+    project.api("PATCH", f"/automations/{automation['id']}", enabled=False)
+    run = project.run(0, until="Completed")
+    project.end()
+
+    project.schedule()
+    after = project.deployments()
+    assert {name: each["id"] for name, each in after.items()} == {name: each["id"] for name, each in before.items()}
+    assert [each["active"] for each in after["nightly"]["schedules"]] == [False]
+    assert after["weekly"]["paused"]
+    assert [each["active"] for each in after["watch"]["schedules"]] == [True]
+    [again] = project.api("POST", "/automations/filter")
+    assert (again["name"], again["enabled"]) == (automation["name"], False)
+    assert [each["status"] for each in project.api("POST", "/work_pools/sentiflow/workers/filter")] == ["ONLINE"]
+    assert project.api("GET", f"/flow_runs/{run}")["state_name"] == "Completed"
+
+
+@pytest.mark.slow
+def test_run_whose_process_is_gone_is_marked_crashed_at_the_next_start_and_its_slot_is_free(project):
+    project.schedule()
+    run = project.run(600)
+    assert project.slots() == 1
+    project.kill_everything()
+    began = time.monotonic()
+    project.schedule()
+    assert "was Running though its process is gone" in project.said()
+    state = project.api("GET", f"/flow_runs/{run}")["state"]
+    assert (state["name"], "process is gone" in state["message"]) == ("Crashed", True)
+    assert project.slots() == 0
+    project.run(0, until="Completed")
+    print(f"the next run had ended {time.monotonic() - began:.0f} s after the start")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["supervisor", "worker", "server"])
+def test_kill_of_one_process_ends_all_the_others(project, victim):
+    project.schedule()
+    run = project.run(600)
+    killed = {
+        "supervisor": project.supervisor,
+        "worker": lambda: process_of(project, "prefect", "worker"),
+        "server": lambda: process_of(project, "prefect", "server"),
+    }[victim]()
+    killed.kill()
+    project.started.wait(PATIENCE)
+    wait(lambda: not project.processes(), lambda: f"{project.processes()} {project.said()}")
+    project.schedule()
+    assert project.api("GET", f"/flow_runs/{run}")["state_name"] == "Crashed"
+    assert project.slots() == 0
+
+
+def process_of(project, *words):
+    [found] = [each for each in project.processes() if each.cmdline()[2:4] == list(words)]
+    return found
+
+
+@pytest.mark.slow
+def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(project):
+    project.start("ui", f"PORT={project.other_port}", until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
+    assert f"Prefect: http://127.0.0.1:{project.port}\n" in project.said()
+    wait(lambda: answers(project.url), project.said)
+    ours, foreign = f"http://localhost:{project.port}", "http://evil.example"
+    for origin, allowed in ((ours, ours), (foreign, None)):
+        answer = requests.get(f"{project.url}/health", headers={"Origin": origin}, timeout=30)
+        assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+    assert requests.post(f"{project.url}/deployments/filter", json={}, timeout=30).status_code == 403  # without a token
+    settings = requests.get(f"http://127.0.0.1:{project.port}/ui-settings", timeout=30).json()
+    assert settings["api_url"] == project.url
+    listening = {
+        each.laddr
+        for process in project.processes()
+        for each in process.net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
+    }
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+    second = Project(project.folder.parent / "second")
+    second.port = project.port
+    try:
+        second.schedule()
+        assert f"Prefect's server answers at {project.url} already" in second.said()
+        assert not [each for each in second.processes() if "server" in each.cmdline()]
+        second.end()
+    finally:
+        second.kill_everything()
+    assert project.end() < 30
+
+
+@pytest.mark.slow
+def test_password_that_the_user_sets_is_asked_of_everyone_and_the_worker_knows_it(project):
+    project.schedule(PREFECT_SERVER_API_AUTH_STRING="admin:a password of the user's")
+    version = f"{project.url}/admin/version"
+    assert requests.get(version, timeout=30).status_code == 401
+    assert requests.get(version, auth=("admin", "a password of the user's"), timeout=30).ok
+    assert requests.get(f"{project.url}/health", timeout=30).ok
+
+
+def answers(url):
+    try:
+        return requests.get(f"{url}/health", timeout=5).ok
+    except requests.RequestException:
+        return False
