@@ -6,6 +6,7 @@ DVC decides what is stale, the rules of params.yaml decide what is promoted; thi
 import contextlib
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +27,10 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import telling
+from flows import services, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
@@ -200,11 +202,17 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
     promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
 ) -> None:
-    """Run the flow here and now, on the Prefect server of PREFECT_API_URL, or a temporary one."""
-    state = retrain(architectures or None, force=force, promote=promote, return_state=True)
+    """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
+    here = f"http://127.0.0.1:{services.PREFECT_PORT}/api"
+    # a temporary server beside one that runs would be a second one on the same database
+    is_beside = "PREFECT_API_URL" not in os.environ and services.answers(here)
+    with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
+        state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     print(f"{state.name}: {state.message}")
     sys.exit(not state.is_completed())
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

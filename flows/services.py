@@ -51,6 +51,8 @@ SETTINGS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
 
+PREFECT_PORT = 4200
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Port = Annotated[int, typer.Option(min=1, max=65535)]
 
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 @app.command()
-def schedule(prefect_port: Port = 4200) -> None:
+def schedule(prefect_port: Port = PREFECT_PORT) -> None:
     """Serve the deployments of prefect.yaml: a Prefect server, unless one answers already, and a worker."""
     try:
         with locks.locked(LOCK, patience=LEFT_OVER):
@@ -77,7 +79,7 @@ def schedule(prefect_port: Port = 4200) -> None:
 
 
 @app.command()
-def ui(port: Port = 5000, prefect_port: Port = 4200) -> None:
+def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
     """Serve MLflow's UI on the project's store, and Prefect's, unless its server answers already."""
     _require_free("127.0.0.1", port, "PORT", "MLflow's UI")
     services = _Services(prefect_port)
@@ -161,7 +163,7 @@ class _Services(manager.Manager):  # type: ignore[misc]  # honcho has no types
         Raises:
             InputError: if none answers where the user says, or something else is at its port.
         """
-        if _answers(self.address):
+        if answers(self.address):
             print(f"Prefect's server answers at {self.address} already.", flush=True)
         elif not self.is_ours:
             raise InputError(
@@ -183,7 +185,8 @@ class _Services(manager.Manager):  # type: ignore[misc]  # honcho has no types
         sys.exit(self.returncode or 1)
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether a Prefect server answers there."""
     try:
         return bool(requests.get(f"{address}/health", timeout=10).json() is True)
     except requests.RequestException:
