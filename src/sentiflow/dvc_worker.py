@@ -7,6 +7,7 @@ standard output. Started by `sentiflow.workers`; it and its stages die with the 
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 
 def main() -> None:
     process_groups.die_with_starter()
+    # Whoever ends a worker begins with an interrupt. A shell has what it starts in the background ignore those.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     requests, answers = (int(number) for number in sys.argv[1:3])
     for number in (requests, answers):
         os.set_inheritable(number, False)  # so that no stage holds them

@@ -30,7 +30,7 @@ TINY = {
     "batch": 16,
     "epochs": 2,
 }
-HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None)
+HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
 NEURAL = [name for name in architectures.ARCHITECTURES if issubclass(Architectures.model_fields[name].annotation, SequenceReader)]
 
 every_architecture = pytest.mark.parametrize("name", architectures.ARCHITECTURES)

@@ -12,7 +12,7 @@ from sentiflow import params, training
 from sentiflow.keras import keras
 from sentiflow.scoring import scores
 
-HOW = params.Train(keep_best="f1_score", patience=9, seed=None, class_weights=None)
+HOW = params.Train(keep_best="f1_score", patience=9, seed=None, class_weights=None, threads=1)
 
 
 def settings(**changes):
@@ -96,7 +96,7 @@ def test_backup_that_was_cut_off_is_left_aside(undisturbed, two_classes, backups
 
 
 def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_classes, tmp_path):
-    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None)
+    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
     classifier, history, _ = fit(two_classes, tmp_path, how=how, epochs=30, learning_rate=0.2)
     assert len(history) < 30
     assert history["valid_log_loss"].iloc[-1] > history["valid_log_loss"].min()
@@ -105,7 +105,7 @@ def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_cl
 
 
 def test_training_without_patience_goes_on_where_it_would_have_stopped(two_classes, tmp_path):
-    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None)
+    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
     rough = {"epochs": 12, "learning_rate": 0.2}
     stopped = fit(two_classes, tmp_path, how=how, **rough)[1]
     _, history, seconds = fit(two_classes, tmp_path, how=how.model_copy(update={"patience": None}), **rough)
