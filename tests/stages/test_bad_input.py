@@ -713,7 +713,7 @@ def test_bad_input_ends_in_one_message_with_what_was_received_and_what_to_do(nam
     before = project.earlier_outputs()
     status, output = run_here(stage, project)
     assert "Traceback" not in output, output
-    assert status == 1
+    assert status == (stages.TEMPORARY if name == "interrupted download" else 1)
     assert received in output
     assert advice in output
     assert project.earlier_outputs() == before
@@ -750,7 +750,7 @@ def test_tracking_store_that_does_not_answer_is_named_within_half_a_minute(store
     project.env["MLFLOW_TRACKING_URI"] = store
     before = project.earlier_outputs()
     status, output = run_apart("register", project, seconds=30)
-    assert status == 1
+    assert status == (1 if store.startswith("sqlite") else stages.TEMPORARY)
     assert f"MLflow's store at {store} does not answer" in output
     assert "start it, or unset MLFLOW_TRACKING_URI" in output
     assert "Traceback" not in output
@@ -818,7 +818,7 @@ def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(
     with (project / "data/.clean.parquet.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         status, output = run_here("clean", project)
-    assert status == 1
+    assert status == stages.TEMPORARY
     assert "process 4242 has been at work" in output
     assert "end it with `kill`" in output
     assert project.earlier_outputs() == before

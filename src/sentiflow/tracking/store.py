@@ -20,7 +20,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiflow.errors import InputError, UnavailableError
 
@@ -40,7 +40,8 @@ def connect() -> MlflowClient:
     """A client of the store that MLFLOW_TRACKING_URI names, by default a SQLite file in this folder.
 
     Raises:
-        UnavailableError: if the store does not answer.
+        UnavailableError: if the store does not answer now.
+        InputError: if there is none.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
@@ -54,7 +55,9 @@ def connect() -> MlflowClient:
     except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
         reason = str(error).splitlines()[0]
         damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
-        raise UnavailableError(
+        # a file that is no store, or an address of an unknown kind, is not there later either
+        is_away = isinstance(error, (requests.RequestException, DBAPIError)) and not uri.startswith("sqlite:")
+        raise (UnavailableError if is_away else InputError)(
             f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); "
             f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}{damaged}"
         ) from None
