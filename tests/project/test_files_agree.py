@@ -541,6 +541,7 @@ BY_COMMANDS = [
     "metrics/champions.csv",
     ".cache/side",
     ".cache/drift.md",
+    ".cache/retraining.json",
     "data/incoming",
 ]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]

@@ -1,0 +1,354 @@
+"""A project whose retraining runs under a real Prefect server and worker, and every way to kill what runs in it."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+from clones import change, commit, dvc, fresh, run
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from mlflow import MlflowClient
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling
+
+from sentiflow.tracking import champions
+from sentiflow.tracking.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG, MODEL
+
+SMALL = {
+    "download.source": "package",
+    "download.sample": 240,
+    "split.test": 0.4,
+    "run": ["logistic", "nb_svm"],
+    "evaluate.resamples": 100,
+    "explain.reviews": 20,
+    "promotion.floor": 0.3,
+    "promotion.calibration_error": 1.0,
+    "promotion.slice_margin": 1.0,
+    "promotion.latency_ms": 5000.0,  # the machine may be busy
+    "promotion.latency_reviews": 20,
+    "architectures.logistic.ngrams": 1,
+    "architectures.logistic.minimum_documents": 60,
+    "architectures.nb_svm.ngrams": 1,
+}
+# Fewer words make a worse model, so that the second one is promoted over the first.
+POOR, BETTER = ({"architectures.nb_svm.minimum_documents": documents} for documents in (40, 10))
+DEPLOYMENT = "retrain/by-hand"
+ENDED = 900.0  # seconds for a retraining of a small sample, on a busy machine
+UNDER_WAY = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process, and of all that it starts
+FOLDERS = ("data", "models", "metrics", "reports", "plots")  # what the stages make
+
+
+def wait_until(condition, seconds=120.0, glance=0.1):
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, f"it did not come to pass within {seconds:.0f} s"
+        time.sleep(glance)
+    return value
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def lives(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill(processes):
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+class Project:
+    """A clone on a small sample, in which only what a test makes stale runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    @classmethod
+    def made(cls, folder, changes):
+        folder.mkdir(parents=True)
+        fresh(folder, SMALL | changes)
+        deployments = folder / "prefect.yaml"
+        told = yaml.safe_load(deployments.read_text())
+        # without the schedules, so that nothing starts by itself in the middle of a test
+        told["deployments"] = [each for each in told["deployments"] if each["name"] == DEPLOYMENT.split("/")[1]]
+        deployments.write_text(yaml.safe_dump(told))
+        (folder / "data/external").mkdir(parents=True, exist_ok=True)
+        commit(folder)
+        return cls(folder)
+
+    def change(self, changes):
+        change(self.folder, changes)
+
+    def environment(self, **more):
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_"))}
+        return own | {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"} | more
+
+    @property
+    def lock_text(self):
+        return (self.folder / "dvc.lock").read_text()
+
+    def stages(self):
+        """Names, in the order of the runs."""
+        return list(yaml.safe_load(self.lock_text)["stages"])
+
+    def make_stale(self, *stages):
+        """As after a change of code that gives the same results: these stages run again, and what they wrote stays."""
+        file = self.folder / "dvc.lock"
+        lock = parse_yaml_for_update(self.lock_text, str(file))  # DVC's own: numbers of params.yaml stay as they are written
+        for name in stages:
+            script = f"stages/{name.partition('@')[0]}.py"
+            next(each for each in lock["stages"][name]["deps"] if each["path"] == script)["md5"] = "0" * 32
+        file.write_text(dumps_yaml(lock))
+        shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)  # or DVC brings the same results from there
+
+    def contents(self):
+        """Every file that the stages made, and what it holds."""
+        return {
+            str(file.relative_to(self.folder)): file.read_bytes()
+            for top in FOLDERS
+            for file in (self.folder / top).rglob("*")
+            if file.is_file() and not file.name.startswith(".")
+        }
+
+    def is_up_to_date(self):
+        return json.loads(dvc(self.folder, "status", "--json")) == {}
+
+    def add_remote(self, place):
+        run([sys.executable, "-m", "dvc", "remote", "add", "--local", "--default", "--force", "there", str(place)], self.folder)
+
+    def remove_remote(self):
+        (self.folder / ".dvc/config.local").unlink()
+
+    def push(self):
+        dvc(self.folder, "push", "--quiet", "--run-cache")
+
+    @property
+    def cache(self):
+        return self.folder / ".dvc/cache"
+
+    def lose_cache(self):
+        """As on a machine that has git's files and MLflow's store, and nothing else."""
+        for place in map(self.folder.joinpath, self.cached_outputs()):
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        shutil.rmtree(self.cache)
+
+    def cached_outputs(self):
+        """Outputs that are kept in DVC's cache: hash by path."""
+        entries = yaml.safe_load(self.lock_text)["stages"].values()
+        named = {out["path"]: out["md5"] for entry in entries for out in entry["outs"]}
+        return {path: md5 for path, md5 in named.items() if (self.cache / "files/md5" / md5[:2] / md5[2:]).exists()}
+
+    def stage(self, name):
+        """The process of a stage's script, such as train@nb_svm; None while there is none."""
+        base, _, architecture = name.partition("@")
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words = process.info["cmdline"] or []
+            is_it = words[1:3] == ["-m", f"stages.{base}"] and architecture in {"", *(Path(word).name for word in words)}
+            if is_it and process.info["cwd"] == str(self.folder) and lives(process):
+                return process
+        return None
+
+    def half_written(self, name):
+        """Where a stage writes its outputs before they take their places."""
+        outputs = [self.folder / out["path"] for out in yaml.safe_load(self.lock_text)["stages"][name]["outs"]]
+        return [output.with_name(f".{output.name}.partial") for output in outputs]
+
+    # --- MLflow --------------------------------------------------------------------------------------------------------
+
+    @property
+    def database(self):
+        return self.folder / "mlflow.db"
+
+    def client(self):
+        uri = f"sqlite:///{self.database}"
+        return MlflowClient(uri, uri)
+
+    def lose_store(self):
+        for file in self.folder.glob("mlflow.db*"):
+            file.unlink()
+        shutil.rmtree(self.folder / "mlartifacts")
+        (self.folder / champions.JOURNAL).unlink(missing_ok=True)
+
+    def counted(self, query):
+        """What a query of MLflow's database counts; 0 while there is no such table."""
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database,
+        ):
+            return int(database.execute(query).fetchone()[0])
+        return 0
+
+    def flaws_of_store(self):
+        """Publications that are there twice or not whole, and an alias that names no version; empty where all is well."""
+        client = self.client()
+        runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], max_results=1000)
+        versions = client.search_model_versions(f"name = '{MODEL}'")
+        keys = [each.data.tags[KEY_TAG] for each in runs]
+        flaws = [f"two runs of {key}" for key in sorted({key for key in keys if keys.count(key) > 1})]
+        flaws += [f"run {each.info.run_id} is not whole" for each in runs if COMPLETE_TAG not in each.data.tags]
+        registered = [each.tags[KEY_TAG] for each in versions]
+        flaws += [f"two versions of {key}" for key in sorted({key for key in registered if registered.count(key) > 1})]
+        known = {each.info.run_id for each in runs}
+        flaws += [f"version {each.version} has no run" for each in versions if each.run_id not in known]
+        history = champions.history(client)
+        aliases = client.get_registered_model(MODEL).aliases
+        champion = history[-1].version if history else None
+        if str(aliases.get("champion")) != str(champion):
+            flaws.append(f"the champion is {aliases.get('champion')}, of the history {champion}")
+        if history and not history[-1].applied:
+            flaws.append("the last promotion is not applied")
+        return flaws
+
+    # --- copies --------------------------------------------------------------------------------------------------------
+
+    def keep(self, copy):
+        """A copy to go back to; nothing may run meanwhile."""
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.folder, copy, symlinks=True, ignore=shutil.ignore_patterns(".prefect", ".venv"))
+
+    def back_to(self, copy):
+        for old in self.folder.iterdir():
+            if old.name in (".prefect", ".venv"):
+                continue
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
+        shutil.copytree(copy, self.folder, symlinks=True, dirs_exist_ok=True)
+
+
+class Served:
+    """What `make schedule` starts: a Prefect server of its own and the worker of a project; a context manager."""
+
+    def __init__(self, project, home, **environment):
+        self.project, self.home, self.environment = project, home, environment
+        self.port = free_port()
+        self.client = SyncPrefectClient(f"http://127.0.0.1:{self.port}/api")
+        self.log = home.with_suffix(".log")
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        kill(self._processes())
+
+    def start(self):
+        """Returns when the worker takes runs."""
+        own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        command = [sys.executable, "-m", "flows.services", "schedule", "--prefect-port", str(self.port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.project.folder,
+                env=self.project.environment(**own, **self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(lambda: self.worker() or self._ended(), 180)
+        wait_until(self._is_online, 60)
+        self.started = self._processes()
+
+    def _ended(self):
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+
+    def _is_online(self):
+        name = self.worker().cmdline()[-1]
+        workers = self.client._client.post("/work_pools/sentiflow/workers/filter", json={}).json()
+        return any(each["name"] == name and each["status"] == "ONLINE" for each in workers)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(90)
+
+    def _processes(self):
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("PREFECT_HOME") == str(self.home) and process.pid != os.getpid():
+                    found.append(process)
+        return found
+
+    def worker(self):
+        return self._of("worker", "start")
+
+    def server(self):
+        return self._of("server", "start")
+
+    def _of(self, *words):
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[2:5] == ["prefect", *words]:
+                    return process
+        return None
+
+    # --- runs ----------------------------------------------------------------------------------------------------------
+
+    def begin(self, **parameters):
+        """Has a run scheduled for now; gives its id."""
+        deployment = self.client.read_deployment_by_name(DEPLOYMENT)
+        return self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+    def state(self, run_id):
+        return self.client.read_flow_run(run_id).state
+
+    def final(self, run_id):
+        """The state in which a run ended; its process may take another moment."""
+        wait_until(lambda: self.state(run_id).is_final(), ENDED, 0.3)
+        return self.state(run_id)
+
+    def ended(self, run_id):
+        """The same, when its process is gone as well."""
+        state = self.final(run_id)
+        wait_until(lambda: not self.processes_of(run_id))
+        return state
+
+    def completed(self, **parameters):
+        state = self.ended(self.begin(**parameters))
+        assert state.is_completed(), f"{state.name}: {state.message}\n{self.log.read_text()[-3000:]}"
+        return state.message
+
+    def cancel(self, run_id):
+        """What `prefect flow-run cancel` and the button in the UI do."""
+        self.client.set_flow_run_state(run_id, Cancelling())
+
+    def processes_of(self, run_id):
+        """Of a run, wherever they stand: its own process and all that it started, directly or not."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(RUN_ID) == str(run_id) and lives(process):
+                    found.append(process)
+        return found
+
+    def flow(self, run_id):
+        """The process of the run itself."""
+        return next((each for each in self.processes_of(run_id) if "prefect.engine" in " ".join(each.cmdline())), None)
+
+    def dvc_worker_of(self, process):
+        """The process that runs DVC for a stage's process."""
+        return next(each for each in process.parents() if "sentiflow.dvc_worker" in each.cmdline())

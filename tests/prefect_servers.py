@@ -1,0 +1,101 @@
+"""Real Prefect servers and workers on this machine alone, each in a process group of its own, to kill and to start again."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import requests
+
+PATIENCE = 180.0  # seconds for a server to make its tables and answer, on a busy machine
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_API_HOST": "127.0.0.1",
+    # else a server that was killed forgets who holds a slot
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # by default a worker asks every 10 seconds
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",  # by default a server plans the runs of moved schedules every minute
+    "DO_NOT_TRACK": "1",
+}
+
+
+class Program:
+    """A program of Prefect's that runs until it is told to end."""
+
+    def __init__(self, arguments, folder, environment, log):
+        self.command = [sys.executable, "-m", "prefect", *arguments]
+        self.folder, self.environment, self.log = folder, environment, log
+        self._process = None
+
+    def start(self):
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    def require_running(self):
+        assert self._process.poll() is None, self.log.read_text()[-3000:]
+
+    def stop(self):
+        """As Ctrl-C in its terminal."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(30)
+            self.kill()
+
+    def kill(self):
+        """As the power going off: SIGKILL for it and all that it started."""
+        if self._process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Server(Program):
+    """A Prefect server on a free port; what it keeps lies in a home of its own, or in the database of `url`."""
+
+    def __init__(self, home, url=None):
+        home.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.api = f"http://127.0.0.1:{port}/api"
+        own = SETTINGS | {"PREFECT_HOME": str(home), "PREFECT_API_URL": self.api}
+        if url is not None:
+            own["PREFECT_API_DATABASE_CONNECTION_URL"] = url
+        super().__init__(["server", "start", "--port", str(port)], home, clean() | own, home / "server.log")
+
+    def start(self):
+        super().start()
+        until = time.monotonic() + PATIENCE
+        while not self._answers():
+            self.require_running()
+            assert time.monotonic() < until, f"no answer within {PATIENCE:.0f} s: {self.log.read_text()[-3000:]}"
+            time.sleep(0.2)
+
+    def _answers(self):
+        try:
+            return requests.get(f"{self.api}/health", timeout=5).json() is True
+        except requests.RequestException:
+            return False
+
+
+def clean():
+    """The environment without what says which Prefect server and which MLflow store to use."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "_MLFLOW_"))}
