@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration figures lint format types ui schedule plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ test-orchestration: $(READY)  ## run the tests of the flows and the schedule: re
 
 test-faults: $(READY)  ## kill retrainings in every stage and by every means, and check what the next run makes of it
 	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py
+
+test-team: $(READY)  ## run the tests of what a team needs: hostile input, full disks, databases that stop
+	@$(BIN)/python -m pytest -m slow tests/system/test_untrusted.py
 
 figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
 	@$(BIN)/python benchmarks/resilience.py

@@ -4,15 +4,13 @@
 `promotion`, and makes it champion if all hold.
 """
 
-import logging
-import sys
 import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sentiflow import params, pipeline, process_groups, promotion, provenance, quiet, tables
+from sentiflow import params, pipeline, process_groups, promotion, provenance, quiet, tables, terminal
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import champions, judging, registry, store
@@ -28,7 +26,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 def main() -> None:
     process_groups.die_with_starter()
     with quiet.chatter_dropped():
-        logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+        terminal.show_log()
         with pipeline.errors_told(), store.failures_told():
             app()
 
@@ -65,10 +63,10 @@ def promote(
                 )
                 raise InputError(f"version {number} cannot be judged: {missing}; {BY_FORCE.format(number)}") from None
             registry.opened(client, chosen)  # force overrules the rules, not the check that it is safe to load
-            print(f"Version {number} was not judged: {error}\n")
+            terminal.tell(f"Version {number} was not judged: {error}\n")
             verdict = None
         if verdict is not None:
-            print(pipeline.plain(promotion.as_markdown(verdict)))
+            terminal.tell(pipeline.plain(promotion.as_markdown(verdict)))
             if not dry_run:
                 judging.record(client, chosen, verdict)
             if not verdict.holds and not force:
@@ -77,10 +75,12 @@ def promote(
         words = promotion.in_words(verdict) if verdict is not None else "Not judged."
         why = f"{reason.strip()} ({words})" if reason.strip() else words
         if dry_run:
-            print(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")
+            terminal.tell(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")
             return
         changed = champions.change(client, entries, chosen, how, why)
-    print(f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too.")
+    terminal.tell(
+        f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too."
+    )
 
 
 @app.command()
@@ -98,10 +98,14 @@ def rollback(
         chosen = registry.version(client, line[-2])
         registry.opened(client, chosen)
         if dry_run:
-            print(f"Dry run: version {line[-2]} would be champion again instead of version {line[-1]}. Nothing was changed.")
+            terminal.tell(
+                f"Dry run: version {line[-2]} would be champion again instead of version {line[-1]}. Nothing was changed."
+            )
             return
         changed = champions.change(client, entries, chosen, champions.ROLLBACK, reason.strip() or "no reason given")
-    print(f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too.")
+    terminal.tell(
+        f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too."
+    )
 
 
 @app.command()
@@ -113,10 +117,10 @@ def history() -> None:
             return
         table = champions.as_table(entries)
         shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(to=table["to"].replace("", "now")).astype(str)
-        print("\n".join(tables.markdown(list(shown.columns), shown.to_numpy().tolist())))
+        terminal.tell("\n".join(tables.markdown(list(shown.columns), shown.to_numpy().tolist())))
         for entry in entries:
-            print(f"\n{entry.at}  version {entry.version}:")
-            print(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
+            terminal.tell(f"\n{entry.at}  version {entry.version}:")
+            terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
 
 
 @app.command()
@@ -129,7 +133,9 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
         found = [version for version in found if version.tags.get(store.KEY_TAG) in keys]
     if not found:
         whose = f"the dvc.lock of {commit}" if commit else store.MODEL
-        print(f"No version of {whose} is registered in this store; `make repro` registers, `make rebuild-tracking` brings back.")
+        terminal.tell(
+            f"No version of {whose} is registered in this store; `make repro` registers, `make rebuild-tracking` brings back."
+        )
         return
     names = {alias: registry.with_alias(client, alias) for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER)}
     rows = []
@@ -145,7 +151,7 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
                 version.tags.get(judging.VERDICT_TAG, ""),
             ]
         )
-    print("\n".join(tables.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+    terminal.tell("\n".join(tables.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
 
 
 if __name__ == "__main__":

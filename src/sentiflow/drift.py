@@ -16,7 +16,7 @@ import typer
 from scipy import stats
 from tqdm import tqdm
 
-from sentiflow import cleaning, incoming, params, pipeline, reference, stage, tables
+from sentiflow import cleaning, incoming, params, pipeline, reference, stage, tables, terminal
 from sentiflow.errors import InputError
 from sentiflow.incoming import Incoming
 from sentiflow.params import Params
@@ -318,12 +318,12 @@ def main(
         raise InputError(f"received --file {file}, which is not there; expected a CSV file of reviews, or a folder of them")
     drift = look(p, file)
     if drift is None:
-        print(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")
+        terminal.tell(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")
         return
     page = as_markdown(drift)
     with stage.writing(PAGE) as [place]:
         place.write_text(page, encoding="utf-8")
-    print(pipeline.plain(page))
+    terminal.tell(pipeline.plain(page))
     print(f"\nThis page stands in {PAGE}.")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import architectures, classifier, explanation, files, heatmap, params, stage
+from sentiflow import architectures, classifier, explanation, files, heatmap, params, stage, terminal
 from sentiflow.errors import InputError
 from sentiflow.explanation import LEAVE_ONE_OUT, Explanation, Reader
 from sentiflow.params import Params
@@ -46,7 +46,7 @@ def main(
     heatmap.draw(explained, name, out, words_a_row=p.explain.words_a_row)
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    page = "\n".join([*_lines(name, reader, explained, colour=colour), f"picture: {out}"])
+    page = "\n".join([*_lines(name, reader, explained, colour=colour), f"picture: {terminal.printable(str(out))}"])
     encoding = sys.stdout.encoding
     print(page.encode(encoding, "backslashreplace").decode(encoding))  # a text may hold what this terminal cannot show
 

@@ -1,16 +1,19 @@
 """One at a time: an flock on a file, which the system releases when its holder dies, however it dies."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 
-from sentiflow.errors import UnavailableError
+from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
@@ -32,7 +35,7 @@ def locked(path: Path, patience: float | None = None) -> Iterator[None]:
         BusyError: if another process holds it for longer, naming that process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _opened(path) as file:
 
         def holder() -> str | None:
             try:
@@ -48,6 +51,21 @@ def locked(path: Path, patience: float | None = None) -> Iterator[None]:
         file.write(f" {os.getpid()}\n")  # as DVC writes its own
         file.flush()
         yield
+
+
+def _opened(path: Path) -> IO[str]:
+    """For reading and writing; made where there is none. A link is not followed: what it points to would be emptied."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # a fifo is not waited for
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path} is a link, expected a file of this project's own; remove it and run again") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no plain file, expected one of this project's own; remove it and run again")
+    return os.fdopen(descriptor, "r+")
 
 
 def wait_for(holder: Callable[[], str | None], patience: float | None = None) -> None:

@@ -3,6 +3,7 @@
 Nothing here changes a value: what is checked is what stands in the file, and DVC tracks those values by itself.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -233,6 +234,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise InputError(_explain(path, error)) from None
 
 
+# The beginning of a value, since aliases of YAML let a few lines stand for more than fits into memory.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 120, 40, 120
+
+
 def _explain(path: Path, error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
@@ -245,7 +251,7 @@ def _explain(path: Path, error: ValidationError) -> str:
         elif problem["type"] == "value_error":
             lines.append(f"  {key}: {problem['ctx']['error']}")
         else:
-            lines.append(f"  {key}: received {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            lines.append(f"  {key}: received {_SHOWN.repr(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return f"{path} cannot be used:\n" + "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sentiflow import locks, params, process_groups, repair, workers
+from sentiflow import locks, params, process_groups, repair, terminal, workers
 from sentiflow.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -48,11 +48,11 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
     arguments = parser.parse_args()
     process_groups.die_with_starter()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with errors_told():
         run(arguments.targets, force=arguments.force, again=arguments.again)
         if not arguments.targets:
-            print(summary())
+            terminal.tell(summary())
 
 
 @contextlib.contextmanager
@@ -61,14 +61,12 @@ def errors_told() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        terminal.refuse(str(error))
     except OSError as error:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; put that right and run again", file=sys.stderr)
-        sys.exit(1)
+        terminal.refuse(f"{where}{error.strerror}; put that right and run again")
     except KeyboardInterrupt:  # before or after DVC ran; while it runs, that takes the signal
         sys.exit(128 + signal.SIGINT)
 

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 import typer
 from tqdm import tqdm
 
-from sentiflow import params, stage
+from sentiflow import params, stage, terminal
 from sentiflow.errors import InputError
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import registry, store
@@ -60,14 +60,14 @@ def main(
     found = opened(version)
     name = f"version {found.version} ({found.architecture})"
     if file is None or out is None:
-        print(_shown(found.model, text or "", name))
+        terminal.tell(_shown(found.model, text or "", name))
         return
     answered = answer_file(found.model, file, out, column=column, longest=p.download.max_characters)
     if answered.empty:
         log.warning(
             "%s of %s rows hold no text; they have the answer to an empty text", f"{answered.empty:,}", f"{answered.rows:,}"
         )
-    print(f"{name} answered {answered.rows:,} rows of column {answered.column!r}: {out}")
+    terminal.tell(f"{name} answered {answered.rows:,} rows of column {answered.column!r}: {out}")
 
 
 @store.failures_told()
@@ -90,9 +90,7 @@ def _shown(model: SentimentModel, text: str, name: str) -> str:
     answer = model.predict([text]).iloc[0]
     classes = model.classifier.classes
     width = max(map(len, classes))
-    lines = [f"{answer['label']}  ({name})", *(f"  {each:{width}}  {answer[f'p_{each}']:.4f}" for each in classes)]
-    encoding = sys.stdout.encoding
-    return "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+    return "\n".join([f"{answer['label']}  ({name})", *(f"  {each:{width}}  {answer[f'p_{each}']:.4f}" for each in classes)])
 
 
 def _check_places(file: Path, out: Path) -> None:

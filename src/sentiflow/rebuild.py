@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sentiflow import locks, pipeline, provenance, side
+from sentiflow import locks, pipeline, provenance, side, terminal
 from sentiflow.errors import InputError
 from sentiflow.tracking import champions, registry, store
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sentiflow.rebuild", description="Fill an empty MLflow store again.")
     parser.add_argument("--dry-run", action="store_true", help="list the commits that would be published, and change nothing")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told(), store.failures_told():
         if arguments.dry_run:
             show()
@@ -72,7 +72,7 @@ def show() -> None:
     there = commits()
     for commit in there:
         names = ", ".join(name.partition("@")[2] for name in commit.lock if name.startswith("evaluate@"))
-        print(f"{commit.title}: {names}")
+        terminal.tell(f"{commit.title}: {names}")
     entries = max(len(champions.JOURNAL.read_text(encoding="utf-8").splitlines()) - 1, 0) if champions.JOURNAL.exists() else 0
     print(f"Dry run: {len(there)} commits would be published, and {entries} changes of champion entered. Nothing was changed.")
 
@@ -101,9 +101,9 @@ def rebuild() -> None:
         for note in pipeline.PUBLISHED:  # so that `make repro` publishes what no commit has, and names the challenger
             note.unlink(missing_ok=True)
     for title, reason in skipped.items():
-        print(f"not published: {title}: {reason}", file=sys.stderr)
+        log.warning("not published: %s: %s", title, reason)
     for line in lost:
-        print(f"not entered, as its version is not there: {line}", file=sys.stderr)
+        log.warning("not entered, as its version is not there: %s", line)
     versions = registry.versions(client)
     champion = registry.champion(client)
     done = f"{len(there) - len(skipped)} of {len(there)} commits are published"

@@ -4,7 +4,6 @@ Recipes on the same data and split share a side run, so the project's own params
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import comparison, files, params, pipeline, side, stage, tables, training_record
+from sentiflow import comparison, files, params, pipeline, side, stage, tables, terminal, training_record
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.schema import Count, Fraction, Section, Seed
@@ -151,7 +150,7 @@ def main() -> None:
         prog="python -m sentiflow.recipes", description=f"Run every recipe with its published settings and write {PAGE}."
     )
     parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
         sys.exit(0 if run() else 1)
 

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import filecmp
 import io
-import logging
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sentiflow import locks, params, pipeline, process_groups, repair, stage
+from sentiflow import locks, params, pipeline, process_groups, repair, stage, terminal
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.settings import Architectures
@@ -49,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["all"], help="all: every architecture, into reports/all.md and MLflow")
     parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
         run_all()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from sentiflow import locks, process_groups, quiet
+from sentiflow import locks, process_groups, quiet, terminal
 from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -32,21 +32,16 @@ def run(main: Callable[..., None]) -> None:
     try:
         with quiet.chatter_dropped():
             # here, so that log and progress bars take the same way and keep their order
-            logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr, force=True)
+            terminal.show_log(force=True)
             app()
     except UnavailableError as error:
-        _refuse(str(error), TEMPORARY)
+        terminal.refuse(str(error), TEMPORARY)
     except InputError as error:
-        _refuse(str(error))
+        terminal.refuse(str(error))
     except OSError as error:
         if error.errno is None and not isinstance(error, FileNotFoundError):
             raise
-        _refuse(_explain(error))
-
-
-def _refuse(message: str, status: int = 1) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
+        terminal.refuse(_explain(error))
 
 
 def _explain(error: OSError) -> str:

@@ -50,6 +50,7 @@ NO_DEPENDENCY = {
     "process_groups.py": "only says what ends when",
     "tracking/__init__.py": "says what the package is and runs nothing",
     "stage.py": "only paths, locks, log and errors",
+    "terminal.py": "only says what the terminal shows",
 }
 SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}

@@ -383,3 +383,23 @@ def test_values_at_the_edge_of_what_is_allowed_load(with_changes, key, value):
     for part in key.split("."):
         values = values[part]
     assert values == value
+
+
+@pytest.mark.parametrize(
+    "line", ['seed: !!python/object/apply:os.system ["touch ran"]', '? !!python/object/new:os.system ["touch ran"]\n: 1']
+)
+def test_a_tag_that_would_run_something_is_refused_and_runs_nothing(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"{line}\n", encoding="utf-8")
+    assert "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object" in refusal(Path("params.yaml"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
+
+
+@pytest.mark.parametrize("key", ["seed", "run", "explain.sentences"])
+def test_aliases_that_stand_for_a_billion_values_are_refused_in_a_few_words(with_changes, key):
+    bomb = ["x"] * 9
+    for _ in range(9):
+        bomb = [bomb] * 9  # each the same list nine times, as an alias in YAML
+    message = refusal(with_changes({key: bomb}))
+    assert key in message
+    assert len(message) < 20_000

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 import tracemalloc
 
@@ -184,6 +185,55 @@ def test_an_error_late_in_a_file_leaves_the_answers_of_before(answered, tmp_path
         answered("id,text\n" + "1,great\n" * 7 + "1,2,3\n")
     assert (tmp_path / "answers.csv").read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
+
+
+CELLS = [
+    "<script>document.title='ran'</script><img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1)) ![x](http://127.0.0.1:1/x.png) `code`",
+    "\x1b]0;title\x07\x1b[2J\u202efine",
+    "=HYPERLINK(\"http://127.0.0.1:1/\",A1) +1 -1 @SUM(A1) =cmd|' /C calc'!A0",
+    "\x00\x08\x7f\x85\u2028\ufeff\ufffe",
+    "e" + "\u0301" * 1000,
+    "word" * 1000,
+    "",
+]
+
+
+def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_were(model, answered, tmp_path):
+    told, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
+    assert (told.rows, told.empty) == (len(CELLS), 1)
+    assert table["predicted"].tolist() == model.predict(CELLS)["label"].tolist()
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == CELLS
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\x1b]0;x\x07\n.csv", b"--help.csv", b"$(touch ran)`touch ran`;touch ran.csv", b"\xff\xfe.csv"]
+)
+def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
+    file = tmp_path / os.fsdecode(name)
+    file.write_text("text\ngreat\n")
+    out = file.with_name(f"{file.stem}.predictions.csv")
+    assert predict.answer_file(model, file, out, column=None, longest=LONGEST).rows == 1
+    assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name, f".{out.name}.lock"}
+
+
+def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, tmp_path):
+    """Somebody sent a folder: the names that answers are written to are links to a file elsewhere."""
+    own, sent = tmp_path / "own", tmp_path / "sent"
+    own.write_text("precious")
+    sent.mkdir()
+    (sent / "reviews.csv").write_text("text\ngreat\n")
+    out = sent / "reviews.predictions.csv"
+    for name in (out.name, f".{out.name}.partial"):
+        (sent / name).symlink_to(own)
+    assert predict.answer_file(model, sent / "reviews.csv", out, column=None, longest=LONGEST).rows == 1
+    assert not out.is_symlink()
+    (sent / f".{out.name}.lock").unlink()
+    (sent / f".{out.name}.lock").symlink_to(own)
+    with pytest.raises(InputError, match="is a link"):
+        predict.answer_file(model, sent / "reviews.csv", out, column=None, longest=LONGEST)
+    assert own.read_text() == "precious"
 
 
 # the command

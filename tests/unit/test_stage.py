@@ -1,4 +1,5 @@
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -280,6 +281,22 @@ def test_the_lock_is_given_back_when_the_block_raises(tmp_path, monkeypatch):
         raise ZeroDivisionError
     with stage.writing(tmp_path / "count") as (place,):
         place.write_text("new")
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path):
+    """A folder of files that somebody sent may hold one."""
+    (tmp_path / "own").write_text("precious")
+    (tmp_path / ".count.lock").symlink_to("own")
+    with pytest.raises(InputError, match=r"\.count\.lock is a link"), stage.writing(tmp_path / "count"):
+        pass
+    assert (tmp_path / "own").read_text() == "precious"
+    assert not (tmp_path / "count").exists()
+
+
+def test_a_lock_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / ".count.lock")
+    with pytest.raises(InputError, match=r"\.count\.lock is no plain file"), stage.writing(tmp_path / "count"):
+        pass
 
 
 # run

@@ -1,0 +1,46 @@
+"""What a terminal is given: nothing in a text, the name of a file, or a message from elsewhere can steer it."""
+
+import logging
+import sys
+from typing import NoReturn
+
+LINE = "  %(message)s"
+
+
+def printable(text: str) -> str:
+    """Any text with what does not print escaped; its lines and tabs stay.
+
+    >>> printable("caf\\u00e9\\n\\x1b[2J \\u202e \\udcff")
+    'café\\n\\\\x1b[2J \\\\u202e \\\\udcff'
+    """
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text)
+
+
+def tell(text: str, *, flush: bool = False) -> None:
+    """Prints what may come from elsewhere; what the terminal's encoding lacks is escaped as well."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=flush)
+
+
+def refuse(message: str, status: int = 1) -> NoReturn:
+    """Ends the process with one message."""
+    print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(status)
+
+
+def show_log(line: str = LINE, *, force: bool = False) -> None:
+    """From now on the log's lines go to standard error.
+
+    Args:
+        force: also where somebody has set up the log already.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable(line))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=force)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
