@@ -3,30 +3,35 @@
 from  reports      scores of each architecture
       predictions  answers of each architecture on test
       history      every metric of every epoch
+      models       what each was trained on
 to    comparison   as a page (Markdown) and as data (JSON)
       tuning       what changed between two architectures and what it brought, as a page
       figures      accuracies with intervals, overlaid curves
+      environment  what the architectures were trained on, once where it is the same
 """
 
 import json
 from pathlib import Path
 
-from sentiflow import comparison, files, params, plots, stage, tuning
+from sentiflow import comparison, environment, files, params, plots, stage, tuning
 
 
 def main(
     reports_dir: Path,
     predictions_dir: Path,
     history_dir: Path,
+    models_dir: Path,
     page_file: Path,
     tuning_file: Path,
     data_file: Path,
     figures_dir: Path,
+    environment_file: Path,
 ) -> None:
     p = params.load()
     scores = {name: files.read_json(reports_dir / name / "scores.json") for name in p.run}
     predictions = {name: files.read_frame(predictions_dir / name / "test.parquet") for name in p.run}
     histories = {name: files.read_csv(history_dir / f"{name}.csv") for name in p.run}
+    trained_on = {name: files.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best)
@@ -37,10 +42,13 @@ def main(
         tuned = tuning.report(pair, settings, (predictions[pair[0]], predictions[pair[1]]), p.evaluate, seed=p.seed)
     compared |= {"tuning": tuned}
 
-    with stage.writing(page_file, tuning_file, data_file, figures_dir) as (page_place, tuning_place, data_place, figures_place):
+    written = page_file, tuning_file, data_file, figures_dir, environment_file
+    with stage.writing(*written) as (page_place, tuning_place, data_place, figures_place, environment_place):
         page_place.write_text(comparison.as_markdown(compared), encoding="utf-8")
         tuning_place.write_text(tuning.as_markdown(pair, tuned), encoding="utf-8")
         data_place.write_text(json.dumps(compared, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        kept = json.dumps(environment.record(trained_on), indent=2, sort_keys=True) + "\n"
+        environment_place.write_text(kept, encoding="utf-8")
         figures_place.mkdir()
         plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
         plots.overlaid_curves(histories, figures_place / "curves.png")

@@ -38,7 +38,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
         classifier = dataclasses.replace(classifier, temperature=temperature)
         model_place.mkdir()
         classifier.save(model_place)
-        trained_on = json.dumps(environment.describe(gpus=gpus), indent=2, sort_keys=True) + "\n"
+        trained_on = json.dumps(environment.describe(gpus=gpus, threads=p.train.threads), indent=2, sort_keys=True) + "\n"
         (model_place / "environment.json").write_text(trained_on, encoding="utf-8")
         history.to_csv(history_place, index=False)
         training_record.write(cache_dir / "records", model_place, training_record.Record(seconds, system))

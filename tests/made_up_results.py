@@ -80,7 +80,11 @@ def model(name, predictions, classes):
         config={"architecture": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
         environment={
             "processor": "a processor",
+            "processor_model": "cpu family 1, model 2",
+            "instruction_sets": ["avx", "fma"],
+            "caches": ["1 Data 32K"],
             "cores": 2,
+            "threads": 1,
             "gpus": [],
             "system": "Linux x86_64",
             "python": "3.11",

@@ -60,7 +60,7 @@ def publication(trained, folder, **changes):
         "scores": dict.fromkeys(("train", "valid", "test"), SCORES),
         "temperature": 1.0,
         "weights": 12,
-        "environment": environment.describe(gpus=[]),
+        "environment": environment.describe(gpus=[], threads=1),
         "artifacts": {"report": model_dir},
         "splits": splits,
         "test_set": reviews.digest,

@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from sklearn import metrics
 
-from sentiflow import analysis, comparison, evaluation, figures, files, scoring, tuning
+from sentiflow import analysis, comparison, environment, evaluation, figures, files, scoring, tuning
 from sentiflow.params import Evaluate
 
 SCORES = {
@@ -39,7 +39,7 @@ class Model:
     """What is known of one trained and evaluated architecture."""
 
     config: Mapping[str, Any]  # architecture, classes, settings
-    environment: Mapping[str, Any]  # processor, cores, gpus, system, python, libraries
+    environment: Mapping[str, Any]  # as `environment.describe` gives it
     layers: Mapping[str, Any]  # layers, weights
     classification: str  # scikit-learn's classification report of test
     history: pd.DataFrame  # every metric of every epoch
@@ -87,16 +87,16 @@ def render(results: Results, how: Evaluate) -> str:
         results: what the stages before found, all of the same run.
         how: the coverage of the intervals, and the intervals of confidence of the reliability diagrams.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": "{:,}".format, "percent": "{:.1%}".format, "three": "{:.3f}".format, "p": p_value}
-    environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value)  # as in params.yaml
+    templates = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    templates.filters |= {"number": "{:,}".format, "percent": "{:.1%}".format, "three": "{:.3f}".format, "p": p_value}
+    templates.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value)  # as in params.yaml
     template = resources.files("sentiflow").joinpath("page.html.jinja").read_text(encoding="utf-8")
     names = [model["architecture"] for model in results.comparison["models"]]
     classes = results.models[names[0]].config["classes"]
     histories = {name: results.models[name].history for name in names}
     table = comparison.as_table(results.comparison)
     slices = _numbers(results.errors.slices)
-    return environment.from_string(template).render(
+    return templates.from_string(template).render(
         results=results,
         models={name: results.models[name] for name in names},
         classes=classes,
@@ -122,7 +122,7 @@ def render(results: Results, how: Evaluate) -> str:
         disagreements=_with_text(results.errors.disagreements),
         explanations=_explanations(results.explanations["explanations"]),
         deletion=[about_deletion(found, how.confidence) for found in results.explanations["deletion"]],
-        machines=_machines({name: results.models[name].environment for name in names}),
+        machines=environment.grouped({name: results.models[name].environment for name in names}),
     )
 
 
@@ -337,11 +337,3 @@ def _explanations(explanations: Iterable[Mapping[str, Any]]) -> dict[str, list[d
         }
         found.setdefault(explanation["sentence"], []).append({**explanation, **shown})
     return found
-
-
-def _machines(environments: Mapping[str, Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """Each environment once, with the architectures that were trained in it."""
-    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-    for name, environment in environments.items():
-        found.setdefault(json.dumps(environment, sort_keys=True), (environment, []))[1].append(name)
-    return list(found.values())

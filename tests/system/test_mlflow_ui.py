@@ -90,7 +90,7 @@ def trained(folder):
     shipped = params.load(PROJECT / "params.yaml")
     model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
-    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir
 
 

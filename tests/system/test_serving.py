@@ -53,7 +53,7 @@ def publication(folder, name, key):
     shipped = params.load(TOP / "params.yaml")
     model, _ = architectures.module(name).fit(shipped.architectures[name], data, how=shipped.train)
     model.save(model_dir)
-    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")
     scores = {"accuracy_score": 0.9, "accuracy_score_low": 0.88, "accuracy_score_high": 0.92}
     scores |= {"calibration_error": 0.03, "uncalibrated_error": 0.05}
@@ -67,7 +67,7 @@ def publication(folder, name, key):
         scores=dict.fromkeys(("train", "valid", "test"), scores),
         temperature=1.0,
         weights=1,
-        environment=environment.describe(gpus=[]),
+        environment=environment.describe(gpus=[], threads=1),
         artifacts={},
         splits=[publishing.Split(split, "reviews.parquet", "0" * 32, 32) for split in ("train", "valid", "test")],
         test_set="0" * 64,

@@ -36,5 +36,5 @@ def trained(tmp_path_factory):
     shipped = params.load()
     model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
-    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)

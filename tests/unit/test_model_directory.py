@@ -46,7 +46,7 @@ def model_dirs(trained, tmp_path_factory):
     neural = NeuralClassifier.create("lstm_small", settings_of("lstm_small", **TINY), classes=CLASSES, vocabulary=words)
     neural.save(folder / "neural")
     for kind in ("linear", "neural"):
-        (folder / kind / "environment.json").write_text(json.dumps(environment.describe(gpus=[])))
+        (folder / kind / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return folder
 
 

@@ -62,6 +62,9 @@ def test_run_holds_parameters_every_epoch_scores_tags_and_report(store, publishe
 def test_run_tells_what_it_was_trained_on_and_how_long_each_epoch_took(store, published):
     run = store.get_run(published.run_id)
     assert run.data.tags["environment.gpus"] == "none"
+    assert run.data.tags["environment.threads"] == "1"
+    assert run.data.tags["environment.processor_model"]
+    assert run.data.tags["environment.instruction_sets"]
     assert run.data.tags["environment.python"] == platform.python_version()
     assert run.data.tags["environment.keras"] == metadata.version("keras")
     assert " cores" in run.data.tags["environment.processor"]
