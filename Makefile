@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ history: $(READY)  ## show who was champion from when to when, and why
 
 versions: $(READY)  ## show the registered versions, or those of a commit: make versions [COMMIT=HEAD]
 	@$(BIN)/python -m sentiflow.champion versions --commit="$$COMMIT"
+
+data-versions: $(READY)  ## list the versions of the data over git's history: rows, labels, splits, and what changed
+	@$(BIN)/python -m sentiflow.versions.listing
 
 rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and DVC's cache: make rebuild-tracking [DRY_RUN=1]
 	@$(BIN)/python -m sentiflow.rebuild $(DRY)

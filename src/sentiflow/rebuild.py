@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sentiflow import locks, pipeline, provenance, side, terminal
+from sentiflow import git, locks, pipeline, provenance, side, terminal
 from sentiflow.errors import InputError
 from sentiflow.tracking import champions, registry, store
 
@@ -120,7 +120,7 @@ def commits() -> list[Commit]:
     Raises:
         InputError: if git knows none.
     """
-    logged = _git("log", "--reverse", "--first-parent", "--format=%H %s", "--", "dvc.lock")
+    logged = git.ask("log", "--reverse", "--first-parent", "--format=%H %s", "--", "dvc.lock")
     found = []
     for line in logged.splitlines():
         sha, _, subject = line.partition(" ")
@@ -144,7 +144,7 @@ def commits() -> list[Commit]:
 def _laid_out(commit: Commit) -> Iterator[Path]:
     """A folder with the commit's files and the outputs that it recorded."""
     _remove_tree()
-    _git("worktree", "add", "--detach", "--force", str(TREE), commit.sha)
+    git.ask("worktree", "add", "--detach", "--force", str(TREE), commit.sha)
     try:
         missing = pipeline.fetch(commit.sha)
         (TREE / ".dvc/config.local").write_text(CONFIG.format(cache=side.cache_of_project()), encoding="utf-8")
@@ -184,17 +184,7 @@ def _link_records() -> None:
 
 def _remove_tree() -> None:
     shutil.rmtree(TREE, ignore_errors=True)
-    _git("worktree", "prune")
-
-
-def _git(*arguments: str) -> str:
-    try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed, and the history to rebuild from is git's") from None
-    if ended.returncode:
-        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
-    return ended.stdout
+    git.ask("worktree", "prune")
 
 
 def _within(path: str, folder: str) -> bool:
