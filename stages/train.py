@@ -11,12 +11,13 @@ import json
 import time
 from pathlib import Path
 
-from sentiflow import architectures, calibration, environment, params, stage, system_metrics, training_record, vocabulary
+from sentiflow import architectures, calibration, environment, params, stage, system_metrics, threads, training_record, vocabulary
 from sentiflow.settings import SequenceReader
 
 
 def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Path, cache_dir: Path) -> None:
     p = params.load()
+    threads.limit(p.train.threads)
     settings = p.architectures[architecture]
     data = vocabulary.read_training_data(tokens_dir, settings.view)
     stage.log.info("read %s train and %s valid reviews from %s", f"{len(data.train):,}", f"{len(data.valid):,}", tokens_dir)

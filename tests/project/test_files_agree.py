@@ -48,6 +48,7 @@ NO_DEPENDENCY = {
     "settings.py": "only checks values that DVC tracks itself",
     "quiet.py": "only drops lines from the terminal",
     "process_groups.py": "only says what ends when",
+    "threads.py": "only sets what params.yaml says, or one thread, whatever the machine has",
     "tracking/__init__.py": "says what the package is and runs nothing",
     "stage.py": "only paths, locks, log and errors",
     "terminal.py": "only says what the terminal shows",
@@ -505,6 +506,7 @@ NAMES = {
 COMES_WITH = {
     "cycler": "matplotlib",
     "h11": "uvicorn",
+    "threadpoolctl": "scikit-learn",
     "urllib3": "requests",
     "voluptuous": "dvc",
 }  # used only beside the library that needs it

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sentiflow import locks, stage
+from sentiflow import locks, stage, workers
 from sentiflow.errors import InputError
 
 BEGINNING = '''"""Count the reviews.
@@ -446,3 +446,22 @@ def test_a_warning_that_python_gives_comes_out(run):
     ended = run('def main():\n    import warnings\n    warnings.warn("the header is odd")\n')
     assert ended.returncode == 0
     assert "UserWarning: the header is odd" in ended.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core a sum is never split")
+def test_a_stage_gives_the_same_bytes_whatever_number_of_threads_the_machine_offers(script, tmp_path):
+    compute = (
+        "import numpy as np\n\n"
+        "def product():\n"
+        "    drawn = np.random.default_rng(0).normal(size=(50, 20_000))\n"
+        "    return (drawn @ drawn[0]).tobytes().hex()\n\n"
+    )
+    by_stage, plainly = {}, {}
+    for offered in ("1", "2"):
+        own = os.environ | dict.fromkeys(workers.THREADS, offered)
+        for answers, ending in ((by_stage, "def main():\n    print(product())\n"), (plainly, "print(product())\n")):
+            command = script(compute + ending) if answers is by_stage else [sys.executable, "-c", compute + ending]
+            ended = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=True)
+            answers[offered] = ended.stdout
+    assert plainly["1"] != plainly["2"], "this product does not tell the numbers of threads apart"
+    assert by_stage["1"] == by_stage["2"]
