@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,28 @@ retrain: $(READY)  ## retrain now if there is a reason to: make retrain [ARCHITE
 
 drift: $(READY)  ## compare incoming reviews with what the champion learned from: make drift [FILE=reviews.csv]
 	@$(BIN)/python -m sentiflow.drift $(if $(value FILE),--file="$$FILE")
+
+remote: override export URL := $(value URL)
+remote: override export ENDPOINT := $(value ENDPOINT)
+remote: override export SHARED := $(value SHARED)
+remote: $(READY)  ## set where data and models are shared: make remote [URL=/folder|s3://...|ssh://...|webdavs://...] [ENDPOINT=] [SHARED=1]
+	@$(BIN)/python -m sentiflow.sharing.remote --url="$$URL" --endpoint="$$ENDPOINT" --shared="$$SHARED"
+
+push: $(READY)  ## hand data and models of dvc.lock to the remote
+	@$(BIN)/python -m sentiflow.sharing.exchange push
+
+pull: $(READY)  ## bring data and models of dvc.lock from the remote
+	@$(BIN)/python -m sentiflow.sharing.exchange pull
+
+check-remote: override export COMMIT := $(value COMMIT)
+check-remote: $(READY)  ## prove that the remote has every file that a commit names: make check-remote [COMMIT=HEAD]
+	@$(BIN)/python -m sentiflow.sharing.check_remote --commit="$$COMMIT"
+
+check-data: $(READY)  ## find damaged files in the cache and on the remote, and heal them: make check-data [REPAIR=0]
+	@$(BIN)/python -m sentiflow.sharing.check_data $(if $(filter 0,$(REPAIR)),--only-report)
+
+hooks: $(READY)  ## have git refuse a push of commits whose data the remote lacks
+	@$(BIN)/python -m sentiflow.sharing.hooks
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -318,7 +318,7 @@ ONLY_IN = {
         "server.py",  # MLflow's own scoring server
         *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
     },
-    "dvc": {"pipeline.py", "dvc_worker.py", "repair.py"},
+    "dvc": {"pipeline.py", "dvc_worker.py", "repair.py", "sharing/objects.py"},
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),
@@ -505,6 +505,7 @@ NAMES = {
 }
 COMES_WITH = {
     "cycler": "matplotlib",
+    "dvc-data": "dvc",
     "h11": "uvicorn",
     "threadpoolctl": "scikit-learn",
     "urllib3": "requests",
@@ -543,6 +544,8 @@ BY_COMMANDS = [
     "reviews.predictions.csv",
     "metrics/champions.csv",
     ".cache/side",
+    ".cache/damaged",
+    ".dvc/config.local",
     ".cache/drift.md",
     ".cache/retraining.json",
     "data/incoming",

@@ -1,0 +1,156 @@
+"""Prove that the remote has every file that a commit names, so that whoever pulls the commit gets all of it.
+
+The remote itself is asked. `--pushed` is what the pre-push hook of git runs: it reads from its input what is about to be pushed.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sentiflow import pipeline, process_groups
+from sentiflow.corpus import fetching
+from sentiflow.errors import InputError
+from sentiflow.sharing import objects
+from sentiflow.sharing.objects import Output, Piece, Project, Store
+
+log = logging.getLogger("sentiflow")
+
+NO_COMMIT = "0" * 40
+DATA = ("dvc.lock", "*.dvc")  # as git takes paths: what names objects
+ALL_THE_SAME = "To push all the same: git push --no-verify"
+
+
+class Missing(NamedTuple):
+    piece: Piece
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.piece}, of {self.commit}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.check_remote", description="Check the remote.")
+    parser.add_argument("--commit", default="HEAD", help="whose dvc.lock and .dvc files are looked at")
+    parser.add_argument("--pushed", metavar="REMOTE", help="check what git is about to push to this git remote, as told on stdin")
+    arguments = parser.parse_args()
+    process_groups.die_with_starter()
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    with pipeline.errors_told():
+        if arguments.pushed is None:
+            print(check([arguments.commit or "HEAD"]))
+            return
+        try:
+            commits = pushed(sys.stdin, arguments.pushed)
+            refuse_secrets(commits)
+            if commits := [commit for commit in commits if commit.names_data]:
+                print(check([commit.sha for commit in commits]), file=sys.stderr)
+        except InputError as error:
+            raise type(error)(f"{error}\n{ALL_THE_SAME}") from None
+
+
+def check(commits: Iterable[str]) -> str:
+    """Asks the remote for every object of the commits; says in words that all are there.
+
+    Raises:
+        InputError: if some are not, naming stage and file.
+    """
+    with objects.opened() as project:
+        remote = project.remote()
+        named = {commit: project.outputs(commit) for commit in commits}
+        pieces = [
+            Missing(piece, _short(commit)) for commit, outputs in named.items() for piece in _pieces(project, outputs, remote)
+        ]
+        there = remote.sizes({each.piece.oid for each in pieces})
+        lost = [each for each in pieces if each.piece.oid not in there]
+        for commit, outputs in named.items():
+            if told := untracked_source(commit, outputs):
+                log.warning("%s", told)
+    if lost:
+        raise InputError(
+            f"{remote.name} lacks {len(lost)} of {len(pieces)} files:\n{objects.listed(lost)}\n"
+            "whoever pulls would not get them; where they were made, hand them over: make push"
+        )
+    of = ", ".join(_short(commit) for commit in named)
+    return f"All {len(there)} files that dvc.lock names are on {remote.name} ({of})."
+
+
+def _pieces(project: Project, outputs: list[Output], remote: Store) -> list[Piece]:
+    """The remote first: a list that is there as it was says what must be there."""
+    return project.pieces(outputs, project.cache, remote)
+
+
+def untracked_source(commit: str, outputs: list[Output]) -> str | None:
+    """That the reviews' source is a file of the user's which no .dvc file tracks, in words; None if it is not."""
+    try:
+        download = YAML(typ="safe", pure=True).load(_git("show", f"{commit}:./params.yaml"))["download"]
+        location = str(download[download["source"]]["location"])
+    except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
+        return None
+    if fetching.is_url(location):
+        return None
+    path = Path(os.path.normpath(location))
+    tracked = (Path(output.path) for output in outputs)
+    if any(path == each or each in path.parents or path in each.parents for each in tracked):
+        return None
+    how = f"track it: dvc add '{path}', then commit" if path.is_relative_to(fetching.WATCHED) else "see docs/remotes.md"
+    return (
+        f"{path}, which download reads in {_short(commit)}, is your own file and no .dvc file tracks it, so it is on no remote: "
+        f"whoever pulls can use what was made of it, and cannot run download again; {how}"
+    )
+
+
+class Commit(NamedTuple):
+    sha: str
+    names_data: bool
+
+
+def pushed(lines: Iterable[str], git_remote: str) -> list[Commit]:
+    """The commits that git is about to push, oldest first, each line being `local ref, its commit, remote ref, its commit`."""
+    found: dict[str, bool] = {}
+    for line in lines:
+        _, local, _, there = line.split()
+        if local == NO_COMMIT:  # a branch is deleted
+            continue
+        known = there != NO_COMMIT and _is_known(there)
+        new = [local, f"^{there}"] if known else [local, "--not", f"--remotes={git_remote}"]
+        data = set(_git("rev-list", *new, "--", *DATA).split())
+        found |= {sha: sha in data for sha in reversed(_git("rev-list", *new).split())}
+    return [Commit(sha, names_data) for sha, names_data in found.items()]
+
+
+def refuse_secrets(commits: Iterable[Commit]) -> None:
+    """Raises InputError if a commit holds a password of a remote."""
+    for commit in commits:
+        shown = subprocess.run(["git", "show", f"{commit.sha}:./{objects.CONFIG}"], capture_output=True, text=True, check=False)
+        if shown.returncode == 0 and (found := objects.secrets_in(shown.stdout)):
+            raise InputError(
+                f"{objects.CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
+                "out of the commit, give it to this machine alone (dvc remote modify --local NAME OPTION ...)"
+            )
+
+
+def _is_known(sha: str) -> bool:
+    return subprocess.run(["git", "cat-file", "-e", f"{sha}^{{commit}}"], capture_output=True, check=False).returncode == 0
+
+
+def _short(commit: str) -> str:
+    return commit[:10] if len(commit) == len(NO_COMMIT) else commit
+
+
+def _git(*arguments: str) -> str:
+    ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
+    return ended.stdout
+
+
+if __name__ == "__main__":
+    main()

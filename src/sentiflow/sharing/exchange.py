@@ -1,0 +1,42 @@
+"""Push data and models to the remote, or pull them from it: what dvc.lock and the .dvc files name, and DVC's run cache."""
+
+import argparse
+import logging
+import sys
+
+from sentiflow import locks, pipeline, process_groups, repair
+from sentiflow.sharing import objects
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.exchange", description="Push to or pull from the remote.")
+    parser.add_argument("what", choices=["push", "pull"])
+    what = parser.parse_args().what
+    process_groups.die_with_starter()
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    with pipeline.errors_told():
+        print(push() if what == "push" else pull())
+
+
+def push() -> str:
+    with objects.opened() as project:
+        name = project.remote().name
+        return f"Pushed {_files(project.push())} to {name}."
+
+
+def pull() -> str:
+    # no stage may read what is about to be replaced
+    with locks.locked(repair.TMP / "sentiflow.lock"):
+        with repair.dvc_at_rest():
+            pass
+        with objects.opened() as project:
+            name = project.remote().name
+            return f"Pulled {_files(project.pull())} from {name}; this folder holds what dvc.lock names."
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    main()

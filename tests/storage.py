@@ -1,0 +1,41 @@
+"""The files of DVC's cache and of a folder remote, to look at and to break."""
+
+import json
+import os
+from pathlib import Path
+
+import yaml
+
+CACHE, REMOTE = Path(".dvc/cache/files/md5"), Path("../project-remote/files/md5")
+
+
+def stored(top, oid):
+    return top / oid[:2] / oid[2:]
+
+
+def oids():
+    """Hash by path of what dvc.lock and the .dvc files of the working folder name; a folder, and each file in it."""
+    outs = [out for entry in yaml.safe_load(Path("dvc.lock").read_text())["stages"].values() for out in entry["outs"]]
+    outs += [out for file in Path().rglob("*.dvc") if file.is_file() for out in yaml.safe_load(file.read_text())["outs"]]
+    found = {}
+    for out in outs:
+        if not stored(CACHE, out["md5"]).exists():
+            continue  # not cached
+        found[out["path"]] = out["md5"]
+        if out["md5"].endswith(".dir"):
+            listed = json.loads(stored(CACHE, out["md5"]).read_bytes())
+            found |= {f"{out['path']}/{entry['relpath']}": entry["md5"] for entry in listed}
+    return found
+
+
+def flip(file, place=0):
+    """One byte becomes another one, unseen: size, time and mode stay, as where a disk fails."""
+    before = file.stat()
+    file.chmod(0o644)
+    with file.open("r+b") as opened:
+        opened.seek(place)
+        [byte] = opened.read(1)
+        opened.seek(place)
+        opened.write(bytes([byte ^ 0xFF]))
+    file.chmod(before.st_mode & 0o777)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

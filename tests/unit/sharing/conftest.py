@@ -1,0 +1,36 @@
+import dvc_projects
+import pytest
+from dvc.repo import Repo
+
+from sentiflow.sharing import exchange, remote
+
+PIPELINE = """
+stages:
+  split:
+    cmd: sh split.sh good
+    deps: [split.sh, reviews.csv]
+    outs: [splits, words.txt]
+    metrics: [counts.json: {cache: false}]
+"""
+SPLIT = "set -e; mkdir -p splits/more; for i in 1 2 3; do echo $1 $i > splits/$i.txt; done; echo $1 more > splits/more/4.txt\n"
+WORDS = "echo $1 words > words.txt; echo 4 > counts.json\n"
+# md5 of "a review\n"
+TRACKED = "outs:\n- md5: 27fddc90c035595bf35c7349a1ce9161\n  size: 9\n  hash: md5\n  path: reviews.csv\n"
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory):
+    """A stage that makes a folder and a file, and data of the user's that a .dvc file tracks."""
+    files = {"dvc.yaml": PIPELINE, "split.sh": SPLIT + WORDS, "reviews.csv": "a review\n", "reviews.csv.dvc": TRACKED}
+    yield from dvc_projects.finished(tmp_path_factory, files | {".gitignore": "/reviews.csv\n"})
+
+
+@pytest.fixture
+def project(finished_project, tmp_path, monkeypatch):
+    """A copy of it in the working folder, pushed to a folder beside it."""
+    folder = dvc_projects.copy(finished_project, tmp_path, monkeypatch)
+    remote.use(remote.read("", environment={}))
+    exchange.push()
+    with Repo() as repo:
+        assert repo.status() == {}  # from now on DVC takes these files for known
+    return folder

@@ -1,0 +1,142 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from storage import CACHE, REMOTE, flip, oids, stored
+
+from sentiflow import locks, repair
+from sentiflow.errors import InputError
+from sentiflow.sharing import check_data, objects
+
+NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]
+
+
+def cut(file):
+    file.chmod(0o644)
+    os.truncate(file, 2)
+
+
+DAMAGES = {"damaged": flip, "cut": cut, "missing": Path.unlink}
+
+
+def contents(top):
+    return {file.relative_to(top): file.read_bytes() for file in sorted(top.rglob("*")) if file.is_file()}
+
+
+def stage_of(name):
+    return "reviews.csv.dvc" if name == "reviews.csv" else "split"
+
+
+def test_says_that_every_file_is_right(project):
+    assert check_data.check(heal=True).startswith("Read 7 files in the cache and on the remote here")
+
+
+@pytest.mark.parametrize("place", [CACHE, REMOTE], ids=["cache", "remote"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_is_not_right_in_one_place_is_named_and_healed_from_the_other(damage, place, project, capsys):
+    before, named = (contents(CACHE), contents(REMOTE)), oids()
+    shutil.rmtree("splits")  # so that it can come from the other place alone
+    for file in ("words.txt", "reviews.csv"):
+        Path(file).unlink()
+    for name in NAMES:
+        DAMAGES[damage](stored(place, named[name]))
+    with pytest.raises(InputError, match=f"of 7 files that dvc.lock names {len(NAMES)} are not right"):
+        check_data.check(heal=False)
+    what = f"{'missing' if damage == 'missing' else 'damaged'} {'in the cache' if place == CACHE else 'on the remote'}"
+    said = capsys.readouterr().out.splitlines()
+    for name in NAMES:
+        stage = "reviews.csv.dvc" if name == "reviews.csv" else "split"
+        [line] = [line for line in said if line.startswith((f"{stage}: {name}:", f"{stage}: {name} (the list"))]
+        assert line.endswith(what)
+    assert check_data.check(heal=True).endswith(f"{len(NAMES)} of them were not, and are again.")
+    assert (contents(CACHE), contents(REMOTE)) == before
+    assert check_data.check(heal=False).endswith("every one is what dvc.lock says.")
+
+
+def test_dvc_finds_none_of_it(project):
+    """The control: were it otherwise, none of this would be needed."""
+    for place in (CACHE, REMOTE):
+        for name in ("splits/2.txt", "words.txt", "reviews.csv"):
+            flip(stored(place, oids()[name]))
+    with Repo() as repo:
+        assert repo.status() == {}
+        assert repo.status(cloud=True) == {}
+        assert repo.push() == repo.fetch() == 0
+
+
+def test_file_of_this_folder_that_changed_unseen_is_healed_and_one_that_somebody_changed_is_left_alone(project, capsys):
+    whole = Path("splits/2.txt").read_bytes()
+    flip(Path("splits/2.txt"))
+    Path("words.txt").write_text("my own\n")
+    with Repo() as repo:
+        assert list(repo.status()) == ["split"], "words.txt alone"
+    check_data.check(heal=True)
+    assert "split: splits/2.txt: damaged in this folder (splits/2.txt); healed splits/2.txt" in capsys.readouterr().out
+    assert Path("splits/2.txt").read_bytes() == whole
+    assert Path("words.txt").read_text() == "my own\n"
+
+
+def test_what_is_right_in_this_folder_alone_goes_back_to_the_cache_and_the_remote(project):
+    before, named = (contents(CACHE), contents(REMOTE)), oids()
+    for name in NAMES:
+        for place in (CACHE, REMOTE):
+            flip(stored(place, named[name]))
+    check_data.check(heal=True)
+    assert (contents(CACHE), contents(REMOTE)) == before
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_link_into_the_cache_is_healed_with_it(link, project):
+    whole = Path("splits/2.txt").read_bytes()
+    with Repo(config={"cache": {"type": [link]}}) as repo:
+        repo.checkout(force=True, relink=True)
+    flip(stored(CACHE, oids()["splits/2.txt"]))
+    assert Path("splits/2.txt").read_bytes() != whole
+    check_data.check(heal=True)
+    assert Path("splits/2.txt").read_bytes() == whole
+
+
+def test_what_is_right_nowhere_is_put_aside_and_made_anew(project, capsys):
+    before, named = (contents(CACHE), contents(REMOTE)), oids()
+    for file in (stored(CACHE, named["splits/2.txt"]), stored(REMOTE, named["splits/2.txt"]), Path("splits/2.txt")):
+        flip(file)
+    with Repo() as repo:
+        assert repo.status() == {}, "DVC would not make it anew"
+    with pytest.raises(InputError, match="1 are not right; see above what to do"):
+        check_data.check(heal=True)
+    assert "and right nowhere; make it anew: `make repro` runs split again" in capsys.readouterr().out
+    assert (check_data.DAMAGED / named["splits/2.txt"]).exists()
+    with Repo() as repo:
+        repo.reproduce()
+    check_data.check(heal=True)
+    assert (contents(CACHE), contents(REMOTE)) == before
+
+
+def test_own_data_that_is_right_nowhere_is_left_where_it_is(project, capsys):
+    oid = oids()["reviews.csv"]
+    files = [stored(CACHE, oid), stored(REMOTE, oid), Path("reviews.csv")]
+    for file in files:
+        flip(file)
+    left = [file.read_bytes() for file in files]
+    with pytest.raises(InputError, match="1 are not right"):
+        check_data.check(heal=True)
+    assert "bring reviews.csv back from where it came from, and `dvc add reviews.csv`" in capsys.readouterr().out
+    assert [file.read_bytes() for file in files] == left
+
+
+def test_without_a_remote_the_cache_is_read_alone(project, capsys):
+    objects.OWN_CONFIG.unlink()
+    flip(stored(CACHE, oids()["words.txt"]))
+    assert check_data.check(heal=True).startswith("Read 7 files in the cache (no remote is set): 1 of them")
+    assert "healed the cache from this folder (words.txt)" in capsys.readouterr().out
+
+
+def test_nothing_is_replaced_while_a_run_is_at_work(project, monkeypatch):
+    flip(stored(CACHE, oids()["words.txt"]))
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    with locks.locked(repair.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError):
+        check_data.check(heal=True)
+    with objects.opened() as opened:
+        assert not opened.cache.is_right(oids()["words.txt"])

@@ -1,0 +1,150 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from storage import CACHE, REMOTE, flip, oids, stored
+
+from sentiflow.errors import InputError
+from sentiflow.sharing import check_remote, exchange, hooks, objects
+
+TOP = Path(__file__).parents[3]
+
+
+def git(*words):
+    """Exit status and what was said."""
+    own = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words]
+    ended = subprocess.run(own, capture_output=True, text=True)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def commit_other_results(text):
+    """A commit whose dvc.lock names files that are in the cache alone."""
+    Path("dvc.yaml").write_text(re.sub("sh split.sh .*", f"sh split.sh {text}", Path("dvc.yaml").read_text()))
+    with Repo() as repo:
+        repo.reproduce()
+    assert git("commit", "-qam", text)[0] == 0
+
+
+def test_says_that_every_file_is_there(project):
+    assert check_remote.check(["HEAD"]).startswith("All 7 files that dvc.lock names are on the remote here")
+
+
+@pytest.mark.parametrize("name", ["splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv", "splits"])
+def test_file_that_the_remote_lost_is_named_with_its_stage(name, project):
+    stored(REMOTE, oids()[name]).unlink()
+    stage = "reviews.csv.dvc" if name == "reviews.csv" else "split"
+    with pytest.raises(InputError, match="lacks 1 of 7 files") as failed:
+        check_remote.check(["HEAD"])
+    assert f"  {stage}: {name}" in str(failed.value)
+
+
+def test_file_of_a_folder_that_dvc_believes_there_is_missed(project):
+    stored(REMOTE, oids()["splits/2.txt"]).unlink()
+    with Repo() as repo:
+        assert repo.status(cloud=True) == {}, "DVC's own index of the remote"
+    with pytest.raises(InputError, match=r"split: splits/2.txt"):
+        check_remote.check(["HEAD"])
+
+
+def test_files_of_a_folder_are_asked_for_where_the_cache_is_empty_or_damaged(project):
+    listed = oids()["splits"]
+    stored(REMOTE, oids()["splits/2.txt"]).unlink()
+    flip(stored(CACHE, listed))
+    with pytest.raises(InputError, match=r"split: splits/2.txt"):
+        check_remote.check(["HEAD"])
+    stored(CACHE, listed).unlink()
+    with pytest.raises(InputError, match=r"split: splits/2.txt"):
+        check_remote.check(["HEAD"])
+
+
+def test_results_of_another_commit_are_those_that_it_names(project):
+    commit_other_results("poor")
+    assert "All 7 files" in check_remote.check(["HEAD~1"])
+    with pytest.raises(InputError, match=r"(?s)lacks 6 of 7 files.*split: words.txt, of HEAD"):
+        check_remote.check(["HEAD"])
+    exchange.push()
+    assert "All 7 files" in check_remote.check(["HEAD"])
+
+
+def test_commit_that_git_does_not_know_is_refused(project):
+    with pytest.raises(InputError, match="nothing"):
+        check_remote.check(["nothing"])
+
+
+def test_own_reviews_that_no_dvc_file_tracks_are_told_of(project, caplog):
+    params = "download:\n  source: csv\n  csv: {location: data/external/mine.csv}\n"
+    for text, told in ((params, True), (params.replace("data/external/mine.csv", "reviews.csv"), False)):
+        Path("params.yaml").write_text(text)
+        git("add", "params.yaml")
+        git("commit", "-qm", "reviews")
+        caplog.clear()
+        check_remote.check(["HEAD"])
+        assert ("data/external/mine.csv" in caplog.text and "dvc add" in caplog.text) is told
+
+
+# --- git's hook ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hooked(project, tmp_path, monkeypatch):
+    """The project with its hook, and an empty repository to push to."""
+    monkeypatch.setenv("PYTHONPATH", str(TOP / "src"))
+    Path(".venv").symlink_to(sys.prefix)
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "shared.git")], check=True)
+    git("remote", "add", "origin", str(tmp_path / "shared.git"))
+    return hooks.install()
+
+
+def test_push_of_commits_whose_data_the_remote_has_not_is_refused_and_says_how_to_push_all_the_same(hooked):
+    commit_other_results("poor")
+    commit_other_results("good")  # whose files are there
+    status, said = git("push", "origin", "HEAD:main")
+    assert status != 0
+    assert "split: words.txt" in said
+    assert "git push --no-verify" in said
+    assert git("push", "--no-verify", "origin", "HEAD:main")[0] == 0
+
+
+def commits(*refs):
+    """Those that git would tell the hook of, of the branch that another one has at a commit (empty: not at all)."""
+    ids = [git("rev-parse", each)[1].strip() if each else check_remote.NO_COMMIT for each in refs]
+    return check_remote.pushed([f"refs/heads/main {ids[0]} refs/heads/main {ids[1]}\n"], "origin")
+
+
+def test_commits_that_change_no_data_are_not_asked_for(hooked):
+    Path("notes.txt").write_text("nothing of data\n")
+    git("add", "notes.txt")
+    git("commit", "-qm", "notes")
+    assert [each.names_data for each in commits("HEAD", "HEAD~1")] == [False]
+    assert [each.names_data for each in commits("HEAD", "")] == [True, False]
+    assert commits("", "HEAD") == [], "a branch that goes"
+    commit_other_results("poor")
+    assert [each.names_data for each in commits("HEAD", "HEAD~2")] == [False, True]
+    git("push", "--no-verify", "origin", "HEAD:main")
+    assert commits("HEAD", "") == [], "another branch of what is there"
+
+
+def test_push_of_a_password_is_refused(hooked):
+    objects.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
+    git("commit", "-qam", "remote")
+    with pytest.raises(InputError, match="holds password") as refused:
+        check_remote.refuse_secrets(commits("HEAD", "HEAD~1"))
+    assert "hidden" not in str(refused.value)
+
+
+def test_hook_is_written_anew_and_no_other_one_is_touched(hooked):
+    assert hooks.install() == hooked
+    hooked.write_text("#!/bin/sh\n# another's\n")
+    with pytest.raises(InputError, match=r"not ours; nothing was written.*add these lines"):
+        hooks.install()
+    assert "another's" in hooked.read_text()
+
+
+def test_hooks_that_others_share_are_left_alone(project, tmp_path):
+    git("config", "core.hooksPath", str(tmp_path / "hooks"))
+    with pytest.raises(InputError, match=r"core.hooksPath"):
+        hooks.install()
+    assert not (tmp_path / "hooks").exists()

@@ -1,0 +1,84 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from storage import CACHE, REMOTE, flip, oids, stored
+
+from sentiflow.errors import InputError
+from sentiflow.sharing import exchange, objects
+
+
+@pytest.fixture
+def other(project, tmp_path, monkeypatch):
+    """Another one's clone, in which the test goes on."""
+    folder = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
+    shutil.copy(project / objects.OWN_CONFIG, folder / objects.OWN_CONFIG)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_push_and_pull_bring_everything_to_another_clone_where_nothing_is_left_to_run(project, other):
+    assert "Pulled 7 files" in exchange.pull()
+    for name in ("splits/1.txt", "splits/more/4.txt", "words.txt", "reviews.csv"):
+        assert Path(name).read_bytes() == (project / name).read_bytes()
+    with Repo() as repo:
+        assert repo.status() == {}
+    assert list(Path(".dvc/cache/runs").rglob("*")), "the run cache came too"
+
+
+def test_push_and_pull_again_have_nothing_to_do(project):
+    assert exchange.push().startswith("Pushed 0 files to the remote here")
+    assert exchange.pull().startswith("Pulled 0 files from the remote here")
+
+
+@pytest.mark.parametrize("name", ["splits/2.txt", "words.txt", "reviews.csv", "splits"])
+def test_push_hands_over_what_the_remote_lost_whatever_dvc_believes(name, project):
+    there = stored(REMOTE, oids()[name])
+    there.unlink()
+    assert exchange.push().startswith("Pushed 1 file to")
+    assert there.exists()
+
+
+def test_push_replaces_a_file_that_was_cut_on_its_way(project):
+    there = stored(REMOTE, oids()["words.txt"])
+    whole = there.read_bytes()
+    there.chmod(0o644)
+    there.write_bytes(whole[:3])
+    exchange.push()
+    assert there.read_bytes() == whole
+
+
+def test_push_of_what_is_damaged_or_gone_here_is_an_error_that_names_stage_and_file(project):
+    for name in ("splits/2.txt", "words.txt"):
+        stored(REMOTE, oids()[name]).unlink()
+    flip(stored(CACHE, oids()["splits/2.txt"]))
+    stored(CACHE, oids()["words.txt"]).unlink()
+    with pytest.raises(InputError, match="2 of 7 files could not be pushed") as failed:
+        exchange.push()
+    assert "split: splits/2.txt" in str(failed.value)
+    assert "split: words.txt" in str(failed.value)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, flip])
+def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_and_file(damage, project, other):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        damage(stored(REMOTE, oids()["splits/more/4.txt"]))
+    with pytest.raises(InputError, match=r"(?s)1 of 7 files did not come from the remote here.*split: splits/more/4.txt"):
+        exchange.pull()
+
+
+def test_pull_keeps_a_file_of_the_users_that_is_in_the_way(project, other):
+    Path("words.txt").write_text("my own\n")
+    with pytest.raises(InputError, match=r"words.txt"):
+        exchange.pull()
+    assert Path("words.txt").read_text() == "my own\n"
+
+
+def test_without_a_remote_it_says_how_to_set_one(project):
+    objects.OWN_CONFIG.unlink()
+    with pytest.raises(InputError, match="no remote is set; set one with `make remote"):
+        exchange.push()

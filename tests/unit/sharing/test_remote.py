@@ -1,0 +1,152 @@
+import socket
+import subprocess
+
+import pytest
+
+from sentiflow.errors import InputError, UnavailableError
+from sentiflow.sharing import objects, remote
+
+NONE = {}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder that DVC takes for a project."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    subprocess.run(["git", "init", "-q"], check=True)
+    objects.CONFIG.parent.mkdir()
+    objects.CONFIG.write_text("[core]\n    analytics = false\n")
+    return folder
+
+
+def test_without_url_it_is_a_folder_beside_the_project_for_this_machine_alone(project):
+    before = objects.CONFIG.read_text()
+    said = remote.use(remote.read("", environment=NONE))
+    assert "for this machine" in said
+    assert objects.CONFIG.read_text() == before
+    settings = objects.OWN_CONFIG.read_text()
+    assert "url = ../../project-remote" in settings
+    assert "verify = true" in settings
+    assert (project.parent / "project-remote").is_dir()
+    assert not [file for file in (project.parent / "project-remote").rglob("*") if file.is_file()], "what was tried out is gone"
+
+
+def test_settings_that_may_come_to_hold_a_password_are_readable_to_their_owner_alone(project):
+    remote.use(remote.read("", environment=NONE))
+    assert objects.OWN_CONFIG.stat().st_mode & 0o077 == 0
+
+
+def test_folder_that_lies_at_the_same_place_everywhere_is_shared_where_that_is_asked_for(project, tmp_path):
+    remote.use(remote.read("", environment=NONE))
+    said = remote.use(remote.read(str(tmp_path / "mounted"), environment=NONE, shared=True))
+    assert "commit .dvc/config" in said
+    assert f"url = {tmp_path}/mounted" in objects.CONFIG.read_text()
+    with objects.opened() as opened:
+        assert "mounted" in opened.remote().name, "the one of this machine alone does not hide it"
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "shared"),
+    [
+        ("s3://bucket/path", "", True),
+        ("s3://bucket/path", "https://s3.example.org", True),
+        ("s3://bucket/path", "http://127.0.0.1:9000", False),
+        ("ssh://ann@example.org:2222/srv/models", "", True),
+        ("ssh://localhost/srv/models", "", False),
+        ("webdavs://example.org/models", "", True),
+        ("webdav://[::1]:8080/models", "", False),
+    ],
+)
+def test_git_shares_what_means_the_same_on_every_machine(url, endpoint, shared):
+    setting = remote.read(url, endpoint, environment=NONE)
+    assert (setting.shared is not None) is shared
+    options = setting.shared if shared else setting.own
+    assert options["verify"] == "true"
+    assert options.get("endpointurl", "") == endpoint
+    assert remote.read(url, endpoint, environment=NONE, shared=True).shared is not None
+
+
+def test_name_of_a_user_is_this_machines_alone():
+    setting = remote.read("ssh://ann@example.org/srv/models", environment=NONE)
+    assert setting.shared["url"] == "ssh://example.org/srv/models"
+    assert setting.own == {"user": "ann"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://ann:hidden@example.org/srv",
+        "webdavs://ann:hidden@example.org/models",
+        "s3://hidden@bucket/path",
+        "webdavs://example.org/models?token=hidden",
+    ],
+)
+def test_url_with_a_secret_is_refused_without_showing_it(url):
+    with pytest.raises(InputError, match=r"leave it out.*dvc remote modify --local") as refused:
+        remote.read(url, environment=NONE)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["PASSWORD=hidden", "AWS_SECRET_ACCESS_KEY=hidden", "token=hidden"])
+def test_secret_on_makes_command_line_is_refused_without_showing_it(given):
+    with pytest.raises(InputError, match=f"received {given.split('=')[0]} on the command line") as refused:
+        remote.read("s3://bucket/path", environment={"MAKEFLAGS": f" -- URL=s3://bucket/path {given}"})
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "words"),
+    [
+        ("https://example.org/models", "", "write webdavs://"),
+        ("file:///srv/models", "", "the plain path"),
+        ("gs://bucket/path", "", "expected a folder, s3://"),
+        ("s3://bucket", "", "lacks the path"),
+        ("ssh:///srv/models", "", "lacks the host"),
+        ("ann@example.org:models", "", "ssh://user@host/path"),
+        ("here", "", "inside the project"),
+        ("../../nowhere/there", "", "is it mounted"),
+        ("s3://bucket/path", "example.org:9000", "expected http://host:port"),
+        ("s3://bucket/path", "http://ann:hidden@example.org", "expected http://host:port"),
+        ("ssh://example.org/srv", "http://example.org", "leave it out"),
+    ],
+)
+def test_url_of_no_known_kind_is_refused_with_what_to_write(url, endpoint, words, project):
+    with pytest.raises(InputError, match=words) as refused:
+        remote.use(remote.read(url, endpoint, environment=NONE))
+    assert "hidden" not in str(refused.value)
+    assert not objects.OWN_CONFIG.exists()
+
+
+def test_remote_that_does_not_answer_leaves_what_was_set_before(project):
+    remote.use(remote.read("", environment=NONE))
+    before = objects.CONFIG.read_bytes(), objects.OWN_CONFIG.read_bytes()
+    with pytest.raises(UnavailableError, match=r"does not answer.*What was set before stays"):
+        remote.use(remote.read("webdav://127.0.0.1:9/models", environment=NONE, shared=True))
+    assert (objects.CONFIG.read_bytes(), objects.OWN_CONFIG.read_bytes()) == before
+
+
+def test_remote_that_is_silent_is_given_up_in_time(project, monkeypatch):
+    monkeypatch.setattr(remote, "PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        port = silent.getsockname()[1]
+        with pytest.raises(UnavailableError, match="did not answer within 1 s"):
+            remote.use(remote.read(f"webdav://127.0.0.1:{port}/models", environment=NONE))
+
+
+def test_password_for_one_host_is_not_sent_to_another(project):
+    with objects.configured("shared", {"url": "webdav://a.example.org/models"}, {"user": "ann", "password": "hidden"}):
+        pass
+    with objects.configured("shared", {"url": "webdav://a.example.org/other"}, {}):
+        assert "hidden" in objects.OWN_CONFIG.read_text()
+    with objects.configured("shared", {"url": "webdav://b.example.org/models"}, {}):
+        assert "hidden" not in objects.OWN_CONFIG.read_text()
+
+
+def test_secret_in_the_configuration_that_git_tracks_is_refused(project):
+    objects.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
+    with pytest.raises(InputError, match="which git tracks, holds password") as refused:
+        remote.use(remote.read("", environment=NONE))
+    assert "hidden" not in str(refused.value)
