@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +155,27 @@ ui: $(READY)  ## serve MLflow's UI at http://127.0.0.1:5000 and Prefect's at :42
 
 schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C (another port: PREFECT_PORT=4201)
 	@$(BIN)/python -m flows.services schedule --prefect-port "$(PREFECT_PORT)"
+
+services: $(READY)  ## serve a team: PostgreSQL, storage, MLflow and Prefect, each with a password, until Ctrl-C
+	@$(BIN)/python -m services.team up
+
+services-status: $(READY)  ## ask each service with its password, without and with a wrong one; exit 1 if one is ill
+	@$(BIN)/python -m services.team status
+
+secrets: $(READY)  ## write a fresh .env with generated secrets for `make services`; never over one that is there
+	@$(BIN)/python -m services.team secrets
+
+member: override export NAME := $(value NAME)
+backup: override export TO := $(value TO)
+restore: override export FROM := $(value FROM)
+member: $(READY)  ## make an account at the services, and print what its owner needs: make member NAME=anna [RESET=1] [REMOVE=1]
+	@$(BIN)/python -m services.team member --name="$$NAME" $(if $(filter-out 0,$(RESET)),--reset) $(if $(filter-out 0,$(REMOVE)),--remove)
+
+backup: $(READY)  ## back up databases, artifacts and DVC's remote of the services while they run: make backup [TO=folder]
+	@$(BIN)/python -m services.team backup --to="$$TO"
+
+restore: $(READY)  ## bring a backup of the services back where there is nothing yet: make restore FROM=folder
+	@$(BIN)/python -m services.team restore --from="$$FROM"
 
 plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
 	@$(BIN)/dvc plots show --html-template .dvc/plots/offline.html --out dvc_plots > /dev/null

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from samples import reviews
 
-from sentiflow import environment, evaluation, params
+from sentiflow import architectures, cleaning, environment, evaluation, params, vocabulary
 from sentiflow.held_out import HeldOut
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import publishing
 from sentiflow.training_record import Record
 
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 CLASSES = ("negative", "positive")
 SCORES = {
     "accuracy_score": 0.9,
@@ -23,6 +25,27 @@ SCORES = {
     "uncalibrated_error": 0.05,
 }
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_log_loss": [0.7, 0.5], "valid_log_loss": [0.6, 0.55]})
+
+
+def train(folder):
+    """A model, the tokens folder it was trained on, and raw texts with the probabilities that the training path gives them."""
+    texts, labels = reviews(80)
+    raw = pd.Series([f"<b>{text.upper()}</b>!" for text in texts])
+    views = cleaning.clean(raw, keep_negations=True)
+    tokens_dir, model_dir = folder / "tokens", folder / "nb_svm"
+    tokens_dir.mkdir()
+    model_dir.mkdir()
+    (tokens_dir / "text.json").write_text(vocabulary.fit(views["text"], minimum_count=1))
+    (tokens_dir / "classes.json").write_text(json.dumps(["negative", "positive"]))
+    words = vocabulary.Vocabulary.read(tokens_dir / "text.json")
+    for split in ("train", "valid"):
+        vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(raw.index), labels, {"text": words.ids(views["text"])})
+    data = vocabulary.read_training_data(tokens_dir, "text")
+    shipped = params.load(PARAMS)
+    model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
+    model.save(model_dir)
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
+    return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)
 
 
 def held_out(raw):
@@ -53,7 +76,7 @@ def publication(trained, folder, **changes):
     defaults = {
         "architecture": "nb_svm",
         "key": "a" * 64,
-        "params": params.load(Path(__file__).parents[1] / "params.yaml").architectures["nb_svm"].model_dump(),
+        "params": params.load(PARAMS).architectures["nb_svm"].model_dump(),
         "tags": {"dvc.tokens": "0" * 32},
         "history": HISTORY,
         "record": Record([1.5, 1.25], [{"time": 1.5e9, "system/cpu_utilization_percentage": 50.0}]),

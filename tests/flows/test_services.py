@@ -54,6 +54,7 @@ class Project:
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.started = None
         (folder / "flows").mkdir(parents=True)
+        (folder / "services").symlink_to(PROJECT / "services")
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "prefect.yaml").write_text(yaml.safe_dump(with_limit()), encoding="utf-8")
         for name in ("services.py", "deploying.py", "lost_runs.py"):

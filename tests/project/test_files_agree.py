@@ -324,6 +324,7 @@ ONLY_IN = {
     "prefect": set(),
     "stages": set(),
     "flows": set(),
+    "services": set(),
 }
 
 
@@ -344,9 +345,15 @@ def test_no_module_imports_itself_through_others():
     assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(imports)
 
 
+def test_services_know_the_library_and_neither_stages_nor_flows():
+    importing = {file.name: libraries(file) & {"stages", "flows", "prefect", "dvc"} for file in (TOP / "services").glob("*.py")}
+    assert importing
+    assert set().union(*importing.values()) == set()
+
+
 @every_script
 def test_script_knows_the_library_alone_and_no_other_stage(script):
-    assert libraries(script) & {"stages", "flows", "dvc", "mlflow", "prefect", "keras", "tensorflow"} == set()
+    assert libraries(script) & {"stages", "flows", "services", "dvc", "mlflow", "prefect", "keras", "tensorflow"} == set()
 
 
 @every_module
@@ -510,13 +517,14 @@ COMES_WITH = {
     "threadpoolctl": "scikit-learn",
     "urllib3": "requests",
     "voluptuous": "dvc",
+    "botocore": "boto3",
 }  # used only beside the library that needs it
 
 
 def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_with_one():
     named = {canonicalize_name(Requirement(dependency).name) for dependency in direct()}
-    used = set(itertools.chain(*(libraries(file) for file in [*MODULES, *SCRIPTS])))
-    used -= {*sys.stdlib_module_names, "sentiflow"}
+    used = set(itertools.chain(*(libraries(file) for file in [*MODULES, *SCRIPTS, *(TOP / "services").glob("*.py")])))
+    used -= {*sys.stdlib_module_names, "sentiflow", "services"}
     assert len(used) > 10
     assert {canonicalize_name(NAMES.get(library, library)) for library in used} - named == set(COMES_WITH)
     for library, other in COMES_WITH.items():
@@ -549,6 +557,9 @@ BY_COMMANDS = [
     ".cache/drift.md",
     ".cache/retraining.json",
     "data/incoming",
+    ".env",
+    ".services",
+    "backups",
 ]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 

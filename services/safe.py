@@ -1,0 +1,86 @@
+"""Settings of the servers, each with what happens without it.
+
+A server that the team uses gets these and nothing of the environment's; `make schedule` lets the environment say otherwise.
+"""
+
+# What Prefect's server and the runs go by.
+PREFECT = {
+    # Only this machine reaches the server.
+    "PREFECT_SERVER_API_HOST": "127.0.0.1",
+    # Off by default, and then any page that is open in the same browser may start and delete runs.
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    # In memory, the default, a server that starts again forgets who holds a slot, and the slot is never free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Nothing reports home.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Even so Prefect's newer pages (V2) ask a tracking service on the internet for its settings; the older ones ask nobody.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # Seconds between two signs of life of a run; the least that Prefect takes, so that silence is noticed in minutes.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+}
+# What MLflow's server goes by.
+MLFLOW = {
+    # On: they check the Host and the Origin of every request. `make services` does not start with another value.
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+    # By default pages of the same host may show it in a frame; nothing here needs one, and a frame can be clicked through.
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
+    # A request that MLflow has no rule for is refused and not let through.
+    "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
+    # The rules hold for GraphQL as well, by which the pages ask.
+    "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH": "true",
+    # By default it opens pickles, which run any code that somebody uploaded.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # A version is of artifacts that lie in this server. By default it may name any bucket, or a file of the server's machine.
+    "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(mlflow-artifacts:/|models:/|runs:/)",
+    # An assistant that runs commands on the server's machine, jobs in three more processes, and scorers with code of their own.
+    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS": "false",
+    # Nothing reports home, nor asks a cloud's machines for keys.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    # The keys of the user's own cloud are none of this.
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+# Of its accounts, which MLflow reads from a file.
+MLFLOW_ACCOUNTS = {
+    # By default everybody with an account may read everything.
+    "default_permission": "NO_PERMISSIONS",
+    "grant_default_workspace_access": "false",
+    # Seconds for which a password that was right is taken for right without a look: whoever is shut out is shut out at once.
+    "auth_cache_ttl_seconds": "0",
+}
+
+# What PostgreSQL goes by.
+POSTGRESQL = {
+    # No port at all: whoever cannot open the folder of its socket cannot even knock.
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    # Passwords are kept and asked for in a way that gives them to nobody who listens or reads the tables.
+    "password_encryption": "scram-sha-256",
+    # No statement in the log, not even one that failed: it may hold what is nobody's business.
+    "log_statement": "none",
+    "log_min_error_statement": "panic",
+    # A line every five minutes, of nothing.
+    "log_checkpoints": "off",
+    # A client that vanished holds no lock for hours.
+    "idle_in_transaction_session_timeout": "10min",
+    "max_connections": "100",
+}
+# Who may connect, in PostgreSQL's own words: each role to its own database with its password, and nobody else, not even the
+# superuser.
+POSTGRESQL_HBA = """\
+# TYPE  DATABASE  USER     METHOD
+local   mlflow    mlflow   scram-sha-256
+local   prefect   prefect  scram-sha-256
+"""
+
+# What the storage goes by: rclone, which serves a folder as S3 does.
+RCLONE = {
+    # The user's own remotes are none of this.
+    "RCLONE_CONFIG": "/dev/null",
+    "RCLONE_LOG_LEVEL": "NOTICE",
+}

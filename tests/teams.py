@@ -1,0 +1,180 @@
+"""Fresh clones of the project whose services run on free ports, with members who use them."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+from clones import fresh
+
+from services import secrets
+from services.secrets import PORTS
+
+PATIENCE = 900.0  # seconds for services to start, on a busy machine
+READY = "All services answer."
+OURS = "SENTIFLOW_TEST_TEAM"  # environment variable of all that a team started
+
+
+class Team:
+    """A clone that serves a team, to be used, killed, lost and brought back."""
+
+    def __init__(self, folder):
+        self.folder = fresh(folder, {})
+        self.log = folder.parent / f"{folder.name}.log"
+        self.mark = uuid.uuid4().hex
+        self._started = None
+
+    def make_secrets(self):
+        """As a user does, then with ports that are free."""
+        self.make("secrets")
+        file = self.folder / ".env"
+        text = file.read_text()
+        for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
+            text = text.replace(f"{name}={PORTS[name]}", f"{name}={port}")
+        file.write_text(text)
+
+    @property
+    def secrets(self):
+        return secrets.read(self.folder / ".env")
+
+    @property
+    def services(self):
+        return self.folder / ".services"
+
+    def environment(self, **more):
+        foreign = ("MLFLOW_", "_MLFLOW_", "PREFECT_", "AWS_", "MAKE")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return own | {"PYTHONPATH": str(self.folder / "src"), OURS: self.mark} | more
+
+    def call(self, *words, **environment):
+        """How a make target ended."""
+        return subprocess.run(
+            make(*words), cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=PATIENCE
+        )
+
+    def make(self, *words, **environment):
+        ended = self.call(*words, **environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def refused(self, *words, **environment):
+        """What a make target says that fails as it should: with one message."""
+        ended = self.call(*words, **environment)
+        assert ended.returncode == 2, ended.stdout + ended.stderr  # make's own, for a command that failed
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    def start(self):
+        with self.log.open("a") as log:
+            log.write(f"{'-' * 80}\n")
+            log.flush()
+            self._started = subprocess.Popen(
+                make("services"),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.wait(lambda: READY in self.said() or self._started.poll() is not None)
+        assert READY in self.said(), self.said()[-5000:]
+
+    def said(self):
+        """Since the last start."""
+        return self.log.read_text(errors="replace").rpartition("-" * 80)[2]
+
+    def wait(self, done):
+        until = time.monotonic() + PATIENCE
+        while not done():
+            assert time.monotonic() < until, f"{self.processes()} {self.said()[-5000:]}"
+            time.sleep(0.2)
+
+    def wait_until_all_ended(self):
+        self._started.wait(PATIENCE)
+        self.wait(lambda: not self.processes())
+
+    def end(self, sign=signal.SIGINT):
+        """Sends a signal to the supervisor, and waits until nothing is left."""
+        self.supervisor().send_signal(sign)
+        self.wait_until_all_ended()
+
+    def supervisor(self):
+        [found] = [each for each in self.processes() if words(each)[1:4] == ["-m", "services.team", "up"]]
+        return found
+
+    def holder(self, name):
+        [found] = [each for each in self.processes() if words(each)[1:3] == ["-m", "services.supervise"] and name in words(each)]
+        return found
+
+    def postmaster(self):
+        return psutil.Process(int((self.services / "postgresql/postmaster.pid").read_text().splitlines()[0]))
+
+    def processes(self):
+        """All that was started here and still lives; PostgreSQL writes its title over its environment."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                is_ours = process.environ().get(OURS) == self.mark or process.cwd().startswith(f"{self.services}/")
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def kill_everything(self):
+        """As a power cut: nothing has the time to say anything."""
+        while found := self.processes():
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        if self._started is not None:
+            self._started.wait(PATIENCE)
+
+    def member(self, name, *options):
+        """The environment of a new member, as `make member` prints it."""
+        return exports(self.make("member", f"NAME={name}", *options))
+
+
+def make(*words):
+    # the environment is this one, so it is not set up again
+    return ["make", "--no-print-directory", "--old-file", ".venv/.ready", *words]
+
+
+def exports(text):
+    return dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
+
+
+def words(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as taken:
+        ports = [taken.enter_context(socket.socket()) for _ in range(count)]
+        for each in ports:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in ports]
+
+
+@contextlib.contextmanager
+def team():
+    """A team whose secrets are made; where root runs this, in a folder that PostgreSQL's user can reach."""
+    with tempfile.TemporaryDirectory(prefix="team-", dir="/tmp") as name:
+        top = Path(name)
+        top.chmod(0o711)
+        (top / "server").mkdir()
+        made = Team(top / "server")
+        try:
+            made.make_secrets()
+            yield made
+        finally:
+            made.kill_everything()
