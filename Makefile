@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,18 @@ versions: $(READY)  ## show the registered versions, or those of a commit: make 
 
 data-versions: $(READY)  ## list the versions of the data over git's history: rows, labels, splits, and what changed
 	@$(BIN)/python -m sentiflow.versions.listing
+
+data-diff: override export A := $(value A)
+data-diff: override export B := $(value B)
+data-diff: override export OUT := $(value OUT)
+data-diff: $(READY)  ## show which texts differ between two commits' data: make data-diff [A=HEAD] [B=feature] [OUT=changes.csv]
+	@$(BIN)/python -m sentiflow.versions.diff $(if $(value A),--a="$$A") $(if $(value B),--b="$$B") $(if $(value OUT),--out="$$OUT")
+
+add-reviews: override export FILE := $(value FILE)
+add-reviews: override export COMMIT := $(value COMMIT)
+add-reviews: $(READY)  ## add reviews to your file as a new version: make add-reviews FILE=new.csv [START=1] [SKIP_REJECTED=1]
+	@$(BIN)/python -m sentiflow.versions.add $(if $(value FILE),--file="$$FILE") $(if $(value COMMIT),--commit="$$COMMIT") \
+	  $(if $(filter-out 0,$(START)),--start) $(if $(filter-out 0,$(SKIP_REJECTED)),--skip-rejected)
 
 rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and DVC's cache: make rebuild-tracking [DRY_RUN=1]
 	@$(BIN)/python -m sentiflow.rebuild $(DRY)

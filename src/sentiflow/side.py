@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from sentiflow import locks, params, pipeline, process_groups, repair, stage, terminal
 from sentiflow.corpus import fetching
@@ -137,12 +138,14 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
 def with_changes(text: str, changes: Mapping[str, Any]) -> str:
     """A params.yaml with some values replaced by dotted key; comments and all other values stay.
 
-    >>> with_changes("train:  # how\\n  patience: 2  # epochs\\n", {"train.patience": 3})
-    'train:  # how\\n  patience: 3  # epochs\\n'
+    >>> with_changes("train:  # how\\n  patience: 2  # epochs\\n  seed: null\\n", {"train.patience": 3})
+    'train:  # how\\n  patience: 3  # epochs\\n  seed: null\\n'
     """
     yaml = YAML()
+    yaml.Representer = _WithNull
     yaml.preserve_quotes = True
     yaml.width = sys.maxsize
+    yaml.indent(mapping=2, sequence=4, offset=2)  # as the file is written
     values = yaml.load(text)
     for key, value in changes.items():
         *sections, last = key.split(".")
@@ -155,6 +158,15 @@ def with_changes(text: str, changes: Mapping[str, Any]) -> str:
     changed = io.StringIO()
     yaml.dump(values, changed)
     return changed.getvalue()
+
+
+class _WithNull(RoundTripRepresenter):
+    """Writes null where ruamel.yaml leaves a value empty."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        null = {type(None): lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null")}
+        self.yaml_representers = {**self.yaml_representers, **null}
 
 
 def cache_of_project() -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
@@ -409,6 +410,7 @@ def empty_copy(tmp_path_factory):
         return set(told.stdout.splitlines())
 
     return SimpleNamespace(
+        top=top,
         git_ignores=lambda *paths: ignored(["git", "check-ignore", "--no-index"], list(paths)),
         dvc_ignores=lambda *paths: ignored([*dvc, "check-ignore"], list(paths)),
     )
@@ -429,7 +431,15 @@ def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):
     assert of_this_machine < small
     assert empty_copy.git_ignores(*cached) == cached
     assert empty_copy.git_ignores(*small) == of_this_machine
-    assert empty_copy.git_ignores("dvc.lock", "data/external/.gitkeep") == set()
+    assert empty_copy.git_ignores("dvc.lock", "data/external/.gitkeep", "data/external/reviews.csv.dvc") == set()
+
+
+def test_dvc_looks_for_its_notes_of_the_user_s_reviews_where_git_takes_them(empty_copy):
+    note = empty_copy.top / "data/external/reviews.csv.dvc"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"outs:\n- md5: {'a' * 32}\n  size: 1\n  hash: md5\n  path: reviews.csv\n")
+    with Repo(str(empty_copy.top)) as repo:
+        assert [stage.path_in_repo for stage in repo.index.stages] == ["data/external/reviews.csv.dvc"]
 
 
 def test_git_takes_neither_reviews_of_the_user_nor_stores_nor_what_a_stage_leaves_beside_its_outputs(empty_copy):
@@ -560,6 +570,7 @@ BY_COMMANDS = [
     ".env",
     ".services",
     "backups",
+    "data/external/reviews.csv",
 ]
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 

@@ -1,0 +1,309 @@
+"""Adds reviews to the project's own file of them, so that there is a new version of it: all rows, or none.
+
+What stands in the file is not touched: rows are written behind it, as the file writes its own, into a copy that is read again
+before it takes the file's place.
+"""
+
+import csv
+import functools
+import io
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sentiflow import corpus, params, side, stage
+from sentiflow.analysis import as_csv
+from sentiflow.corpus import delimited, fetching, package
+from sentiflow.corpus.rows import Found, excerpt, flaw
+from sentiflow.errors import InputError
+from sentiflow.params import CsvSource, Download, Params, TsvSource
+from sentiflow.versions import difference
+
+OWN = fetching.WATCHED / "reviews.csv"  # where an own file is started
+COLUMNS = ["review", "sentiment"]
+PARTIAL_DIR = Path(".cache/download")
+LISTING = Path(".cache/add_reviews.csv")
+SHOWN = 20  # rows in a message
+HINT = "`make add-reviews FILE=... START=1` starts a file of your own from the package's reviews"
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of the rows: added, already there, or left out as they cannot be used; and how many the file has now."""
+
+    rows: int
+    copies: int
+    rejected: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file of reviews is written."""
+
+    section: CsvSource | TsvSource
+    max_characters: int
+
+    @property
+    def quoted(self) -> bool:
+        return isinstance(self.section, CsvSource)
+
+    def read(self, path: Path) -> delimited.Table:
+        header = True if isinstance(self.section, CsvSource) else self.section.header
+        written = self.section
+        return delimited.read(path, separator=written.separator, encoding=written.encoding, quoted=self.quoted, header=header)
+
+    def found(self, table: delimited.Table, name: str) -> list[Found]:
+        """The rows of a table as the download would take them.
+
+        Raises:
+            InputError: if it has not the two columns that params.yaml names.
+        """
+        places = []
+        for column in (self.section.text, self.section.label):
+            if list(table.columns).count(column) != 1:
+                problem = "more than one column" if column in table.columns else "no column"
+                there = ", ".join(excerpt(str(each)) for each in table.columns[:SHOWN])
+                raise InputError(
+                    f"{name} has {problem} {column!r}, expected one, as params.yaml (download) names it; it has {there}; "
+                    f"its separator is to be {self.section.separator!r}"
+                )
+            places.append(list(table.columns).index(column))
+        return list(delimited.rows(table, "csv", name, text=places[0], label=places[1]))
+
+    def flaw(self, row: Found) -> str | None:
+        return flaw(row, self.section.labels, self.max_characters)
+
+
+def target(p: Download) -> Path:
+    """The file that reviews are added to.
+
+    Raises:
+        InputError: if the source is none that can grow here, with what to do.
+    """
+    if p.source == "package":
+        raise InputError(
+            "download.source is package, whose reviews are fixed by their hash, so there is no file to add to; "
+            f"{HINT}; or set download.source: csv in params.yaml"
+        )
+    if p.source == "aclimdb":
+        raise InputError(
+            "download.source is aclimdb, an archive or folder of one file a review; put new files into that folder yourself, "
+            "or set download.source: csv in params.yaml to keep a table of reviews"
+        )
+    section = _section(p)
+    key = f"download.{p.source}"
+    if fetching.is_url(section.location):
+        raise InputError(f"{key}.location is a URL; expected a file under {fetching.WATCHED}: put the file there, then run again")
+    path = Path(os.path.normpath(section.location))
+    if not path.is_relative_to(fetching.WATCHED):
+        raise InputError(
+            f"{key}.location is {section.location}; expected a file under {fetching.WATCHED}, where DVC keeps its versions: "
+            "move it there and set the location in params.yaml, then run again"
+        )
+    if section.sha256 is not None:
+        raise InputError(f"{key}.sha256 in params.yaml admits one content of {path} only; set it to null, then run again")
+    return path
+
+
+def _section(p: Download) -> CsvSource | TsvSource:
+    return p.tsv if p.source == "tsv" else p.csv
+
+
+def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
+    """Adds the rows of a file to the project's file of reviews, and has DVC track what came of it.
+
+    Args:
+        new: written as the project's file is: separator, encoding and names of columns.
+        name: of the new file in messages.
+        skip_rejected: leaves out rows that cannot be used, instead of refusing all.
+
+    Raises:
+        InputError: if a row cannot be used, or a text is there with another label; nothing was written.
+    """
+    path = target(p.download)
+    if not path.exists():
+        tracked = path.with_name(f"{path.name}.dvc").exists()
+        advice = "`make pull` brings it from the remote" if tracked else "put it there, or set its location in params.yaml"
+        raise InputError(f"no file {path} to add to; {advice}")
+    how = Format(_section(p.download), p.download.max_characters)
+    with stage.writing(path) as [partial]:
+        shutil.copyfile(path, partial)
+        partial.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)  # DVC protects what it links to its cache
+        added = add_rows(partial, how, new, name=name, skip_rejected=skip_rejected)
+    _track(path)
+    return added
+
+
+def start(p: Params, new: Path, *, name: str, skip_rejected: bool, params_file: Path = Path("params.yaml")) -> Added:
+    """Starts a file of one's own with the package's reviews, adds rows to it, and makes it the source in params.yaml.
+
+    Raises:
+        InputError: as `append`; or if the source is not the package, or there is such a file already.
+    """
+    if p.download.source != "package":
+        raise InputError(
+            f"received START, but download.source is {p.download.source}; leave START away, which adds to the file it names"
+        )
+    if OWN.exists():
+        raise InputError(
+            f"{OWN} is there already; set download.source: csv and download.csv.location: {OWN} in params.yaml to go on with it, "
+            "or move it away, then run again"
+        )
+    classes = dict.fromkeys(package.LABELS.values())
+    labels = {each: each for each in classes}
+    text, label = COLUMNS
+    values = {
+        "location": str(OWN),
+        "sha256": None,
+        "separator": ",",
+        "encoding": "utf-8",
+        "text": text,
+        "label": label,
+        "labels": labels,
+    }
+    now = p.download.csv.model_dump()
+    changes = {f"download.csv.{key}": value for key, value in values.items() if now[key] != value}
+    section = CsvSource.model_validate(values)
+    with stage.writing(OWN, params_file) as [partial, partial_params]:
+        reviews, _ = corpus.sort(package.find(p.download, PARTIAL_DIR), p.download.max_characters)
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(_line(COLUMNS, section))
+            file.writelines(_line(row, section) for row in reviews[["text", "label"]].to_numpy().tolist())
+        how = Format(section, p.download.max_characters)
+        added = add_rows(partial, how, new, name=name, skip_rejected=skip_rejected)
+        changed = side.with_changes(params_file.read_text(encoding="utf-8"), {"download.source": "csv"} | changes)
+        partial_params.write_text(changed, encoding="utf-8")
+        params.load(partial_params)
+    _track(OWN)
+    return added
+
+
+def add_rows(own: Path, how: Format, new: Path, *, name: str, skip_rejected: bool) -> Added:
+    """Adds to a file that nobody else knows of yet."""
+    fetching.require_file(new, sha256=None)
+    table, more = how.read(own), how.read(new)
+    rows = how.found(more, name)
+    if not rows:
+        raise InputError(f"{name} holds no rows; expected one a review below the header")
+    rejected = [(row.line, reason, row.text) for row in rows if (reason := how.flaw(row)) is not None]
+    if rejected and not skip_rejected:
+        raise _refusal(
+            f"{len(rejected):,} of the {len(rows):,} rows of {name} cannot be used, so none was added",
+            rejected,
+            "Correct them, or leave them out with SKIP_REJECTED=1",
+        )
+    usable = [(row, record.fields) for row, record in zip(rows, more.records, strict=True) if how.flaw(row) is None]
+    there = [row for row in how.found(table, own.name) if how.flaw(row) is None]
+    wanted, conflicts = _sorted_out(there, [row for row, _ in usable], how.section.labels)
+    if conflicts:
+        raise _refusal(
+            f"{len(conflicts):,} texts of {name} have another label in the file, or twice in {name}, so none was added",
+            conflicts,
+            "Decide which label is right, and correct it in the one file or the other",
+        )
+    fields = _in_order_of(
+        table.columns, more.columns, [each for (_, each), wants in zip(usable, wanted, strict=True) if wants], name
+    )
+    _write_behind(own, how.section, table.columns, fields)
+    _require_whole(how.read(own), table, fields, own, name)
+    return Added(len(fields), len(usable) - len(fields), len(rejected), len(table.records) + len(fields))
+
+
+def _sorted_out(
+    there: Sequence[Found], new: Sequence[Found], labels: Mapping[str, str]
+) -> tuple[list[bool], list[tuple[int, str, str]]]:
+    """Whether each new row is wanted, which a copy is not; and line, reason and text of those with another label."""
+    keys = difference.identity(pd.Series([row.text for row in [*there, *new]], dtype="str")).tolist()
+    known: dict[str, set[str]] = {}
+    for row, key in zip(there, keys, strict=False):
+        known.setdefault(key, set()).add(labels[row.label])
+    wanted: list[bool] = []
+    conflicts: list[tuple[int, str, str]] = []
+    for row, key in zip(new, keys[len(there) :], strict=True):
+        label = labels[row.label]
+        wanted.append(key not in known)
+        others = known.setdefault(key, {label}) - {label}
+        if label not in known[key]:
+            conflicts.append((row.line, f"labelled {label} here, {' and '.join(sorted(others))} elsewhere", row.text))
+    return wanted, conflicts
+
+
+def _refusal(what: str, rows: Sequence[tuple[int, str, str]], advice: str) -> InputError:
+    """Names the first rows, and lists all in a file where there are more."""
+    lines = [f"  line {line}: {reason}: {excerpt(text)}" for line, reason, text in rows[:SHOWN]]
+    if len(rows) > SHOWN:
+        listed = pd.DataFrame([(line, reason, excerpt(text)) for line, reason, text in rows], columns=["line", "reason", "text"])
+        with stage.writing(LISTING) as [partial]:
+            partial.write_text(as_csv(listed), encoding="utf-8", newline="")
+        lines.append(f"  and {len(rows) - SHOWN:,} more: {LISTING} lists all")
+    return InputError("\n".join([f"{what}:", *lines, f"{advice}, then run again"]))
+
+
+def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: list[list[str]], name: str) -> list[list[str]]:
+    """The fields of each record under the columns of the file; a column that the new file does not have stays empty.
+
+    Raises:
+        InputError: if the new file has a column that the file has not.
+    """
+    if list(own) == list(new):
+        return records
+    if unknown := [column for column in new if column not in own]:
+        raise InputError(
+            f"{name} has columns that the file of reviews has not: {', '.join(excerpt(str(each)) for each in unknown[:SHOWN])}; "
+            f"expected some of {', '.join(excerpt(str(each)) for each in own[:SHOWN])}; leave the others out, then run again"
+        )
+    places = [list(new).index(column) if column in new else None for column in own]
+    return [["" if place is None else fields[place] for place in places] for fields in records]
+
+
+def _write_behind(own: Path, section: CsvSource | TsvSource, columns: Sequence[str | int], records: list[list[str]]) -> None:
+    with own.open(encoding=section.encoding, errors="surrogateescape", newline="") as file:
+        first = file.readline()
+        whole = (first + file.read()).endswith(("\n", "\r")) or not first
+    end = first[len(first.rstrip("\r\n")) :] or "\n"
+    all_quoted = first.rstrip("\r\n").removeprefix("\ufeff") == _line(columns, section, "", all_quoted=True)
+    # Python writes no second byte order mark where it opens a file to go on with it
+    with own.open("a", encoding=section.encoding, newline="") as file:
+        file.write("" if whole else end)
+        file.writelines(_line(record, section, end, all_quoted=all_quoted) for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(fields: Sequence[str | int], section: CsvSource | TsvSource, end: str = "\n", *, all_quoted: bool = False) -> str:
+    if isinstance(section, TsvSource):  # it was read without quotes, so no field holds a separator or a line's end
+        return section.separator.join(map(str, fields)) + end
+    written = io.StringIO()
+    # the writer puts quotes where a field holds a character of the line's end, and a reader wants them around either of the two
+    writer = functools.partial(csv.writer, written, delimiter=section.separator, lineterminator="\r\n")
+    (writer(quoting=csv.QUOTE_ALL) if all_quoted else writer()).writerow(fields)
+    return written.getvalue().removesuffix("\r\n") + end
+
+
+def _require_whole(written: delimited.Table, before: delimited.Table, added: list[list[str]], own: Path, name: str) -> None:
+    """Raises InputError unless the file now reads as it did, and then as the new rows."""
+    expected = [record.fields for record in before.records] + added
+    if [record.fields for record in written.records] != expected:
+        raise InputError(
+            f"{own.name} would not read as its rows and those of {name}: a quote in its last rows may be left open; "
+            "correct the last lines of the file, then run again"
+        )
+
+
+def _track(path: Path) -> None:
+    """Has DVC keep this version of a file, and note it in a `.dvc` file for git."""
+    added = [sys.executable, "-P", "-m", "dvc", "add", "--quiet", str(path)]
+    ended = subprocess.run(added, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise InputError(
+            f"the rows are in {path}, but DVC does not track it: {ended.stderr.strip()}; "
+            f"put that right, then run: dvc add '{path}'"
+        )
