@@ -4,6 +4,7 @@ It reads requests from one pipe and writes answers to another, each a line of JS
 standard output. Started by `sentiflow.workers`; it and its stages die with the process that started it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -33,7 +34,8 @@ def main() -> None:
     requests, answers = (int(number) for number in sys.argv[1:3])
     for number in (requests, answers):
         os.set_inheritable(number, False)  # so that no stage holds them
-    logging.getLogger("dvc").addHandler(_heard)
+    for name in ("dvc", "dvc_data"):
+        logging.getLogger(name).addHandler(_heard)
     with os.fdopen(requests, encoding="utf-8") as asked, os.fdopen(answers, "w", encoding="utf-8") as told:
         for line in asked:
             request = json.loads(line)
@@ -92,6 +94,8 @@ def _run(repo: Repo, name: str, force: bool) -> str:
     _heard.reset()
     repo.scm_context.quiet = True  # or it says at every stage how to add dvc.lock to git
     repo.reproduce(name, single_item=True, force=force)
+    if _heard.disk_full:  # DVC goes on where a folder did not get into its cache
+        raise DvcException(f"{name} did not get into DVC's cache: the disk is full; free some space and run again")
     return _heard.how
 
 
@@ -142,7 +146,7 @@ TALKING = (_fetch, _push, _pull_sources)  # to a remote
 
 
 class _Heard(logging.Handler):
-    """Tells from DVC's own log whether it ran a stage's command, restored its outputs, or found nothing to do."""
+    """Tells from DVC's own log whether it ran a stage's command, restored its outputs, or found nothing to do; and had room."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,12 +154,15 @@ class _Heard(logging.Handler):
 
     def reset(self) -> None:
         self.how = FRESH
+        self.disk_full = False
 
     def emit(self, record: logging.LogRecord) -> None:
         if str(record.msg).startswith("Running stage"):
             self.how = RAN
         elif "is cached - skipping run" in str(record.msg):
             self.how = RESTORED
+        if record.exc_info and isinstance(error := record.exc_info[1], OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.disk_full = True
 
 
 _heard = _Heard()

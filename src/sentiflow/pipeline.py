@@ -6,8 +6,10 @@ after     a failed or stopped run brings back the outputs that DVC had removed, 
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import html
+import json
 import logging
 import os
 import re
@@ -18,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sentiflow import locks, params, process_groups, repair, terminal, workers
 from sentiflow.errors import InputError
@@ -25,7 +28,7 @@ from sentiflow.errors import InputError
 log = logging.getLogger("sentiflow")
 
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
-FAILED = repair.TMP / "sentiflow-failed"  # what DVC said of the stage that failed
+FULL = (errno.ENOSPC, errno.EDQUOT)
 COMPARISON = Path("reports/comparison.md")
 DATABASE = Path("mlflow.db")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
@@ -80,15 +83,16 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
     with at_work() as restored:
-        status, stopped_by = _repro([*(["--force"] if force else []), *targets])
+        status, stopped_by, failed = _repro([*(["--force"] if force else []), *targets])
         back = f"; brought back what was there before: {', '.join(paths)}" if status and (paths := restored()) else ""
         if stopped_by:
             log.warning("stopped by %s%s; `%s` goes on from here", signal.Signals(stopped_by).name, back, again)
             sys.exit(128 + stopped_by)
+        what = f"stage {failed.stage!r} failed" if failed.stage else f"dvc repro ended with status {status}"
+        if failed.disk_full:  # DVC ends with status 0 where a folder did not get into its cache
+            raise RunError(f"{what}: the disk is full{back}. Free some space, and `{again}` goes on from here", failed.stage)
         if status != 0:
-            stage = _failed_stage()
-            what = f"stage {stage!r} failed" if stage else f"dvc repro ended with status {status}"
-            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", stage)
+            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", failed.stage)
 
 
 @contextlib.contextmanager
@@ -109,7 +113,8 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
     _check_project()
     with locks.locked(repair.TMP / "sentiflow.lock", patience):
         with repair.dvc_at_rest():
-            repair.dvc_lock()
+            if lost := _bring_outputs_back():  # of a run that was killed
+                log.warning("brought back what a killed run had removed: %s", ", ".join(map(str, lost)))
             repair.leftovers(architectures)
             forget_publication()
             _keep_outputs()
@@ -187,8 +192,10 @@ def forget_publication() -> None:
 
 
 def _note_store() -> None:
-    if PUBLISHED[0].exists():
-        STORE.write_text(_hashed(tracking_uri()), encoding="utf-8")
+    if PUBLISHED[0].exists() and not (STORE.exists() and STORE.read_text(encoding="utf-8") == _hashed(tracking_uri())):
+        partial = STORE.with_name(f".{STORE.name}.partial")
+        partial.write_text(_hashed(tracking_uri()), encoding="utf-8")
+        partial.replace(STORE)
 
 
 def tracking_uri() -> str:
@@ -228,25 +235,27 @@ def _tell_dvc_there_is_no_git() -> None:
 
 def _keep_outputs() -> None:
     """Hard links, which cost no space: DVC unlinks a stage's outputs before it runs the stage."""
-    if lost := _bring_outputs_back():  # of a run that was killed
-        log.warning("brought back what a killed run had removed: %s", ", ".join(map(str, lost)))
     partial = BEFORE.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in _outputs():
+    for path in _outputs(repair.LOCK_FILE):
         kept = partial / path
         kept.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             shutil.copytree(path, kept, symlinks=True, copy_function=_link)
         elif path.exists():
             _link(path, kept)
+    if repair.LOCK_FILE.exists():
+        shutil.copyfile(repair.LOCK_FILE, partial / repair.LOCK_FILE)  # no link: DVC writes into the file as it stands
     partial.rename(BEFORE)
 
 
 def _bring_outputs_back() -> list[Path]:
-    """Fills what is missing and replaces nothing; the copies are gone afterwards."""
+    """Fills what is missing and replaces nothing but a broken dvc.lock; the copies are gone afterwards."""
     restored = []
-    for path in _outputs() if BEFORE.exists() else []:
+    paths = _outputs(BEFORE / repair.LOCK_FILE)
+    repair.dvc_lock(BEFORE / repair.LOCK_FILE)
+    for path in paths:
         if not os.path.lexists(path) and os.path.lexists(BEFORE / path):
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(BEFORE / path, path)
@@ -255,8 +264,8 @@ def _bring_outputs_back() -> list[Path]:
     return restored
 
 
-def _outputs() -> list[Path]:
-    paths = [Path(out["path"]) for entry in repair.lock_entries().values() for out in entry.get("outs", [])]
+def _outputs(lock_file: Path) -> list[Path]:
+    paths = [Path(out["path"]) for entry in repair.lock_entries(lock_file).values() for out in entry.get("outs", [])]
     return [path for path in paths if "://" not in str(path) and not path.is_absolute() and ".." not in path.parts]
 
 
@@ -267,52 +276,72 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _repro(arguments: list[str]) -> tuple[int, int | None]:
-    """Runs `dvc repro` in a process group of its own; gives its exit status and the signal that stopped it, if one did."""
-    FAILED.unlink(missing_ok=True)
-    child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(FAILED)]
+class _Failed(NamedTuple):
+    """What DVC's child noted of a failure: the stage, where it was one's, and whether DVC itself found no space."""
+
+    stage: str | None = None
+    disk_full: bool = False
+
+
+def _repro(arguments: list[str]) -> tuple[int, int | None, _Failed]:
+    """Runs `dvc repro` in a process group of its own; gives its status, the signal that stopped it, if any, and what failed."""
+    told, note = os.pipe()  # a file could not be written where the disk is full
+    child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(note)]
     received: list[int] = []
-    with process_groups.signals_to(lambda number, _: received.append(number)):
+    with process_groups.signals_to(lambda number, _: received.append(number)), os.fdopen(told, "rb") as notes:
         sys.stdout.flush()
         # its input is empty: a process group in the background that reads the terminal would be halted
         dvc = subprocess.Popen(
             [*child, "dvc", "--wait-for-lock", "repro", *arguments],
             stdin=subprocess.DEVNULL,
+            pass_fds=[note],
             env=workers.environment(1) | process_groups.of_this_process(),
             process_group=0,
         )
+        os.close(note)
         try:
             while dvc.poll() is None and not received:
                 time.sleep(0.05)
         finally:
             if received or dvc.poll() != 0:  # a DVC that was killed leaves its stage running
                 process_groups.end(dvc, received)
-        return dvc.wait(), received[0] if received else None
+        status = dvc.wait()
+        noted = notes.readlines()
+    failures = [_Failed(*json.loads(line)) for line in noted]
+    stage = next((each.stage for each in reversed(failures) if each.stage), None)
+    return status, received[0] if received else None, _Failed(stage, any(each.disk_full for each in failures))
 
 
 def _dvc() -> None:
-    """The child: DVC's own command line, which besides notes the stage that failed."""
+    """The child: DVC's own command line, which besides notes what failed."""
     process_groups.die_with_starter()
     from dvc.cli import main as dvc
-    from dvc.exceptions import ReproductionError
 
-    note = Path(sys.argv[1])
+    note = int(sys.argv[1])
+    os.set_inheritable(note, False)  # or a stage that outlives DVC would keep it open
     del sys.argv[:2]
 
     class Noting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and isinstance(record.exc_info[1], ReproductionError):
-                note.write_text(str(record.exc_info[1]), encoding="utf-8")
+            if record.exc_info and record.exc_info[1]:
+                os.write(note, f"{json.dumps(_what_failed(record.exc_info[1]))}\n".encode())
 
-    logging.getLogger("dvc").addHandler(Noting())
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).addHandler(Noting())
     sys.exit(dvc(sys.argv[1:]))
 
 
-def _failed_stage() -> str | None:
-    with contextlib.suppress(FileNotFoundError):
-        if name := re.search("'(.+)'", FAILED.read_text(encoding="utf-8")):
-            return name[1]
-    return None
+def _what_failed(error: BaseException | None) -> _Failed:
+    from dvc.exceptions import ReproductionError
+
+    failed = _Failed()
+    while error is not None:
+        if isinstance(error, ReproductionError) and (name := re.search("'(.+)'", str(error))):
+            failed = failed._replace(stage=name[1])
+        if isinstance(error, OSError) and error.errno in FULL:
+            failed = failed._replace(disk_full=True)
+        error = error.__cause__ or error.__context__
+    return failed
 
 
 if __name__ == "__main__":

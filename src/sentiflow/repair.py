@@ -99,14 +99,23 @@ def _dvc_process_here() -> str | None:
     return None
 
 
-def dvc_lock() -> None:
-    """Puts the committed dvc.lock back where a killed run left it empty or cut; the broken one stays beside it."""
+def dvc_lock(before: Path | None = None) -> None:
+    """Puts a whole dvc.lock back where a killed run or a full disk left it empty or cut; the broken one stays beside it.
+
+    Args:
+        before: a copy from before the run, which knows more than the one of git's last commit and needs no space any more.
+    """
     if not LOCK_FILE.exists():
         return
     broken = _flaw(LOCK_FILE.read_bytes())
     if not broken:
         return
     beside = LOCK_FILE.with_name("dvc.lock.broken")
+    if before is not None and before.exists() and not _flaw(before.read_bytes()):
+        LOCK_FILE.replace(beside)
+        before.replace(LOCK_FILE)
+        log.warning("dvc.lock was %s: put back the one from before the run; what stood there is in %s", broken, beside)
+        return
     shutil.copyfile(LOCK_FILE, beside)
     committed = _committed_lock()
     if committed and not _flaw(committed):

@@ -41,6 +41,7 @@ stages:
     - mlartifacts/published.json: {cache: false}
 """
 TRAIN = "set -e; mkdir -p models/$1 metrics; cat data/split.txt > models/$1/weights; echo 1 > metrics/$1.json\n"
+STATUS = [sys.executable, "-m", "dvc", "status", "--json", "train@lstm"]
 FAILING = "echo half; exit 3\n"
 SLEEPING = "sleep 61\n"
 
@@ -331,6 +332,39 @@ def test_cut_dvc_lock_is_put_back_and_nothing_runs_again(project):
     assert "put back the one of git's last commit" in ran.stderr
     assert "Running stage" not in ran.stdout
     assert Path("dvc.lock").read_bytes() == whole
+
+
+def test_dvc_lock_that_a_run_left_cut_is_the_one_from_before_the_run_again(project):
+    """It is not git's, which may be older, and every output that DVC had removed is back too."""
+    change("reviews.txt", "poor\n")
+    assert repro().returncode == 0
+    before, earlier = Path("dvc.lock").read_bytes(), contents()
+    change("train.sh", ": > dvc.lock\nexit 3\n")
+    ran = repro()
+    assert ran.returncode == 1
+    assert "dvc.lock was empty: put back the one from before the run" in ran.stderr
+    assert Path("dvc.lock").read_bytes() == before
+    assert contents() == earlier
+
+
+def test_full_disk_in_dvcs_own_work_is_said_and_the_run_goes_on_when_there_is_space(project, tmp_path):
+    """The stage ends well; what DVC takes into its cache, on another disk here, has no room there."""
+    (tmp_path / "small").mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(tmp_path / "small")]
+    if (mounted := subprocess.run(mounting, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"mounting a disk that can be filled is not permitted here: {mounted.stderr.strip()}")
+    try:
+        Path(".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'small'}\n")
+        change("train.sh", TRAIN + "head -c 200000 /dev/zero >> models/$1/weights\n")
+        ran = repro("train@lstm")
+        assert ran.returncode == 1
+        assert "the disk is full. Free some space, and `make repro` goes on from here" in ran.stderr.splitlines()[-1]
+        assert "Traceback" not in ran.stderr
+        subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path / "small")], check=True)
+        assert repro("train@lstm").returncode == 0
+        assert json.loads(subprocess.run(STATUS, capture_output=True, check=True).stdout) == {}
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path / "small")], check=True)
 
 
 def test_lost_tracking_database_makes_dvc_publish_again(project):
