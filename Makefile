@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,10 +146,15 @@ test-faults: $(READY)  ## kill retrainings in every stage and by every means, an
 	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py
 
 test-team: $(READY)  ## run the tests of what a team needs: hostile input, full disks, databases that stop
-	@$(BIN)/python -m pytest -m slow tests/system/test_untrusted.py
+	@$(BIN)/python -m pytest -m slow tests/system/test_untrusted.py tests/system/test_disk_full.py
 
 figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
 	@$(BIN)/python benchmarks/resilience.py
+
+figures-team: $(READY)  ## print what damage, hostile data, full disks and lost services do, beside what the tools do: docs/safety.md
+	@failed=; for each in integrity hostile services; do \
+	  printf '\n=== benchmarks/%s.py ===\n\n' "$$each"; $(BIN)/python "benchmarks/$$each.py" || failed="$$failed $$each.py"; \
+	done; test -z "$$failed" || { echo "error: these did not end well:$$failed" >&2; exit 1; }
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .

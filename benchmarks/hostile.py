@@ -240,7 +240,7 @@ def _csv_files(top: Path) -> None:
     header = "review,sentiment\n"
     many = GOOD * 10
     cases = {
-        "a quote that is never closed, in row 4 of 801": header + GOOD[:96] + '"A fine film,positive\n' + many * 2,
+        "a quote that is never closed, in row 4": header + GOOD[:96] + '"A fine film,positive\n' + many * 2,
         "the same in the last row": header + many + '"A fine film,positive\n',
         "a row of three cells": header + many + "a,b,c\n",
         "a NUL byte in a review": (header + many).replace("fine", "fi\0ne", 1),
@@ -366,7 +366,7 @@ def _in_a_browser(file: Path, content: str) -> str:
 
 
 def _model_directories(top: Path) -> None:
-    from sentiflow import model_directory
+    from sentiflow import model_directory, serving
 
     honest = _registered(top)
 
@@ -377,7 +377,8 @@ def _model_directories(top: Path) -> None:
 
     def checked(folder: Path) -> str:
         model_directory.check(folder / "model")
-        return "passed"
+        answer = serving.SentimentModel.load(folder / "model/artifacts/bundle").predict(["A fine film."])
+        return f"answered {len(answer)} text, by this project's own code"
 
     def planted(plant: Callable[[Path], Any]) -> Callable[[Path], Any]:
         return lambda folder: plant(Path(shutil.copytree(honest, folder / "model")))
