@@ -514,11 +514,15 @@ def _full_disks(top: Path) -> None:
 
 def _stopped_databases(top: Path) -> None:
     import faults
+    import full_disks
     import stopped_databases
 
     with stopped_databases.database(top) as database:
         project = stopped_databases.Project.made(top / "stored", faults.POOR | SMALL)
         project.database = database
+        status, output = full_disks.repro(project, stopped_databases.BEFORE)
+        if status:
+            raise RuntimeError(output)
         rows = [_stopped(project, stage, query) for stage, query in stopped_databases.MOMENTS.items()]
     columns = ["stopped while", "exit", "said", "traceback", "started again: exit", "flaws of the store"]
     _printed("Figure 13: PostgreSQL is stopped while a stage writes to MLflow", columns, rows)

@@ -139,16 +139,16 @@ def _is_whole(project):
     return False
 
 
-def repro(project):
-    """`make repro`; its exit status, and what it printed."""
-    run = begin(project)
+def repro(project, *targets):
+    """`make repro`, or of these stages alone and those they need; its exit status, and what it printed."""
+    run = begin(project, *targets)
     output, _ = run.communicate(timeout=SECONDS)
     return run.returncode, output
 
 
-def begin(project):
+def begin(project, *targets):
     own = project.environment(DVC_SITE_CACHE_DIR=str(project.folder.with_name("site")))
-    command = [sys.executable, "-m", "sentiflow.pipeline"]
+    command = [sys.executable, "-m", "sentiflow.pipeline", *targets]
     return subprocess.Popen(
         command,
         cwd=project.folder,

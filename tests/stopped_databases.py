@@ -13,6 +13,7 @@ import psutil
 import psycopg
 from mlflow import MlflowClient
 
+BEFORE = "report"  # the last stage before those
 # Stages that write to the store, and what counts the first of what they write.
 MOMENTS = {
     "register": "SELECT count(*) FROM runs",

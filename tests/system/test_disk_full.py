@@ -54,6 +54,8 @@ def test_a_database_that_stops_while_a_stage_writes_to_it_is_said_and_nothing_is
     with stopped_databases.database(tmp_path) as database:
         project = stopped_databases.Project.made(tmp_path / "project", faults.POOR | SMALL)
         project.database = database
+        status, output = full_disks.repro(project, stopped_databases.BEFORE)
+        assert status == 0, output
         for stage, query in stopped_databases.MOMENTS.items():
             status, output = stopped_databases.repro_while_stopped(project, stage, query)
             database.start()
