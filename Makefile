@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +155,9 @@ figures-team: $(READY)  ## print what damage, hostile data, full disks and lost 
 	@failed=; for each in integrity hostile services; do \
 	  printf '\n=== benchmarks/%s.py ===\n\n' "$$each"; $(BIN)/python "benchmarks/$$each.py" || failed="$$failed $$each.py"; \
 	done; test -z "$$failed" || { echo "error: these did not end well:$$failed" >&2; exit 1; }
+
+figures-registry: $(READY)  ## print what promotions at once, kills and bad requests make of registry and server: docs/safety.md
+	@$(BIN)/python benchmarks/registry.py
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from samples import reviews
+from samples import reviews, training_data
 
 from sentiflow import architectures, cleaning, environment, evaluation, params, vocabulary
 from sentiflow.held_out import HeldOut
@@ -112,3 +112,43 @@ def worse(trained, folder, *, share):
     (bundle / "cleaning.json").write_text(json.dumps({"keep_negations": True, "view": "text"}))
     answers = SentimentModel.load(bundle).predict(raw.tolist())
     return changed, tokens_dir, raw, answers[["p_negative", "p_positive"]].to_numpy()
+
+
+def fitted(folder, name, key):
+    """What `register` publishes of a small model of an architecture, fitted here.
+
+    Args:
+        folder: that the model and its words are written to.
+        key: a letter of its own.
+    """
+    texts, _ = reviews(128)
+    data = training_data()
+    model_dir, tokens_dir = folder / "models" / key[0] / name, folder / "data/tokens"
+    model_dir.mkdir(parents=True)
+    tokens_dir.mkdir(parents=True, exist_ok=True)
+    (tokens_dir / "text.json").write_text(vocabulary.fit(texts[:96], minimum_count=1))
+    shipped = params.load(Path(__file__).parents[1] / "params.yaml")
+    model, _ = architectures.module(name).fit(shipped.architectures[name], data, how=shipped.train)
+    model.save(model_dir)
+    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
+    pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")
+    return publishing.Publication(
+        architecture=name,
+        key=key * 64,
+        params={},
+        tags={},
+        history=pd.DataFrame({"epoch": [1], "valid_log_loss": [0.6]}),
+        record=None,
+        scores=dict.fromkeys(("train", "valid", "test"), SCORES),
+        temperature=1.0,
+        weights=1,
+        environment=environment.describe(gpus=[], threads=1),
+        artifacts={},
+        splits=[publishing.Split(split, "reviews.parquet", "0" * 32, 32) for split in ("train", "valid", "test")],
+        test_set="0" * 64,
+        predictions_file=folder / "test.parquet",
+        model_dir=model_dir,
+        tokens_dir=tokens_dir,
+        keep_negations=True,
+        classes=CLASSES,
+    )

@@ -47,7 +47,10 @@ def promote(
     with champions.looking(client) if dry_run else champions.changing(client) as entries:
         chosen = registry.version(client, version) if version else registry.with_alias(client, registry.CHALLENGER)
         if chosen is None:
-            raise InputError("there is no challenger to promote; name a version (make promote VERSION=3), or run: make repro")
+            raise InputError(
+                "there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
+                "see make versions, then name one (make promote VERSION=3), or run: make repro"
+            )
         number = str(chosen.version)
         registry.check_complete(client, chosen)
         champion = registry.version(client, entries[-1].version) if entries else None
@@ -152,6 +155,8 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
             ]
         )
     terminal.tell("\n".join(tables.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+    if any(row[3].endswith("+") for row in rows):
+        print("\n+ after a commit: something in the project differed from it when the version was made.")
 
 
 if __name__ == "__main__":

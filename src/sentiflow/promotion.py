@@ -22,6 +22,7 @@ TOLERANCE = 1e-9
 KINDS = ("length", "negation", "contrast")
 
 LONGEST_TAG = 500  # characters
+NAMED = 3  # groups that are too small to be judged; all stand in a table of their own
 AGAIN = "judge again, so that both are scored on this test set"
 STATES = {True: "holds", False: "fails", None: "no champion"}
 
@@ -377,8 +378,9 @@ def _slices(slices: pd.DataFrame, how: Promotion) -> Outcome:
     else:
         found = "no group is large enough to be judged"
     if len(small):
-        too_small = (f"{each['slice']} {each['group']} ({each['reviews']})" for each in small.to_dict("records"))
-        found += f"; too small: {', '.join(too_small)}"
+        too_small = [f"{each['slice']} {each['group']} ({each['reviews']})" for each in small.head(NAMED).to_dict("records")]
+        more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+        found += f"; too small: {', '.join(too_small)}{more}"
     numbers = {name: float(number) for name, number in numbers.items()}
     return Outcome("slices", failing.empty, found, _slices_ask(how), numbers)
 

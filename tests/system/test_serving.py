@@ -20,9 +20,10 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-from samples import reviews, training_data
+from publications import fitted
+from samples import reviews
 
-from sentiflow import architectures, environment, params, predict, side, stage, vocabulary
+from sentiflow import predict, side, stage
 from sentiflow import server as server_of
 from sentiflow.tracking import publishing, registry, store
 
@@ -43,42 +44,6 @@ class Project:
         registry.set_alias(self.client, registry.CHAMPION, version)
 
 
-def publication(folder, name, key):
-    texts, _ = reviews(128)
-    data = training_data()
-    model_dir, tokens_dir = folder / "models" / key[0] / name, folder / "data/tokens"
-    model_dir.mkdir(parents=True)
-    tokens_dir.mkdir(parents=True, exist_ok=True)
-    (tokens_dir / "text.json").write_text(vocabulary.fit(texts[:96], minimum_count=1))
-    shipped = params.load(TOP / "params.yaml")
-    model, _ = architectures.module(name).fit(shipped.architectures[name], data, how=shipped.train)
-    model.save(model_dir)
-    (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
-    pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")
-    scores = {"accuracy_score": 0.9, "accuracy_score_low": 0.88, "accuracy_score_high": 0.92}
-    scores |= {"calibration_error": 0.03, "uncalibrated_error": 0.05}
-    return publishing.Publication(
-        architecture=name,
-        key=key * 64,
-        params={},
-        tags={},
-        history=pd.DataFrame({"epoch": [1], "valid_log_loss": [0.6]}),
-        record=None,
-        scores=dict.fromkeys(("train", "valid", "test"), scores),
-        temperature=1.0,
-        weights=1,
-        environment=environment.describe(gpus=[], threads=1),
-        artifacts={},
-        splits=[publishing.Split(split, "reviews.parquet", "0" * 32, 32) for split in ("train", "valid", "test")],
-        test_set="0" * 64,
-        predictions_file=folder / "test.parquet",
-        model_dir=model_dir,
-        tokens_dir=tokens_dir,
-        keep_negations=True,
-        classes=("negative", "positive"),
-    )
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
@@ -92,7 +57,7 @@ def project(tmp_path_factory):
         client = store.connect()
         parent = publishing.retraining(client, "r" * 64)
         made = [
-            publishing.publish(client, publication(folder, name, key), parent=parent)
+            publishing.publish(client, fitted(folder, name, key), parent=parent)
             for name, key in (("nb_svm", "a"), ("logistic", "b"), ("nb_svm", "c"))
         ]
         found = Project(folder, client, [str(version.version) for version in made], {})

@@ -83,7 +83,10 @@ def held(client):
 def test_promote_without_version_and_challenger_says_how_to_get_one(fresh, command):
     status, _, said = command("promote")
     assert status == 1
-    assert said == "error: there is no challenger to promote; name a version (make promote VERSION=3), or run: make repro\n"
+    assert said == (
+        "error: there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
+        "see make versions, then name one (make promote VERSION=3), or run: make repro\n"
+    )
 
 
 @pytest.mark.parametrize("version", ["99", "three", "-1", "1; drop table"])
@@ -231,6 +234,19 @@ def test_versions_are_listed_with_alias_and_verdict(fresh, command):
     rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:]]
     assert [row[1:4] for row in rows] == [["1", "nb_svm", "champion"], ["2", "nb_svm", ""], ["3", "nb_svm", ""]]
     assert "must not replace version 1" in rows[1][5]
+
+
+def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, command):
+    assert "+" not in command("versions")[1]
+    for tag, value in (("git.uncommitted_changes", "true"), ("mlflow.source.git.commit", "c" * 40)):
+        fresh.set_model_version_tag(store.MODEL, "2", tag, value)
+    try:
+        _, said, _ = command("versions")
+    finally:
+        for tag in ("git.uncommitted_changes", "mlflow.source.git.commit"):
+            fresh.delete_model_version_tag(store.MODEL, "2", tag)
+    assert said.count(f"{'c' * 10}+") == 1
+    assert said.endswith("\n+ after a commit: something in the project differed from it when the version was made.\n")
 
 
 def test_versions_of_a_commit_that_git_does_not_know_are_refused(fresh, command):

@@ -328,6 +328,7 @@ def test_where_every_group_is_too_small_the_rule_holds_and_says_so():
     found = outcome(judged(BETTER, CHAMPION, asked(slice_reviews=1000)), "slices")
     assert found.holds
     assert found.found.startswith("no group is large enough to be judged; too small: ")
+    assert found.found.endswith(" and 1 more"), "the line of a table stays short: all groups stand in the next one"
     assert found.numbers == {"required": -0.03, "judged": 0, "too_small": 4, "failing": 0}
 
 

@@ -103,7 +103,10 @@ def line_of_succession(entries: Sequence[Entry]) -> list[str]:
 def changing(client: MlflowClient) -> Iterator[list[Entry]]:
     """Gives the history, with what a killed command left put in order; within the block no other command here changes it."""
     with locks.locked(LOCK), failures_told():
-        yield settle(client)
+        entries = settle(client)
+        if len(_journal()) < len(entries):  # the command that was killed, or one in another folder, did not write it here
+            write_journal(client)
+        yield entries
 
 
 @contextmanager

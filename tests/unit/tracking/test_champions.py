@@ -158,7 +158,7 @@ def test_write_that_the_store_refuses_since_another_made_the_same_is_looked_at_a
     assert aliases(fresh)["champion"] == str(versions["third"].version)
 
 
-@pytest.mark.parametrize("killed_after", ["entry", "previous", "champion"])
+@pytest.mark.parametrize("killed_after", ["entry", "previous", "champion", "all but the project's own copy of the history"])
 def test_promotion_that_was_killed_is_put_into_effect_by_the_next_command(fresh, versions, monkeypatch, killed_after):
     crown(fresh, versions["good"])
 
@@ -174,15 +174,21 @@ def test_promotion_that_was_killed_is_put_into_effect_by_the_next_command(fresh,
         if alias == killed_after:
             raise Killed
 
+    def killed(client):
+        raise Killed
+
     with monkeypatch.context() as patch:
         decided_on = champions.history(fresh)
         patch.setattr(registry, "set_alias", until_killed)
+        patch.setattr(champions, "write_journal", killed)
         with pytest.raises(Killed):
             champions.change(fresh, decided_on, versions["third"], champions.RULES, "it is better")
     assert aliases(fresh)["champion"] in {str(versions["good"].version), str(versions["third"].version)}
     with champions.changing(fresh) as entries:
         assert entries[-1].version == str(versions["third"].version)
     assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
+    kept = pd.read_csv(champions.JOURNAL, dtype=str)
+    assert kept["version"].tolist() == [str(versions[name].version) for name in ("good", "third")]
 
 
 def test_alias_that_somebody_moved_by_hand_stays_and_enters_the_history(fresh, versions):
