@@ -491,7 +491,7 @@ def test_there_is_a_tag_a_rule_with_its_state_and_its_numbers():
 
 
 def test_a_tag_that_would_be_too_long_is_cut_with_an_ellipsis():
-    kinds = [f"a kind of review with a long name {place % 50}" for place in range(COUNT)]
+    kinds = [f"a kind of review with a name {'as long ' * 20}{place % 50}" for place in range(COUNT)]
     verdict = judged(BETTER, CHAMPION, groups=halves(BETTER, length=kinds))
     tags = promotion.as_tags(verdict)
     assert len(outcome(verdict, "slices").found) > 500
