@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." 
 # The values of these reach the command as they are: a reason or a text may hold quotes, dollar signs and blanks.
 promote rollback versions serve predict rebuild-tracking: override export VERSION := $(value VERSION)
 promote rollback: override export REASON := $(value REASON)
-versions: override export COMMIT := $(value COMMIT)
+versions verify: override export COMMIT := $(value COMMIT)
 predict: override export TEXT := $(value TEXT)
 predict drift: override export FILE := $(value FILE)
 predict: override export COLUMN := $(value COLUMN)
@@ -92,6 +92,13 @@ add-reviews: $(READY)  ## add reviews to your file as a new version: make add-re
 
 rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and DVC's cache: make rebuild-tracking [DRY_RUN=1]
 	@$(BIN)/python -m sentiflow.rebuild $(DRY)
+
+verify: $(READY)  ## make a commit's results again in a fresh clone, and compare every hash: make verify [COMMIT=HEAD] [FULL=1]
+	@$(BIN)/python -m sentiflow.verify $(if $(value COMMIT),--commit="$$COMMIT") $(if $(filter-out 0,$(FULL)),--full)
+
+audit: override export SERVICE := $(value SERVICE)
+audit: $(READY)  ## look the locked packages up for known vulnerabilities: make audit [SERVICE=https://api.osv.dev/v1/query]
+	@$(BIN)/python -m sentiflow.audit $(if $(value SERVICE),--service="$$SERVICE")
 
 serve: $(READY)  ## answer over HTTP from the champion, at http://127.0.0.1:8000 (another port: make serve PORT=8001)
 	@$(BIN)/python -m sentiflow.server --port $(if $(filter file,$(origin PORT)),8000,$(PORT))
@@ -145,8 +152,9 @@ test-orchestration: $(READY)  ## run the tests of the flows and the schedule: re
 test-faults: $(READY)  ## kill retrainings in every stage and by every means, and check what the next run makes of it
 	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py
 
-test-team: $(READY)  ## run the tests of what a team needs: hostile input, full disks, databases that stop
-	@$(BIN)/python -m pytest -m slow tests/system/test_untrusted.py tests/system/test_disk_full.py
+test-team: $(READY)  ## run the tests of what a team needs: hostile input, full disks, databases that stop, proof
+	@$(BIN)/python -m pytest -m slow tests/system/test_untrusted.py tests/system/test_disk_full.py \
+	  tests/system/test_verify.py
 
 figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
 	@$(BIN)/python benchmarks/resilience.py

@@ -183,6 +183,10 @@ class Retrain(Section):
     notify: list[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]]
 
 
+class Verify(Section):
+    tolerance: Share
+
+
 class Params(Section):
     seed: Seed
     run: Annotated[list[Architecture], Field(min_length=1)]
@@ -200,6 +204,7 @@ class Params(Section):
     serve: Serve
     watch: Watch
     retrain: Retrain
+    verify: Verify
     architectures: Architectures
 
     @field_validator("run")

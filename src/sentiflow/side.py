@@ -102,7 +102,7 @@ def running(
         # a run whose starter was killed still reads what is about to be replaced
         with locks.locked(folder / repair.TMP / "sentiflow.lock"):
             refresh(folder, changes, cache=cache)
-        status = _run_pipeline(folder, targets, again, environment or {})
+        status = run_pipeline(folder, targets, again, environment or {})
         if status > 128:
             sys.exit(status)
         if status != 0:
@@ -233,7 +233,7 @@ def _files_in(folder: Path) -> set[Path]:
     }
 
 
-def _run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: Mapping[str, str]) -> int:
+def run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: Mapping[str, str]) -> int:
     """Runs the pipeline there and gives its exit status; a signal that comes meanwhile is passed on, once."""
     path = os.pathsep.join(filter(None, [str((folder / "src").absolute()), os.environ.get("PYTHONPATH")]))
     received: list[int] = []

@@ -54,7 +54,7 @@ NO_DEPENDENCY = {
     "stage.py": "only paths, locks, log and errors",
     "terminal.py": "only says what the terminal shows",
 }
-SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain"}
+SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain", "verify"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
 
@@ -562,6 +562,7 @@ BY_COMMANDS = [
     "reviews.predictions.csv",
     "metrics/champions.csv",
     ".cache/side",
+    ".cache/verify",
     ".cache/damaged",
     ".dvc/config.local",
     ".cache/drift.md",
