@@ -12,6 +12,14 @@ from sentiflow import git, params, pipeline, stage, terminal
 from sentiflow.errors import InputError
 from sentiflow.versions import appending, recorded
 
+NEXT = [
+    "Next:",
+    "  make repro",
+    "  git add data/external params.yaml dvc.lock metrics reports && git commit",
+    "  make push      # the data before the commit: docs/team.md",
+    "  git push",
+]
+
 
 def main(
     file: Annotated[Path | None, typer.Option(help="the new reviews, written as the project's own file is")] = None,
@@ -33,10 +41,10 @@ def main(
         add = appending.start if start else appending.append
         added = add(p, new, name=name, skip_rejected=skip_rejected)
         own = appending.target(params.load().download)
-    terminal.tell("\n".join(_told(added, own, started=start, method=p.split.method)))
+    terminal.tell("\n".join(_told(added, own, p.split.method)))
 
 
-def _told(added: appending.Added, own: Path, *, started: bool, method: str) -> list[str]:
+def _told(added: appending.Added, own: Path, method: str) -> list[str]:
     told = [f"added {added.rows:,} reviews to {own}, which has {added.total:,} now"]
     if added.copies:
         told.append(f"left out {added.copies:,} that were there already")
@@ -47,14 +55,7 @@ def _told(added: appending.Added, own: Path, *, started: bool, method: str) -> l
             f"split.method is {method}: with more reviews texts of test may come into train, and scores before and after are not "
             "comparable; with `split.method: hash` in params.yaml a text never leaves its split"
         )
-    changed = f"'{own}.dvc'{f' {own.parent}/.gitignore' if (own.parent / '.gitignore').exists() else ''}"
-    return [
-        *told,
-        "Next:",
-        "  make repro",
-        f"  git add {changed} {'params.yaml ' if started else ''}dvc.lock metrics reports && git commit",
-        "  make push",
-    ]
+    return [*told, *NEXT]
 
 
 if __name__ == "__main__":
