@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 LINE = "  %(message)s"
+LOUD = "mlflow.store.db.utils"  # logs a traceback of what is raised anyway, and told in one line
 
 
 def printable(text: str) -> str:
@@ -36,6 +37,7 @@ def show_log(line: str = LINE, *, force: bool = False) -> None:
     Args:
         force: also where somebody has set up the log already.
     """
+    logging.getLogger(LOUD).setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable(line))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=force)
