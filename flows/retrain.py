@@ -27,7 +27,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import services, telling
@@ -204,8 +204,9 @@ def main(
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
     here = f"http://127.0.0.1:{services.PREFECT_PORT}/api"
-    # a temporary server beside one that runs would be a second one on the same database
-    is_beside = "PREFECT_API_URL" not in os.environ and services.answers(here)
+    # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
+    password = PREFECT_API_AUTH_STRING.value()
+    is_beside = "PREFECT_API_URL" not in os.environ and services.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     print(f"{state.name}: {state.message}")

@@ -130,5 +130,14 @@ def answers(address: str) -> bool:
         return False
 
 
+def lets_in(address: str, password: str | None) -> bool:
+    """Whether it does so to whoever has this password: user:password, or none."""
+    auth = None if password is None else (password.partition(":")[0], password.partition(":")[2])
+    try:
+        return requests.get(f"{address}/admin/version", auth=auth, timeout=10).ok
+    except requests.RequestException:
+        return False
+
+
 if __name__ == "__main__":
     main()

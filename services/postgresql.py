@@ -24,6 +24,7 @@ from psycopg import pq
 from sqlalchemy import URL
 
 from sentiflow.errors import InputError
+from services import supervise
 from services.safe import POSTGRESQL, POSTGRESQL_HBA
 from services.secrets import Secrets
 
@@ -137,6 +138,7 @@ def become(cluster: Cluster) -> None:
         os.setgroups([])
         os.setgid(who["group"])
         os.setuid(who["user"])
+        supervise.die_with_parent(signal.SIGINT)  # which the system forgot with the change of user
     os.chdir("/")
     command = _server(cluster)
     os.execve(command[0], command, _environment())

@@ -5,6 +5,8 @@ is gone.
 """
 
 import contextlib
+import ctypes
+import functools
 import logging
 import os
 import shlex
@@ -26,6 +28,7 @@ from sentiflow import locks, pipeline, process_groups
 from sentiflow.errors import InputError
 
 MARK = "SENTIFLOW_HOLDER"  # environment variable of all that a holder started, directly or not
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 GLANCE = 0.3  # seconds between two looks at whether anything ended
 LEFT_OVER = 30.0  # seconds to wait for what a supervisor that was killed leaves to its holders
 
@@ -66,7 +69,14 @@ def main(
         if lock is not None:
             stack.enter_context(locks.locked(lock, patience=0))
         mark = f"{os.getpid()}:{time.time_ns()}:{Path.cwd()}"
-        service = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | {MARK: mark}, process_group=0)
+        sign = signal.SIGINT if interrupt else signal.SIGTERM
+        service = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {MARK: mark},
+            process_group=0,
+            preexec_fn=functools.partial(die_with_parent, sign),  # this holder may be killed itself
+        )
         stack.callback(_kill, service, mark)
         _wait(lambda: service.poll() is not None or bool(received) or not is_alive(supervisor))
         if after and service.poll() is None:
@@ -76,7 +86,7 @@ def main(
                 child.terminate()
             _wait(lambda: not any(child.is_running() for child in children) or len(received) > 1, patience)
         if service.poll() is None:
-            service.send_signal(signal.SIGINT if interrupt else signal.SIGTERM)
+            service.send_signal(sign)
             _wait(lambda: service.poll() is not None or len(received) > 1, patience)
     status = service.wait()
     sys.exit(status if status >= 0 else 128 - status)  # as a shell tells of a signal
@@ -103,6 +113,12 @@ class Services(manager.Manager):  # type: ignore[misc]  # honcho has no types
         manager.KILL_WAIT = self._patience  # holders kill in time, and what they hold as well
         self.loop()
         sys.exit(self.returncode or 1)
+
+
+def die_with_parent(sign: int) -> None:
+    """Has the system send this process a signal when its parent is gone, until it changes its user. Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, sign)
 
 
 def require_free_port(host: str, port: int, variable: str, what: str) -> None:

@@ -16,7 +16,6 @@ import typer
 
 from sentiflow import locks, pipeline, tables
 from sentiflow.errors import InputError
-from services import backup as backups
 from services import health, members, postgresql, safe, supervise
 from services import secrets as secrets_file
 from services.health import BUCKETS
@@ -41,6 +40,7 @@ LISTENING = {"mlflow": "MLflow's server", "prefect": "Prefect's server", "remote
 # every request is refused.
 FOREIGN = ("MLFLOW_", "_MLFLOW_", "PREFECT_", "AWS_", "RCLONE_", "PG", "SERVICES_")
 MIDDLEWARE = "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"
+REMOTE = f"s3://{BUCKETS['remote']}/sentiflow"
 ON = ("true", "1", "yes", "on")
 STARTING = 300.0  # seconds until all have made their tables and answer, on a busy machine
 EVERY = 60.0  # seconds between two looks at whether all is well
@@ -121,12 +121,14 @@ def member(
     print(f"# For {name} alone, shown this once; it goes into the shell, or a file that only {name} can read:")
     for variable, value in members.environment(secrets, name, password).items():
         print(f"export {variable}={value}")
-    print(f"# And once in the project's folder: make remote URL=s3://{BUCKETS['remote']} ENDPOINT={secrets.address('remote')}")
+    print(f"# And once in the project's folder: make remote URL={REMOTE} ENDPOINT={secrets.address('remote')}")
 
 
 @app.command()
 def backup(to: Annotated[str, typer.Option(help="a folder that is not there yet")] = "") -> None:
     """Write databases, artifacts and DVC's remote into a folder, while all goes on."""
+    from services import backup as backups  # here: what it imports takes seconds, which every service would wait for
+
     folder = Path(to) if to else Path("backups") / time.strftime("%Y%m%d-%H%M%S")
     backups.write(FOLDER.resolve(), secrets_file.read(), folder)
 
@@ -134,6 +136,8 @@ def backup(to: Annotated[str, typer.Option(help="a folder that is not there yet"
 @app.command()
 def restore(source: Annotated[str, typer.Option("--from", help="a folder that `make backup` wrote")] = "") -> None:
     """Bring a backup back where there is nothing yet, and prove that all is there."""
+    from services import backup as backups  # here: as above
+
     if not source:
         raise InputError("received no folder, expected one that `make backup` wrote: make restore FROM=backups/20260131-020000")
     backups.restore(Path(source), FOLDER.resolve(), secrets_file.read())
