@@ -393,7 +393,9 @@ def figure_11(team: Any) -> None:
         took = time.monotonic() - started
         told = "restored: every table and version as in the backup"
         if ended.returncode:
-            told = next(line for line in ended.stderr.splitlines() if line.startswith("error"))
+            told = "refused: " + next(line for line in ended.stderr.splitlines() if line.startswith("error")).removeprefix(
+                "error: "
+            )
         size = sum(file.stat().st_size for file in (backups / name).rglob("*") if file.is_file()) / 1e6
         rows.append([what, f"{size:.1f}", tables.cell(told[:100]), f"{took:.0f}"])
     spread = f"{min(seconds):.1f} to {max(seconds):.1f} s each"
