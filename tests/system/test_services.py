@@ -336,7 +336,7 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
     for folder, env in people.items():
         asked = [sys.executable, "-m", "dvc", "status", "--cloud"]
         assert "in sync" in subprocess.run(asked, cwd=folder, env=env, capture_output=True, text=True).stdout
-    objects = [file for file in (team.services / "remote/dvc").rglob("*") if file.is_file()]
+    objects = [file for file in (team.services / "remote/dvc/sentiflow/files/md5").rglob("*") if file.is_file()]
     assert len(objects) > 20
     for file in objects:
         assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name.removesuffix(".dir")
