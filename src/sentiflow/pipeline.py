@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ log = logging.getLogger("sentiflow")
 
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
 FULL = (errno.ENOSPC, errno.EDQUOT)
+SPARE = 1_000_000  # bytes that a disk has free at least which is not full
 COMPARISON = Path("reports/comparison.md")
 DATABASE = Path("mlflow.db")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
@@ -338,10 +340,17 @@ def _what_failed(error: BaseException | None) -> _Failed:
     while error is not None:
         if isinstance(error, ReproductionError) and (name := re.search("'(.+)'", str(error))):
             failed = failed._replace(stage=name[1])
-        if isinstance(error, OSError) and error.errno in FULL:
+        if _is_of_full_disk(error):
             failed = failed._replace(disk_full=True)
         error = error.__cause__ or error.__context__
     return failed
+
+
+def _is_of_full_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.OperationalError):  # of DVC's own databases; the second may have other reasons too
+        nearly_full = shutil.disk_usage(".").free < SPARE
+        return "disk is full" in str(error) or ("disk I/O error" in str(error) and nearly_full)
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 if __name__ == "__main__":
