@@ -6,7 +6,9 @@ longer than all that is done to a review.
 """
 
 import html
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -48,9 +50,16 @@ def stopwords(*, keep_negations: bool) -> frozenset[str]:
     import nltk  # here, because it takes a second, and most that import this module clean nothing
     from nltk.corpus.reader import WordListCorpusReader
 
-    if str(NLTK_DATA) not in nltk.data.path:  # NLTK reads only from folders that are named here
-        nltk.data.path.append(str(NLTK_DATA))
-    words = frozenset(WordListCorpusReader(str(NLTK_DATA / "corpora/stopwords"), ["english"]).words())
+    # NLTK reads only from folders that are named to it, and no file that another account owns or that its group may write: that
+    # is every file of a clone under Ubuntu's umask of 002, or of somebody else's checkout. So it reads a private copy.
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(shutil.copyfile(NLTK_DATA / "corpora/stopwords/english", Path(folder) / "english"))
+        copied.chmod(0o600)
+        nltk.data.path.append(folder)
+        try:
+            words = frozenset(WordListCorpusReader(folder, [copied.name]).words())
+        finally:
+            nltk.data.path.remove(folder)
     if not keep_negations:
         return words
     return frozenset(word for word in words if word not in NEGATIONS and not word.endswith("n't") and f"{word}'t" not in words)

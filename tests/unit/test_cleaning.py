@@ -1,4 +1,5 @@
 import re
+import shutil
 import time
 import unicodedata
 
@@ -210,12 +211,28 @@ def test_an_emoji_leaves_nothing_behind_in_content():
 # stopwords
 
 
-def test_stopwords_are_those_of_nltk_read_by_nltk():
+def copied_data(folder, mode):
+    """NLTK's data, with these bits for what owner, group and others may do to files."""
+    shutil.copytree(cleaning.NLTK_DATA, folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(mode | 0o111 if path.is_dir() else mode)
+    return folder
+
+
+def test_stopwords_are_those_of_nltk_read_by_nltk(monkeypatch, tmp_path):
+    monkeypatch.setattr(nltk.data, "path", [str(copied_data(tmp_path / "data", 0o644))])
     words = cleaning.stopwords(keep_negations=False)
     assert words == frozenset(nltk_stopwords.words("english"))
-    assert str(cleaning.NLTK_DATA) in nltk.data.path
     assert len(words) == 198
     assert {"the", "a", "i", "it's", "don't", "not"} <= words
+
+
+def test_stopwords_are_read_from_a_checkout_that_its_group_may_write(monkeypatch, tmp_path):
+    """As every clone is under a umask of 002."""
+    monkeypatch.setattr(cleaning, "NLTK_DATA", copied_data(tmp_path / "data", 0o664))
+    before = list(nltk.data.path)
+    assert len(cleaning.stopwords.__wrapped__(keep_negations=False)) == 198
+    assert nltk.data.path == before
 
 
 def test_kept_negations_are_all_that_is_left_out_of_the_stopwords():

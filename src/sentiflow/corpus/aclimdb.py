@@ -7,6 +7,7 @@ aclImdb/{train,test}/{pos,neg}/ID_RATING.txt holds a review each, aclImdb/{train
 import hashlib
 import logging
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def _is_wanted(name: str) -> bool:
 def _in_folder(folder: Path, max_bytes: int, max_member: int) -> Iterator[tuple[str, bytes]]:
     top = _top(folder)
     for path in tqdm(files_of(folder), desc=str(folder), unit=" files", disable=None, delay=2):
+        if not stat.S_ISREG(path.lstat().st_mode):  # a link may lead anywhere, and a fifo is waited for without end
+            raise InputError(f"{path} is no plain file, expected a review; remove it, or fetch the folder again")
         with path.open("rb") as file:
             content = file.read(max_member)
         max_bytes -= len(content)

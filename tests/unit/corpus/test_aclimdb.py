@@ -1,4 +1,5 @@
 import hashlib
+import os
 import tarfile
 
 import pytest
@@ -138,3 +139,12 @@ def test_a_folder_is_bounded_as_an_archive_is(load, tmp_path):
 def test_an_archive_at_a_url_is_read(load, archive, site):
     site.content = archive.read_bytes()
     assert len(load(site.url.replace("reviews.csv", "aclImdb_v1.tar.gz")).reviews) == 48
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()])
+def test_what_is_no_plain_file_in_a_folder_is_refused_and_neither_read_nor_waited_for(load, tmp_path, plant):
+    folder = tmp_path / "aclImdb/train/pos"
+    folder.mkdir(parents=True)
+    plant(folder / "0_9.txt")
+    with pytest.raises(InputError, match=r"0_9\.txt is no plain file"):
+        load(tmp_path / "aclImdb")
