@@ -13,17 +13,17 @@ def stored(top, oid):
     return top / oid[:2] / oid[2:]
 
 
-def oids():
-    """Hash by path of what dvc.lock and the .dvc files of the working folder name; a folder, and each file in it."""
-    outs = [out for entry in yaml.safe_load(Path("dvc.lock").read_text())["stages"].values() for out in entry["outs"]]
-    outs += [out for file in Path().rglob("*.dvc") if file.is_file() for out in yaml.safe_load(file.read_text())["outs"]]
+def oids(project=Path()):
+    """Hash by path of what a project's dvc.lock and .dvc files name; a folder, and each file in it."""
+    stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+    outs = [out for name, stage in stages.items() for out in lock[name]["outs"] if out["path"] in stage["outs"]]
+    outs += [out for file in project.glob("*.dvc") if file.is_file() for out in yaml.safe_load(file.read_text())["outs"]]
     found = {}
     for out in outs:
-        if not stored(CACHE, out["md5"]).exists():
-            continue  # not cached
         found[out["path"]] = out["md5"]
         if out["md5"].endswith(".dir"):
-            listed = json.loads(stored(CACHE, out["md5"]).read_bytes())
+            listed = json.loads(stored(project / CACHE, out["md5"]).read_bytes())
             found |= {f"{out['path']}/{entry['relpath']}": entry["md5"] for entry in listed}
     return found
 

@@ -22,6 +22,8 @@ from dvc.stage import PipelineStage, Stage
 from dvc.stage.exceptions import StageCmdFailedError
 
 from sentiflow import process_groups, repair
+from sentiflow.errors import InputError, UnavailableError
+from sentiflow.sharing.objects import Project
 from sentiflow.stage import TEMPORARY
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
@@ -53,6 +55,8 @@ def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str,
         causes = list(_causes(error))
         lines = dict.fromkeys(text for cause in causes if (text := str(cause).strip()))
         return {"error": ": ".join(lines), "is_temporary": any(map(_is_temporary, causes))}
+    except InputError as error:
+        return {"error": str(error), "is_temporary": isinstance(error, UnavailableError)}
     except Exception as error:  # such as those of a remote's library; the one who asked decides
         traceback.print_exc(file=sys.stdout)
         return {"error": f"{type(error).__name__}: {error}", "is_temporary": operation in TALKING}
@@ -104,7 +108,7 @@ def _fetch(repo: Repo) -> int:
 
 
 def _push(repo: Repo) -> int:
-    return int(repo.push(run_cache=True))
+    return Project(repo).push()
 
 
 def _pull_sources(repo: Repo) -> list[str]:

@@ -523,6 +523,7 @@ NAMES = {
 COMES_WITH = {
     "cycler": "matplotlib",
     "dvc-data": "dvc",
+    "dvc-objects": "dvc",
     "h11": "uvicorn",
     "threadpoolctl": "scikit-learn",
     "urllib3": "requests",

@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiflow import pipeline, process_groups
-from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.sharing import objects
 from sentiflow.sharing.objects import Output, Piece, Project, Store
@@ -94,6 +93,8 @@ def untracked_source(commit: str, outputs: list[Output]) -> str | None:
         location = str(download[download["source"]]["location"])
     except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
         return None
+    from sentiflow.corpus import fetching  # here, since it loads pandas, which would hold up every push
+
     if fetching.is_url(location):
         return None
     path = Path(os.path.normpath(location))

@@ -25,14 +25,15 @@ from dvc.repo.brancher import switch
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
 from tqdm import tqdm
 
-from sentiflow.corpus.fetching import without_secrets
 from sentiflow.errors import InputError, UnavailableError
 
 CHUNK = 1 << 20  # bytes of an object in memory at once
 BLOCK = 4 << 20  # bytes asked of a remote at once
 THREADS = 4  # that talk to a remote at once
+CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
 LIST = ".dir"  # how the hash of a folder's list of files ends
 SHOWN = 20  # files that a message names
 HASH = "md5"
@@ -79,6 +80,10 @@ class RefusedError(InputError):
     """A remote does not let this user in."""
 
 
+class DamagedError(InputError):
+    """What lies there is not what was once put there: by the remote's own checksum, or as DVC found a list of files."""
+
+
 class Store:
     """A place of objects: DVC's cache, or a remote.
 
@@ -114,7 +119,7 @@ class Store:
             return {}
 
     def hash(self, oid: str) -> str | None:
-        """The MD5 of what lies there under this name, read to its end; None if nothing does."""
+        """The MD5 of what lies there under this name, read to its end; None if nothing does, empty if the remote disowns it."""
         found = hashlib.md5(usedforsecurity=False)
         try:
             with self._talking(), self._opened(oid) as file:
@@ -122,6 +127,8 @@ class Store:
                     found.update(piece)
         except FileNotFoundError:
             return None
+        except DamagedError:
+            return ""
         return found.hexdigest()
 
     def is_right(self, oid: str) -> bool:
@@ -132,7 +139,7 @@ class Store:
         try:
             with self._talking(), self._opened(oid) as file:
                 content = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, DamagedError):
             return None
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(LIST):
             return None
@@ -202,18 +209,29 @@ class Store:
         except Exception as error:
             if not self._kind and not isinstance(error, OSError):
                 raise
+            if _is_damage(error):
+                raise DamagedError(f"{self.name} holds a damaged file: {error}") from None
             if isinstance(error, FileNotFoundError) and not told_missing and type(error.__cause__).__name__ != "NoSuchBucket":
                 raise
             raise self.explained(error) from None
 
     def explained(self, error: Exception) -> InputError:
-        reason = without_secrets_in(" ".join(str(error).split()) or type(error).__name__)
-        if isinstance(error, PermissionError) or re.search(r"\b(401|403)\b|[Cc]redentials", reason):
+        reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)
+        if isinstance(error, PermissionError) or re.search(r"\b(401|403)\b|[Cc]redentials|authentication fail", reason):
             how = HOW_TO_GET_IN.get(self._kind, HOW_TO_WRITE).replace("NAME", self._remote)
             return RefusedError(f"{self.name} does not let this user in: {reason}; {how}")
         if isinstance(error, FileNotFoundError):
             return InputError(f"{self.name} is not there: {reason}; make that bucket or folder first, or correct the URL")
         return UnavailableError(f"{self.name} does not answer: {reason}; check that it runs and is within reach, then run again")
+
+
+def _is_damage(error: BaseException) -> bool:
+    # the first is botocore's, which is loaded only where the remote is S3
+    return type(error).__name__ == "FlexibleChecksumError" or isinstance(error, ObjectFormatError)
+
+
+def _is_loss(error: BaseException) -> bool:
+    return isinstance(error, FileNotFoundError) or _is_damage(error)
 
 
 HOW_TO_WRITE = "make it readable and writable for this user"
@@ -228,13 +246,13 @@ HOW_TO_GET_IN = {
 HOW_TO_GET_IN["webdavs"] = HOW_TO_GET_IN["webdav"]
 
 
-def without_secrets_in(text: str) -> str:
+def without_secrets(text: str) -> str:
     """A text whose URLs show neither user nor password nor query.
 
-    >>> without_secrets_in("no answer from https://ann:secret@example.org/a?token=1")
+    >>> without_secrets("no answer from https://ann:secret@example.org/a?token=1")
     'no answer from https://example.org/a'
     """
-    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\"]+", lambda url: without_secrets(url[0]), text)
+    return re.sub(r"([a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^\s'\"?#]*)[^\s'\"]*", r"\1\2", text)
 
 
 class Project:
@@ -344,12 +362,13 @@ class Project:
         try:
             with self._exchanging(remote):
                 return int(self._repo.pull(run_cache=True)["stats"]["fetched"])
-        except (FileTransferError, CheckoutError) as error:
+        except (FileTransferError, CheckoutError, DamagedError) as error:
             pieces = self.pieces(self.outputs(), self.cache, remote)
             here = self.cache.sizes({piece.oid for piece in pieces})
             lost = [piece for piece in pieces if piece.oid not in here]
-            # of a folder that lacks a file DVC keeps the list back too
-            if not (lost := [piece for piece in lost if not piece.is_list] or lost):
+            if not isinstance(error, DamagedError):  # of a folder that lacks a file DVC keeps the list back too
+                lost = [piece for piece in lost if not piece.is_list] or lost
+            if not lost:
                 raise
             raise InputError(
                 f"{len(lost)} of {len(pieces)} files did not come from {remote.name}, or came damaged:\n{listed(lost)}\n"
@@ -363,12 +382,14 @@ class Project:
             try:
                 yield
             except DvcException:
-                if all(isinstance(error, FileNotFoundError) for error in errors):  # the caller says which are missing
+                if all(map(_is_loss, errors)):  # the caller says which
                     raise
+            except ObjectFormatError as error:
+                raise DamagedError(f"a list of files is damaged ({error}); `make check-data` finds and heals it") from None
             except Exception as error:  # of the remote's library
                 raise remote.explained(error) from None
             # DVC goes on with other files; of the run cache's it only logs that they failed
-            if refused := [error for error in errors if not isinstance(error, FileNotFoundError)]:
+            if refused := [error for error in errors if not _is_loss(error)]:
                 raise remote.explained(refused[0])
 
 
@@ -381,6 +402,8 @@ def listed(pieces: Collection[Any]) -> str:
 @contextlib.contextmanager
 def opened() -> Iterator[Project]:
     """The project in this process's folder; whatever DVC refuses within the block is an InputError."""
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)
     with dvc_errors_told(), Repo(_wait_for_lock=True) as repo:
         yield Project(repo)
 
@@ -390,7 +413,7 @@ def dvc_errors_told() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        raise InputError(f"DVC says: {without_secrets_in(str(error))}") from None
+        raise InputError(f"DVC says: {without_secrets(str(error))}") from None
 
 
 def _name(stage: Any) -> str:
@@ -480,7 +503,7 @@ def _host(url: str) -> str:
 
 
 def secrets_in(config: str) -> list[str]:
-    """Options of a .dvc/config that must not be in git: passwords, keys and tokens, and URLs that hold one.
+    r"""Options of a .dvc/config that must not be in git: passwords, keys and tokens, and URLs that hold one.
 
     >>> secrets_in("['remote \"a\"']\n    url = ssh://ann:pw@host/x\n    password = pw\n")
     ['url', 'password']

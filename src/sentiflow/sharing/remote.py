@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sentiflow import pipeline, process_groups
-from sentiflow.corpus.fetching import is_url, without_secrets
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.sharing import objects
+from sentiflow.sharing.objects import without_secrets
 
 log = logging.getLogger("sentiflow")
 
@@ -77,7 +77,7 @@ def read(url: str, endpoint: str = "", *, shared: bool | None = None, environmen
         raise InputError(f"received {given[1]} on the command line, which others on this machine can read; {HOW}")
     if endpoint and not url.startswith("s3://"):
         raise InputError(f"received ENDPOINT={without_secrets(endpoint)} with another URL than s3://; leave it out")
-    if not is_url(url):
+    if "://" not in url:
         return _folder(url, bool(shared))
     kind, host, path, query, fragment = urlsplit(url)
     user, _, address = host.rpartition("@")

@@ -71,6 +71,16 @@ def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_a
         exchange.pull()
 
 
+def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(project, other):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        flip(stored(REMOTE, oids()["splits"]))
+        with pytest.raises(InputError, match=r"a list of files is damaged.*make check-data"):
+            exchange.push()
+    with pytest.raises(InputError, match=r"(?s)files did not come .*split: splits \(the list of its files\)"):
+        exchange.pull()
+
+
 def test_pull_keeps_a_file_of_the_users_that_is_in_the_way(project, other):
     Path("words.txt").write_text("my own\n")
     with pytest.raises(InputError, match=r"words.txt"):
