@@ -152,9 +152,10 @@ test-orchestration: $(READY)  ## run the tests of the flows and the schedule: re
 test-faults: $(READY)  ## kill retrainings in every stage and by every means, and check what the next run makes of it
 	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py
 
-test-team: $(READY)  ## run the tests of what a team needs: remotes of each kind, branches and merges of data, hostile input, full disks, stopped databases, proof, services
+test-team: $(READY)  ## run the tests of what a team needs: remotes of each kind, branches and merges of data, hostile input, full disks, stopped databases, proof, secrets, services
 	@$(BIN)/python -m pytest -m slow tests/system/test_remotes.py tests/system/test_untrusted.py tests/system/test_disk_full.py \
-	  tests/system/test_verify.py tests/system/test_team.py tests/unit/versions tests/system/test_services.py tests/services
+	  tests/system/test_verify.py tests/system/test_secrets.py tests/system/test_team.py tests/unit/versions \
+	  tests/system/test_services.py tests/services
 
 figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
 	@$(BIN)/python benchmarks/resilience.py

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 KINDS = ("sqlite", "postgresql")
-PATIENCE = 120.0  # seconds for a server to make its tables and answer, on a busy machine
+PATIENCE = 300.0  # seconds for a server to make its tables and answer, on a busy machine
 SAFE = {
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
     "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",

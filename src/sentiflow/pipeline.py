@@ -205,8 +205,9 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
 
 
-def _hashed(uri: str) -> str:  # it may hold a password
-    return hashlib.sha256(uri.encode()).hexdigest()
+def _hashed(uri: str) -> str:
+    """The same whoever asks the store: a password may be another, or be named elsewhere."""
+    return hashlib.sha256(re.sub(r"//[^/@\s]*@", "//", uri).encode()).hexdigest()
 
 
 def _check_project() -> None:

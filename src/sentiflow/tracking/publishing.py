@@ -35,6 +35,7 @@ from sentiflow.training_record import Record
 log = logging.getLogger("sentiflow")
 
 PARENT_TAG = "mlflow.parentRunId"
+SOURCE = {"mlflow.source.name": "dvc repro", "mlflow.source.type": "LOCAL"}  # MLflow would name the script with its whole path
 PREDICTIONS = "predictions"  # folder of a run's artifacts
 REFERENCE = "drift/reference.parquet"  # in a run's artifacts
 METRICS_A_BATCH = 500  # MLflow takes a thousand
@@ -230,8 +231,7 @@ def _publish_anew(client: MlflowClient, publication: Publication, parent: str) -
         KEY_TAG: publication.key,
         PARENT_TAG: parent,
         PUBLISHER_TAG: _this_process(),
-        "mlflow.source.name": "dvc repro",
-        "mlflow.source.type": "LOCAL",
+        **SOURCE,
         "mlflow.note.content": _description(publication),
         "architecture": publication.architecture,
         "test_set": publication.test_set,
@@ -356,6 +356,7 @@ def _log_model(publication: Publication) -> Any:
                 Schema([ColSpec(DataType.string)]), Schema([ColSpec(DataType.string, "label"), *probabilities])
             ),
             input_example=list(serving.PROBE),
+            tags=SOURCE,
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("mlflow", *REQUIREMENTS)],
         )
 

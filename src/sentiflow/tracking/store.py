@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 # MLflow reads these while it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -44,7 +45,7 @@ def connect() -> MlflowClient:
         InputError: if there is none.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    uri = _address(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
@@ -81,6 +82,16 @@ def failures_told() -> Iterator[None]:
             f"MLflow's store at {_without_password(mlflow.get_tracking_uri())} stopped answering ({_without_password(reason)}); "
             "when it is up again, run the same command again: what is there already is kept"
         ) from None
+
+
+def _address(uri: str) -> str:
+    """A server's address without user and password: MLflow prints it with links to runs, and takes the two from elsewhere too."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.username:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _create_experiment(client: MlflowClient, uri: str) -> None:

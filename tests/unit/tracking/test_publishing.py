@@ -61,6 +61,10 @@ def test_run_holds_parameters_every_epoch_scores_tags_and_report(store, publishe
 
 def test_run_tells_what_it_was_trained_on_and_how_long_each_epoch_took(store, published):
     run = store.get_run(published.run_id)
+    [output] = run.outputs.model_outputs
+    assert (
+        store.get_logged_model(output.model_id).tags["mlflow.source.name"] == run.data.tags["mlflow.source.name"] == "dvc repro"
+    )
     assert run.data.tags["environment.gpus"] == "none"
     assert run.data.tags["environment.threads"] == "1"
     assert run.data.tags["environment.processor_model"]
