@@ -90,7 +90,7 @@ def everything(team):
     versions = [*client.search_model_versions("name='sentiflow'"), *client.search_model_versions("name='sentiflow-champions'")]
     files = [*(team.services / "artifacts").rglob("*"), *(team.services / "remote").rglob("*")]
     return {
-        "runs": {run.info.run_id: run.to_dictionary() for run in runs},
+        "runs": {run.info.run_id: in_order(run.to_dictionary()) for run in runs},
         "versions": {(version.name, version.version): dict(version) for version in versions},
         "files": {
             str(file.relative_to(team.services)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -98,6 +98,15 @@ def everything(team):
             if file.is_file()
         },
     }
+
+
+def in_order(value):
+    """The same with every list sorted: in which order a database hands out datasets follows from how its rows lie."""
+    if isinstance(value, dict):
+        return {key: in_order(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return sorted(map(in_order, value), key=str)
+    return value
 
 
 def admin(team):
