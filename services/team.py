@@ -66,11 +66,10 @@ def secrets() -> None:
 @app.command()
 def up() -> None:
     """Start all services, and end them all when one ends or a signal comes."""
-    for name in ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",):
-        if os.environ.get(name, "").lower() in ON:
-            raise InputError(
-                f"{name} is {os.environ[name]!r}, so MLflow would let in any host and page; unset it, and start again"
-            )
+    if os.environ.get(MIDDLEWARE, "").lower() in ON:
+        raise InputError(
+            f"{MIDDLEWARE} is {os.environ[MIDDLEWARE]!r}, so MLflow would let in any host and page; unset it, and start again"
+        )
     secrets = secrets_file.read()
     FOLDER.mkdir(exist_ok=True)
     postgresql.let_through(FOLDER)
