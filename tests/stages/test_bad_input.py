@@ -813,13 +813,13 @@ def test_lock_and_half_an_output_of_a_killed_stage_are_in_nobodys_way(project):
 
 def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    project.write("data/.clean.parquet.lock", "4242")
+    project.write("data/.clean.parquet.lock", "99999999")
     before = project.earlier_outputs()
     with (project / "data/.clean.parquet.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         status, output = run_here("clean", project)
     assert status == stages.TEMPORARY
-    assert "process 4242 has been at work" in output
+    assert "process 99999999 has been at work" in output
     assert "end it with `kill`" in output
     assert project.earlier_outputs() == before
 
