@@ -457,7 +457,12 @@ def _registered(top: Path) -> Path:
 
 # --- 13: a disk that is full, a database that stops -------------------------------------------------------------------
 
-SMALL = {"run": ["nb_svm"], "explain.reviews": 2, "evaluate.resamples": 100}
+SMALL = {
+    "run": ["nb_svm"],
+    "explain.reviews": 2,
+    "evaluate.resamples": 100,
+    "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too
+}
 ROOM = 16_384  # bytes beside a stage's outputs, so that it ends well and DVC then has no room for its own copy
 
 

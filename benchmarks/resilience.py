@@ -141,7 +141,12 @@ class Little:
         return self._process(lambda words: words[1:2] == ["write.py"] and words[-1] == f"{name}.txt")
 
     def dvc(self) -> psutil.Process | None:
-        return self._process(lambda words: any(Path(word).name == "dvc" for word in words[1:]) and "repro" in words)
+        """Of plain DVC its command, else the process that runs DVC for the pipeline."""
+        return self._process(
+            lambda words: (
+                "sentiflow.dvc_worker" in words or (any(Path(word).name == "dvc" for word in words[1:]) and "repro" in words)
+            )
+        )
 
     def _process(self, is_it: Callable[[list[str]], bool]) -> psutil.Process | None:
         for process in self.processes():

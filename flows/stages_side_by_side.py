@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
@@ -11,7 +10,8 @@ from flows import telling
 from flows.attempts import StoppedError, with_attempts
 from flows.tasks import run_stage
 from sentiflow.params import Params
-from sentiflow.workers import Outcome, Stage, Workers
+from sentiflow.scheduling import side_by_side, with_what_they_need
+from sentiflow.workers import Outcome, Stage, StageError, Workers
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Run:
         """
         plan = self.workers.plan()
         progress = telling.Progress(len(plan))
-        chosen = _with_what_they_need(plan, {f"evaluate@{name}" for name in architectures})
+        chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in architectures})
         try:
             self._side_by_side([stage for stage in plan if stage.name in chosen], progress)
             rest = [stage for stage in self.workers.plan() if stage.name not in chosen]
@@ -65,42 +65,32 @@ class Run:
             self.workers.ask("order")
 
     def _side_by_side(self, plan: Sequence[Stage], progress: telling.Progress) -> None:
-        """Each stage as a task of its own; after a failure those at work end, and no other begins."""
-        needs = {stage.name: [name for name in stage.needs if any(name == each.name for each in plan)] for stage in plan}
-        places = {stage.name: place for place, stage in enumerate(plan)}
-        waiting = TopologicalSorter(needs)
-        waiting.prepare()
-        futures: dict[str, PrefectFuture[Any]] = {}
-        running: dict[PrefectFuture[Any], str] = {}
-        ready: list[str] = []
-        failures: list[str] = []
-        while waiting.is_active() and not (failures and not running):
-            ready = sorted([*ready, *waiting.get_ready()], key=places.__getitem__)
-            while ready and len(running) < self.p.retrain.side_by_side and not failures:
-                name = ready.pop(0)
-                futures[name] = self._begin(name, [futures[needed] for needed in needs[name]])
-                running[futures[name]] = name
-            progress.show(self.outcomes, list(running.values()))
-            ended = next(iter(as_completed(list(running))))
-            ended.wait()
-            name = running.pop(ended)
-            if ended.state.is_completed():
-                self.outcomes.append(ended.result())
-                waiting.done(name)
-            else:
-                failures.append(ended.state.message or f"{name}: {ended.state.name}")
-        progress.show(self.outcomes, [])
-        if failures:
-            raise StoppedError("; ".join(failures) + "; put that right, and the next run goes on from there")
-
-    def _begin(self, name: str, after: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-        asked = with_attempts(run_stage, self.p, name)
-        force = self.force or name in self.forced
-        return asked.submit(name, self.workers, force, self.p.retrain.stage_minutes, wait_for=after)
+        if failures := side_by_side(plan, self.p.retrain.side_by_side, _Tasks(self, progress)):
+            raise StoppedError("; ".join(map(str, failures)) + "; put that right, and the next run goes on from there")
 
 
-def _with_what_they_need(plan: Sequence[Stage], names: set[str]) -> set[str]:
-    for stage in reversed(plan):  # what a stage needs stands before it
-        if stage.name in names:
-            names = names | set(stage.needs)
-    return names
+@dataclass
+class _Tasks:
+    """Runs each stage as a task of its own."""
+
+    run: Run
+    progress: telling.Progress
+
+    def begin(self, stage: Stage, after: Sequence[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+        p = self.run.p
+        force = self.run.force or stage.name in self.run.forced
+        asked = with_attempts(run_stage, p, stage.name)
+        return asked.submit(stage.name, self.run.workers, force, p.retrain.stage_minutes, wait_for=list(after))
+
+    def first_ended(self, running: Sequence[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+        ended = next(iter(as_completed(list(running))))
+        ended.wait()
+        return ended
+
+    def outcome(self, stage: Stage, ended: PrefectFuture[Any]) -> None:
+        if not ended.state.is_completed():
+            raise StageError(ended.state.message or f"{stage.name}: {ended.state.name}")
+        self.run.outcomes.append(ended.result())
+
+    def show(self, running: Sequence[str]) -> None:
+        self.progress.show(self.run.outcomes, running)

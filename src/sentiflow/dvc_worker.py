@@ -8,13 +8,15 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
+import sqlite3
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dvc.exceptions import DvcException, FileTransferError
+from dvc.exceptions import DvcException, FileTransferError, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
@@ -27,6 +29,9 @@ from sentiflow.sharing.objects import Project
 from sentiflow.stage import TEMPORARY
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
+END = "end"  # what ends the process instead of asking for something
+FULL = (errno.ENOSPC, errno.EDQUOT)
+SPARE = 1_000_000  # bytes that a disk has free at least which is not full
 
 
 def main() -> None:
@@ -36,11 +41,13 @@ def main() -> None:
     requests, answers = (int(number) for number in sys.argv[1:3])
     for number in (requests, answers):
         os.set_inheritable(number, False)  # so that no stage holds them
-    for name in ("dvc", "dvc_data"):
+    for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).addHandler(_heard)
     with os.fdopen(requests, encoding="utf-8") as asked, os.fdopen(answers, "w", encoding="utf-8") as told:
         for line in asked:
             request = json.loads(line)
+            if request["what"] == END:
+                return
             answer = _answered(OPERATIONS[request.pop("what")], request)
             sys.stdout.flush()
             told.write(json.dumps(answer) + "\n")
@@ -53,13 +60,20 @@ def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str,
             return {"value": operation(repo, **named)}
     except DvcException as error:
         causes = list(_causes(error))
-        lines = dict.fromkeys(text for cause in causes if (text := str(cause).strip()))
-        return {"error": ": ".join(lines), "is_temporary": any(map(_is_temporary, causes))}
+        telling = [cause for cause in causes if not isinstance(cause, ReproductionError)] or causes  # that one tells the stage
+        lines = dict.fromkeys(text for cause in telling if (text := str(cause).strip()))
+        return _failure(error, ": ".join(lines), any(map(_is_temporary, causes)))
     except InputError as error:
-        return {"error": str(error), "is_temporary": isinstance(error, UnavailableError)}
+        return _failure(error, str(error), isinstance(error, UnavailableError))
     except Exception as error:  # such as those of a remote's library; the one who asked decides
-        traceback.print_exc(file=sys.stdout)
-        return {"error": f"{type(error).__name__}: {error}", "is_temporary": operation in TALKING}
+        failure = _failure(error, f"{type(error).__name__}: {error}", operation in TALKING)
+        if not failure["disk_full"]:
+            traceback.print_exc(file=sys.stdout)
+        return failure
+
+
+def _failure(error: BaseException, told: str, is_temporary: bool) -> dict[str, Any]:
+    return {"error": told, "is_temporary": is_temporary, "disk_full": _is_of_full_disk(error)}
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -74,14 +88,29 @@ def _is_temporary(error: BaseException) -> bool:
     return isinstance(error, (LockError, FileTransferError, OSError))
 
 
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    while error is not None and not _tells_of_full_disk(error):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _tells_of_full_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.OperationalError):  # of DVC's own databases; the second may have other reasons too
+        nearly_full = shutil.disk_usage(".").free < SPARE
+        return "disk is full" in str(error) or ("disk I/O error" in str(error) and nearly_full)
+    return isinstance(error, OSError) and error.errno in FULL
+
+
 # --- what can be asked ---------------------------------------------------------------------------------------------------
 
 
-def _plan(repo: Repo) -> list[dict[str, Any]]:
+def _plan(repo: Repo, targets: Sequence[str]) -> list[dict[str, Any]]:
     """The stages in the order of `dvc repro`: names, paths, and what DVC finds changed."""
     with repo.lock:
         graph = repo.index.graph
-        stages = [stage for stage in plan_repro(graph) if isinstance(stage, PipelineStage) or stage.is_data_source]
+        wanted = [stage for target in targets for stage in repo.stage.collect(target)]
+        planned = plan_repro(graph, wanted or None)
+        stages = [stage for stage in planned if isinstance(stage, PipelineStage) or stage.is_data_source]
         return [
             {
                 "name": stage.addressing,
@@ -99,7 +128,7 @@ def _run(repo: Repo, name: str, force: bool) -> str:
     repo.scm_context.quiet = True  # or it says at every stage how to add dvc.lock to git
     repo.reproduce(name, single_item=True, force=force)
     if _heard.disk_full:  # DVC goes on where a folder did not get into its cache
-        raise DvcException(f"{name} did not get into DVC's cache: the disk is full; free some space and run again")
+        raise DvcException("it did not get into DVC's cache") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return _heard.how
 
 
@@ -165,7 +194,7 @@ class _Heard(logging.Handler):
             self.how = RAN
         elif "is cached - skipping run" in str(record.msg):
             self.how = RESTORED
-        if record.exc_info and isinstance(error := record.exc_info[1], OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if record.exc_info and _is_of_full_disk(record.exc_info[1]):
             self.disk_full = True
 
 

@@ -6,44 +6,39 @@ after     a failed or stopped run brings back the outputs that DVC had removed, 
 
 import argparse
 import contextlib
-import errno
 import hashlib
 import html
-import json
 import logging
 import os
 import re
 import shutil
 import signal
-import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
-from sentiflow import locks, params, process_groups, repair, terminal, workers
+from sentiflow import locks, params, process_groups, progress, repair, scheduling, terminal
 from sentiflow.errors import InputError
+from sentiflow.workers import Outcome, Stage, StageError, Workers
 
 log = logging.getLogger("sentiflow")
 
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
-FULL = (errno.ENOSPC, errno.EDQUOT)
-SPARE = 1_000_000  # bytes that a disk has free at least which is not full
 COMPARISON = Path("reports/comparison.md")
 DATABASE = Path("mlflow.db")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
 VERDICT = Path(".cache/verdict.md")
 
+Result = TypeVar("Result")
+
 
 class RunError(InputError):
-    """A stage failed, or DVC refused; `stage` is its name where DVC gave one."""
-
-    def __init__(self, message: str, stage: str | None) -> None:
-        super().__init__(message)
-        self.stage = stage
+    """A stage failed, or DVC refused."""
 
 
 def main() -> None:
@@ -81,20 +76,24 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
 
     Raises:
         InputError: if params.yaml has a slip or this is not the top of the project; nothing was run.
-        RunError: if a stage failed; the outputs of earlier runs are back.
+        RunError: if a stage failed, which it names; the outputs of earlier runs are back.
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
     with at_work() as restored:
-        status, stopped_by, failed = _repro([*(["--force"] if force else []), *targets])
-        back = f"; brought back what was there before: {', '.join(paths)}" if status and (paths := restored()) else ""
+        failures, stopped_by = _repro(targets, force, params.load().retrain.side_by_side)
+        back = (
+            f"; brought back what was there before: {', '.join(paths)}"
+            if (failures or stopped_by) and (paths := restored())
+            else ""
+        )
         if stopped_by:
             log.warning("stopped by %s%s; `%s` goes on from here", signal.Signals(stopped_by).name, back, again)
             sys.exit(128 + stopped_by)
-        what = f"stage {failed.stage!r} failed" if failed.stage else f"dvc repro ended with status {status}"
-        if failed.disk_full:  # DVC ends with status 0 where a folder did not get into its cache
-            raise RunError(f"{what}: the disk is full{back}. Free some space, and `{again}` goes on from here", failed.stage)
-        if status != 0:
-            raise RunError(f"{what}; DVC says why, above{back}. Put it right, and `{again}` goes on from here", failed.stage)
+        if failures:
+            what = "; ".join(map(str, failures))
+            if any(each.disk_full for each in failures):
+                raise RunError(f"{what}: the disk is full{back}. Free some space, and `{again}` goes on from here")
+            raise RunError(f"{what}{back}. Put it right, and `{again}` goes on from here")
 
 
 @contextlib.contextmanager
@@ -279,79 +278,76 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-class _Failed(NamedTuple):
-    """What DVC's child noted of a failure: the stage, where it was one's, and whether DVC itself found no space."""
+@dataclass
+class _Threads:
+    """Runs each stage in a worker that a thread waits for, and shows in the terminal what comes of it."""
 
-    stage: str | None = None
-    disk_full: bool = False
+    workers: Workers
+    pool: ThreadPoolExecutor
+    force: bool
+    received: list[int]
+    shown: progress.Stages
+    failure: StageError | None = None
 
+    def begin(self, stage: Stage, _after: Sequence[Future[Outcome]]) -> Future[Outcome]:
+        self.shown.begin(stage.name)
+        told, shown = partial(self.shown.tell, stage.name), partial(self.shown.update, stage.name)
+        return self.pool.submit(self.workers.run, stage.name, force=self.force, told=told, shown=shown)
 
-def _repro(arguments: list[str]) -> tuple[int, int | None, _Failed]:
-    """Runs `dvc repro` in a process group of its own; gives its status, the signal that stopped it, if any, and what failed."""
-    told, note = os.pipe()  # a file could not be written where the disk is full
-    child = [sys.executable, "-P", "-c", "from sentiflow import pipeline; pipeline._dvc()", str(note)]
-    received: list[int] = []
-    with process_groups.signals_to(lambda number, _: received.append(number)), os.fdopen(told, "rb") as notes:
-        sys.stdout.flush()
-        # its input is empty: a process group in the background that reads the terminal would be halted
-        dvc = subprocess.Popen(
-            [*child, "dvc", "--wait-for-lock", "repro", *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[note],
-            env=workers.environment(1) | process_groups.of_this_process(),
-            process_group=0,
-        )
-        os.close(note)
+    def first_ended(self, running: Sequence[Future[Outcome]]) -> Future[Outcome]:
+        return _first_ended(running, self.received)
+
+    def outcome(self, stage: Stage, ended: Future[Outcome]) -> None:
+        self.shown.end(stage.name)
         try:
-            while dvc.poll() is None and not received:
-                time.sleep(0.05)
-        finally:
-            if received or dvc.poll() != 0:  # a DVC that was killed leaves its stage running
-                process_groups.end(dvc, received)
-        status = dvc.wait()
-        noted = notes.readlines()
-    failures = [_Failed(*json.loads(line)) for line in noted]
-    stage = next((each.stage for each in reversed(failures) if each.stage), None)
-    return status, received[0] if received else None, _Failed(stage, any(each.disk_full for each in failures))
+            ended.result()
+        except StageError as error:
+            self.failure = error
+            raise
+
+    def show(self, running: Sequence[str]) -> None:
+        """Says why nothing else begins; else the lines and the bars of each tell enough."""
+        if self.failure and running:
+            self.shown.say(f"{self.failure}; what is at work goes on: {', '.join(running)}")
 
 
-def _dvc() -> None:
-    """The child: DVC's own command line, which besides notes what failed."""
-    process_groups.die_with_starter()
-    from dvc.cli import main as dvc
-
-    note = int(sys.argv[1])
-    os.set_inheritable(note, False)  # or a stage that outlives DVC would keep it open
-    del sys.argv[:2]
-
-    class Noting(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1]:
-                os.write(note, f"{json.dumps(_what_failed(record.exc_info[1]))}\n".encode())
-
-    for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).addHandler(Noting())
-    sys.exit(dvc(sys.argv[1:]))
+class _Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
+    pass
 
 
-def _what_failed(error: BaseException | None) -> _Failed:
-    from dvc.exceptions import ReproductionError
+def _first_ended(running: Sequence[Future[Result]], received: Sequence[int]) -> Future[Result]:
+    """The first that ended, or one of them.
 
-    failed = _Failed()
-    while error is not None:
-        if isinstance(error, ReproductionError) and (name := re.search("'(.+)'", str(error))):
-            failed = failed._replace(stage=name[1])
-        if _is_of_full_disk(error):
-            failed = failed._replace(disk_full=True)
-        error = error.__cause__ or error.__context__
-    return failed
+    Raises:
+        _Stopped: when a signal has come.
+    """
+    while not (ended := wait(running, timeout=0.05, return_when=FIRST_COMPLETED).done):
+        if received:
+            raise _Stopped
+    return next(iter(ended))
 
 
-def _is_of_full_disk(error: BaseException) -> bool:
-    if isinstance(error, sqlite3.OperationalError):  # of DVC's own databases; the second may have other reasons too
-        nearly_full = shutil.disk_usage(".").free < SPARE
-        return "disk is full" in str(error) or ("disk I/O error" in str(error) and nearly_full)
-    return isinstance(error, OSError) and error.errno in FULL
+def _repro(targets: Sequence[str], force: bool, at_once: int) -> tuple[list[StageError], int | None]:
+    """Runs what is stale; gives what failed, and the signal that stopped it, if any."""
+    received: list[int] = []
+    failures: list[StageError] = []
+    with (
+        process_groups.signals_to(lambda number, _: received.append(number)),
+        progress.Stages() as shown,
+        ThreadPoolExecutor(at_once) as pool,
+        Workers(at_once, received, shown.columns) as workers,  # ended before the threads, which wait for them
+        contextlib.suppress(_Stopped),
+    ):
+        try:
+            plan = _first_ended([pool.submit(workers.plan, targets)], received).result()
+            stages = plan if force else scheduling.stale(plan)
+            shown.plan(plan, stages)
+            failures = scheduling.side_by_side(stages, at_once, _Threads(workers, pool, force, received, shown))
+            if stages:
+                workers.ask("order")
+        except StageError as error:
+            failures = [*failures, error]
+    return failures, received[0] if received else None
 
 
 if __name__ == "__main__":

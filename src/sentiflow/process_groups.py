@@ -16,23 +16,25 @@ GRACE = 5.0  # seconds for a process to end by itself before it is told more fir
 STARTER = "SENTIFLOW_STARTER"  # the process that a stage must not outlive, as `of_this_process` notes it
 
 
-def end(leader: subprocess.Popen[Any], received: list[int] | None = None) -> None:
-    """Ends a process group: interrupts as Ctrl-C does, which lets DVC and its stage clear up; then tells it more firmly.
+def end(*leaders: subprocess.Popen[Any], received: Sequence[int] = ()) -> None:
+    """Ends process groups: interrupts as Ctrl-C does, which lets DVC and its stage clear up; then tells them more firmly.
 
     Args:
-        leader: started with `process_group=0`; it may have ended already.
+        leaders: started with `process_group=0`; they may have ended already.
         received: signals that this process was sent; a second one kills at once.
     """
-    received = [] if received is None else received
+    living = list(leaders)
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if not lives(leader.pid):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader.pid, signal.SIGKILL if len(received) > 1 else sign)
+        living = [leader for leader in living if lives(leader.pid)]
+        for leader in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader.pid, signal.SIGKILL if len(received) > 1 else sign)
         until = time.monotonic() + GRACE
         patience = len(received)
-        while lives(leader.pid) and time.monotonic() < until and len(received) == patience:
-            leader.poll()
+        while living and time.monotonic() < until and len(received) == patience:
+            for leader in living:
+                leader.poll()
+            living = [leader for leader in living if lives(leader.pid)]
             time.sleep(0.05)
 
 

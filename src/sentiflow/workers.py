@@ -5,16 +5,19 @@ stages run at once as there are workers, and each gets its share of the processo
 """
 
 import contextlib
+import errno
 import json
 import os
+import pty
 import queue
 import selectors
-import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+import tty
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,9 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM
 
 
 class StageError(InputError):
-    """DVC or a stage failed, or took longer than it may."""
+    """DVC or a stage failed, or took longer than it may; `disk_full` is whether that is since there was no space left."""
+
+    disk_full = False
 
 
 class UnavailableStageError(StageError, UnavailableError):
@@ -65,9 +70,13 @@ class Workers:
     """Processes that run DVC, started when they are needed; a context manager that ends them all.
 
     side_by_side: workers at most, and so stages at once.
+    received: signals that this process was sent, for `process_groups.end`.
+    columns: width of the terminal that what is printed will be shown in; 0 if it will not. Where it is, progress bars are drawn.
     """
 
     side_by_side: int
+    received: Sequence[int] = ()
+    columns: int = 0
     _idle: "queue.LifoQueue[_Worker | None]" = field(default_factory=queue.LifoQueue, init=False)
     _started: "list[_Worker]" = field(default_factory=list, init=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -85,38 +94,49 @@ class Workers:
             started = list(self._started)
         for worker in started:
             worker.ask_to_end()
+        process_groups.end(*(worker.process for worker in started), received=self.received)
         for worker in started:
             worker.end()
 
-    def plan(self) -> list[Stage]:
-        """All stages, in the order of `dvc repro`."""
+    def plan(self, targets: Sequence[str] = ()) -> list[Stage]:
+        """All stages, or some as DVC names them with those they depend on, in the order of `dvc repro`."""
         return [
             Stage(each["name"], tuple(each["needs"]), tuple(each["makes"]), each["changed"], each["is_new"])
-            for each in self.ask("plan")
+            for each in self.ask("plan", targets=list(targets), about="reading dvc.yaml")
         ]
 
-    def run(self, name: str, *, force: bool, seconds: float, told: Callable[[str], None]) -> Outcome:
+    def run(
+        self,
+        name: str,
+        *,
+        force: bool,
+        told: Callable[[str], None],
+        seconds: float | None = None,
+        shown: Callable[[str], None] = lambda _: None,
+    ) -> Outcome:
         """Runs one stage, and none of those it depends on.
 
         Args:
             force: also if it is up to date.
-            seconds: after which it is ended.
             told: gets every line that DVC and the stage print, as it comes.
+            seconds: after which it is ended; None for never.
+            shown: gets each state of a progress bar.
 
         Raises:
             UnavailableStageError: if it failed since something outside did not answer.
             StageError: if it failed otherwise, or took too long; nothing of it runs any more.
         """
         started = time.monotonic()
-        how = self.ask("run", seconds=seconds, told=told, about=f"stage {name!r}", name=name, force=force)
+        how = self.ask("run", seconds=seconds, told=told, shown=shown, about=f"stage {name!r}", name=name, force=force)
         return Outcome(name, how, time.monotonic() - started)
 
     def ask(
         self,
         what: str,
         *,
-        seconds: float = 3600.0,
+        seconds: float | None = 3600.0,
         told: Callable[[str], None] = lambda _: None,
+        shown: Callable[[str], None] = lambda _: None,
         about: str | None = None,
         **named: Any,
     ) -> Any:
@@ -126,7 +146,7 @@ class Workers:
             UnavailableStageError, StageError: as `run` does.
         """
         with self._worker() as worker:
-            return worker.ask(what, named, seconds, told, about or f"dvc {what}")
+            return worker.ask({"what": what} | named, seconds, _Lines(told, shown), about or f"dvc {what}")
 
     @contextlib.contextmanager
     def _worker(self) -> "Iterator[_Worker]":
@@ -136,7 +156,7 @@ class Workers:
                 with self._guard:  # so that none is started while all are being ended
                     if self._closed:
                         raise StageError("the run is being ended, so nothing is started any more")
-                    worker = _Worker(self.side_by_side)
+                    worker = _Worker(self.side_by_side, self.columns)
                     self._started.append(worker)
             yield worker
         finally:
@@ -144,42 +164,43 @@ class Workers:
 
 
 class _Worker:
-    def __init__(self, side_by_side: int) -> None:
+    def __init__(self, side_by_side: int, columns: int) -> None:
         theirs_in, self._requests = os.pipe()
         self._answers, theirs_out = os.pipe()
+        self._output, theirs = _terminal(columns) if columns else os.pipe()
         command = [sys.executable, "-P", "-m", "sentiflow.dvc_worker", str(theirs_in), str(theirs_out)]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=theirs,
+            stderr=theirs,
             pass_fds=(theirs_in, theirs_out),
             process_group=0,
             env=environment(side_by_side) | process_groups.of_this_process(),
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        assert self._process.stdout is not None
-        self._output = self._process.stdout
+        for number in (theirs_in, theirs_out, theirs):
+            os.close(number)
         self.lives = True
         self._in_use = threading.RLock()  # its pipes are closed only when nobody reads them
+        self._writing = threading.Lock()  # nor writes to them
 
-    def ask(self, what: str, named: dict[str, Any], seconds: float, told: Callable[[str], None], about: str) -> Any:
+    def ask(self, request: dict[str, Any], seconds: float | None, lines: "_Lines", about: str) -> Any:
         with self._in_use:
-            return self._asked(what, named, seconds, told, about)
+            return self._asked(request, seconds, lines, about)
 
-    def _asked(self, what: str, named: dict[str, Any], seconds: float, told: Callable[[str], None], about: str) -> Any:
+    def _asked(self, request: dict[str, Any], seconds: float | None, lines: "_Lines", about: str) -> Any:
         if not self.lives:
             raise StageError(f"{about} was not begun, since the run is being ended")
         try:
-            os.write(self._requests, (json.dumps({"what": what, **named}) + "\n").encode())
-            answer = self._answer(time.monotonic() + seconds, told)
+            self._request(request)
+            answer = self._answer(None if seconds is None else time.monotonic() + seconds, lines)
         except BrokenPipeError:
             answer = b""
         except TimeoutError:
             self.end()
             raise StageError(
-                f"{about} had not ended after {seconds / 60:.3g} minutes, so it was ended (retrain.stage_minutes in params.yaml)"
+                f"{about} had not ended after {(seconds or 0) / 60:.3g} minutes, so it was ended "
+                "(retrain.stage_minutes in params.yaml)"
             ) from None
         if not answer:
             self.end()
@@ -188,20 +209,26 @@ class _Worker:
         if "error" not in received:
             return received["value"]
         kind = UnavailableStageError if received["is_temporary"] else StageError
-        raise kind(f"{about} failed: {received['error']}")
+        error = kind(f"{about} failed: {received['error']}")
+        error.disk_full = received["disk_full"]
+        raise error
 
-    def _answer(self, until: float, told: Callable[[str], None]) -> bytes:
+    def _request(self, request: dict[str, Any]) -> None:
+        os.write(self._requests, (json.dumps(request) + "\n").encode())
+
+    def _answer(self, until: float | None, lines: "_Lines") -> bytes:
         """Waits for the answer, and meanwhile hands on what is printed; empty if the process ends before."""
-        answer, lines = b"", _Lines(told)
+        answer = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
             selector.register(self._answers, selectors.EVENT_READ)
             while not answer.endswith(b"\n"):
-                ready = [key.fd for key, _ in selector.select(max(0.0, until - time.monotonic()))]
+                left = None if until is None else max(0.0, until - time.monotonic())
+                ready = [key.fd for key, _ in selector.select(left)]
                 if not ready:
                     raise TimeoutError
-                if self._output.fileno() in ready:
-                    piece = os.read(self._output.fileno(), PIECE)
+                if self._output in ready:
+                    piece = self._printed()
                     lines.add(piece)
                     if not piece:
                         selector.unregister(self._output)
@@ -212,40 +239,64 @@ class _Worker:
         lines.end()
         return answer
 
+    def _printed(self) -> bytes:
+        try:
+            return os.read(self._output, PIECE)
+        except OSError as error:  # a terminal whose last process has ended
+            if error.errno != errno.EIO:
+                raise
+            return b""
+
     def ask_to_end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGINT)
+        """It ends by itself when what it is at has ended."""
+        with self._writing, contextlib.suppress(BrokenPipeError):
+            if self.lives:
+                self._request({"what": "end"})
 
     def end(self) -> None:
-        process_groups.end(self._process)
-        self._process.wait()
-        with self._in_use:
+        process_groups.end(self.process)
+        self.process.wait()
+        with self._in_use, self._writing:
             if self.lives:
                 self.lives = False
-                self._output.close()
-                os.close(self._requests)
-                os.close(self._answers)
+                for number in (self._output, self._requests, self._answers):
+                    os.close(number)
+
+
+def _terminal(columns: int) -> tuple[int, int]:
+    """Both ends of a terminal of that width, which hands on bytes as they are: a progress bar is drawn only in one."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    termios.tcsetwinsize(theirs, (24, columns))
+    return ours, theirs
 
 
 class _Lines:
-    """Whole lines out of pieces of bytes; of a line that a progress bar wrote over, the last state."""
+    """Whole lines out of pieces of bytes; of a line that a progress bar wrote over, the last state, and each one meanwhile."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
+    def __init__(self, told: Callable[[str], None], shown: Callable[[str], None] = lambda _: None) -> None:
         self._told = told
+        self._shown = shown
         self._rest = b""
 
     def add(self, piece: bytes) -> None:
         *whole, self._rest = (self._rest + piece).split(b"\n")
         for line in whole:
             self._tell(line)
+        if b"\r" in self._rest and (text := _last_state(self._rest)):
+            self._shown(text)
 
     def end(self) -> None:
         self._tell(self._rest)
         self._rest = b""
 
     def _tell(self, line: bytes) -> None:
-        if text := line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace").rstrip():
+        if text := _last_state(line):
             self._told(text)
+
+
+def _last_state(line: bytes) -> str:
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace").rstrip()
 
 
 def environment(side_by_side: int) -> dict[str, str]:

@@ -7,7 +7,12 @@ import stopped_databases
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"run": ["nb_svm"], "explain.reviews": 2, "evaluate.resamples": 100}
+SMALL = {
+    "run": ["nb_svm"],
+    "explain.reviews": 2,
+    "evaluate.resamples": 100,
+    "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too
+}
 STAGES = ["clean", "evaluate@nb_svm", "register"]  # one that reads, one of many files, one that writes to MLflow
 ROOM = 16_384  # bytes beside a stage's outputs: it ends well, and DVC then has no room for its own copy
 

@@ -75,11 +75,11 @@ def test_prints_the_comparison_and_says_where_report_and_ui_are(first_run):
 
 def test_no_chatter_of_tensorflow_reaches_the_user(first_run):
     for chatter in ("oneDNN", "cuda", "absl", "cpu_feature_guard", "NodeDef", "retracing", "AnyType"):
-        assert chatter not in first_run.stderr, first_run.stderr
+        assert chatter not in first_run.stdout + first_run.stderr
 
 
 def test_each_stage_says_what_it_read_and_wrote_with_counts(first_run):
-    said = first_run.stderr
+    said = first_run.stdout
     for words in (
         "240 reviews from",
         "192 train, 24 valid, 24 test",
@@ -326,20 +326,24 @@ def test_make_clean_removes_what_can_be_rebuilt_and_nothing_else(first_run, clon
     assert Path(sys.prefix).exists()
 
 
+def stages_that_ran(said):
+    return re.findall("^Running stage '(.+)'", said.stdout, re.MULTILINE)
+
+
 def test_lost_tracking_store_is_filled_again(first_run, clone):
     (clone / "mlflow.db").unlink()
     again = repro(clone)
-    assert [line.split("'")[1] for line in again.stdout.splitlines() if line.startswith("Running stage")] == ["register", "judge"]
-    assert "published nb_svm as version 1" in again.stderr
+    assert stages_that_ran(again) == ["register", "judge"]
+    assert "published nb_svm as version 1" in again.stdout
 
 
 def test_one_setting_of_an_architecture_reruns_only_that_architecture(first_run, clone):
     lock = (clone / "dvc.lock").read_bytes()
     change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.1})
     changed = repro(clone)
-    ran = [line.split("'")[1] for line in changed.stdout.splitlines() if line.startswith("Running stage")]
-    assert ran == ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "analyse", "explain", "report", "register", "judge"]
-    assert "nb_svm is published already" in changed.stderr
+    ran = ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "analyse", "explain", "report", "register", "judge"]
+    assert sorted(stages_that_ran(changed)) == sorted(ran)
+    assert "nb_svm is published already" in changed.stdout
 
     change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.2})
     back = repro(clone)
