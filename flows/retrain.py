@@ -34,7 +34,7 @@ from flows import services, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
-from sentiflow import locks, params, pipeline, reasons, repair
+from sentiflow import locks, params, pipeline, reasons, repair, terminal
 from sentiflow.errors import InputError
 from sentiflow.params import Params
 from sentiflow.settings import Architecture
@@ -209,7 +209,7 @@ def main(
     is_beside = "PREFECT_API_URL" not in os.environ and services.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
-    print(f"{state.name}: {state.message}")
+    terminal.tell(f"{state.name}: {state.message}")
     sys.exit(not state.is_completed())
 
 

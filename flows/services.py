@@ -14,7 +14,7 @@ from typing import Annotated
 import requests
 import typer
 
-from sentiflow import locks, pipeline
+from sentiflow import locks, pipeline, terminal
 from sentiflow.errors import InputError
 from services import supervise
 from services.safe import PREFECT
@@ -30,7 +30,7 @@ Port = Annotated[int, typer.Option(min=1, max=65535)]
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    terminal.show_log("%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the server
     with pipeline.errors_told():
         app()

@@ -7,7 +7,6 @@ is gone.
 import contextlib
 import ctypes
 import functools
-import logging
 import os
 import shlex
 import signal
@@ -24,7 +23,7 @@ import psutil
 import typer
 from honcho import manager
 
-from sentiflow import locks, pipeline, process_groups
+from sentiflow import locks, pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 
 MARK = "SENTIFLOW_HOLDER"  # environment variable of all that a holder started, directly or not
@@ -182,6 +181,6 @@ def _kill(service: "subprocess.Popen[bytes]", mark: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    terminal.show_log("%(message)s")
     with pipeline.errors_told():
         typer.run(main)

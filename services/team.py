@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import locks, pipeline, tables
+from sentiflow import locks, pipeline, tables, terminal
 from sentiflow.errors import InputError
 from services import health, members, postgresql, safe, supervise
 from services import secrets as secrets_file
@@ -50,7 +50,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    terminal.show_log("%(message)s")
     os.umask(0o077)  # nothing that is written here is for others
     with pipeline.errors_told():
         app()

@@ -175,7 +175,7 @@ def run() -> bool:
                 for name, recipe in group.recipes.items():
                     results[name] = result(folder, group, recipe, keep_best=book.train.keep_best)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(terminal.printable(f"error: {error}"), file=sys.stderr)
             not_run |= dict.fromkeys(group.recipes, "its run failed; `make recipes` says why")
             failed = True
     results = {name: results[name] for name in book.recipes if name in results}

@@ -10,7 +10,6 @@ import enum
 import hashlib
 import logging
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sentiflow import locks, pipeline, process_groups, repair
+from sentiflow import locks, pipeline, process_groups, repair, terminal
 from sentiflow.errors import InputError
 from sentiflow.sharing import objects
 from sentiflow.sharing.objects import Piece, Project, Store
@@ -73,9 +72,9 @@ def main() -> None:
     parser.add_argument("--only-report", action="store_true", help="change nothing")
     arguments = parser.parse_args()
     process_groups.die_with_starter()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
-        print(check(heal=not arguments.only_report))
+        terminal.tell(check(heal=not arguments.only_report))
 
 
 def check(*, heal: bool) -> str:
@@ -116,7 +115,7 @@ def _checked(project: Project, remote: Store | None, pieces: Iterable[Piece], he
         for each in wrong:
             told = _healed(project, remote, each) if heal else None
             left += told is None or not each.is_right
-            print(f"{each.names}: {told or each.flaws}", flush=True)
+            terminal.tell(f"{each.names}: {told or each.flaws}", flush=True)
     return len(by_oid), len(wrong), left
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import pipeline, process_groups
+from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 from sentiflow.sharing import objects
 from sentiflow.sharing.objects import Output, Piece, Project, Store
@@ -41,16 +41,16 @@ def main() -> None:
     parser.add_argument("--pushed", metavar="REMOTE", help="check what git is about to push to this git remote, as told on stdin")
     arguments = parser.parse_args()
     process_groups.die_with_starter()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
         if arguments.pushed is None:
-            print(check([arguments.commit or "HEAD"]))
+            terminal.tell(check([arguments.commit or "HEAD"]))
             return
         try:
             commits = pushed(sys.stdin, arguments.pushed)
             refuse_secrets(commits)
             if commits := [commit for commit in commits if commit.names_data]:
-                print(check([commit.sha for commit in commits]), file=sys.stderr)
+                print(terminal.printable(check([commit.sha for commit in commits])), file=sys.stderr)
         except InputError as error:
             raise type(error)(f"{error}\n{ALL_THE_SAME}") from None
 

@@ -1,10 +1,8 @@
 """Push data and models to the remote, or pull them from it: what dvc.lock and the .dvc files name, and DVC's run cache."""
 
 import argparse
-import logging
-import sys
 
-from sentiflow import locks, pipeline, process_groups, repair
+from sentiflow import locks, pipeline, process_groups, repair, terminal
 from sentiflow.sharing import objects
 
 
@@ -13,9 +11,9 @@ def main() -> None:
     parser.add_argument("what", choices=["push", "pull"])
     what = parser.parse_args().what
     process_groups.die_with_starter()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
-        print(push() if what == "push" else pull())
+        terminal.tell(push() if what == "push" else pull())
 
 
 def push() -> str:

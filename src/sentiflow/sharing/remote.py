@@ -10,7 +10,6 @@ import ipaddress
 import logging
 import os
 import re
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sentiflow import pipeline, process_groups
+from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.sharing import objects
 from sentiflow.sharing.objects import without_secrets
@@ -57,10 +56,10 @@ def main() -> None:
     parser.add_argument("--shared", choices=["0", "1", ""], default="", help="1: git shares it; 0: it is this machine's alone")
     arguments = parser.parse_args()
     process_groups.die_with_starter()
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    terminal.show_log()
     with pipeline.errors_told():
         shared = None if arguments.shared == "" else arguments.shared == "1"
-        print(use(read(arguments.url, arguments.endpoint, shared=shared)))
+        terminal.tell(use(read(arguments.url, arguments.endpoint, shared=shared)))
 
 
 def read(url: str, endpoint: str = "", *, shared: bool | None = None, environment: Mapping[str, str] = os.environ) -> Setting:
