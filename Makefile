@@ -19,7 +19,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ test: $(READY)  ## run the tests
 
 test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
+
+test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/system/test_three_classes.py tests/system/test_side_runs.py
 
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
 	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py

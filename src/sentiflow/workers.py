@@ -140,7 +140,7 @@ class Workers:
         about: str | None = None,
         **named: Any,
     ) -> Any:
-        """The answer to one request, as `dvc_worker.OPERATIONS` gives it.
+        """The answer to one request, as `dvc_operations.OPERATIONS` gives it.
 
         Raises:
             UnavailableStageError, StageError: as `run` does.

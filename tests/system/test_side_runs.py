@@ -7,6 +7,7 @@ from clones import change, commit, fresh, run
 
 from sentiflow import repair
 
+pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
 from sentiflow import pipeline, side
 with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):

@@ -11,6 +11,7 @@ from clones import PROJECT, fresh, make, repro, run
 
 from sentiflow import params
 
+pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 CLASSES = ["negative", "neutral", "positive"]
 # Smaller and fewer networks, so that it takes seconds; what is read changes in the section `download` alone.
 SMALL = {
