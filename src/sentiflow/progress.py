@@ -1,5 +1,6 @@
 """What the terminal shows of stages that run side by side: whose line it is, and a bar of each that is at work."""
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from sentiflow.workers import Stage
 
 BESIDE = 26  # columns for the name of a stage, and for what parts it from what the stage says
 NARROWEST = 20
+STEERING = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours, and moves of the cursor between bars, which are one here
+EMPTY = ("", "!")  # of a bar that is not drawn yet
 
 
 class Stages:
@@ -47,6 +50,9 @@ class Stages:
 
     def tell(self, name: str, line: str) -> None:
         """A whole line, which DVC or the stage printed."""
+        if self.columns:
+            line = STEERING.sub("", line)
+            self._bars[name].set_description_str(self._line(name, ""), refresh=False)
         self.say(line if f"'{name}'" in line else self._line(name, line))
 
     def say(self, line: str) -> None:
@@ -56,7 +62,8 @@ class Stages:
 
     def update(self, name: str, bar: str) -> None:
         """Another state of the stage's own progress bar."""
-        self._bars[name].set_description_str(self._line(name, terminal.printable(bar)))
+        if (text := STEERING.sub("", bar).strip()) not in EMPTY:
+            self._bars[name].set_description_str(self._line(name, terminal.printable(text)))
 
     def end(self, name: str) -> None:
         self._bars.pop(name).close()

@@ -256,8 +256,8 @@ def test_progress_bar_of_a_stage_is_shown_in_a_terminal_and_only_there(project):
             shown += piece
     os.close(ours)
     assert run.wait() == 0
-    assert b"train@lstm |  10%|#" in shown
-    assert b"train@lstm |  50%|###" in shown
+    assert b"train@lstm | 10%|#" in shown
+    assert b"train@lstm | 50%|###" in shown
     assert "%|" not in repro("train@nb_svm").stdout
 
 
