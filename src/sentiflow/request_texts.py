@@ -46,6 +46,10 @@ def texts_of(body: bytes, kind: str, limits: Serve) -> list[str]:
     for number, text in enumerate(found, start=1):
         if not isinstance(text, str):
             raise RefusedError(400, f"received {_kind(text)} as text {number}, expected a string; send nothing but texts")
+        if not text.strip():
+            raise RefusedError(
+                400, f"received no word in text {number}, which is empty or blank, expected a review; leave it out"
+            )
         if len(text) > limits.max_characters:
             raise RefusedError(
                 413, f"received {len(text):,} characters as text {number}, expected at most {limits.max_characters:,}; shorten it"
