@@ -183,10 +183,10 @@ types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
 ui: $(READY)  ## serve MLflow's UI at http://127.0.0.1:5000 and Prefect's at :4200 (other ports: make ui PORT=5001 PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.services ui --port "$(PORT)" --prefect-port "$(PREFECT_PORT)"
+	@$(BIN)/python -m flows.local_servers ui --port "$(PORT)" --prefect-port "$(PREFECT_PORT)"
 
 schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C (another port: PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.services schedule --prefect-port "$(PREFECT_PORT)"
+	@$(BIN)/python -m flows.local_servers schedule --prefect-port "$(PREFECT_PORT)"
 
 services: $(READY)  ## serve a team: PostgreSQL, storage, MLflow and Prefect, each with a password, until Ctrl-C
 	@$(BIN)/python -m services.team up

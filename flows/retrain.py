@@ -30,7 +30,7 @@ from prefect.runtime import flow_run as this_run
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import services, telling
+from flows import local_servers, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
@@ -203,10 +203,10 @@ def main(
     promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
-    here = f"http://127.0.0.1:{services.PREFECT_PORT}/api"
+    here = f"http://127.0.0.1:{local_servers.PREFECT_PORT}/api"
     # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
     password = PREFECT_API_AUTH_STRING.value()
-    is_beside = "PREFECT_API_URL" not in os.environ and services.lets_in(here, password)
+    is_beside = "PREFECT_API_URL" not in os.environ and local_servers.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")

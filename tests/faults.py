@@ -256,7 +256,7 @@ class Served:
     def start(self):
         """Returns when the worker takes runs."""
         own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-        command = [sys.executable, "-m", "flows.services", "schedule", "--prefect-port", str(self.port)]
+        command = [sys.executable, "-m", "flows.local_servers", "schedule", "--prefect-port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib.util
 import inspect
 import itertools
 import os
@@ -344,6 +345,12 @@ def test_no_module_imports_itself_through_others():
     tables = {file for file in MODULES if file.name == "__init__.py"}  # a package is imported before its modules
     imports = {file: own_imports(file) - tables for file in MODULES if file not in tables}
     assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(imports)
+
+
+def test_no_flow_has_the_name_of_a_library():
+    """A worker loads a flow's file as a script, whose folder then comes first where modules are looked for."""
+    found = {file.stem for file in (TOP / "flows").glob("*.py") if importlib.util.find_spec(file.stem)}
+    assert found == set()
 
 
 def test_services_know_the_library_and_neither_stages_nor_flows():

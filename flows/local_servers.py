@@ -46,7 +46,7 @@ def schedule(prefect_port: Port = PREFECT_PORT) -> None:
         raise InputError(f"the deployments are served already: {error}") from None
     services = _Services(prefect_port)
     services.add_prefect(after_worker=True)
-    services.add("worker", [sys.executable, "-m", "flows.services", "work"], WORKER)
+    services.add("worker", [sys.executable, "-m", "flows.local_servers", "work"], WORKER)
     services.run()
 
 
