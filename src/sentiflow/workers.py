@@ -26,13 +26,19 @@ from sentiflow import process_groups
 from sentiflow.errors import InputError, UnavailableError
 
 PIECE = 65_536  # bytes read at once
+REFUSAL = "error: "  # how a stage begins the line that says why it ends, as `terminal.refuse` writes it
 # What numpy's, scikit-learn's and TensorFlow's thread pools read when they start.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 class StageError(InputError):
-    """DVC or a stage failed, or took longer than it may; `disk_full` is whether that is since there was no space left."""
+    """DVC or a stage failed, or took longer than it may.
 
+    answered: whether DVC told of it; else its process was ended, or ended before.
+    disk_full: whether there was no space left.
+    """
+
+    answered = False
     disk_full = False
 
 
@@ -127,7 +133,19 @@ class Workers:
             StageError: if it failed otherwise, or took too long; nothing of it runs any more.
         """
         started = time.monotonic()
-        how = self.ask("run", seconds=seconds, told=told, shown=shown, about=f"stage {name!r}", name=name, force=force)
+        reasons = []
+
+        def tell(line: str) -> None:
+            told(line)
+            if line.startswith(REFUSAL):
+                reasons.append(line.removeprefix(REFUSAL))
+
+        try:
+            how = self.ask("run", seconds=seconds, told=tell, shown=shown, about=f"stage {name!r}", name=name, force=force)
+        except StageError as error:
+            if reasons and error.answered:  # DVC knows the exit status, the stage why
+                error.args = (f"stage {name!r} failed: {reasons[-1]}",)
+            raise
         return Outcome(name, how, time.monotonic() - started)
 
     def ask(
@@ -210,7 +228,7 @@ class _Worker:
             return received["value"]
         kind = UnavailableStageError if received["is_temporary"] else StageError
         error = kind(f"{about} failed: {received['error']}")
-        error.disk_full = received["disk_full"]
+        error.answered, error.disk_full = True, received["disk_full"]
         raise error
 
     def _request(self, request: dict[str, Any]) -> None:

@@ -164,7 +164,8 @@ def here(filled):
         also_free.bind(("127.0.0.1", 0))
         port, prefect_port = free.getsockname()[1], also_free.getsockname()[1]
     (filled / ".venv").symlink_to(sys.prefix)
-    (filled / "flows").symlink_to(PROJECT / "flows")
+    for package in ("flows", "services"):
+        (filled / package).symlink_to(PROJECT / package)
     command = ["make", "--makefile", str(PROJECT / "Makefile"), "--old-file", ".venv/.ready", "ui"]
     command += [f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
     with (filled / "ui.log").open("w") as said:

@@ -298,7 +298,7 @@ def cut_short(promoted):
 def test_command_whose_server_dies_says_so_within_bounded_time(cut_short):
     done = cut_short.said["cut short"]
     assert done.returncode == 1
-    assert f"error: MLflow's store at {cut_short.server.uri} stopped answering" in done.stderr
+    assert f"error: stage 'register' failed: MLflow's store at {cut_short.server.uri} stopped answering" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     assert cut_short.noticed < REACH
 

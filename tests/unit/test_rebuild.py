@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import shutil
 import subprocess
 import sys
@@ -147,8 +148,11 @@ def rebuilt(two_commits, empty_store, tmp_path_factory):
         pd.DataFrame(rows).to_csv(champions.JOURNAL, index=False)
         said = io.StringIO(), io.StringIO()
         before = git("status", "--porcelain")
-        with contextlib.redirect_stdout(said[0]), contextlib.redirect_stderr(said[1]):
+        log = logging.StreamHandler(said[1])
+        logging.getLogger("sentiflow").addHandler(log)
+        with contextlib.redirect_stdout(said[0]):
             rebuild.rebuild()
+        logging.getLogger("sentiflow").removeHandler(log)
         assert git("status", "--porcelain") == before
         yield folder, said[0].getvalue(), said[1].getvalue()
 
@@ -184,14 +188,13 @@ def test_rebuilding_again_adds_nothing(rebuilt, capfd):
     assert "0 changes of champion entered." in said
 
 
-def test_commit_whose_files_are_in_no_cache_is_named_and_the_others_are_published(project, capfd):
+def test_commit_whose_files_are_in_no_cache_is_named_and_the_others_are_published(project, capfd, caplog):
     [lost] = [file for file in Path(".dvc/cache").rglob("*") if file.is_file() and file.read_bytes() == b"a"]
     lost.unlink()
     rebuild.rebuild()
     assert keys(project) == ["b"]
-    said = capfd.readouterr()
-    assert "finished: DVC's cache (no remote is set) has not all that it recorded: model" in said.err
-    assert "1 of 2 commits are published" in said.out
+    assert "finished: DVC's cache (no remote is set) has not all that it recorded: model" in caplog.text
+    assert "1 of 2 commits are published" in capfd.readouterr().out
     assert nothing_is_left()
 
 
@@ -211,15 +214,14 @@ def test_nothing_to_publish_from_is_an_error_that_says_what_to_bring_back(projec
     assert nothing_is_left()
 
 
-def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, capfd):
+def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, capfd, caplog):
     Path("publish.py").write_text("raise SystemExit('this commit cannot')\n")
     lock = Path("dvc.lock")
     lock.write_text(f"{lock.read_text()}# again\n")
     commit("broken")
     rebuild.rebuild()
-    said = capfd.readouterr().err
-    assert "this commit cannot" in said
-    assert "broken: its own `publish` ended with status 1; it says why, above" in said
+    assert "this commit cannot" in capfd.readouterr().err
+    assert "broken: its own `publish` ended with status 1; it says why, above" in caplog.text
     assert keys(project) == ["a", "b"]
     assert nothing_is_left()
 

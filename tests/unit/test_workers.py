@@ -156,6 +156,15 @@ def test_failed_stage_is_named_with_its_exit_status(run):
     assert not isinstance(failure.value, UnavailableStageError)
 
 
+def test_what_a_stage_refuses_is_the_reason_and_a_timeout_is_one_by_itself(run):
+    Path("split.sh").write_text("echo 'error: no file reviews.csv; put it there'; exit 1\n")
+    with pytest.raises(StageError, match=r"^stage 'split' failed: no file reviews\.csv; put it there$"):
+        run("split")
+    Path("split.sh").write_text("echo 'error: something'; sleep 61\n")
+    with pytest.raises(StageError, match="so it was ended"):
+        run("split", seconds=2)
+
+
 def test_stage_that_says_try_again_later_is_told_from_one_that_failed(run):
     Path("split.sh").write_text("exit 75\n")
     with pytest.raises(UnavailableStageError):

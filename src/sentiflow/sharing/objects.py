@@ -23,6 +23,7 @@ from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotSupported
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
@@ -336,7 +337,8 @@ class Project:
         """
         remote = self.remote()
         with self._exchanging(remote):
-            self._repo.stage_cache.push(None)  # by itself, or it counts with the files, each time anew
+            with contextlib.suppress(RunCacheNotSupported):  # of a remote over plain HTTP, which lists no files
+                self._repo.stage_cache.push(None)  # by itself, or it counts with the files, each time anew
             count = int(self._repo.push())
         pieces = self.pieces(self.outputs(), self.cache, remote)
         # What DVC takes for pushed: a file of a folder whose list is there, and one that was cut on its way.
