@@ -7,10 +7,11 @@ of a folder for pushed where the folder's list is.
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,16 +102,16 @@ class Store:
 
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
         """Bytes of those objects that are there."""
-        prefixes = sorted({oid[:2] for oid in oids})
+        folders = [list(found) for _, found in itertools.groupby(sorted(oids), key=lambda oid: oid[:2])]
         with self._talking(), ThreadPoolExecutor(THREADS) as threads:
             self._odb.fs.fs.invalidate_cache()
-            listed = threads.map(self._sizes_under, prefixes)
-            bar = tqdm(listed, desc=f"look into {self.name}", total=len(prefixes), unit="folder", leave=False, disable=None)
+            listed = threads.map(self._sizes_in_one_folder, folders)
+            bar = tqdm(listed, desc=f"look into {self.name}", total=len(folders), unit="folder", leave=False, disable=None)
             there = {oid: size for found in bar for oid, size in found.items()}
         return {oid: there[oid] for oid in oids if oid in there}
 
-    def _sizes_under(self, prefix: str) -> dict[str, int]:
-        fs = self._odb.fs
+    def _sizes_in_one_folder(self, oids: Sequence[str]) -> dict[str, int]:
+        fs, prefix = self._odb.fs, oids[0][:2]
         try:
             entries = fs.ls(fs.join(self._odb.path, prefix), detail=True)
             return {prefix + fs.name(each["name"]): int(each["size"]) for each in entries if each["type"] == "file"}
@@ -118,6 +119,12 @@ class Store:
             if type(error.__cause__).__name__ == "NoSuchBucket":
                 raise
             return {}
+        except NotImplementedError:  # plain HTTP lists nothing
+            found = {}
+            for oid in oids:
+                with contextlib.suppress(FileNotFoundError):
+                    found[oid] = int(fs.info(self._odb.oid_to_path(oid))["size"])
+            return found
 
     def hash(self, oid: str) -> str | None:
         """The MD5 of what lies there under this name, read to its end; None if nothing does, empty if the remote disowns it."""
@@ -174,7 +181,7 @@ class Store:
             self._odb.add_bytes(oid, content)
 
     def remove(self, oid: str) -> None:
-        with self._talking(), contextlib.suppress(FileNotFoundError):
+        with self._talking(), contextlib.suppress(FileNotFoundError, NotImplementedError):  # plain HTTP can only write over it
             self._odb.delete(oid)
 
     def path(self, oid: str) -> Path:
