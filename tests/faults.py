@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import yaml
 from clones import change, commit, dvc, fresh, run
+from dvc.repo import Repo
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
@@ -152,10 +153,11 @@ class Project:
         shutil.rmtree(self.cache)
 
     def cached_outputs(self):
-        """Outputs that are kept in DVC's cache: hash by path."""
+        """Outputs that are kept in DVC's cache, and so on a remote: hash by path."""
+        with contextlib.chdir(self.folder), Repo() as repo:  # git has the others, which the run cache may hold besides
+            kept = {str(out) for stage in repo.index.stages for out in stage.outs if out.use_cache}
         entries = yaml.safe_load(self.lock_text)["stages"].values()
-        named = {out["path"]: out["md5"] for entry in entries for out in entry["outs"]}
-        return {path: md5 for path, md5 in named.items() if (self.cache / "files/md5" / md5[:2] / md5[2:]).exists()}
+        return {out["path"]: out["md5"] for entry in entries for out in entry["outs"] if out["path"] in kept}
 
     def stage(self, name):
         """The process of a stage's script, such as train@nb_svm; None while there is none."""
@@ -244,6 +246,7 @@ class Served:
         self.port = free_port()
         self.client = SyncPrefectClient(f"http://127.0.0.1:{self.port}/api")
         self.log = home.with_suffix(".log")
+        self.process: subprocess.Popen | None = None
 
     def __enter__(self):
         self.start()
@@ -257,6 +260,8 @@ class Served:
         """Returns when the worker takes runs."""
         own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         command = [sys.executable, "-m", "flows.local_servers", "schedule", "--prefect-port", str(self.port)]
+        if self.process is not None:  # which was killed
+            self.process.wait(60)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
