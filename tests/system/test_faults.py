@@ -6,10 +6,12 @@ One project, one server and one worker serve all kills, so that what a kill leav
 import hashlib
 import itertools
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import psutil
 import pytest
 from faults import BETTER, ENDED, POOR, Project, Served, kill, lives, wait_until
@@ -279,11 +281,14 @@ def test_run_killed_while_it_pulls_into_an_empty_cache_is_put_right_by_the_next(
 
 def test_run_killed_while_it_looks_for_drift_is_put_right_by_the_next(kills, capsys):
     kills.project.make_stale("judge")
+    incoming = kills.project.folder / "data/incoming"  # with nothing there it would not take a moment
+    incoming.mkdir()
+    pd.read_parquet(kills.project.folder / "data/reviews/reviews.parquet")[["text"]].to_csv(incoming / "reviews.csv", index=False)
     run_id = kills.served.begin()
     wait_until(lambda: kills.task(run_id, "look for drift"), ENDED)
     seconds = kills.strike(run_id, WAYS["SIGTERM"])
-    # it may have found none and begun just before
-    kills.put_right(capsys, "look for drift", "SIGTERM", run_id, seconds, began=kills.unfinished())
+    shutil.rmtree(incoming)
+    kills.put_right(capsys, "look for drift", "SIGTERM", run_id, seconds, began=False)
 
 
 @pytest.mark.parametrize("stage", ["train@nb_svm"])
