@@ -283,7 +283,8 @@ def test_run_killed_while_it_looks_for_drift_is_put_right_by_the_next(kills, cap
     kills.project.make_stale("judge")
     incoming = kills.project.folder / "data/incoming"  # with nothing there it would not take a moment
     incoming.mkdir()
-    pd.read_parquet(kills.project.folder / "data/reviews/reviews.parquet")[["text"]].to_csv(incoming / "reviews.csv", index=False)
+    reviews = pd.read_parquet(kills.project.folder / "data/reviews/reviews.parquet")
+    reviews["text"].to_frame("review").to_csv(incoming / "reviews.csv", index=False)
     run_id = kills.served.begin()
     wait_until(lambda: kills.task(run_id, "look for drift"), ENDED)
     seconds = kills.strike(run_id, WAYS["SIGTERM"])
