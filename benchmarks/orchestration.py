@@ -79,7 +79,8 @@ def project(folder: Path, how: str, sample: int) -> Path:
         "retrain.notify": [],
     }
     side.refresh(folder, changes, cache=folder / ".dvc/cache")
-    shutil.copytree("flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("flows", "services"):
+        shutil.copytree(package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2("pyproject.toml", folder)
     return folder
 
