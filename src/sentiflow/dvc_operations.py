@@ -101,13 +101,14 @@ def _plan(repo: Repo, targets: Sequence[str]) -> list[dict[str, Any]]:
         wanted = [stage for target in targets for stage in repo.stage.collect(target)]
         planned = plan_repro(graph, wanted or None)
         stages = [stage for stage in planned if isinstance(stage, PipelineStage) or stage.is_data_source]
+        known = repair.lock_entries()
         return [
             {
                 "name": stage.addressing,
                 "needs": sorted(needed.addressing for needed in graph.successors(stage)),
                 "makes": [str(out) for out in stage.outs],
                 "changed": stage.status().get(stage.addressing, []),
-                "is_new": isinstance(stage, PipelineStage) and stage.name not in repair.lock_entries(),
+                "is_new": isinstance(stage, PipelineStage) and stage.name not in known,
             }
             for stage in stages
         ]
