@@ -445,7 +445,7 @@ def _is(served: Any, project: Any, run_id: Any, when: str) -> bool:
         return served.flow(run_id) is not None and served.state(run_id).is_pending()
     if when == "running":
         return project.stage("clean") is not None
-    return any("sentiflow.champion" in " ".join(each.cmdline()) for each in served.processes_of(run_id))
+    return served.process_with("sentiflow.champion", run_id) is not None
 
 
 def _accepted(served: Any) -> Any:

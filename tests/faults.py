@@ -352,7 +352,15 @@ class Served:
 
     def flow(self, run_id):
         """The process of the run itself."""
-        return next((each for each in self.processes_of(run_id) if "prefect.engine" in " ".join(each.cmdline())), None)
+        return self.process_with("prefect.engine", run_id)
+
+    def process_with(self, module, run_id):
+        """One of a run's processes, whose command names this module; None where none does."""
+        for process in self.processes_of(run_id):
+            with contextlib.suppress(psutil.Error):  # it may end between two looks
+                if module in " ".join(process.cmdline()):
+                    return process
+        return None
 
     def dvc_worker_of(self, process):
         """The process that runs DVC for a stage's process."""

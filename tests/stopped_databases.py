@@ -46,7 +46,10 @@ class Database:
     def stop(self):
         """At once, as when the power goes off; what was committed is in its log."""
         self._server.send_signal(signal.SIGQUIT)
-        psutil.wait_procs([self._server], timeout=60)
+        if self._begun is None:
+            psutil.wait_procs([self._server], timeout=60)
+        else:
+            self._begun.wait(60)
 
     def start(self):
         (self.socket / "data/postmaster.pid").unlink(missing_ok=True)
