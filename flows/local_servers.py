@@ -52,18 +52,19 @@ def schedule(prefect_port: Port = PREFECT_PORT) -> None:
 
 @app.command()
 def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
-    """Serve MLflow's UI on the project's store, and Prefect's, unless its server answers already."""
-    supervise.require_free_port("127.0.0.1", port, "PORT", "MLflow's UI")
+    """Serve MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
+    server = pipeline.mlflow_server()
+    if server is None:
+        supervise.require_free_port("127.0.0.1", port, "PORT", "MLflow's UI")
     services = _Services(prefect_port)
     services.add_prefect()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", "sqlite:///mlflow.db", "--default-artifact-root", "mlartifacts"]
-    # By itself MLflow lets in every host whose name begins as a private address does, such as 10.evil.com.
-    command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}", "--x-frame-options", "DENY"]
-    services.add("mlflow", command, Ending())
-    print(f"MLflow:  http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning")
+    if server is None:
+        services.add_mlflow(port)
+    runs = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+    print(f"MLflow:  {server or runs}")
     print(f"Prefect: {services.address.removesuffix('/api')}", flush=True)
-    services.run()
+    if services.has_any():
+        services.run()
 
 
 @app.command(hidden=True)
@@ -120,6 +121,16 @@ class _Services(supervise.Services):
             supervise.require_free_port(self.host, self.port, "PREFECT_PORT", "Prefect's server")
             ending = Ending(after=(LOCK,), wait=WORKER.patience) if after_worker else Ending()
             self.add("server", [sys.executable, "-m", "prefect", "server", "start"], ending)
+
+    def add_mlflow(self, port: int) -> None:
+        """Adds MLflow's server on the store that the project publishes to."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command += ["--default-artifact-root", "mlartifacts"]
+        # By itself MLflow lets in every host whose name begins as a private address does, such as 10.evil.com.
+        command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}", "--x-frame-options", "DENY"]
+        # not an option: the address of a database has its password, and everybody can read command lines
+        self.environment["MLFLOW_BACKEND_STORE_URI"] = pipeline.tracking_uri()
+        self.add("mlflow", command, Ending())
 
 
 def answers(address: str) -> bool:

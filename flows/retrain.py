@@ -73,7 +73,7 @@ def retrain(architectures: Architectures = None, force: bool = False, promote: b
 
     Args:
         architectures: train and evaluate these of `run:` in params.yaml; none means all of them.
-        force: run stages that are up to date as well.
+        force: run stages that are up to date as well; where architectures are named, not the training of the others.
         promote: let the best model become champion if every rule holds; otherwise it is only judged.
     """
     try:

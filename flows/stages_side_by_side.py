@@ -20,6 +20,7 @@ class Run:
 
     force: runs stages that are up to date as well.
     forced: names of stages for which that holds alone.
+    spared: names of stages for which it does not.
     outcomes: what came of each stage so far.
     """
 
@@ -27,6 +28,7 @@ class Run:
     workers: Workers
     force: bool
     forced: frozenset[str]
+    spared: set[str] = field(default_factory=set)
     outcomes: list[Outcome] = field(default_factory=list)
 
     def all(self) -> str:
@@ -59,6 +61,7 @@ class Run:
             rest = [stage for stage in self.workers.plan() if stage.name not in chosen]
             if stale := [each.name for each in rest if "@" in each.name and (each.changed or each.is_new)]:
                 return f"{', '.join(stale)} {'is' if len(stale) == 1 else 'are'} stale, so a retraining of all is due"
+            self.spared = {each.name for each in rest if "@" in each.name}
             self._side_by_side(rest, progress)
             return ""
         finally:
@@ -78,7 +81,7 @@ class _Tasks:
 
     def begin(self, stage: Stage, after: Sequence[PrefectFuture[Any]]) -> PrefectFuture[Any]:
         p = self.run.p
-        force = self.run.force or stage.name in self.run.forced
+        force = (self.run.force and stage.name not in self.run.spared) or stage.name in self.run.forced
         asked = with_attempts(run_stage, p, stage.name)
         return asked.submit(stage.name, self.run.workers, force, p.retrain.stage_minutes, wait_for=list(after))
 

@@ -1,7 +1,6 @@
 """What people see of a retraining: artifacts in Prefect's UI, and messages through the blocks that params.yaml names."""
 
 import logging
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from prefect.artifacts import (
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
+from sentiflow import pipeline
 from sentiflow.workers import Outcome
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -90,11 +90,10 @@ def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> 
         experiment, retraining: ids of the experiment and of the run that holds the others.
         of_architectures: id of each architecture's run.
     """
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    # a user and a password in the address are for programs
-    place = re.sub(r"//[^/@]+@", "//", server).rstrip("/") if server.startswith(("http://", "https://")) else MLFLOW_UI
-    at = f"{place}/#/experiments/{experiment}/runs"
-    create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key="mlflow", description="`make ui` serves it.")
+    server = pipeline.mlflow_server()
+    at = f"{server or MLFLOW_UI}/#/experiments/{experiment}/runs"
+    about = "On the team's server." if server else "`make ui` serves it."
+    create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key="mlflow", description=about)
     lines = [f"- [{name}]({at}/{run})" for name, run in of_architectures.items()]
     create_markdown_artifact("\n".join(lines), key="mlflow-runs", description="The run of each architecture in MLflow.")
 

@@ -106,6 +106,9 @@ class Services(manager.Manager):  # type: ignore[misc]  # honcho has no types
         self.add_process(name, f"exec {shlex.join(holder)}", env=self.environment)
         self._patience += ending.patience + ending.wait
 
+    def has_any(self) -> bool:
+        return bool(self._processes)
+
     def run(self) -> None:
         """Raises SystemExit, when all of them have ended, with a status that is not 0: none of them ends of its own accord."""
         end_orphans()

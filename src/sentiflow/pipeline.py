@@ -150,10 +150,11 @@ def fetch(commit: str) -> str:
 
 def summary() -> str:
     """What a finished run has to show: the comparison, and where the rest is."""
+    mlflow_ui = f"MLflow UI: {mlflow_server() or 'make ui'}"
     if not COMPARISON.exists():
-        return "MLflow UI: make ui"
+        return mlflow_ui
     verdict = f"{_sentence(VERDICT)}\n\n" if VERDICT.exists() else ""
-    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\nMLflow UI: make ui"
+    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\n{mlflow_ui}"
 
 
 def _sentence(page: Path) -> str:
@@ -202,6 +203,12 @@ def _note_store() -> None:
 def tracking_uri() -> str:
     """The store that this project publishes to; a relative file is one in its folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+
+
+def mlflow_server() -> str | None:
+    """Address of the server that this project publishes to, without user and password; None where the store is a database."""
+    uri = tracking_uri()
+    return re.sub(r"//[^/@]+@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
 
 
 def _hashed(uri: str) -> str:

@@ -341,8 +341,25 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
         assert f"Prefect's server answers at {project.url} already" in second.said()
         assert not [each for each in second.processes() if "server" in each.cmdline()]
         second.end()
+
+        told = second.command("ui", f"PORT={project.other_port}")  # a port that is taken: nothing is to be served there
+        environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example")
+        ended = subprocess.run(told, cwd=second.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        assert ended.returncode == 0, ended.stderr
+        assert "MLflow:  https://mlflow.example\nPrefect: " in ended.stdout
     finally:
         second.kill_everything()
+    assert project.end() < 30
+
+
+@pytest.mark.slow
+def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_no_command_line(project):
+    uri = f"sqlite:///{project.folder}/elsewhere.db"
+    ready = f"Uvicorn running on http://127.0.0.1:{project.other_port}"
+    project.start("ui", f"PORT={project.other_port}", until=ready, MLFLOW_TRACKING_URI=uri)
+    assert (project.folder / "elsewhere.db").exists()
+    assert not (project.folder / "mlflow.db").exists()
+    assert not [each for each in project.processes() if "elsewhere.db" in " ".join(each.cmdline())]
     assert project.end() < 30
 
 

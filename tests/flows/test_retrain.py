@@ -203,6 +203,9 @@ def test_chosen_architecture_runs_alone_and_what_is_about_all_waits_for_the_othe
     state = run(architectures=["nb_svm"])
     assert stages(client, state)["compare"] == "ran"
     assert "bad" in Path("reports/comparison.md").read_text()
+    forced = stages(client, run(architectures=["nb_svm"], force=True))
+    assert {name for name, how in forced.items() if how == "fresh"} == {"train@lstm", "evaluate@lstm"}
+    assert {name for name, how in forced.items() if how == "ran"} == {"download", "train@nb_svm", "evaluate@nb_svm", "compare"}
 
 
 def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):

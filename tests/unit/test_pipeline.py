@@ -430,6 +430,19 @@ def test_missing_file_of_the_default_store_does_not_matter_where_another_store_i
     assert pipeline.PUBLISHED[0].exists()
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("sqlite:///mlflow.db", "MLflow UI: make ui"),
+        ("postgresql://user:secret@127.0.0.1/store", "MLflow UI: make ui"),
+        ("https://user:secret@mlflow.example/", "MLflow UI: https://mlflow.example"),
+    ],
+)
+def test_summary_says_where_the_runs_are_shown_and_tells_no_password(project, monkeypatch, uri, told):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert pipeline.summary().splitlines()[-1] == told
+
+
 def test_another_store_than_that_of_the_last_run_makes_dvc_publish_again(project, monkeypatch):
     assert "Running stage" not in repro().stdout
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:5000")

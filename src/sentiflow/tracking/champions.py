@@ -9,6 +9,7 @@ and whoever reads the history sees the same. A process that dies leaves either n
 import contextlib
 import getpass
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -224,6 +225,9 @@ def _add(
 
 
 def _user() -> str:
+    """Whose account at the server it is, or the user of this machine."""
+    if account := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return account
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container whose user has no name

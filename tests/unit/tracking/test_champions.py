@@ -1,5 +1,6 @@
 """Promotion, rollback and history against MLflow's own SQLite store."""
 
+import getpass
 import subprocess
 import sys
 from pathlib import Path
@@ -70,13 +71,17 @@ def aliases(client):
     return {alias: version and str(version.version) for alias, version in named.items()}
 
 
-def test_history_tells_who_was_champion_from_when_to_when_and_why(fresh, versions):
+def test_history_tells_who_was_champion_from_when_to_when_and_why(fresh, versions, monkeypatch):
+    monkeypatch.setattr(getpass, "getuser", lambda: "user of the machine")
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     crown(fresh, versions["good"], champions.FIRST, "the first")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
     crown(fresh, versions["third"], champions.FORCED, "I like it")
     table = champions.as_table(champions.history(fresh))
     assert table["version"].tolist() == [str(versions["good"].version), str(versions["third"].version)]
     assert table["how"].tolist() == ["first", "forced"]
     assert table["why"].tolist() == ["the first", "I like it"]
+    assert table["by"].tolist() == ["user of the machine", "anna"]
     assert table["to"].tolist() == [table["from"][1], ""]
     assert aliases(fresh) == {"champion": str(versions["third"].version), "previous": str(versions["good"].version)}
     assert pd.read_csv(champions.JOURNAL, dtype=str, keep_default_na=False)["why"].tolist() == ["the first", "I like it"]
