@@ -121,7 +121,7 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     log.info(done(push, p, workers))
     UNFINISHED.unlink(missing_ok=True)
     counts = ", ".join(f"{sum(each.how == how for each in outcomes)} {how}" for how in ("ran", "restored", "fresh"))
-    return Completed(message=f"{verdict} Stages: {counts}. Because: {'; '.join(why)}.")
+    return Completed(message=f"{verdict} Stages: {counts}. Because: {'; '.join(why).removesuffix('.')}.")
 
 
 def _check(architectures: Architectures, p: Params) -> None:
