@@ -449,9 +449,9 @@ def _registered(top: Path) -> Path:
     import full_disks
 
     project = faults.Project.made(top / "registered", faults.POOR)
-    run = full_disks.repro(project)
-    if run.status:
-        raise RuntimeError(run.output)
+    status, output = full_disks.repro(project)
+    if status:
+        raise RuntimeError(output)
     return next((project.folder / "mlartifacts").rglob("MLmodel")).parent
 
 

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import time
-from http import HTTPStatus
 from pathlib import Path
 from uuid import UUID
 
@@ -12,10 +11,11 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import filters, sorting
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.workers.process import ProcessWorker
 
-from flows import lost_runs
+from flows import local_servers, lost_runs
 from sentiflow.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
@@ -73,15 +73,7 @@ async def _answered(client: PrefectClient) -> None:
         if time.monotonic() > until:
             raise InputError(f"no Prefect server answers at {client.api_url} after {STARTING:.0f} s: {error}")
         await asyncio.sleep(0.5)
-    try:
-        await client.api_version()  # for which it asks a password, if it has one
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code != HTTPStatus.UNAUTHORIZED:
-            raise
-        raise InputError(
-            f"Prefect's server at {client.api_url} asks for a password, and got none or a wrong one; put it into "
-            "PREFECT_API_AUTH_STRING, as `make member` of its services prints it"
-        ) from None
+    await asyncio.to_thread(local_servers.require_access, str(client.api_url).rstrip("/"), PREFECT_API_AUTH_STRING.value())
 
 
 async def _make_pool(client: PrefectClient) -> None:

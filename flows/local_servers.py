@@ -113,10 +113,7 @@ class _Services(supervise.Services):
         if answers(self.address):
             print(f"Prefect's server answers at {self.address} already.", flush=True)
         elif not self.is_ours:
-            raise InputError(
-                f"no Prefect server answers at {self.address}, where PREFECT_API_URL points; start it, correct the address, or "
-                "`unset PREFECT_API_URL` so that one is started here"
-            )
+            raise InputError(no_answer(self.address))
         else:
             supervise.require_free_port(self.host, self.port, "PREFECT_PORT", "Prefect's server")
             ending = Ending(after=(LOCK,), wait=WORKER.patience) if after_worker else Ending()
@@ -131,6 +128,24 @@ class _Services(supervise.Services):
         # not an option: the address of a database has its password, and everybody can read command lines
         self.environment["MLFLOW_BACKEND_STORE_URI"] = pipeline.tracking_uri()
         self.add("mlflow", command, Ending())
+
+
+def no_answer(address: str) -> str:
+    return (
+        f"no Prefect server answers at {address}, where PREFECT_API_URL points; start it, correct the address, or "
+        "`unset PREFECT_API_URL` so that one is started here"
+    )
+
+
+def require_access(address: str, password: str | None) -> None:
+    """Raises InputError unless a Prefect server answers there, and lets in whoever has this password."""
+    if not answers(address):
+        raise InputError(no_answer(address))
+    if not lets_in(address, password):
+        raise InputError(
+            f"Prefect's server at {address} asks for a password, and got none or a wrong one; put it into "
+            "PREFECT_API_AUTH_STRING, as `make member` of its services prints it"
+        )
 
 
 def answers(address: str) -> bool:

@@ -204,9 +204,12 @@ def main(
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
     here = f"http://127.0.0.1:{local_servers.PREFECT_PORT}/api"
-    # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
     password = PREFECT_API_AUTH_STRING.value()
-    is_beside = "PREFECT_API_URL" not in os.environ and local_servers.lets_in(here, password)
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        local_servers.require_access(named.rstrip("/"), password)
+    # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
+    is_beside = not named and local_servers.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")
@@ -216,4 +219,5 @@ def main(
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    with pipeline.errors_told():
+        app()

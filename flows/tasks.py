@@ -44,8 +44,10 @@ def look_for_drift(p: Params) -> str | None:
     """Why incoming reviews are a reason to retrain; None if they are none."""
     if not Path(p.drift.incoming).exists():
         return None
-    from sentiflow import drift  # here, since it loads MLflow, and the champion's library, which takes seconds
+    from sentiflow import drift  # here, since they load MLflow, and the champion's library, which takes seconds
+    from sentiflow.tracking import store
 
+    store.connect()  # what is wrong with the store is no matter of the reviews: it fails the run, which would fail on it later
     try:
         found = drift.look(p)
     except UnavailableError:

@@ -124,7 +124,7 @@ def _run(repo: Repo, name: str, force: bool) -> str:
 
 
 def _fetch(repo: Repo) -> int:
-    return int(repo.fetch(run_cache=True))
+    return Project(repo).fetch()
 
 
 def _push(repo: Repo) -> int:

@@ -193,6 +193,17 @@ def test_failure_of_the_world_is_tried_again_and_any_other_is_not(project, clien
     assert Path("../attempts").read_text().count(".") == 3
 
 
+def test_store_that_cannot_be_asked_for_the_champion_fails_the_run_where_reviews_came_in(project, monkeypatch):
+    incoming = Path("data/incoming/new.csv")
+    incoming.parent.mkdir()
+    incoming.write_text("review\ngood\n")
+    assert run().is_completed()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/no_such_folder/mlflow.db")
+    state = run()
+    assert state.is_failed()
+    assert "look for drift: MLflow's store at" in state.message
+
+
 def test_chosen_architecture_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
     SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
     state = run(architectures=["lstm"])

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -384,6 +385,16 @@ class Project:
                 "`make check-remote` says what it lacks; who made them can push them again: make check-data"
             ) from error
 
+    def fetch(self) -> int:
+        """Brings the same from the remote into the cache alone, as far as it is there; how many files.
+
+        Raises:
+            UnavailableError: if the remote does not answer.
+            RefusedError: if it does not let this user in.
+        """
+        with self._exchanging(self.remote()):
+            return int(self._repo.fetch(run_cache=True))
+
     @contextlib.contextmanager
     def _exchanging(self, remote: Store) -> Iterator[None]:
         """Turns what goes wrong between cache and remote into our errors."""
@@ -413,6 +424,8 @@ def opened() -> Iterator[Project]:
     """The project in this process's folder; whatever DVC refuses within the block is an InputError."""
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
+    # s3fs leaves questions unasked when it is refused, and Python would tell of them after our own message
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     with dvc_errors_told(), Repo(_wait_for_lock=True) as repo:
         yield Project(repo)
 
@@ -453,16 +466,14 @@ def _heard() -> Iterator[list[Exception]]:
     """What DVC logs of files that it could not transfer; it goes on with the others, and counts these in the end."""
     handler = _Errors()
     loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-    before = [(each, each.propagate) for each in loggers]
+    before = [(each, each.handlers, each.propagate) for each in loggers]
     for each in loggers:
-        each.addHandler(handler)
-        each.propagate = False
+        each.handlers, each.propagate = [handler], False
     try:
         yield handler.found
     finally:
-        for each, propagate in before:
-            each.removeHandler(handler)
-            each.propagate = propagate
+        for each, handlers, propagate in before:
+            each.handlers, each.propagate = handlers, propagate
 
 
 # --- settings ------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,10 @@ KEY_TAG = "sentiflow.key"
 COMPLETE_TAG = "sentiflow.complete"  # set last, so that a publication that was cut short is told from a whole one
 DIGEST_TAG = "sentiflow.sha256"  # of a version's model directory, as `model_directory.digest` gives it
 COMMIT_TAG = "mlflow.source.git.commit"
+NO_ENTRY = {
+    "UNAUTHENTICATED": "asks for a password, and got none or a wrong one",
+    "PERMISSION_DENIED": "knows this account, which may not see the models here",
+}
 NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls it; all else is an answer
 
 
@@ -42,7 +46,7 @@ def connect() -> MlflowClient:
 
     Raises:
         UnavailableError: if the store does not answer now.
-        InputError: if there is none.
+        InputError: if there is none, or it does not let this user in.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = _address(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
@@ -54,6 +58,12 @@ def connect() -> MlflowClient:
         if client.get_experiment_by_name(EXPERIMENT) is None:
             _create_experiment(client, uri)
     except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
+        if isinstance(error, MlflowException) and error.error_code in NO_ENTRY:
+            raise InputError(
+                f"MLflow's server at {_without_password(uri)} does not let this user in: it {NO_ENTRY[error.error_code]}; put "
+                "an account's name and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as `make member` "
+                "of its services prints them"
+            ) from None
         reason = str(error).splitlines()[0]
         damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
         # a file that is no store, or an address of an unknown kind, is not there later either
