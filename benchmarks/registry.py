@@ -218,7 +218,7 @@ def _two_of_ours(project: Project, trials: int) -> list[str]:
         won = sum(status == 0 for status, _ in said)
         found["same"] += won < len(said) or _replaced_the_same(said)
         found["both"] += _replaced_the_same(said)
-        found["told"] += any(status == 1 and "another change came first" in text for status, text in said)
+        found["told"] += any(status and "another change came first" in text for status, text in said)
         with champions.changing(project.client) as entries:  # the next command
             found["agree"] += project.agrees() and len(entries) == before + won
     counted = [str(found[each]) for each in ("same", "both", "told", "whole", "agree")]

@@ -185,9 +185,9 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
     judged: tuple[str, str, bool] = done(look_at_verdict, p, started)
     challenger, verdict, holds = judged
     if challenger and holds and promote:
-        promoted: str = done(promote_challenger, p, challenger)
-        telling.notify(get_run_logger(), "Promoted", promoted, p.retrain.notify)
-        return promoted
+        told, is_champion = done(promote_challenger, p, challenger)
+        telling.notify(get_run_logger(), "Promoted" if is_champion else "Rejected", told, p.retrain.notify)
+        return str(told)
     if challenger and holds:
         return f"{verdict} It waits for `make promote`, since this run was told not to promote."
     if challenger and judged_now:

@@ -85,10 +85,13 @@ def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outco
 
 
 @tried_again
-def promote_challenger(version: str) -> str:
+def promote_challenger(version: str) -> tuple[str, bool]:
     """Judges the challenger once more, now with nobody else promoting, and makes it champion if every rule holds.
 
-    It is the command of `make promote`, in a process of its own.
+    It is the command of `make promote`, in a process of its own. Who was champion when it was judged first may not be so now.
+
+    Returns:
+        What came of it, and whether it is champion.
     """
     lines: list[str] = []
 
@@ -96,10 +99,29 @@ def promote_challenger(version: str) -> str:
         get_run_logger().info(line)
         lines.append(line)
 
+    from sentiflow.tracking import judging, registry, store
+
+    client = store.connect()
+    before = _number_of_champion(client)
     status = process_groups.run([sys.executable, "-m", "sentiflow.champion", "promote", "--version", version], tell)
-    if status != 0:
-        raise InputError(lines[-1] if lines else f"the promotion of version {version} ended with status {status}")
-    return next((line for line in lines if line.startswith("Champion: ")), f"Champion: version {version}")
+    if status == 0:
+        return next((line for line in lines if line.startswith("Champion: ")), f"Champion: version {version}"), True
+    now = _number_of_champion(client)
+    if now == version:
+        return f"Champion: version {version}, which was promoted meanwhile.", True
+    tags = registry.version(client, version).tags
+    if tags.get(judging.HOLDS_TAG) == "false":
+        return tags[judging.VERDICT_TAG], False
+    said = lines[-1].removeprefix("error: ") if lines else f"the promotion of version {version} ended with status {status}"
+    raise (UnavailableError if now != before else InputError)(said)  # another change came first: it is judged again
+
+
+def _number_of_champion(client: Any) -> str:
+    from sentiflow.tracking import registry, store
+
+    with store.failures_told():
+        champion = registry.champion(client)
+    return "" if champion is None else str(champion.version)
 
 
 @tried_again

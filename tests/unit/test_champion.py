@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.logging import disable_run_logger
 from publications import publication, worse
 
+from flows.tasks import promote_challenger
 from sentiflow import champion, side
-from sentiflow.tracking import champions, publishing, registry, store
+from sentiflow.tracking import champions, judging, publishing, registry, store
 
 TOP = Path(__file__).parents[2]
 CHANGES = {
@@ -103,6 +105,18 @@ def test_force_without_a_reason_is_refused_before_anything_is_looked_at(fresh, c
     assert status == 1
     assert "received FORCE without a reason" in said
     assert held(fresh) == before
+
+
+def test_retraining_that_others_were_quicker_than_tells_what_the_rules_say_of_the_champion_of_now(fresh, command):
+    assert command("promote", "--version=1")[0] == 0
+    with disable_run_logger():
+        assert promote_challenger.fn("1") == ("Champion: version 1, which was promoted meanwhile.", True)
+        fresh.set_model_version_tag(store.MODEL, "2", judging.HOLDS_TAG, "true")  # as it was judged against nobody
+        told, is_champion = promote_challenger.fn("2")
+        assert not is_champion
+        assert told.startswith("Version 2 (nb_svm) must not replace version 1 (nb_svm)")
+        state = promote_challenger.fn("99")  # any other refusal fails it
+    assert "sentiflow has no such version" in state.message
 
 
 def test_challenger_that_holds_the_rules_becomes_champion_and_is_challenger_no_more(fresh, command):

@@ -23,7 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sentiflow import locks
-from sentiflow.errors import InputError
+from sentiflow.errors import InputError, UnavailableError
 from sentiflow.tracking import registry
 from sentiflow.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
 from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told
@@ -168,7 +168,8 @@ def change(client: MlflowClient, entries: Sequence[Entry], version: ModelVersion
         how: first | rules | forced | rollback.
 
     Raises:
-        InputError: if it is champion already, or another change came first.
+        InputError: if it is champion already.
+        UnavailableError: if another change came first.
     """
     champion = entries[-1].version if entries else ""
     number = str(version.version)
@@ -177,7 +178,8 @@ def change(client: MlflowClient, entries: Sequence[Entry], version: ModelVersion
     added = _add(client, version, champion, how, why)
     after = _follow(client)
     if added not in {entry.number for entry in after}:
-        raise InputError(f"another change came first: version {after[-1].version} is champion now ({after[-1].why}); judge again")
+        first = f"version {after[-1].version} is champion now ({after[-1].why})"
+        raise UnavailableError(f"another change came first: {first}; judge again")
     challenger = registry.with_alias(client, CHALLENGER)
     if challenger is not None and str(challenger.version) == number:
         registry.set_alias(client, CHALLENGER, None)
