@@ -540,7 +540,7 @@ def _stopped(project: Any, stage: str, query: str) -> list[str]:
     status, output = stopped_databases.repro_while_stopped(project, stage, query)
     said = [line.strip() for line in output.splitlines() if line.strip().startswith("error: ")]
     project.database.start()
-    again, _ = full_disks.repro(project)
+    again, _ = full_disks.repro(project, stage)  # or the next stage would have nothing left to write
     flaws = project.flaws_of_store()
     return [
         f"`{stage}` writes",

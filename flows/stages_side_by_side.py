@@ -1,6 +1,7 @@
 """Runs DVC's stages as Prefect's tasks, each as soon as what it needs is there, as many at once as params.yaml allows."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +39,9 @@ class Run:
             StoppedError: if one failed, saying which and why.
         """
         plan = self.workers.plan()
-        try:
+        with self._in_order():
             self._side_by_side(plan, telling.Progress(len(plan)))
             return ""
-        finally:
-            self.workers.ask("order")
 
     def of(self, architectures: Sequence[str]) -> str:
         """The stages of some architectures, then those about all of them, if what the latter read of the others is up to date.
@@ -56,7 +55,7 @@ class Run:
         plan = self.workers.plan()
         progress = telling.Progress(len(plan))
         chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in architectures})
-        try:
+        with self._in_order():
             self._side_by_side([stage for stage in plan if stage.name in chosen], progress)
             rest = [stage for stage in self.workers.plan() if stage.name not in chosen]
             if stale := [each.name for each in rest if "@" in each.name and (each.changed or each.is_new)]:
@@ -64,8 +63,17 @@ class Run:
             self.spared = {each.name for each in rest if "@" in each.name}
             self._side_by_side(rest, progress)
             return ""
-        finally:
-            self.workers.ask("order")
+
+    @contextlib.contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Puts the stages of dvc.lock in their order when the block has ended, well or not."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(StageError):  # what failed first is what has to be put right
+                self.workers.ask("order")
+            raise
+        self.workers.ask("order")
 
     def _side_by_side(self, plan: Sequence[Stage], progress: telling.Progress) -> None:
         if failures := side_by_side(plan, self.p.retrain.side_by_side, _Tasks(self, progress)):

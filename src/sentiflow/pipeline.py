@@ -350,8 +350,12 @@ def _repro(targets: Sequence[str], force: bool, at_once: int) -> tuple[list[Stag
             stages = plan if force else scheduling.stale(plan)
             shown.plan(plan, stages)
             failures = scheduling.side_by_side(stages, at_once, _Threads(workers, pool, force, received, shown))
-            if stages:
-                workers.ask("order")
+            try:
+                if stages:
+                    workers.ask("order")
+            except StageError:
+                if not failures:  # else what failed first is what has to be put right
+                    raise
         except StageError as error:
             failures = [*failures, error]
     return failures, received[0] if received else None

@@ -351,9 +351,11 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
         assert json.loads(as_member(team, bert, "answers", version.version))["label"]
     champion = client.get_model_version_by_alias("sentiflow", "champion")
     entries = sorted(client.search_model_versions("name='sentiflow-champions'"), key=lambda entry: int(entry.version))
-    replaced = ["", *(entry.tags["version"] for entry in entries[:-1])]
-    assert [entry.tags.get("replaced", "") for entry in entries] == replaced
-    assert entries[-1].tags["version"] == champion.version
+    counted = [""]
+    for entry in entries:  # of two that replace the same one the first counts; who made the other judged again
+        if entry.tags.get("replaced", "") == counted[-1]:
+            counted.append(entry.tags["version"])
+    assert counted[-1] == champion.version
     assert team.make("history", **anna) == team.make("history", **bert)
     for folder, env in people.items():
         asked = [sys.executable, "-m", "dvc", "status", "--cloud"]
