@@ -255,6 +255,7 @@ class Served:
     def __exit__(self, *_):
         self.stop()
         kill(self._processes())
+        self.client._client.close()
 
     def start(self):
         """Returns when the worker takes runs."""
