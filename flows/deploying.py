@@ -12,10 +12,9 @@ from prefect.client.schemas import filters, sorting
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.workers.process import ProcessWorker
 
-from flows import local_servers, lost_runs
+from flows import access, lost_runs
 from sentiflow.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
@@ -73,7 +72,7 @@ async def _answered(client: PrefectClient) -> None:
         if time.monotonic() > until:
             raise InputError(f"no Prefect server answers at {client.api_url} after {STARTING:.0f} s: {error}")
         await asyncio.sleep(0.5)
-    await asyncio.to_thread(local_servers.require_access, str(client.api_url).rstrip("/"), PREFECT_API_AUTH_STRING.value())
+    await asyncio.to_thread(access.require)
 
 
 async def _make_pool(client: PrefectClient) -> None:

@@ -137,17 +137,6 @@ def no_answer(address: str) -> str:
     )
 
 
-def require_access(address: str, password: str | None) -> None:
-    """Raises InputError unless a Prefect server answers there, and lets in whoever has this password."""
-    if not answers(address):
-        raise InputError(no_answer(address))
-    if not lets_in(address, password):
-        raise InputError(
-            f"Prefect's server at {address} asks for a password, and got none or a wrong one; put it into "
-            "PREFECT_API_AUTH_STRING, as `make member` of its services prints it"
-        )
-
-
 def answers(address: str) -> bool:
     """Whether a Prefect server answers there."""
     try:

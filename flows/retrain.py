@@ -30,7 +30,7 @@ from prefect.runtime import flow_run as this_run
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import local_servers, telling
+from flows import access, local_servers, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
@@ -207,7 +207,7 @@ def main(
     password = PREFECT_API_AUTH_STRING.value()
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        local_servers.require_access(named.rstrip("/"), password)
+        access.require()
     # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
     is_beside = not named and local_servers.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):

@@ -57,7 +57,7 @@ class Project:
         (folder / "services").symlink_to(PROJECT / "services")
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "prefect.yaml").write_text(yaml.safe_dump(with_limit()), encoding="utf-8")
-        for name in ("local_servers.py", "deploying.py", "lost_runs.py"):
+        for name in ("local_servers.py", "deploying.py", "access.py", "lost_runs.py"):
             (folder / "flows" / name).symlink_to(PROJECT / "flows" / name)
         for name, code in FLOWS.items():
             (folder / "flows" / name).write_text(code, encoding="utf-8")
