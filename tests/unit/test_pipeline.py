@@ -74,13 +74,15 @@ def start(project):
     started = []
 
     def begin(*arguments):
-        # a shell that starts the tests in the background has them ignore Ctrl-C, and so would this child
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # a shell that starts the tests in the background has them ignore Ctrl-C, nohup SIGHUP, and so would this child
+        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+        before = {number: signal.signal(number, handler) for number, handler in usual.items()}
         command = [sys.executable, "-m", "sentiflow.pipeline", *arguments]
         started.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         )
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         return started[-1]
 
     yield begin
