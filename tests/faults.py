@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import ports
+import processes
 import psutil
 import yaml
 from clones import change, commit, dvc, fresh, run
@@ -48,33 +48,6 @@ ENDED = 900.0  # seconds for a retraining of a small sample, on a busy machine
 UNDER_WAY = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process, and of all that it starts
 FOLDERS = ("data", "models", "metrics", "reports", "plots")  # what the stages make
-
-
-def wait_until(condition, seconds=120.0, glance=0.1):
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, f"it did not come to pass within {seconds:.0f} s"
-        time.sleep(glance)
-    return value
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def lives(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def kill(processes):
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 class Project:
@@ -162,12 +135,13 @@ class Project:
     def stage(self, name):
         """The process of a stage's script, such as train@nb_svm; None while there is none."""
         base, _, architecture = name.partition("@")
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            words = process.info["cmdline"] or []
-            is_it = words[1:3] == ["-m", f"stages.{base}"] and architecture in {"", *(Path(word).name for word in words)}
-            if is_it and process.info["cwd"] == str(self.folder) and lives(process):
-                return process
-        return None
+
+        def is_it(process):
+            words = process.cmdline()
+            return words[1:3] == ["-m", f"stages.{base}"] and architecture in {"", *(Path(word).name for word in words)}
+
+        found = processes.that(lambda process: process.cwd() == str(self.folder) and is_it(process))
+        return found[0] if found else None
 
     def half_written(self, name):
         """Where a stage writes its outputs before they take their places."""
@@ -243,7 +217,7 @@ class Served:
 
     def __init__(self, project, home, **environment):
         self.project, self.home, self.environment = project, home, environment
-        self.port = free_port()
+        self.port = ports.free()
         self.client = SyncPrefectClient(f"http://127.0.0.1:{self.port}/api")
         self.log = home.with_suffix(".log")
         self.process: subprocess.Popen | None = None
@@ -254,7 +228,7 @@ class Served:
 
     def __exit__(self, *_):
         self.stop()
-        kill(self._processes())
+        processes.kill(self._processes())
         self.client._client.close()
 
     def start(self):
@@ -273,8 +247,8 @@ class Served:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(lambda: self.worker() or self._ended(), 180)
-        wait_until(self._is_online, 60)
+        processes.wait_until(lambda: self.worker() or self._ended(), 180)
+        processes.wait_until(self._is_online, 60)
         self.started = self._processes()
 
     def _ended(self):
@@ -292,12 +266,7 @@ class Served:
                 self.process.wait(90)
 
     def _processes(self):
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("PREFECT_HOME") == str(self.home) and process.pid != os.getpid():
-                    found.append(process)
-        return found
+        return processes.with_variable("PREFECT_HOME", str(self.home))
 
     def worker(self):
         return self._of("worker", "start")
@@ -324,13 +293,13 @@ class Served:
 
     def final(self, run_id):
         """The state in which a run ended; its process may take another moment."""
-        wait_until(lambda: self.state(run_id).is_final(), ENDED, 0.3)
+        processes.wait_until(lambda: self.state(run_id).is_final(), ENDED, 0.3)
         return self.state(run_id)
 
     def ended(self, run_id):
         """The same, when its process is gone as well."""
         state = self.final(run_id)
-        wait_until(lambda: not self.processes_of(run_id))
+        processes.wait_until(lambda: not self.processes_of(run_id))
         return state
 
     def completed(self, **parameters):
@@ -344,12 +313,7 @@ class Served:
 
     def processes_of(self, run_id):
         """Of a run, wherever they stand: its own process and all that it started, directly or not."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(RUN_ID) == str(run_id) and lives(process):
-                    found.append(process)
-        return found
+        return processes.with_variable(RUN_ID, str(run_id))
 
     def flow(self, run_id):
         """The process of the run itself."""

@@ -5,13 +5,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import ports
 import psycopg
 import pytest
 import requests
@@ -103,9 +103,7 @@ class Server:
 
     def __init__(self, database, artifacts, log):
         self.database, self.artifacts, self.log = database, artifacts, log
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        self.host = f"127.0.0.1:{ports.free()}"
         self.uri = f"http://{self.host}"
         self._process = None
 

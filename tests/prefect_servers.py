@@ -3,11 +3,11 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
+import ports
 import psutil
 import requests
 
@@ -72,9 +72,7 @@ class Server(Program):
 
     def __init__(self, home, url=None):
         home.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = ports.free()
         self.api = f"http://127.0.0.1:{port}/api"
         own = SETTINGS | {"PREFECT_HOME": str(home), "PREFECT_API_URL": self.api}
         if url is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ports
 import pytest
 
 KINDS = ("folder", "s3", "ssh", "webdav")
@@ -88,7 +89,7 @@ def s3(buckets, log):
 
     Gives its URL, and what has it look at the folder again after files were changed there.
     """
-    port = free_port()
+    port = ports.free()
     # a quoted list of values, since rclone reads it as CSV
     own = {"RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}
     with _rclone(["s3", "--addr", f"127.0.0.1:{port}", str(buckets)], port, log, own) as look_again:
@@ -98,7 +99,7 @@ def s3(buckets, log):
 def _webdav(folder):
     place = folder / "files"
     (place / "sentiflow").mkdir(parents=True)  # DVC makes no folder above that of the URL
-    port = free_port()
+    port = ports.free()
     own = {"RCLONE_USER": KEY, "RCLONE_PASS": SECRET}
     with _rclone(["webdav", "--addr", f"127.0.0.1:{port}", str(place)], port, folder / "log", own) as look_again:
         yield Remote(
@@ -132,7 +133,7 @@ def _ssh(folder):
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(words, check=True, capture_output=True)
     shutil.copyfile(folder / "person.pub", folder / "authorized_keys")
-    port = free_port()
+    port = ports.free()
     settings = {
         "ListenAddress": f"127.0.0.1:{port}",
         "HostKey": folder / "host",
@@ -172,9 +173,3 @@ def _started(command, port, log, environment):
     finally:
         server.kill()
         server.wait()
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

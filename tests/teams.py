@@ -4,13 +4,13 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
+import ports
+import processes
 import psutil
 from clones import fresh
 
@@ -36,7 +36,7 @@ class Team:
         self.make("secrets")
         file = self.folder / ".env"
         text = file.read_text()
-        for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
+        for name, port in zip(PORTS, ports.several(len(PORTS)), strict=True):
             text = text.replace(f"{name}={PORTS[name]}", f"{name}={port}")
         file.write_text(text)
 
@@ -92,10 +92,7 @@ class Team:
         return self.log.read_text(errors="replace").rpartition("-" * 80)[2]
 
     def wait(self, done):
-        until = time.monotonic() + PATIENCE
-        while not done():
-            assert time.monotonic() < until, f"{self.processes()} {self.said()[-5000:]}"
-            time.sleep(0.2)
+        processes.wait_until(done, PATIENCE, 0.2, lambda: f"{self.processes()} {self.said()[-5000:]}")
 
     def wait_until_all_ended(self):
         self._started.wait(PATIENCE)
@@ -111,7 +108,8 @@ class Team:
         return found
 
     def holder(self, name):
-        [found] = [each for each in self.processes() if words(each)[1:3] == ["-m", "services.supervise"] and name in words(each)]
+        held = {each: processes.command(each) for each in self.processes()}
+        [found] = [each for each, words in held.items() if words[1:3] == ["-m", "services.supervise"] and name in words]
         return found
 
     def postmaster(self):
@@ -119,20 +117,12 @@ class Team:
 
     def processes(self):
         """All that was started here and still lives; PostgreSQL writes its title over its environment."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                is_ours = process.environ().get(OURS) == self.mark or process.cwd().startswith(f"{self.services}/")
-                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        within = f"{self.services}/"
+        return processes.that(lambda each: each.environ().get(OURS) == self.mark or each.cwd().startswith(within))
 
     def kill_everything(self):
         """As a power cut: nothing has the time to say anything."""
-        while found := self.processes():
-            for process in found:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+        processes.kill_all(self.processes)
         if self._started is not None:
             self._started.wait(PATIENCE)
 
@@ -148,21 +138,6 @@ def make(*words):
 
 def exports(text):
     return dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
-
-
-def words(process):
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as taken:
-        ports = [taken.enter_context(socket.socket()) for _ in range(count)]
-        for each in ports:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in ports]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ import sys
 import time
 import uuid
 
+import ports
+import processes
 import psutil
 import pytest
 import requests
@@ -50,7 +52,7 @@ class Project:
 
     def __init__(self, folder):
         self.folder, self.log = folder, folder / "said.log"
-        self.port, self.other_port = free_ports(2)
+        self.port, self.other_port = ports.several(2)
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.started = None
         (folder / "flows").mkdir(parents=True)
@@ -114,18 +116,14 @@ class Project:
         wait(lambda: re.search("Worker '.*' started", self.said()), self.said)
 
     def supervisor(self):
-        [found] = [each for each in psutil.Process(self.started.pid).children() if "flows.local_servers" in each.cmdline()]
+        [found] = [
+            each for each in psutil.Process(self.started.pid).children() if "flows.local_servers" in processes.command(each)
+        ]
         return found
 
     def processes(self):
         """All that any `make` of this folder started and that still lives."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                home = process.environ().get("PREFECT_HOME")
-                if home == str(self.folder / ".prefect") and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return processes.with_variable("PREFECT_HOME", str(self.folder / ".prefect"))
 
     def end(self, sign=signal.SIGINT):
         """Sends a signal to the supervisor; seconds until nothing is left."""
@@ -137,10 +135,7 @@ class Project:
 
     def kill_everything(self):
         """As a power cut: nothing has the time to say anything."""
-        while found := self.processes():
-            for process in found:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+        processes.kill_all(self.processes)
         if self.started is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.started.kill()
@@ -180,19 +175,8 @@ def with_limit():
     return said
 
 
-def free_ports(count):
-    with contextlib.ExitStack() as taken:
-        ports = [taken.enter_context(socket.socket()) for _ in range(count)]
-        for each in ports:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in ports]
-
-
 def wait(found, said):
-    until = time.monotonic() + PATIENCE
-    while not found():
-        assert time.monotonic() < until, said()
-        time.sleep(0.2)
+    processes.wait_until(found, PATIENCE, 0.2, said)
 
 
 @pytest.fixture
@@ -310,7 +294,7 @@ def test_kill_of_one_process_ends_all_the_others(project, victim):
 
 
 def process_of(project, *words):
-    [found] = [each for each in project.processes() if each.cmdline()[2:4] == list(words)]
+    [found] = [each for each in project.processes() if processes.command(each)[2:4] == list(words)]
     return found
 
 
@@ -326,20 +310,14 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
     assert requests.post(f"{project.url}/deployments/filter", json={}, timeout=30).status_code == 403  # without a token
     settings = requests.get(f"http://127.0.0.1:{project.port}/ui-settings", timeout=30).json()
     assert settings["api_url"] == project.url
-    listening = {
-        each.laddr
-        for process in project.processes()
-        for each in process.net_connections("inet")
-        if each.status == psutil.CONN_LISTEN
-    }
-    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.ip for address in processes.listening(project.processes())} == {"127.0.0.1"}
 
     second = Project(project.folder.parent / "second")
     second.port = project.port
     try:
         second.schedule()
         assert f"Prefect's server answers at {project.url} already" in second.said()
-        assert not [each for each in second.processes() if "server" in each.cmdline()]
+        assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
 
         told = second.command("ui", f"PORT={project.other_port}")  # a port that is taken: nothing is to be served there
@@ -359,7 +337,7 @@ def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_
     project.start("ui", f"PORT={project.other_port}", until=ready, MLFLOW_TRACKING_URI=uri)
     assert (project.folder / "elsewhere.db").exists()
     assert not (project.folder / "mlflow.db").exists()
-    assert not [each for each in project.processes() if "elsewhere.db" in " ".join(each.cmdline())]
+    assert not [each for each in project.processes() if "elsewhere.db" in " ".join(processes.command(each))]
     assert project.end() < 30
 
 

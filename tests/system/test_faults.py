@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
+import processes
 import psutil
 import pytest
-from faults import BETTER, ENDED, POOR, Project, Served, kill, lives, wait_until
+from faults import BETTER, ENDED, POOR, Project, Served
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.retrain import UNFINISHED
@@ -62,19 +63,19 @@ def terminated(served, run_id, at_work):
 
 
 def all_killed(served, run_id, at_work):
-    kill(served.processes_of(run_id))
+    processes.kill(served.processes_of(run_id))
 
 
 def flow_killed(served, run_id, at_work):
-    kill([served.flow(run_id)])
+    processes.kill([served.flow(run_id)])
 
 
 def dvc_killed(served, run_id, at_work):
-    kill([at_work.dvc])
+    processes.kill([at_work.dvc])
 
 
 def stage_killed(served, run_id, at_work):
-    kill([at_work.stage])
+    processes.kill([at_work.stage])
 
 
 WAYS = {
@@ -105,10 +106,9 @@ class Kills:
 
     def at_work(self, run_id, stage):
         """The processes of a stage of the run, as soon as they are there."""
-        wait_until(lambda: self.project.stage(stage) or self.served.state(run_id).is_final(), ENDED)
-        process = self.project.stage(stage)
-        assert process, f"the run ended before {stage}: {self.served.state(run_id).message}"
-        return AtWork(process, self.served.dvc_worker_of(process))
+        found = processes.wait_until(lambda: self.project.stage(stage) or self.served.state(run_id).is_final(), ENDED)
+        assert isinstance(found, psutil.Process), f"the run ended before {stage}: {self.served.state(run_id).message}"
+        return AtWork(found, self.served.dvc_worker_of(found))
 
     def unfinished(self):
         """Whether a run has noted that it began, and not that it ended."""
@@ -119,7 +119,7 @@ class Kills:
         way.done(self.served, run_id, at_work)
         started = time.monotonic()
         # the flow itself goes on a while where only DVC or its stage was killed: that is its work
-        wait_until(lambda: not self.served.processes_of(run_id), GONE_WITHIN)
+        processes.wait_until(lambda: not self.served.processes_of(run_id), GONE_WITHIN)
         return time.monotonic() - started
 
     def put_right(self, capsys, where, how, run_id, seconds, *, began=True, kept=True):
@@ -157,11 +157,7 @@ class Kills:
     def left_behind(self):
         """Processes in the project that serve nobody."""
         serving = {process.pid for process in self.served.started}
-        return [
-            process.info
-            for process in psutil.process_iter(["pid", "cmdline", "cwd"])
-            if process.info["cwd"] == str(self.project.folder) and process.pid not in serving and lives(process)
-        ]
+        return processes.that(lambda process: process.cwd() == str(self.project.folder), but=serving)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +186,7 @@ def whole(files):
 def let_it_write(project, stage, at_work):
     """Waits until a stage has begun an output, and a moment longer."""
     outputs = project.half_written(stage)
-    while lives(at_work.stage) and not any(output.exists() for output in outputs):
+    while processes.lives(at_work.stage) and not any(output.exists() for output in outputs):
         time.sleep(0.002)
     time.sleep(drawn.uniform(0, 0.3))
 
@@ -230,7 +226,7 @@ def test_run_killed_while_it_publishes_to_an_empty_store_leaves_no_duplicate(kil
     kills.project.lose_store()
     run_id = kills.served.begin()
     at_work = kills.at_work(run_id, "register")
-    wait_until(lambda: kills.published() or not lives(at_work.stage), ENDED)
+    processes.wait_until(lambda: kills.published() or not processes.lives(at_work.stage), ENDED)
     time.sleep(drawn.uniform(0, 0.5))
     seconds = kills.strike(run_id, WAYS[how], at_work)
     # with the store the test removed the history of champions, which only the stage after this one writes again
@@ -242,7 +238,7 @@ def test_run_killed_between_the_entry_of_a_promotion_and_its_alias_leaves_one_ch
     kills.project.back_to(kills.waiting)
     kills.project.make_stale("judge")
     run_id = kills.served.begin()
-    wait_until(lambda: kills.entries() == 2, ENDED, 0.002)
+    processes.wait_until(lambda: kills.entries() == 2, ENDED, 0.002)
     seconds = kills.strike(run_id, WAYS[how])
     was_applied = kills.applied() == 2
     where = f"promotion, {'after' if was_applied else 'before'} the entry was applied"
@@ -255,7 +251,7 @@ def test_run_killed_while_it_pushes_is_put_right_by_the_next(kills, capsys, tmp_
     kills.project.add_remote(tmp_path / "remote")
     kills.project.make_stale("judge")
     run_id = kills.served.begin()
-    wait_until(lambda: kills.task(run_id, "push"), ENDED)
+    processes.wait_until(lambda: kills.task(run_id, "push"), ENDED)
     time.sleep(drawn.uniform(0, 1))
     seconds = kills.strike(run_id, WAYS[how])
     where = f"push, {len(objects(tmp_path / 'remote'))} files there"
@@ -270,7 +266,7 @@ def test_run_killed_while_it_pulls_into_an_empty_cache_is_put_right_by_the_next(
     kills.project.push()
     kills.project.lose_cache()
     run_id = kills.served.begin()
-    wait_until(lambda: kills.task(run_id, "pull"), ENDED)
+    processes.wait_until(lambda: kills.task(run_id, "pull"), ENDED)
     time.sleep(drawn.uniform(0, 1))
     seconds = kills.strike(run_id, WAYS[how])
     where = f"pull, {len(objects(kills.project.cache))} files here"
@@ -286,7 +282,7 @@ def test_run_killed_while_it_looks_for_drift_is_put_right_by_the_next(kills, cap
     reviews = pd.read_parquet(kills.project.folder / "data/reviews/reviews.parquet")
     reviews["text"].to_frame("review").to_csv(incoming / "reviews.csv", index=False)
     run_id = kills.served.begin()
-    wait_until(lambda: kills.task(run_id, "look for drift"), ENDED)
+    processes.wait_until(lambda: kills.task(run_id, "look for drift"), ENDED)
     seconds = kills.strike(run_id, WAYS["SIGTERM"])
     shutil.rmtree(incoming)
     kills.put_right(capsys, "look for drift", "SIGTERM", run_id, seconds, began=False)
@@ -297,7 +293,7 @@ def test_machine_that_went_down_comes_up_with_the_run_marked_and_the_next_one_pu
     kills.project.make_stale(stage)
     run_id = kills.served.begin()
     let_it_write(kills.project, stage, kills.at_work(run_id, stage))
-    kill([*kills.served.started, *kills.served.processes_of(run_id)])
+    processes.kill([*kills.served.started, *kills.served.processes_of(run_id)])
     started = time.monotonic()
     kills.served.start()
     kills.put_right(capsys, f"everything, {stage}", "SIGKILL of all", run_id, time.monotonic() - started)

@@ -1,13 +1,11 @@
 """The main job as a user runs it, in a fresh clone, on a small sample with two small architectures."""
 
-import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import ports
 import pytest
 import requests
 import yaml
@@ -210,16 +209,8 @@ def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
         assert (page.parent / source).exists(), source
 
 
-def free_ports(count):
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def test_make_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside_them(first_run, clone):
-    port, prefect_port = free_ports(2)
+    port, prefect_port = ports.several(2)
     command = ["make", "--old-file", ".venv/.ready", "ui", f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
     server = subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import ports
 import pytest
 import requests
 from clones import PROJECT
@@ -159,10 +159,7 @@ def filled(tmp_path_factory):
 @pytest.fixture(scope="module")
 def here(filled):
     """The address of MLflow's UI on that store, served by `make ui`."""
-    with socket.socket() as free, socket.socket() as also_free:
-        free.bind(("127.0.0.1", 0))
-        also_free.bind(("127.0.0.1", 0))
-        port, prefect_port = free.getsockname()[1], also_free.getsockname()[1]
+    port, prefect_port = ports.several(2)
     (filled / ".venv").symlink_to(sys.prefix)
     for package in ("flows", "services"):
         (filled / package).symlink_to(PROJECT / package)

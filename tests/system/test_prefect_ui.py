@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
 import clones
+import ports
 import pytest
 import requests
 import urllib3
@@ -56,9 +56,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     folder = clones.fresh(tmp_path_factory.mktemp("clone"), SETTINGS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.free()
     command = ["make", "--old-file", ".venv/.ready", "schedule", f"PREFECT_PORT={port}"]
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "MAKE"))}
     paths = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import dvc_projects
+import ports
 import pytest
 import remote_servers
 from clones import PROJECT, commit, dvc, fresh, make, run
@@ -154,7 +155,7 @@ def test_wrong_password_is_an_error_that_says_so(ann, ben, remote, tmp_path):
 def test_server_that_is_not_there_is_an_error_in_time_and_changes_nothing(ben, remote):
     if remote.kind == "folder":
         pytest.skip("a folder has no server")
-    nobody = f":{remote_servers.free_port()}"
+    nobody = f":{ports.free()}"
     words = [re.sub(r":\d+(?=/|$)", nobody, word) for word in remote.words]
     before = (ben.folder / ".dvc/config").read_bytes()
     started = time.monotonic()

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import psutil
 import psycopg
 import pytest
@@ -205,19 +206,14 @@ def test_postgresql_lets_in_its_two_roles_alone_each_to_its_own_database(team):
 
 
 def test_everything_listens_on_this_machine_alone(team):
-    listening = {
-        each.laddr
-        for process in team.processes()
-        for each in process.net_connections("inet")
-        if each.status == psutil.CONN_LISTEN
-    }
+    listening = processes.listening(team.processes())
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {team.secrets.port(name) for name in ("mlflow", "prefect", "remote", "artifacts")} == {each.port for each in listening}
 
 
 def test_no_secret_is_in_a_command_line_a_log_or_git(team, anna):
     known = [team.secrets.values[name] for name in SECRETS] + [anna["MLFLOW_TRACKING_PASSWORD"]]
-    lines = "\n".join(" ".join(teams.words(process)) for process in psutil.process_iter())
+    lines = "\n".join(" ".join(processes.command(process)) for process in psutil.process_iter())
     assert str(team.services / "remote") in lines  # so the list is one of these processes as well
     subprocess.run(["git", "add", "--all"], cwd=team.folder, check=True)  # as somebody in a hurry does
     tracked = subprocess.run(["git", "ls-files"], cwd=team.folder, capture_output=True, text=True).stdout.splitlines()

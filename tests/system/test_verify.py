@@ -11,7 +11,7 @@ from pathlib import Path
 
 import clones
 import dvc_projects
-import psutil
+import processes
 import pytest
 
 from sentiflow import side
@@ -256,25 +256,14 @@ def test_whatever_ends_it_ends_its_stages(project, tmp_path, number):
         assert time.monotonic() < until
         time.sleep(0.1)
     [clone] = Path(".cache/verify").glob("[0-9a-f]*")
-    assert at_work_in(clone)
+    assert processes.working_in(clone.absolute())
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
-    until = time.monotonic() + 30
-    while at_work_in(clone):
-        assert time.monotonic() < until, at_work_in(clone)
-        time.sleep(0.1)
+    processes.wait_until(lambda: not processes.working_in(clone.absolute()), 30)
     if number == signal.SIGINT:
         assert running.returncode == 130
         assert "the next run starts anew" in said
     assert verify().returncode == 0
-
-
-def at_work_in(folder):
-    found = []
-    for process in psutil.process_iter(["cwd", "cmdline", "status"]):
-        if process.info["cwd"] == str(folder.absolute()) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process.info["cmdline"])
-    return found
 
 
 def test_the_real_pipeline_gives_the_same_bytes_again(tmp_path):

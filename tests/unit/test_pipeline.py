@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import dvc_projects
-import psutil
+import processes
 import pytest
 
 from sentiflow import pipeline, repair
@@ -86,9 +86,9 @@ def start(project):
         return started[-1]
 
     yield begin
-    for process in [*started, *processes_in(project)]:
-        process.kill()
+    processes.kill(processes.working_in(project))
     for process in started:
+        process.kill()
         process.wait()
         process.stdout.close()
 
@@ -105,25 +105,8 @@ def change(path, text):
     Path(path).write_text(text)
 
 
-def processes_in(folder):
-    """Every process that works in the project, the pipeline's own as well."""
-    found = []
-    for process in psutil.process_iter(["cwd", "status"]):
-        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-            found.append(process)
-    return found
-
-
-def wait_until(condition, seconds=20):
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never came to pass"
-        time.sleep(0.05)
-    return value
-
-
 def stage_that_sleeps():
-    return next((p for p in processes_in(Path.cwd()) if p.name() == "sleep"), None)
+    return processes.working_in(Path.cwd(), "sleep")
 
 
 def contents():
@@ -282,9 +265,8 @@ def test_run_killed_with_everything_it_started_recovers_by_itself(project, start
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
-    wait_until(stage_that_sleeps)
-    for process in processes_in(project):
-        process.kill()
+    processes.wait_until(stage_that_sleeps)
+    processes.kill(processes.working_in(project))
     run.wait()
     assert not Path("models/lstm").exists()
 
@@ -300,13 +282,13 @@ def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_back(project,
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
-    wait_until(stage_that_sleeps)
-    [worker] = [process for process in processes_in(project) if "sentiflow.dvc_worker" in process.cmdline()]
+    processes.wait_until(stage_that_sleeps)
+    [worker] = processes.working_in(project, "sentiflow.dvc_worker")
     worker.kill()
     output, _ = run.communicate(timeout=20)
     assert run.returncode == 1
     assert "stage 'train@lstm' was cut short" in output
-    assert not processes_in(project)
+    assert not processes.working_in(project)
     assert contents() == earlier
 
 
@@ -315,13 +297,13 @@ def test_stopped_run_leaves_no_process_and_every_earlier_output(project, start, 
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
-    wait_until(stage_that_sleeps)
+    processes.wait_until(stage_that_sleeps)
     run.send_signal(sign)
     output, _ = run.communicate(timeout=20)
     assert run.returncode == status
     assert f"stopped by {sign.name}" in output
     assert "Traceback" not in output
-    assert not processes_in(project)
+    assert not processes.working_in(project)
     assert contents() == earlier
     with repair.dvc_at_rest():  # DVC had the time to let its locks go
         assert json.loads(repair.TMP.joinpath("rwlock").read_text()).get("write", {}) == {}
@@ -330,20 +312,20 @@ def test_stopped_run_leaves_no_process_and_every_earlier_output(project, start, 
 def test_second_ctrl_c_ends_a_stage_that_ignores_the_first(project, start):
     change("train.sh", f"trap '' INT TERM; {SLEEPING}")
     run = start("train@lstm")
-    wait_until(stage_that_sleeps)
+    processes.wait_until(stage_that_sleeps)
     run.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert stage_that_sleeps()
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=4)
     assert run.returncode == 130
-    assert not processes_in(project)
+    assert not processes.working_in(project)
 
 
 def test_second_run_waits_for_the_first_and_says_for_whom(project, start):
     change("train.sh", "sleep 2.5; " + TRAIN)
     first = start("train@lstm")
-    wait_until(stage_that_sleeps)
+    processes.wait_until(stage_that_sleeps)
     second = start("train@lstm")
     output, _ = second.communicate(timeout=30)
     assert second.returncode == 0

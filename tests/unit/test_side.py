@@ -3,11 +3,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dvc_projects
-import psutil
+import processes
 import pytest
 
 from sentiflow import locks, params, pipeline, side
@@ -85,23 +84,6 @@ def contents(top):
     """Every file of the project but what runs leave in hidden folders."""
     files = [path for path in top.rglob("*") if path.is_file() and not MEANWHILE & set(path.relative_to(top).parts)]
     return {path: path.read_bytes() for path in files}
-
-
-def processes_below(folder):
-    found = []
-    for process in psutil.process_iter(["cwd", "status", "name"]):
-        cwd = process.info["cwd"] or "/"
-        if Path(cwd).is_relative_to(folder) and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-            found.append(process)
-    return found
-
-
-def wait_until(condition, seconds=60):
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never came to pass"
-        time.sleep(0.05)
-    return value
 
 
 # what is shared with the project and what is not
@@ -265,15 +247,14 @@ def test_signal_ends_every_process_of_a_side_run(project, sign, status):
     Path("stages/train.sh").write_text(SLEEPING)
     started = start("all")
     try:
-        wait_until(lambda: [process for process in processes_below(project) if process.info["name"] == "sleep"])
+        processes.wait_until(lambda: processes.working_below(project, "sleep"))
         started.send_signal(sign)
         said = started.communicate(timeout=60)[0]
         assert started.returncode == status, said
-        assert processes_below(project) == []
+        assert processes.working_below(project) == []
         assert "Traceback" not in said
     finally:
-        for process in processes_below(project):
-            process.kill()
+        processes.kill(processes.working_below(project))
 
 
 def test_second_side_run_of_the_same_name_waits_for_the_first(project):

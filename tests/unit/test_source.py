@@ -5,6 +5,7 @@ import socket
 import time
 from pathlib import Path
 
+import ports
 import pytest
 import sources
 import yaml
@@ -458,9 +459,7 @@ def test_a_server_that_refuses_for_good_is_an_error_that_is_not_worth_a_retry(re
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_no_message_repeats_a_secret():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.free()
     p = settings("csv", location=f"http://ann:hunter2@127.0.0.1:{port}/reviews.csv?token=s3cret")
     with pytest.raises(UnavailableError, match=rf"http://127\.0\.0\.1:{port}/reviews\.csv does not answer .*refused") as raised:
         source.changed(p)

@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import dvc_projects
-import psutil
+import processes
 import pytest
 
 from sentiflow import pipeline, process_groups, repair, workers
@@ -60,24 +59,8 @@ def run(project):
     return one
 
 
-def processes_in(folder):
-    found = []
-    for process in psutil.process_iter(["cwd", "status"]):
-        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-            found.append(process)
-    return found
-
-
-def wait_until(condition, seconds=20):
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never came to pass"
-        time.sleep(0.02)
-    return value
-
-
 def sleeping(folder):
-    return [process for process in processes_in(folder) if process.name() == "sleep"]
+    return processes.working_in(folder, "sleep")
 
 
 def test_plan_is_in_dvcs_order_and_names_what_each_stage_needs_and_makes(project):
@@ -180,7 +163,7 @@ def test_stage_that_hangs_is_ended_at_its_time_limit_with_all_it_started(project
     Path("split.sh").write_text("sleep 61 & sleep 62\n")
     with pytest.raises(StageError, match=r"had not ended after 0\.0333 minutes, so it was ended"):
         run("split", seconds=2)
-    assert not processes_in(project)
+    assert not processes.working_in(project)
 
 
 def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets_another_one(project):
@@ -196,12 +179,12 @@ def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets
 
         thread = threading.Thread(target=one)
         thread.start()
-        wait_until(lambda: sleeping(project))
-        [worker] = [process for process in processes_in(project) if "sentiflow.dvc_worker" in process.cmdline()]
+        processes.wait_until(lambda: sleeping(project))
+        [worker] = processes.working_in(project, "sentiflow.dvc_worker")
         worker.kill()
         thread.join()
         assert "was cut short" in failures[0]
-        assert not processes_in(project)
+        assert not processes.working_in(project)
         Path("split.sh").write_text(FILES["split.sh"])
         with repair.dvc_at_rest():  # removes what the killed one left in DVC's list of readers and writers
             pass
@@ -221,10 +204,10 @@ def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
 
         thread = threading.Thread(target=one)
         thread.start()
-        wait_until(lambda: sleeping(project))
+        processes.wait_until(lambda: sleeping(project))
     thread.join(timeout=10)
     assert failures
-    assert not processes_in(project)
+    assert not processes.working_in(project)
     with pytest.raises(StageError, match="the run is being ended"):
         of_one.ask("plan")
 
@@ -237,10 +220,10 @@ def test_nothing_outlives_a_process_that_is_killed(project, sign):
         "with Workers(1) as w: w.run('split', force=False, seconds=60, told=lambda _: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    wait_until(lambda: sleeping(project))
+    processes.wait_until(lambda: sleeping(project))
     starter.send_signal(sign)
     starter.wait()
-    wait_until(lambda: not processes_in(project), seconds=5)
+    processes.wait_until(lambda: not processes.working_in(project), seconds=5)
 
 
 def test_stage_itself_dies_with_whoever_runs_the_pipeline(project):
@@ -257,7 +240,7 @@ def test_stage_itself_dies_with_whoever_runs_the_pipeline(project):
     starter.kill()
     starter.wait()
     starter.stdout.close()
-    wait_until(lambda: not processes_in(project), seconds=5)
+    processes.wait_until(lambda: not processes.working_in(project), seconds=5)
 
 
 def test_starter_whose_id_was_given_to_another_process_counts_as_gone(project):
@@ -288,7 +271,7 @@ def test_command_is_ended_when_what_waits_for_it_ends(project):
 
     with pytest.raises(KeyboardInterrupt):
         process_groups.run(["sh", "-c", "echo one; sleep 61"], interrupted)
-    assert not processes_in(project)
+    assert not processes.working_in(project)
 
 
 def test_progress_bar_is_handed_on_as_its_last_state_and_a_line_in_pieces_as_one():

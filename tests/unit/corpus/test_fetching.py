@@ -1,7 +1,7 @@
 import hashlib
-import socket
 from datetime import UTC, datetime, timedelta
 
+import ports
 import pytest
 
 from sentiflow.corpus import fetching
@@ -186,9 +186,7 @@ def test_a_packed_file_is_kept_as_it_was_sent(site, tmp_path):
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_so(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.free()
     with pytest.raises(InputError, match=r"in 2 attempts.*refused"):
         fetching.download(f"http://127.0.0.1:{port}/reviews.csv", tmp_path, sha256=None, attempts=2, first_wait=0.0)
 
