@@ -307,6 +307,7 @@ def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
     ("command", "server", "variable"),
     [
         ("history", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
+        ("repro", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
         ("retrain", "Prefect's server at http://127.0.0.1:", "PREFECT_API_AUTH_STRING"),
     ],
 )

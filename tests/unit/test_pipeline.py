@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import dvc_projects
+import guarded
+import ports
 import processes
 import pytest
 
@@ -252,6 +254,33 @@ def test_what_a_failed_stage_wrote_is_not_overwritten(project):
         pipeline.run(["train@lstm"])
     assert Path("models/lstm/weights").read_text() == "new\n"
     assert Path("metrics/lstm.json").read_text() == "1\n"
+
+
+def test_server_that_lets_nobody_in_is_told_before_anything_runs(project, monkeypatch):
+    change("train.sh", TRAIN + "true\n")
+    earlier = contents()
+    with guarded.server() as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        refused = repro()
+        trained = repro("train@lstm")  # which publishes nothing
+        change("train.sh", TRAIN)
+        repaired = repro("compare")
+    assert refused.returncode == 1
+    assert f"MLflow's server at {address} does not let this user in" in refused.stderr
+    assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "Running stage" not in refused.stdout
+    assert trained.returncode == repaired.returncode == 0
+    assert {path: text for path, text in contents().items() if not path.startswith("mlartifacts")} == earlier
+
+
+def test_server_that_does_not_answer_is_told_and_the_run_goes_on(project, monkeypatch):
+    change("train.sh", TRAIN + "true\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{ports.free()}")
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr  # the stage that publishes is a mere script here
+    assert "does not answer" in ran.stderr
+    assert "the run goes on, and needs it when it publishes" in ran.stderr
 
 
 def test_unknown_target_ends_in_dvcs_message_and_ours(project):

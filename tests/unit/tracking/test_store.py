@@ -1,7 +1,6 @@
-import http.server
 import os
-import threading
 
+import guarded
 import pytest
 
 from sentiflow.errors import InputError, UnavailableError
@@ -27,30 +26,12 @@ def test_a_password_does_not_stay_in_a_servers_address(uri, address, user, passw
     assert os.environ.get("MLFLOW_TRACKING_PASSWORD") == password
 
 
-class Guarded(http.server.BaseHTTPRequestHandler):
-    """Answers as MLflow's server does whoever has no password that it knows, or no right to what is asked."""
-
-    status = 401
-
-    def do_GET(self):
-        is_open = self.path == "/health"
-        self.send_response(200 if is_open else self.status)
-        self.end_headers()
-        self.wfile.write(b"OK" if is_open else b"Permission denied")
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.mark.parametrize(("status", "why"), [(401, "got none or a wrong one"), (403, "knows this account, which may not see")])
 def test_server_that_lets_nobody_in_is_told_apart_from_one_that_is_away(monkeypatch, status, why):
-    monkeypatch.setattr(Guarded, "status", status)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
-        threading.Thread(target=server.serve_forever).start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    with guarded.server(status) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(InputError, match=f"does not let this user in: it .*{why}.*MLFLOW_TRACKING_PASSWORD") as refused:
             stores.connect()
-        server.shutdown()
     assert not isinstance(refused.value, UnavailableError)  # asking again would not help
     with pytest.raises(UnavailableError, match="does not answer"):
         stores.connect()
