@@ -24,7 +24,8 @@ from typing import Annotated, Any
 import requests
 import typer
 
-from sentiflow import repair, side, workers
+from sentiflow import side
+from sentiflow.running import repair, workers
 
 A_STAGE, A_RUN = 1.0, 15.0  # seconds that Prefect may add
 MODELS = ["logistic", "nb_svm"]

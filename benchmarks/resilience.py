@@ -144,7 +144,8 @@ class Little:
         """Of plain DVC its command, else the process that runs DVC for the pipeline."""
         return self._process(
             lambda words: (
-                "sentiflow.dvc_worker" in words or (any(Path(word).name == "dvc" for word in words[1:]) and "repro" in words)
+                "sentiflow.running.dvc_worker" in words
+                or (any(Path(word).name == "dvc" for word in words[1:]) and "repro" in words)
             )
         )
 

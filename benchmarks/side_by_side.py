@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from sentiflow import params, side, workers
+from sentiflow import params, side
+from sentiflow.running import workers
 
 
 def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:

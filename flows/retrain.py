@@ -34,11 +34,12 @@ from flows import access, local_servers, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
-from sentiflow import locks, params, pipeline, reasons, repair, terminal
+from sentiflow import locks, params, pipeline, terminal
 from sentiflow.errors import InputError
 from sentiflow.params import Params
+from sentiflow.running import reasons, repair
+from sentiflow.running.workers import Workers
 from sentiflow.settings import Architecture
-from sentiflow.workers import Workers
 
 UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at work, and after one that did not end
 RAN = "ran"

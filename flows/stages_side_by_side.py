@@ -11,8 +11,8 @@ from flows import telling
 from flows.attempts import StoppedError, with_attempts
 from flows.tasks import run_stage
 from sentiflow.params import Params
-from sentiflow.scheduling import side_by_side, with_what_they_need
-from sentiflow.workers import Outcome, Stage, StageError, Workers
+from sentiflow.running.scheduling import side_by_side, with_what_they_need
+from sentiflow.running.workers import Outcome, Stage, StageError, Workers
 
 
 @dataclass

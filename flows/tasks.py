@@ -14,7 +14,7 @@ from flows.attempts import tried_again
 from sentiflow import pipeline, process_groups, source
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.params import Params
-from sentiflow.workers import Outcome, Workers
+from sentiflow.running.workers import Outcome, Workers
 
 MINUTE = 60.0
 

@@ -18,7 +18,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
 from sentiflow import pipeline
-from sentiflow.workers import Outcome
+from sentiflow.running.workers import Outcome
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 

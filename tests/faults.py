@@ -329,4 +329,4 @@ class Served:
 
     def dvc_worker_of(self, process):
         """The process that runs DVC for a stage's process."""
-        return next(each for each in process.parents() if "sentiflow.dvc_worker" in each.cmdline())
+        return next(each for each in process.parents() if "sentiflow.running.dvc_worker" in each.cmdline())

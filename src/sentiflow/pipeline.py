@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sentiflow import locks, params, process_groups, progress, repair, scheduling, terminal
+from sentiflow import locks, params, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
-from sentiflow.workers import Outcome, Stage, StageError, Workers
+from sentiflow.running import progress, repair, scheduling
+from sentiflow.running.workers import Outcome, Stage, StageError, Workers
 
 log = logging.getLogger("sentiflow")
 

@@ -23,9 +23,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from sentiflow import locks, params, pipeline, process_groups, repair, stage, terminal
+from sentiflow import locks, params, pipeline, process_groups, stage, terminal
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 from sentiflow.settings import Architectures
 
 FOLDER = Path(".cache/side")

@@ -15,7 +15,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import telling
 from flows.retrain import UNFINISHED, retrain
-from sentiflow import repair, side
+from sentiflow import side
+from sentiflow.running import repair
 
 TOP = Path(__file__).parents[2]
 SOURCE = Path("data/external/reviews.csv")

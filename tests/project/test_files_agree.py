@@ -320,7 +320,7 @@ ONLY_IN = {
         "server.py",  # MLflow's own scoring server
         *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
     },
-    "dvc": {"pipeline.py", "dvc_operations.py", "repair.py", "sharing/objects.py"},
+    "dvc": {"pipeline.py", "running/dvc_operations.py", "running/repair.py", "sharing/objects.py"},
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),

@@ -5,7 +5,7 @@ import sys
 import pytest
 from clones import change, commit, fresh, run
 
-from sentiflow import repair
+from sentiflow.running import repair
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """

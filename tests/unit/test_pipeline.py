@@ -17,8 +17,9 @@ import ports
 import processes
 import pytest
 
-from sentiflow import pipeline, repair
+from sentiflow import pipeline
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 
 TOP = Path(__file__).parents[2]
 PIPELINE = """
@@ -312,7 +313,7 @@ def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_back(project,
     change("train.sh", SLEEPING)
     run = start("train@lstm")
     processes.wait_until(stage_that_sleeps)
-    [worker] = processes.working_in(project, "sentiflow.dvc_worker")
+    [worker] = processes.working_in(project, "sentiflow.running.dvc_worker")
     worker.kill()
     output, _ = run.communicate(timeout=20)
     assert run.returncode == 1

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from sentiflow import locks, stage, workers
+from sentiflow import locks, stage
 from sentiflow.errors import InputError
+from sentiflow.running import workers
 
 BEGINNING = '''"""Count the reviews.
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sentiflow import locks, pipeline, process_groups, repair, terminal
+from sentiflow import locks, pipeline, process_groups, terminal
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 from sentiflow.sharing import objects
 from sentiflow.sharing.objects import Piece, Project, Store
 

@@ -2,7 +2,8 @@
 
 import argparse
 
-from sentiflow import locks, pipeline, process_groups, repair, terminal
+from sentiflow import locks, pipeline, process_groups, terminal
+from sentiflow.running import repair
 from sentiflow.sharing import objects
 
 

@@ -6,8 +6,9 @@ import pytest
 from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
 
-from sentiflow import locks, repair
+from sentiflow import locks
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 from sentiflow.sharing import check_data, objects
 
 NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]

@@ -13,8 +13,9 @@ import sources
 from data_projects import FILE, commit, git, write
 from dvc_projects import copy
 
-from sentiflow import locks, repair
+from sentiflow import locks
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 from sentiflow.versions import add
 
 ROWS = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(20)]

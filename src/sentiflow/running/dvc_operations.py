@@ -1,4 +1,4 @@
-"""What `sentiflow.workers` has DVC do, in a process of `sentiflow.dvc_worker`; what is printed meanwhile goes to its output."""
+"""What `workers` has DVC do, in a process of `dvc_worker`; what is printed meanwhile goes to its output."""
 
 import errno
 import json
@@ -18,8 +18,8 @@ from dvc.repo.reproduce import plan_repro
 from dvc.stage import PipelineStage, Stage
 from dvc.stage.exceptions import StageCmdFailedError
 
-from sentiflow import repair
 from sentiflow.errors import InputError, UnavailableError
+from sentiflow.running import repair
 from sentiflow.sharing.objects import Project
 from sentiflow.stage import TEMPORARY
 

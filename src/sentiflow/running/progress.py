@@ -9,7 +9,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from sentiflow import terminal
-from sentiflow.workers import Stage
+from sentiflow.running.workers import Stage
 
 BESIDE = 26  # columns for the name of a stage, and for what parts it from what the stage says
 NARROWEST = 20

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from typing import Generic, Protocol, TypeVar
 
-from sentiflow.workers import Stage, StageError
+from sentiflow.running.workers import Stage, StageError
 
 Future = TypeVar("Future")
 

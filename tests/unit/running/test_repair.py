@@ -11,8 +11,9 @@ import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
 
-from sentiflow import locks, repair
+from sentiflow import locks
 from sentiflow.errors import InputError
+from sentiflow.running import repair
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 PIPELINE = """

@@ -11,10 +11,11 @@ import dvc_projects
 import processes
 import pytest
 
-from sentiflow import pipeline, process_groups, repair, workers
-from sentiflow.workers import StageError, UnavailableStageError, Workers
+from sentiflow import pipeline, process_groups
+from sentiflow.running import repair, workers
+from sentiflow.running.workers import StageError, UnavailableStageError, Workers
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 PIPELINE = """
 stages:
   split:
@@ -180,7 +181,7 @@ def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets
         thread = threading.Thread(target=one)
         thread.start()
         processes.wait_until(lambda: sleeping(project))
-        [worker] = processes.working_in(project, "sentiflow.dvc_worker")
+        [worker] = processes.working_in(project, "sentiflow.running.dvc_worker")
         worker.kill()
         thread.join()
         assert "was cut short" in failures[0]
@@ -216,7 +217,7 @@ def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
 def test_nothing_outlives_a_process_that_is_killed(project, sign):
     Path("split.sh").write_text("sleep 61\n")
     code = (
-        "from sentiflow.workers import Workers\n"
+        "from sentiflow.running.workers import Workers\n"
         "with Workers(1) as w: w.run('split', force=False, seconds=60, told=lambda _: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)

@@ -1,6 +1,6 @@
 """A process that runs DVC for another one: DVC is imported once, and one stage after another is run as it is asked for.
 
-Started by `sentiflow.workers`; it and its stages die with the process that started it.
+Started by `workers`; it and its stages die with the process that started it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ def main() -> None:
     requests, answers = (int(number) for number in sys.argv[1:3])
     for number in (requests, answers):
         os.set_inheritable(number, False)  # so that no stage holds them
-    from sentiflow import dvc_operations
+    from sentiflow.running import dvc_operations
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):

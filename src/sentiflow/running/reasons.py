@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sentiflow.corpus.fetching import WATCHED
-from sentiflow.workers import Stage
+from sentiflow.running.workers import Stage
 
 SHOWN = 5  # names of each kind
 

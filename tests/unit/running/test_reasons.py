@@ -1,5 +1,5 @@
-from sentiflow import reasons
-from sentiflow.workers import Stage
+from sentiflow.running import reasons
+from sentiflow.running.workers import Stage
 
 
 def stage(name, *changed, needs=(), makes=(), is_new=False):

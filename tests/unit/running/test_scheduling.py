@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sentiflow import scheduling
-from sentiflow.workers import Stage, StageError
+from sentiflow.running import scheduling
+from sentiflow.running.workers import Stage, StageError
 
 
 def stage(name, *needs, changed=()):

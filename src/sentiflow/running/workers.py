@@ -1,6 +1,6 @@
 """Runs DVC's stages one at a time or side by side, each in a process that can be ended with everything it started.
 
-A worker is a `sentiflow.dvc_worker` in a process group of its own. It imports DVC once and runs one stage after another; as many
+A worker is a `dvc_worker` in a process group of its own. It imports DVC once and runs one stage after another; as many
 stages run at once as there are workers, and each gets its share of the processor's cores.
 """
 
@@ -186,7 +186,7 @@ class _Worker:
         theirs_in, self._requests = os.pipe()
         self._answers, theirs_out = os.pipe()
         self._output, theirs = _terminal(columns) if columns else os.pipe()
-        command = [sys.executable, "-P", "-m", "sentiflow.dvc_worker", str(theirs_in), str(theirs_out)]
+        command = [sys.executable, "-P", "-m", "sentiflow.running.dvc_worker", str(theirs_in), str(theirs_out)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
