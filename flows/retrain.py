@@ -98,6 +98,7 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     if not why:
         return Completed(message="No reason to retrain: source, code, parameters and results are as the last run left them.")
     log.info("Retraining, because: %s", "; ".join(why))
+    pipeline.require_entry()
 
     started = datetime.now(UTC)
     UNFINISHED.parent.mkdir(parents=True, exist_ok=True)

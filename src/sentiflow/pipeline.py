@@ -212,21 +212,22 @@ def mlflow_server() -> str | None:
     return re.sub(r"//[^/@]+@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
 
 
-def _require_entry(stages: Sequence[Stage]) -> None:
-    """Asks the server that the stages will publish to: a wrong password is better told before minutes of training than after.
+def require_entry() -> None:
+    """Asks the server that is published to: a wrong password is better told before minutes of training than after.
 
     One that does not answer now may do so by then.
 
     Raises:
         InputError: if it does not let this user in.
     """
-    if mlflow_server() and any(str(note) in stage.makes for stage in stages for note in PUBLISHED):
-        from sentiflow.tracking import store  # MLflow's import takes seconds, and a store in a file asks for no password
+    if mlflow_server() is None:  # a store in a file asks for no password
+        return
+    from sentiflow.tracking import store  # MLflow's import takes seconds
 
-        try:
-            store.connect()
-        except UnavailableError as error:
-            log.warning("%s; the run goes on, and needs it when it publishes", error)
+    try:
+        store.connect()
+    except UnavailableError as error:
+        log.warning("%s; the run goes on, and needs it when it publishes", error)
 
 
 def _hashed(uri: str) -> str:
@@ -366,7 +367,8 @@ def _repro(targets: Sequence[str], force: bool, at_once: int) -> tuple[list[Stag
         try:
             plan = _first_ended([pool.submit(workers.plan, targets)], received).result()
             stages = plan if force else scheduling.stale(plan)
-            _require_entry(stages)
+            if any(str(note) in stage.makes for stage in stages for note in PUBLISHED):
+                require_entry()
             shown.plan(plan, stages)
             failures = scheduling.side_by_side(stages, at_once, _Threads(workers, pool, force, received, shown))
             try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dvc_projects
+import guarded
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
@@ -203,6 +204,19 @@ def test_store_that_cannot_be_asked_for_the_champion_fails_the_run_where_reviews
     state = run()
     assert state.is_failed()
     assert "look for drift: MLflow's store at" in state.message
+
+
+def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, client, monkeypatch):
+    SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
+    with guarded.server() as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        state = run()
+    assert state.is_failed()
+    assert f"MLflow's server at {address} does not let this user in" in state.message
+    assert "MLFLOW_TRACKING_PASSWORD" in state.message
+    assert "stages" not in artifacts(client, state)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert "source data changed" in run().message  # nothing is lost
 
 
 def test_chosen_architecture_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
