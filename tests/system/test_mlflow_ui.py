@@ -29,7 +29,6 @@ pytestmark = pytest.mark.slow
 DOCS = PROJECT / "docs"
 TEXT = (DOCS / "mlflow.md").read_text(encoding="utf-8")
 CHARTS = r"^(test_(accuracy_score|f1_score|log_loss)|(train|valid)_log_loss|epoch_seconds)$"  # as the docs give it
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
 
 COMMIT = "3f9a1c27d0b84e65f2a7c918e04db36a5871f2c9"
 REVIEWS = {"train": 4000, "valid": 500, "test": 500}
@@ -185,17 +184,6 @@ def answers(address):
         return requests.get(address, timeout=5).ok
     except (requests.ConnectionError, requests.Timeout):
         return False
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

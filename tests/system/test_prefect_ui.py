@@ -5,12 +5,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import uuid
 from pathlib import Path
 
 import clones
 import ports
+import processes
 import pytest
 import requests
 import urllib3
@@ -26,7 +26,6 @@ TEXT = (DOCS / "schedule.md").read_text(encoding="utf-8")
 DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 SETTINGS = {"download.sample": 400, "run": ["logistic", "nb_svm"]}
 PATIENCE = 1200.0  # seconds for a retraining of the sample, on a busy machine
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
 
 
 class Served:
@@ -74,22 +73,7 @@ def served(tmp_path_factory):
 
 
 def wait(found, said):
-    until = time.monotonic() + PATIENCE
-    while not (result := found()):
-        assert time.monotonic() < until, said()
-        time.sleep(1)
-    return result
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+    return processes.wait_until(found, PATIENCE, 1, said)
 
 
 @pytest.fixture(scope="module")

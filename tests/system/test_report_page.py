@@ -1,13 +1,9 @@
 """The report page in a real browser: made from data that attack it, at the width of a desk and of a phone, light and dark."""
 
-import shutil
-
 import pytest
 from made_up_results import HOW, results
 
 from sentiflow import page
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
 
 SCRIPT = "<script>window.ran = 1; alert(1)</script><img src=x onerror='window.ran = 1'>"
 CLASSES = ("no\"><svg onload='window.ran = 1'>", "<b onclick=window.ran=1>yes</b>")
@@ -45,17 +41,6 @@ CONTRASTS = """() => {
   }
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
