@@ -320,7 +320,11 @@ ONLY_IN = {
         "server.py",  # MLflow's own scoring server
         *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
     },
-    "dvc": {"pipeline.py", "running/dvc_operations.py", "running/repair.py", "sharing/objects.py"},
+    "dvc": {
+        "pipeline.py",
+        *(f"running/{name}.py" for name in ("dvc_operations", "repair")),
+        *(f"sharing/{name}.py" for name in ("objects", "remote_settings", "stores")),
+    },
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from sentiflow import locks, pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 from sentiflow.running import repair
-from sentiflow.sharing import objects
-from sentiflow.sharing.objects import Piece, Project, Store
+from sentiflow.sharing import objects, stores
+from sentiflow.sharing.objects import Piece, Project
+from sentiflow.sharing.stores import Store
 
 log = logging.getLogger("sentiflow")
 
@@ -138,7 +139,7 @@ def _looked_at(project: Project, remote: Store | None, by_oid: dict[str, list[Pi
                     found.damaged.append(file)
         return found
 
-    with ThreadPoolExecutor(objects.THREADS) as threads:
+    with ThreadPoolExecutor(stores.THREADS) as threads:
         bar = tqdm(threads.map(look, by_oid), total=len(by_oid), desc="read", unit="file", leave=False, disable=None)
         return [each for each in bar if not each.is_right]
 

@@ -18,7 +18,9 @@ from ruamel.yaml.error import YAMLError
 from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 from sentiflow.sharing import objects
-from sentiflow.sharing.objects import Output, Piece, Project, Store
+from sentiflow.sharing.objects import Output, Piece, Project
+from sentiflow.sharing.remote_settings import CONFIG, secrets_in
+from sentiflow.sharing.stores import Store
 
 log = logging.getLogger("sentiflow")
 
@@ -130,10 +132,10 @@ def pushed(lines: Iterable[str], git_remote: str) -> list[Commit]:
 def refuse_secrets(commits: Iterable[Commit]) -> None:
     """Raises InputError if a commit holds a password of a remote."""
     for commit in commits:
-        shown = subprocess.run(["git", "show", f"{commit.sha}:./{objects.CONFIG}"], capture_output=True, text=True, check=False)
-        if shown.returncode == 0 and (found := objects.secrets_in(shown.stdout)):
+        shown = subprocess.run(["git", "show", f"{commit.sha}:./{CONFIG}"], capture_output=True, text=True, check=False)
+        if shown.returncode == 0 and (found := secrets_in(shown.stdout)):
             raise InputError(
-                f"{objects.CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
+                f"{CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
                 "out of the commit, give it to this machine alone (dvc remote modify --local NAME OPTION ...)"
             )
 

@@ -1,25 +1,17 @@
-"""What DVC keeps of this project: the files that a commit names, its cache, its remote. Of this package the one that reads DVC.
+"""What DVC keeps of this project: the files that a commit names, in its cache and on its remote.
 
 Every question to a remote goes to the remote. DVC itself keeps an index of what it believes to be there, and takes the files
 of a folder for pushed where the folder's list is.
 """
 
 import contextlib
-import hashlib
-import io
-import itertools
-import json
 import logging
-import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any
 
-from dvc.config import Config
 from dvc.exceptions import CheckoutError, DvcException, FileTransferError
 from dvc.fs import localfs
 from dvc.repo import Repo
@@ -29,25 +21,12 @@ from dvc.stage.cache import RunCacheNotSupported
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
-from tqdm import tqdm
 
-from sentiflow.errors import InputError, UnavailableError
+from sentiflow.errors import InputError
+from sentiflow.sharing.stores import HASH, LIST, DamagedError, Store, is_loss, without_secrets
 
-CHUNK = 1 << 20  # bytes of an object in memory at once
-BLOCK = 4 << 20  # bytes asked of a remote at once
-THREADS = 4  # that talk to a remote at once
 CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
-LIST = ".dir"  # how the hash of a folder's list of files ends
 SHOWN = 20  # files that a message names
-HASH = "md5"
-CONFIG, OWN_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")  # of these git tracks the first
-# Options of a remote that are secrets, of any kind that DVC knows.
-SECRETS = re.compile(
-    r"password|passphrase|token|access_key_id|secret_access_key|session_token|account_key|sas_token|"
-    r"connection_string|client_secret|oss_key_id|oss_key_secret|custom_auth_header|sse_customer_key|bearer_token_command"
-)
-
-log = logging.getLogger("sentiflow")
 
 
 @dataclass(frozen=True)
@@ -77,191 +56,6 @@ class Piece:
 
     def __str__(self) -> str:
         return f"{self.output.stage}: {self.file}{' (the list of its files)' if self.is_list else ''}"
-
-
-class RefusedError(InputError):
-    """A remote does not let this user in."""
-
-
-class DamagedError(InputError):
-    """What lies there is not what was once put there: by the remote's own checksum, or as DVC found a list of files."""
-
-
-class Store:
-    """A place of objects: DVC's cache, or a remote.
-
-    name: for messages, without secrets.
-    kind: scheme of a remote's URL; empty for a folder.
-    remote: how DVC calls it, if it is one.
-    """
-
-    def __init__(self, name: str, odb: Any, kind: str = "", remote: str = "") -> None:
-        self.name = name
-        self._odb = odb
-        self._kind = kind
-        self._remote = remote
-
-    def sizes(self, oids: Collection[str]) -> dict[str, int]:
-        """Bytes of those objects that are there."""
-        folders = [list(found) for _, found in itertools.groupby(sorted(oids), key=lambda oid: oid[:2])]
-        with self._talking(), ThreadPoolExecutor(THREADS) as threads:
-            self._odb.fs.fs.invalidate_cache()
-            listed = threads.map(self._sizes_in_one_folder, folders)
-            bar = tqdm(listed, desc=f"look into {self.name}", total=len(folders), unit="folder", leave=False, disable=None)
-            there = {oid: size for found in bar for oid, size in found.items()}
-        return {oid: there[oid] for oid in oids if oid in there}
-
-    def _sizes_in_one_folder(self, oids: Sequence[str]) -> dict[str, int]:
-        fs, prefix = self._odb.fs, oids[0][:2]
-        try:
-            entries = fs.ls(fs.join(self._odb.path, prefix), detail=True)
-            return {prefix + fs.name(each["name"]): int(each["size"]) for each in entries if each["type"] == "file"}
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if type(error.__cause__).__name__ == "NoSuchBucket":
-                raise
-            return {}
-        except NotImplementedError:  # plain HTTP lists nothing
-            found = {}
-            for oid in oids:
-                with contextlib.suppress(FileNotFoundError):
-                    found[oid] = int(fs.info(self._odb.oid_to_path(oid))["size"])
-            return found
-
-    def hash(self, oid: str) -> str | None:
-        """The MD5 of what lies there under this name, read to its end; None if nothing does, empty if the remote disowns it."""
-        found = hashlib.md5(usedforsecurity=False)
-        try:
-            with self._talking(), self._opened(oid) as file:
-                while piece := file.read(CHUNK):
-                    found.update(piece)
-        except FileNotFoundError:
-            return None
-        except DamagedError:
-            return ""
-        return found.hexdigest()
-
-    def is_right(self, oid: str) -> bool:
-        return self.hash(oid) == oid.removesuffix(LIST)
-
-    def files_of(self, oid: str) -> dict[str, str] | None:
-        """The files of a folder's list, path: hash; None if the list is not there, or not what it was."""
-        try:
-            with self._talking(), self._opened(oid) as file:
-                content = file.read()
-        except (FileNotFoundError, DamagedError):
-            return None
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(LIST):
-            return None
-        return {entry["relpath"]: entry[HASH] for entry in json.loads(content)}
-
-    def _opened(self, oid: str) -> BinaryIO:
-        path = self._odb.oid_to_path(oid)
-        how = {"block_size": BLOCK} if self._kind else {}
-        file: BinaryIO = self._odb.fs.open(path, "rb", **how)
-        return file
-
-    def take(self, oid: str, source: "Store") -> bool:
-        """Replaces what lies here under this name by the other store's; False if that did not bring the right bytes."""
-        with self._talking(), source._talking():
-            self.remove(oid)
-            self._odb.add(source._odb.oid_to_path(oid), source._odb.fs, oid, check_exists=False, verify=False)
-        if self.is_right(oid):
-            return True
-        self.remove(oid)
-        return False
-
-    def take_file(self, oid: str, file: Path) -> None:
-        """Replaces what lies here under this name by a file of this machine that has the right bytes."""
-        with self._talking():
-            self.remove(oid)
-            self._odb.add(str(file.absolute()), localfs, oid, check_exists=False, verify=False)
-
-    def take_bytes(self, oid: str, content: bytes) -> None:
-        with self._talking():
-            self.remove(oid)
-            self._odb.add_bytes(oid, content)
-
-    def remove(self, oid: str) -> None:
-        with self._talking(), contextlib.suppress(FileNotFoundError, NotImplementedError):  # plain HTTP can only write over it
-            self._odb.delete(oid)
-
-    def path(self, oid: str) -> Path:
-        """Where an object of the cache lies."""
-        return Path(self._odb.oid_to_path(oid))
-
-    def try_out(self) -> None:
-        """Writes a small object beside the others, reads it and removes it.
-
-        Raises:
-            RefusedError: if the remote does not let this user in.
-            UnavailableError: if it does not answer.
-            InputError: if there is no such place.
-        """
-        fs, content = self._odb.fs, b"written by `make remote`, which removes it again\n"
-        place = fs.join(fs.parent(self._odb.path), "tried-out-by-make-remote")
-        with self._talking(told_missing=True):
-            fs.makedirs(fs.parent(place), exist_ok=True)
-            fs.put_file(io.BytesIO(content), place, size=len(content))
-            with fs.open(place, "rb") as file:
-                same = file.read() == content
-            fs.remove(place)
-        if not same:
-            raise InputError(f"{self.name} gave back other bytes than were written; it cannot hold data")
-
-    @contextlib.contextmanager
-    def _talking(self, told_missing: bool = False) -> Iterator[None]:
-        """Turns the errors of the remote's library into ours; of a missing file only where that is asked for."""
-        try:
-            yield
-        except (InputError, DvcException):
-            raise
-        except Exception as error:
-            if not self._kind and not isinstance(error, OSError):
-                raise
-            if _is_damage(error):
-                raise DamagedError(f"{self.name} holds a damaged file: {error}") from None
-            if isinstance(error, FileNotFoundError) and not told_missing and type(error.__cause__).__name__ != "NoSuchBucket":
-                raise
-            raise self.explained(error) from None
-
-    def explained(self, error: Exception) -> InputError:
-        reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)
-        if isinstance(error, PermissionError) or re.search(r"\b(401|403)\b|[Cc]redentials|authentication fail", reason):
-            how = HOW_TO_GET_IN.get(self._kind, HOW_TO_WRITE).replace("NAME", self._remote)
-            return RefusedError(f"{self.name} does not let this user in: {reason}; {how}")
-        if isinstance(error, FileNotFoundError):
-            return InputError(f"{self.name} is not there: {reason}; make that bucket or folder first, or correct the URL")
-        return UnavailableError(f"{self.name} does not answer: {reason}; check that it runs and is within reach, then run again")
-
-
-def _is_damage(error: BaseException) -> bool:
-    # the first is botocore's, which is loaded only where the remote is S3
-    return type(error).__name__ == "FlexibleChecksumError" or isinstance(error, ObjectFormatError)
-
-
-def _is_loss(error: BaseException) -> bool:
-    return isinstance(error, FileNotFoundError) or _is_damage(error)
-
-
-HOW_TO_WRITE = "make it readable and writable for this user"
-HOW_TO_GET_IN = {
-    "s3": "give a key that may read and write there: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, AWS's own "
-    "files, or `dvc remote modify --local NAME access_key_id ...` and `... secret_access_key ...` (docs/remotes.md)",
-    "ssh": "give the user and the key, or the password, of this machine alone: `dvc remote modify --local NAME user ...`, "
-    "`... keyfile ...`, `... password ...` (docs/remotes.md)",
-    "webdav": "give the user and the password of this machine alone: `dvc remote modify --local NAME user ...`, "
-    "`... password ...` (docs/remotes.md)",
-}
-HOW_TO_GET_IN["webdavs"] = HOW_TO_GET_IN["webdav"]
-
-
-def without_secrets(text: str) -> str:
-    """A text whose URLs show neither user nor password nor query.
-
-    >>> without_secrets("no answer from https://ann:secret@example.org/a?token=1")
-    'no answer from https://example.org/a'
-    """
-    return re.sub(r"([a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^\s'\"?#]*)[^\s'\"]*", r"\1\2", text)
 
 
 class Project:
@@ -402,14 +196,14 @@ class Project:
             try:
                 yield
             except DvcException:
-                if all(map(_is_loss, errors)):  # the caller says which
+                if all(map(is_loss, errors)):  # the caller says which
                     raise
             except ObjectFormatError as error:
                 raise DamagedError(f"a list of files is damaged ({error}); `make check-data` finds and heals it") from None
             except Exception as error:  # of the remote's library
                 raise remote.explained(error) from None
             # DVC goes on with other files; of the run cache's it only logs that they failed
-            if refused := [error for error in errors if not _is_loss(error)]:
+            if refused := [error for error in errors if not is_loss(error)]:
                 raise remote.explained(refused[0])
 
 
@@ -474,60 +268,3 @@ def _heard() -> Iterator[list[Exception]]:
     finally:
         for each, handlers, propagate in before:
             each.handlers, each.propagate = handlers, propagate
-
-
-# --- settings ------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def configured(name: str, shared: Mapping[str, str] | None, own: Mapping[str, str]) -> Iterator[None]:
-    """Makes a remote of this name the default; what was set before is back if the block fails, unless a password is all it lacks.
-
-    Args:
-        shared: options for .dvc/config, which git tracks; None leaves that file as it is.
-        own: options for .dvc/config.local, which git ignores; they are added to those that stand there for this remote, if it
-            is still on the same host.
-
-    Raises:
-        InputError: if DVC does not take them.
-    """
-    files = {file: file.read_bytes() if file.exists() else None for file in (CONFIG, OWN_CONFIG)}
-    OWN_CONFIG.touch(mode=0o600)  # before DVC writes into it: it may come to hold passwords
-    try:
-        with dvc_errors_told():
-            config = Config(dvc_dir=str(CONFIG.parent), validate=False)
-            old = config["remote"].get(name, {}).get("url", "")
-            with config.edit("local", validate=False) as local:
-                kept = local["remote"].get(name, {}) if _host(old) == _host((shared or own).get("url", "")) else {}
-                local["remote"][name] = {**kept, **own}
-                local["core"]["remote"] = name
-                if shared is not None:
-                    del local["core"]["remote"]  # or it would hide that of .dvc/config
-            if shared is not None:
-                with config.edit("repo", validate=False) as repo:
-                    kept = repo["remote"].get(name, {}) if old == shared["url"] else {}
-                    repo["remote"][name] = {**kept, **shared}
-                    repo["core"]["remote"] = name
-            Config(dvc_dir=str(CONFIG.parent))
-        yield
-    except BaseException as error:
-        if not isinstance(error, RefusedError):
-            for file, content in files.items():
-                file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
-        raise
-
-
-def _host(url: str) -> str:
-    """What a password is for."""
-    return urlsplit(url).netloc.rpartition("@")[2] if "://" in url else url
-
-
-def secrets_in(config: str) -> list[str]:
-    r"""Options of a .dvc/config that must not be in git: passwords, keys and tokens, and URLs that hold one.
-
-    >>> secrets_in("['remote \"a\"']\n    url = ssh://ann:pw@host/x\n    password = pw\n")
-    ['url', 'password']
-    """
-    options = re.findall(r"^\s*(\w+)\s*=\s*(\S.*)$", config, re.MULTILINE)
-    with_password = re.compile(r"[^/]+://[^/@]*:[^/@]*@")
-    return [name for name, value in options if SECRETS.fullmatch(name) or (name == "url" and with_password.match(value))]

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.sharing import objects
-from sentiflow.sharing.objects import without_secrets
+from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
+from sentiflow.sharing.stores import RefusedError, without_secrets
 
 log = logging.getLogger("sentiflow")
 
@@ -136,22 +137,22 @@ def use(setting: Setting) -> str:
         RefusedError: if it does not let this user in; it stays set.
         InputError: if it cannot be used otherwise, or git tracks a secret; what was set before stays.
     """
-    if objects.CONFIG.exists() and (found := objects.secrets_in(objects.CONFIG.read_text(encoding="utf-8"))):
+    if CONFIG.exists() and (found := secrets_in(CONFIG.read_text(encoding="utf-8"))):
         raise InputError(
-            f"{objects.CONFIG}, which git tracks, holds {', '.join(found)}; take it out (dvc remote modify --unset NAME OPTION), "
+            f"{CONFIG}, which git tracks, holds {', '.join(found)}; take it out (dvc remote modify --unset NAME OPTION), "
             "give it to this machine alone (dvc remote modify --local NAME OPTION ...), and change the secret if it was pushed"
         )
     try:
-        with objects.configured(setting.name, setting.shared, setting.own), objects.opened() as project:
+        with configured(setting.name, setting.shared, setting.own), objects.opened() as project:
             remote = project.remote()
             _in_time(remote.try_out, remote.name)
-    except objects.RefusedError as error:
-        raise objects.RefusedError(f"{error}. The remote is set, and the same command tries it again") from None
+    except RefusedError as error:
+        raise RefusedError(f"{error}. The remote is set, and the same command tries it again") from None
     except InputError as error:
         raise type(error)(f"{error}. What was set before stays") from None
     if setting.shared is None:
-        return f"{_capital(remote.name)} is set for this machine ({objects.OWN_CONFIG}). Next: make push"
-    return f"{_capital(remote.name)} is set for everybody: commit {objects.CONFIG}. Next: make push"
+        return f"{_capital(remote.name)} is set for this machine ({OWN_CONFIG}). Next: make push"
+    return f"{_capital(remote.name)} is set for everybody: commit {CONFIG}. Next: make push"
 
 
 def _capital(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sentiflow.errors import InputError
-from sentiflow.sharing import objects
+from sentiflow.sharing import objects, stores
 
 SHORT = 10  # digits of a hash in messages
 
@@ -55,7 +55,7 @@ def _brought(project: objects.Project, commit: str, file: str, oid: str) -> Path
     return project.cache.path(oid)
 
 
-def _taken(cache: objects.Store, remote: objects.Store, oid: str) -> bool:
+def _taken(cache: stores.Store, remote: stores.Store, oid: str) -> bool:
     try:
         return cache.take(oid, remote)
     except FileNotFoundError:

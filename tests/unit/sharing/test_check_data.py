@@ -9,7 +9,7 @@ from storage import CACHE, REMOTE, flip, oids, stored
 from sentiflow import locks
 from sentiflow.errors import InputError
 from sentiflow.running import repair
-from sentiflow.sharing import check_data, objects
+from sentiflow.sharing import check_data, objects, remote_settings
 
 NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]
 
@@ -128,7 +128,7 @@ def test_own_data_that_is_right_nowhere_is_left_where_it_is(project, capsys):
 
 
 def test_without_a_remote_the_cache_is_read_alone(project, capsys):
-    objects.OWN_CONFIG.unlink()
+    remote_settings.OWN_CONFIG.unlink()
     flip(stored(CACHE, oids()["words.txt"]))
     assert check_data.check(heal=True).startswith("Read 7 files in the cache (no remote is set): 1 of them")
     assert "healed the cache from this folder (words.txt)" in capsys.readouterr().out

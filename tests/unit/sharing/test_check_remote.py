@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
 
 from sentiflow.errors import InputError
-from sentiflow.sharing import check_remote, exchange, hooks, objects
+from sentiflow.sharing import check_remote, exchange, hooks, remote_settings
 
 TOP = Path(__file__).parents[3]
 
@@ -128,7 +128,7 @@ def test_commits_that_change_no_data_are_not_asked_for(hooked):
 
 
 def test_push_of_a_password_is_refused(hooked):
-    objects.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
+    remote_settings.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
     git("commit", "-qam", "remote")
     with pytest.raises(InputError, match="holds password") as refused:
         check_remote.refuse_secrets(commits("HEAD", "HEAD~1"))

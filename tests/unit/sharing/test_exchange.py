@@ -9,7 +9,7 @@ from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
 
 from sentiflow.errors import InputError
-from sentiflow.sharing import exchange, objects
+from sentiflow.sharing import exchange, remote_settings
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def other(project, tmp_path, monkeypatch):
     """Another one's clone, in which the test goes on."""
     folder = tmp_path / "other"
     subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
-    shutil.copy(project / objects.OWN_CONFIG, folder / objects.OWN_CONFIG)
+    shutil.copy(project / remote_settings.OWN_CONFIG, folder / remote_settings.OWN_CONFIG)
     monkeypatch.chdir(folder)
     return folder
 
@@ -108,6 +108,6 @@ def test_pull_keeps_a_file_of_the_users_that_is_in_the_way(project, other):
 
 
 def test_without_a_remote_it_says_how_to_set_one(project):
-    objects.OWN_CONFIG.unlink()
+    remote_settings.OWN_CONFIG.unlink()
     with pytest.raises(InputError, match="no remote is set; set one with `make remote"):
         exchange.push()

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from sentiflow.errors import InputError, UnavailableError
-from sentiflow.sharing import objects, remote
+from sentiflow.sharing import objects, remote, remote_settings
 
 NONE = {}
 
@@ -17,17 +17,17 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     subprocess.run(["git", "init", "-q"], check=True)
-    objects.CONFIG.parent.mkdir()
-    objects.CONFIG.write_text("[core]\n    analytics = false\n")
+    remote_settings.CONFIG.parent.mkdir()
+    remote_settings.CONFIG.write_text("[core]\n    analytics = false\n")
     return folder
 
 
 def test_without_url_it_is_a_folder_beside_the_project_for_this_machine_alone(project):
-    before = objects.CONFIG.read_text()
+    before = remote_settings.CONFIG.read_text()
     said = remote.use(remote.read("", environment=NONE))
     assert "for this machine" in said
-    assert objects.CONFIG.read_text() == before
-    settings = objects.OWN_CONFIG.read_text()
+    assert remote_settings.CONFIG.read_text() == before
+    settings = remote_settings.OWN_CONFIG.read_text()
     assert "url = ../../project-remote" in settings
     assert "verify = true" in settings
     assert (project.parent / "project-remote").is_dir()
@@ -36,14 +36,14 @@ def test_without_url_it_is_a_folder_beside_the_project_for_this_machine_alone(pr
 
 def test_settings_that_may_come_to_hold_a_password_are_readable_to_their_owner_alone(project):
     remote.use(remote.read("", environment=NONE))
-    assert objects.OWN_CONFIG.stat().st_mode & 0o077 == 0
+    assert remote_settings.OWN_CONFIG.stat().st_mode & 0o077 == 0
 
 
 def test_folder_that_lies_at_the_same_place_everywhere_is_shared_where_that_is_asked_for(project, tmp_path):
     remote.use(remote.read("", environment=NONE))
     said = remote.use(remote.read(str(tmp_path / "mounted"), environment=NONE, shared=True))
     assert "commit .dvc/config" in said
-    assert f"url = {tmp_path}/mounted" in objects.CONFIG.read_text()
+    assert f"url = {tmp_path}/mounted" in remote_settings.CONFIG.read_text()
     with objects.opened() as opened:
         assert "mounted" in opened.remote().name, "the one of this machine alone does not hide it"
 
@@ -117,15 +117,15 @@ def test_url_of_no_known_kind_is_refused_with_what_to_write(url, endpoint, words
     with pytest.raises(InputError, match=words) as refused:
         remote.use(remote.read(url, endpoint, environment=NONE))
     assert "hidden" not in str(refused.value)
-    assert not objects.OWN_CONFIG.exists()
+    assert not remote_settings.OWN_CONFIG.exists()
 
 
 def test_remote_that_does_not_answer_leaves_what_was_set_before(project):
     remote.use(remote.read("", environment=NONE))
-    before = objects.CONFIG.read_bytes(), objects.OWN_CONFIG.read_bytes()
+    before = remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()
     with pytest.raises(UnavailableError, match=r"does not answer.*What was set before stays"):
         remote.use(remote.read("webdav://127.0.0.1:9/models", environment=NONE, shared=True))
-    assert (objects.CONFIG.read_bytes(), objects.OWN_CONFIG.read_bytes()) == before
+    assert (remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()) == before
 
 
 def test_remote_that_is_silent_is_given_up_in_time(project, monkeypatch):
@@ -137,16 +137,16 @@ def test_remote_that_is_silent_is_given_up_in_time(project, monkeypatch):
 
 
 def test_password_for_one_host_is_not_sent_to_another(project):
-    with objects.configured("shared", {"url": "webdav://a.example.org/models"}, {"user": "ann", "password": "hidden"}):
+    with remote_settings.configured("shared", {"url": "webdav://a.example.org/models"}, {"user": "ann", "password": "hidden"}):
         pass
-    with objects.configured("shared", {"url": "webdav://a.example.org/other"}, {}):
-        assert "hidden" in objects.OWN_CONFIG.read_text()
-    with objects.configured("shared", {"url": "webdav://b.example.org/models"}, {}):
-        assert "hidden" not in objects.OWN_CONFIG.read_text()
+    with remote_settings.configured("shared", {"url": "webdav://a.example.org/other"}, {}):
+        assert "hidden" in remote_settings.OWN_CONFIG.read_text()
+    with remote_settings.configured("shared", {"url": "webdav://b.example.org/models"}, {}):
+        assert "hidden" not in remote_settings.OWN_CONFIG.read_text()
 
 
 def test_secret_in_the_configuration_that_git_tracks_is_refused(project):
-    objects.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
+    remote_settings.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
     with pytest.raises(InputError, match="which git tracks, holds password") as refused:
         remote.use(remote.read("", environment=NONE))
     assert "hidden" not in str(refused.value)
