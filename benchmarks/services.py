@@ -35,8 +35,8 @@ from sentiflow import tables
 
 TOP = Path(__file__).parents[1]
 sys.path[:1] = [str(TOP), str(TOP / "tests")]  # not this folder, where this file is what `services` names
-names = ("probes", "teams", "services.backup", "services.postgresql", "services.secrets")
-probes, teams, backup, postgresql, secrets_file = map(importlib.import_module, names)
+names = ("ports", "probes", "processes", "teams", "services.backup", "services.postgresql", "services.secrets")
+ports, probes, processes, teams, backup, postgresql, secrets_file = map(importlib.import_module, names)
 Cluster, SECRETS, generated = postgresql.Cluster, secrets_file.SECRETS, secrets_file.generated
 
 SLOWEST = 600.0  # seconds for anything here, on a busy machine
@@ -76,7 +76,7 @@ class Defaults:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = dict(zip(("mlflow", "prefect", "storage", "postgresql"), teams.free_ports(4), strict=True))
+        self.ports = dict(zip(("mlflow", "prefect", "storage", "postgresql"), ports.several(4), strict=True))
 
     def address(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
@@ -317,7 +317,7 @@ def figure_8_look(team: Any) -> None:
     known = [team.secrets.values[name] for name in SECRETS]
     member = team.member("anna")
     known.append(member["MLFLOW_TRACKING_PASSWORD"])
-    listed = "\n".join(" ".join(teams.words(process)) for process in psutil.process_iter())
+    listed = "\n".join(" ".join(processes.command(process)) for process in psutil.process_iter())
     tracked = subprocess.run(
         ["git", "grep", "-h", "", "HEAD"], cwd=team.folder, capture_output=True, text=True, check=True
     ).stdout
@@ -343,14 +343,14 @@ def _as_documented() -> str:
         secrets = [generated() for _ in range(3)]
         commands = [
             [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--auth-key", f"{secrets[0]},{secrets[1]}",
-             "--addr", f"127.0.0.1:{teams.free_ports(1)[0]}", folder],
+             "--addr", f"127.0.0.1:{ports.free()}", folder],
             [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"postgresql://mlflow:{secrets[2]}@127.0.0.1:1/mlflow"],
         ]  # fmt: skip
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         started = [subprocess.Popen(command, cwd=folder, process_group=0, **quiet) for command in commands]
         try:
             time.sleep(1)
-            listed = "\n".join(" ".join(teams.words(process)) for process in psutil.process_iter())
+            listed = "\n".join(" ".join(processes.command(process)) for process in psutil.process_iter())
         finally:
             for each in started:
                 _end(each)

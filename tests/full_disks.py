@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import NamedTuple
 
-import faults
+import processes
 import yaml
 
 PAGE = 4096  # bytes that tmpfs hands out at once
@@ -117,7 +117,7 @@ def walk(project, contents, stages, room=0):
     for stage in stages:
         left = room and room + size_on_disk(outputs[stage])
         run = begin(project)
-        faults.wait_until(lambda run=run, stage=stage: run.poll() is not None or project.stage(stage), SECONDS, glance=0.005)
+        processes.wait_until(lambda run=run, stage=stage: run.poll() is not None or project.stage(stage), SECONDS, glance=0.005)
         was_filled = run.poll() is None
         with full(project.folder, left):
             output, _ = run.communicate(timeout=SECONDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import faults
 import full_disks
 import mlflow_servers
+import processes
 import psutil
 import psycopg
 from mlflow import MlflowClient
@@ -56,7 +57,7 @@ class Database:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._begun = subprocess.Popen(self._command, cwd=self.socket, process_group=0, **quiet, **self._as_user)
         self._server = psutil.Process(self._begun.pid)
-        faults.wait_until(self._answers)
+        processes.wait_until(self._answers)
 
     def end(self):
         """Of a server that was started here."""
@@ -93,9 +94,11 @@ class Project(faults.Project):
 def repro_while_stopped(project, stage, query):
     """`make repro`, with the database stopped when the stage has begun to write; exit status and what it printed."""
     run = full_disks.begin(project)
-    faults.wait_until(lambda: run.poll() is not None or project.stage(stage), full_disks.SECONDS, glance=0.01)
+    processes.wait_until(lambda: run.poll() is not None or project.stage(stage), full_disks.SECONDS, glance=0.01)
     before = project.database.counted(query)
-    faults.wait_until(lambda: run.poll() is not None or project.database.counted(query) > before, full_disks.SECONDS, glance=0.01)
+    processes.wait_until(
+        lambda: run.poll() is not None or project.database.counted(query) > before, full_disks.SECONDS, glance=0.01
+    )
     assert run.poll() is None, run.communicate()[0]
     project.database.stop()
     output, _ = run.communicate(timeout=full_disks.SECONDS)

@@ -23,6 +23,7 @@ from sentiflow.errors import InputError
 from sentiflow.neural import NeuralClassifier
 from sentiflow.settings import Architectures, SequenceReader
 from sentiflow.tracking import publishing
+from sentiflow.untrusted import neural_weights, reading
 
 CLASSES = ("negative", "positive")
 TINY = {"length": 12, "embedding": 4, "units": 5}
@@ -178,8 +179,8 @@ def test_bound_of_weights_holds_for_every_neural_architecture_and_is_not_far_off
     settings = settings_of(name)
     words = vocabulary.Vocabulary(("<pad>", "<unk>", *(f"w{i}" for i in range(5_000))), np.full(5_002, 9))
     made = NeuralClassifier.create(name, settings, classes=("a", "b", "c"), vocabulary=words).model.count_params()
-    bound = model_directory.weights_at_most(settings, words=words, classes=3)
-    assert made <= bound <= model_directory.WEIGHTS_FACTOR * made
+    bound = neural_weights.weights_at_most(settings, words=words, classes=3)
+    assert made <= bound <= neural_weights.WEIGHTS_FACTOR * made
 
 
 # ---- directories that would run code
@@ -435,7 +436,7 @@ def test_a_folder_that_no_registered_model_has_is_refused(linear, path):
 def test_endless_files_and_depth_are_refused(linear, tmp_path):
     many = linear / "code/sentiflow/many"
     many.mkdir()
-    for number in range(model_directory.MOST_ENTRIES):
+    for number in range(reading.MOST_ENTRIES):
         (many / f"m{number}.py").touch()
     with pytest.raises(InputError, match="more than 1000 files"):
         model_directory.check(linear)
