@@ -2,10 +2,25 @@
 
 import contextlib
 import os
+import signal
 import time
 from pathlib import Path
 
 import psutil
+
+
+@contextlib.contextmanager
+def heeding_signals():
+    """What is started within the block is ended by Ctrl-C and a closed terminal, as what a user starts.
+
+    A shell that starts the tests in the background has them ignore the first, `nohup` the second, and so would their children.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def that(is_one, but=()):

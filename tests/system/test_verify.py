@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import clones
@@ -247,14 +246,11 @@ def test_what_cannot_be_verified_is_refused_before_anything_runs(project):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_it_ends_its_stages(project, tmp_path, number):
     mark = tmp_path / "hangs"
-    running = subprocess.Popen(
-        command(), env=environment(HANG=str(mark)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    until = time.monotonic() + 120
-    while not mark.exists():
-        assert running.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    with processes.heeding_signals():
+        running = subprocess.Popen(
+            command(), env=environment(HANG=str(mark)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    processes.wait_until(lambda: mark.exists() or running.poll() is not None, 120)
     [clone] = Path(".cache/verify").glob("[0-9a-f]*")
     assert processes.working_in(clone.absolute())
     running.send_signal(number)

@@ -77,15 +77,11 @@ def start(project):
     started = []
 
     def begin(*arguments):
-        # a shell that starts the tests in the background has them ignore Ctrl-C, nohup SIGHUP, and so would this child
-        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-        before = {number: signal.signal(number, handler) for number, handler in usual.items()}
         command = [sys.executable, "-m", "sentiflow.pipeline", *arguments]
-        started.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-        )
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with processes.heeding_signals():
+            started.append(
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+            )
         return started[-1]
 
     yield begin

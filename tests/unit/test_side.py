@@ -72,12 +72,9 @@ def trained():
 
 
 def start(*arguments):
-    # a shell that starts the tests in the background has them ignore Ctrl-C, and so would this child
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "sentiflow.side", *arguments]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-    signal.signal(signal.SIGINT, before)
-    return started
+    with processes.heeding_signals():
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def contents(top):
