@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import requests
 import typer
 
+from flows import access
 from sentiflow import locks, pipeline, terminal
 from sentiflow.errors import InputError
 from services import supervise
@@ -110,10 +110,10 @@ class _Services(supervise.Services):
         Raises:
             InputError: if none answers where the user says, or something else is at its port.
         """
-        if answers(self.address):
+        if access.answers(self.address):
             print(f"Prefect's server answers at {self.address} already.", flush=True)
         elif not self.is_ours:
-            raise InputError(no_answer(self.address))
+            raise access.no_answer(self.address)
         else:
             supervise.require_free_port(self.host, self.port, "PREFECT_PORT", "Prefect's server")
             ending = Ending(after=(LOCK,), wait=WORKER.patience) if after_worker else Ending()
@@ -128,30 +128,6 @@ class _Services(supervise.Services):
         # not an option: the address of a database has its password, and everybody can read command lines
         self.environment["MLFLOW_BACKEND_STORE_URI"] = pipeline.tracking_uri()
         self.add("mlflow", command, Ending())
-
-
-def no_answer(address: str) -> str:
-    return (
-        f"no Prefect server answers at {address}, where PREFECT_API_URL points; start it, correct the address, or "
-        "`unset PREFECT_API_URL` so that one is started here"
-    )
-
-
-def answers(address: str) -> bool:
-    """Whether a Prefect server answers there."""
-    try:
-        return bool(requests.get(f"{address}/health", timeout=10).json() is True)
-    except requests.RequestException:
-        return False
-
-
-def lets_in(address: str, password: str | None) -> bool:
-    """Whether it does so to whoever has this password: user:password, or none."""
-    auth = None if password is None else (password.partition(":")[0], password.partition(":")[2])
-    try:
-        return requests.get(f"{address}/admin/version", auth=auth, timeout=10).ok
-    except requests.RequestException:
-        return False
 
 
 if __name__ == "__main__":

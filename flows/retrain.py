@@ -211,7 +211,7 @@ def main(
     if named:
         access.require()
     # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
-    is_beside = not named and local_servers.lets_in(here, password)
+    is_beside = not named and access.lets_in(here, password)
     with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")
