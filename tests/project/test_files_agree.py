@@ -323,7 +323,8 @@ ONLY_IN = {
     "dvc": {
         "pipeline.py",
         *(f"running/{name}.py" for name in ("dvc_operations", "repair")),
-        *(f"sharing/{name}.py" for name in ("objects", "remote_settings", "stores")),
+        *(f"storage/{name}.py" for name in ("objects", "stores")),
+        "sharing/remote_settings.py",
     },
     "keras": {"keras.py"},
     "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is

@@ -20,8 +20,8 @@ from dvc.stage.exceptions import StageCmdFailedError
 
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.running import repair
-from sentiflow.sharing.objects import Project
 from sentiflow.stage import TEMPORARY
+from sentiflow.storage.objects import Project
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 END = "end"  # what ends the process instead of asking for something

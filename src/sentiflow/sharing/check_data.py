@@ -21,9 +21,9 @@ from tqdm import tqdm
 from sentiflow import locks, pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 from sentiflow.running import repair
-from sentiflow.sharing import objects, stores
-from sentiflow.sharing.objects import Piece, Project
-from sentiflow.sharing.stores import Store
+from sentiflow.storage import objects, stores
+from sentiflow.storage.objects import Piece, Project
+from sentiflow.storage.stores import Store
 
 log = logging.getLogger("sentiflow")
 

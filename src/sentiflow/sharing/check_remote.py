@@ -17,10 +17,10 @@ from ruamel.yaml.error import YAMLError
 
 from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError
-from sentiflow.sharing import objects
-from sentiflow.sharing.objects import Output, Piece, Project
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
-from sentiflow.sharing.stores import Store
+from sentiflow.storage import objects
+from sentiflow.storage.objects import Output, Piece, Project
+from sentiflow.storage.stores import Store
 
 log = logging.getLogger("sentiflow")
 

@@ -4,7 +4,7 @@ import argparse
 
 from sentiflow import locks, pipeline, process_groups, terminal
 from sentiflow.running import repair
-from sentiflow.sharing import objects
+from sentiflow.storage import objects
 
 
 def main() -> None:

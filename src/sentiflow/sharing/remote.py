@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from sentiflow import pipeline, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
-from sentiflow.sharing import objects
 from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
-from sentiflow.sharing.stores import RefusedError, without_secrets
+from sentiflow.storage import objects
+from sentiflow.storage.stores import RefusedError, without_secrets
 
 log = logging.getLogger("sentiflow")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sentiflow.errors import InputError
-from sentiflow.sharing import objects, stores
+from sentiflow.storage import objects, stores
 
 SHORT = 10  # digits of a hash in messages
 

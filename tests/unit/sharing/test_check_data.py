@@ -9,7 +9,8 @@ from storage import CACHE, REMOTE, flip, oids, stored
 from sentiflow import locks
 from sentiflow.errors import InputError
 from sentiflow.running import repair
-from sentiflow.sharing import check_data, objects, remote_settings
+from sentiflow.sharing import check_data, remote_settings
+from sentiflow.storage import objects
 
 NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]
 

@@ -4,7 +4,8 @@ import subprocess
 import pytest
 
 from sentiflow.errors import InputError, UnavailableError
-from sentiflow.sharing import objects, remote, remote_settings
+from sentiflow.sharing import remote, remote_settings
+from sentiflow.storage import objects
 
 NONE = {}
 

@@ -23,7 +23,7 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
 from sentiflow.errors import InputError
-from sentiflow.sharing.stores import HASH, LIST, DamagedError, Store, is_loss, without_secrets
+from sentiflow.storage.stores import HASH, LIST, DamagedError, Store, is_loss, without_secrets
 
 CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
 SHOWN = 20  # files that a message names
