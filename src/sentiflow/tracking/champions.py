@@ -26,7 +26,7 @@ from sentiflow import locks
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.tracking import registry
 from sentiflow.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
-from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told
+from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told, write
 
 log = logging.getLogger("sentiflow")
 
@@ -157,7 +157,7 @@ def _point(client: MlflowClient, newest: Entry, line: Sequence[str]) -> None:
     registry.set_alias(client, PREVIOUS, line[-2] if len(line) > 1 else None)
     registry.set_alias(client, CHAMPION, line[-1])
     if not newest.applied:
-        client.set_model_version_tag(HISTORY, str(newest.number), APPLIED_TAG, "true")
+        write(client.set_model_version_tag, HISTORY, str(newest.number), APPLIED_TAG, "true")
 
 
 def change(client: MlflowClient, entries: Sequence[Entry], version: ModelVersion, how: str, why: str) -> Entry:

@@ -15,7 +15,7 @@ from sentiflow.held_out import HeldOut
 from sentiflow.params import Evaluate, Promotion
 from sentiflow.promotion import Candidate, Verdict
 from sentiflow.tracking import champions, registry
-from sentiflow.tracking.store import MODEL, run_of
+from sentiflow.tracking.store import MODEL, run_of, write
 
 log = logging.getLogger("sentiflow")
 
@@ -113,7 +113,7 @@ def record(client: MlflowClient, challenger: ModelVersion, verdict: Verdict) -> 
     told = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md", HOLDS_TAG: str(verdict.holds).lower()}
     told |= promotion.as_tags(verdict)
     for tag, value in told.items():
-        client.set_model_version_tag(MODEL, number, tag, value)
+        write(client.set_model_version_tag, MODEL, number, tag, value)
     first = (challenger.description or "").partition(JUDGED)[0]
     rules = "\n".join(promotion.rules_as_markdown(verdict))
     client.update_model_version(

@@ -29,7 +29,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 from sentiflow import model_directory, serving
 from sentiflow.reference import Reference
 from sentiflow.scoring import SCORES
-from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, experiment_id, failures_told, run_of
+from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, experiment_id, failures_told, run_of, write
 from sentiflow.training_record import Record
 
 log = logging.getLogger("sentiflow")
@@ -253,7 +253,7 @@ def _publish_anew(client: MlflowClient, publication: Publication, parent: str) -
         )
         if publication.record is not None:
             _log_system_metrics(client, run.info.run_id, publication.record)
-        client.log_inputs(run.info.run_id, [_dataset(split) for split in publication.splits])
+        write(client.log_inputs, run.info.run_id, [_dataset(split) for split in publication.splits])
         mlflow.log_dict(dict(publication.environment), "environment.json")
         for name, path in publication.artifacts.items():
             _log_artifact(path, name)

@@ -21,7 +21,7 @@ from sentiflow.held_out import HeldOut
 from sentiflow.reference import Reference
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import publishing
-from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, run_of
+from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, run_of, write
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -120,7 +120,7 @@ def set_alias(client: MlflowClient, alias: str, number: str | None) -> None:
     if number is None and current is not None:
         client.delete_registered_model_alias(MODEL, alias)
     elif number is not None and (current is None or str(current.version) != number):
-        client.set_registered_model_alias(MODEL, alias, number)
+        write(client.set_registered_model_alias, MODEL, alias, number)
 
 
 def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:

@@ -3,9 +3,10 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 # MLflow reads these while it is imported.
@@ -38,6 +39,7 @@ NO_ENTRY = {
     "UNAUTHENTICATED": "asks for a password, and got none or a wrong one",
     "PERMISSION_DENIED": "knows this account, which may not see the models here",
 }
+ATTEMPTS = 5  # to write what others may write at the same moment
 NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls it; all else is an answer
 
 
@@ -92,6 +94,17 @@ def failures_told() -> Iterator[None]:
             f"MLflow's store at {_without_password(mlflow.get_tracking_uri())} stopped answering ({_without_password(reason)}); "
             "when it is up again, run the same command again: what is there already is kept"
         ) from None
+
+
+def write(call: Callable[..., None], *arguments: Any) -> None:
+    """Has a client write something that others may write as well: of two that do so at one moment, MLflow refuses one."""
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            call(*arguments)
+            return
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST" or not attempts_left:
+                raise
 
 
 def _address(uri: str) -> str:
