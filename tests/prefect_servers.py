@@ -8,6 +8,7 @@ import sys
 import time
 
 import ports
+import processes
 import psutil
 import requests
 
@@ -59,9 +60,7 @@ class Program:
         if self._process is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self._process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
+            processes.kill(psutil.Process(self._process.pid).children(recursive=True))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

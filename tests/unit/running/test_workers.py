@@ -64,6 +64,22 @@ def sleeping(folder):
     return processes.working_in(folder, "sleep")
 
 
+def begun(of_one, project):
+    """A thread that waits for the stage `split`, which sleeps by now, and a list that gets the failure in which that ends."""
+    failures = []
+
+    def one():
+        try:
+            of_one.run("split", force=False, seconds=60, told=lambda _: None)
+        except StageError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    processes.wait_until(lambda: sleeping(project))
+    return thread, failures
+
+
 def test_plan_is_in_dvcs_order_and_names_what_each_stage_needs_and_makes(project):
     Path("train.sh").write_text("true\n")
     with Workers(1) as of_one:
@@ -170,17 +186,7 @@ def test_stage_that_hangs_is_ended_at_its_time_limit_with_all_it_started(project
 def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets_another_one(project):
     Path("split.sh").write_text("sleep 61\n")
     with Workers(1) as of_one:
-        failures = []
-
-        def one():
-            try:
-                of_one.run("split", force=False, seconds=60, told=lambda _: None)
-            except StageError as error:
-                failures.append(str(error))
-
-        thread = threading.Thread(target=one)
-        thread.start()
-        processes.wait_until(lambda: sleeping(project))
+        thread, failures = begun(of_one, project)
         [worker] = processes.working_in(project, "sentiflow.running.dvc_worker")
         worker.kill()
         thread.join()
@@ -194,18 +200,8 @@ def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets
 
 def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
     Path("split.sh").write_text("sleep 61\n")
-    failures = []
     with Workers(1) as of_one:
-
-        def one():
-            try:
-                of_one.run("split", force=False, seconds=60, told=lambda _: None)
-            except StageError as error:
-                failures.append(str(error))
-
-        thread = threading.Thread(target=one)
-        thread.start()
-        processes.wait_until(lambda: sleeping(project))
+        thread, failures = begun(of_one, project)
     thread.join(timeout=10)
     assert failures
     assert not processes.working_in(project)
