@@ -299,7 +299,7 @@ class Served:
     def ended(self, run_id):
         """The same, when its process is gone as well."""
         state = self.final(run_id)
-        processes.wait_until(lambda: not self.processes_of(run_id))
+        processes.wait_until(lambda: not self.processes_of(run_id), 120)
         return state
 
     def completed(self, **parameters):

@@ -57,7 +57,7 @@ class Database:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._begun = subprocess.Popen(self._command, cwd=self.socket, process_group=0, **quiet, **self._as_user)
         self._server = psutil.Process(self._begun.pid)
-        processes.wait_until(self._answers)
+        processes.wait_until(self._answers, 120)
 
     def end(self):
         """Of a server that was started here."""
