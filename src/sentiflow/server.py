@@ -5,8 +5,10 @@ Every answer names the version that gave it in the header x-model-version. MLflo
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -14,7 +16,6 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import Message as Head
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -48,7 +49,9 @@ from sentiflow.request_texts import RefusedError, texts_of
 log = logging.getLogger("sentiflow")
 
 HOST = "127.0.0.1"
-HOSTS = {HOST, "localhost"}  # a page of another name that resolves to this machine is not answered
+# A page of another name that resolves to this machine is not answered.
+OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost\.?|\[::1\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
+MEDIA_TYPES = {"application/json", "text/csv"}
 CONNECTIONS = 128  # at once; each holds one request at most
 KNOCK = 5.0  # seconds for a store behind HTTP to answer
 REST = 60.0  # seconds until a version that was refused is tried again
@@ -202,7 +205,7 @@ class Application:
 
     async def _answer(self, current: Served, scope: Scope, body: "_Body") -> Response:
         headers = Headers(scope=scope)
-        if headers.get("host", "").split(":")[0] not in HOSTS:
+        if not OWN_NAME.fullmatch(headers.get("host", "")):
             raise RefusedError(421, f"received another host than {HOST} or localhost; ask the server under its own name")
         path = scope["path"]
         if path not in PATHS:
@@ -237,10 +240,9 @@ class Application:
 
 def _media_type(headers: Headers) -> str:
     wanted = "expected application/json or text/csv, in UTF-8 and not compressed; send that"
-    head = Head()
-    head["content-type"] = headers.get("content-type", "")
-    kind = head.get_content_type()
-    if kind not in ("application/json", "text/csv") or head.get_content_charset("utf-8") not in ("utf-8", "utf8"):
+    kind, *parameters = (part.strip() for part in headers.get("content-type", "").lower().split(";"))
+    charsets = {part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset")}
+    if kind not in MEDIA_TYPES or not charsets <= {"utf-8", "utf8"}:
         raise RefusedError(415, f"received another content type, {wanted}")
     if headers.get("content-encoding", "identity") != "identity":
         raise RefusedError(415, f"received a compressed body, {wanted}")
@@ -331,27 +333,56 @@ class _Body:
 
 
 def protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP, but that a connection is closed whose request does not begin within so many seconds.
+    """uvicorn's HTTP, but with a limit to how long a client can hold a connection without sending a whole request.
 
-    uvicorn itself would wait for ever for the end of a request's head.
+    A connection is closed if its request does not begin, or its answer is not read, within so many seconds: uvicorn itself would
+    wait forever. If there are CONNECTIONS of them, the one that has waited longest for its client makes room for another.
     """
 
     class Impatient(H11Protocol):
         waiting: asyncio.TimerHandle | None = None
+        unread: asyncio.TimerHandle | None = None
+        since = 0.0  # when the client got its last answer, or connected
+        aborted = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=0)  # `pause_writing` is called as soon as an answer has to wait
+            self.since = self.loop.time()
+            self._make_room()
             self._wait()
+
+        def _make_room(self) -> None:
+            others = [each for each in self.connections if isinstance(each, Impatient) and each is not self and not each.aborted]
+            if len(others) >= CONNECTIONS and (waiting := [each for each in others if each.waits_for_client()]):
+                min(waiting, key=lambda each: each.since).abort()
+
+        def waits_for_client(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete or self.cycle.more_body or self.flow.write_paused
+
+        def abort(self) -> None:
+            self.aborted = True
+            self.transport.abort()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.unread = self.loop.call_later(seconds, self.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.unread is not None:
+                self.unread.cancel()
 
         def handle_events(self) -> None:
             try:
                 super().handle_events()
             except LocalProtocolError:  # what came is no HTTP, and uvicorn says so in the midst of another answer
-                self.transport.abort()
+                self.abort()
             self._wait()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self.since = self.loop.time()
             self._wait()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -391,10 +422,11 @@ def main(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=2 * CONNECTIONS,  # uvicorn also counts connections and tasks that are about to end
         )
         for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends well first, and raises the signal anew
             signal.signal(each, _end)
+        gc.freeze()  # or a request of many small lists has the collector go through all of MLflow again and again
         stop = threading.Event()
         threading.Thread(target=watch.follow, args=(limits.poll_seconds, stop), daemon=True).start()
         address = "http://{}:{}".format(*listener.getsockname())

@@ -129,6 +129,10 @@ def of_model(model, texts):
 FORMS = {
     "inputs": ({"inputs": TEXTS}, JSON),
     "instances": ({"instances": TEXTS}, JSON),
+    "charset in quotes": ({"inputs": TEXTS}, f'{JSON.upper()} ;Charset="UTF-8"'),
+    "another parameter": ({"inputs": TEXTS}, f"{JSON}; profile=a"),
+    "byte order mark": ("\ufeff" + json.dumps({"inputs": TEXTS}), JSON),
+    "csv with a byte order mark": ("\ufeff" + pd.DataFrame({"text": TEXTS, "id": 1}).to_csv(index=False), CSV),
     "split": ({"dataframe_split": {"columns": ["text"], "data": [[text] for text in TEXTS]}}, JSON),
     "split without columns": ({"dataframe_split": {"data": [[text] for text in TEXTS]}}, JSON),
     "split with index": ({"dataframe_split": {"index": [7, 8, 9], "columns": [0], "data": [[text] for text in TEXTS]}}, JSON),
@@ -351,6 +355,10 @@ REFUSED = {
     "split of uneven rows": (b'{"dataframe_split": {"columns": ["text"], "data": [["a"], ["a", "b"]]}}', JSON, 400, "do not fit"),
     "split of texts": (b'{"dataframe_split": {"columns": ["text"], "data": ["a"]}}', JSON, 400, "do not fit"),
     "split of numbers": (b'{"dataframe_split": {"columns": ["text"], "data": [[1]]}}', JSON, 400, "a number as text 1"),
+    "same key twice": (b'{"inputs": ["a"], "inputs": ["b"]}', JSON, 400, "an object with the same key twice"),
+    "same key twice within": (b'{"dataframe_records": [{"text": "a", "text": "b"}]}', JSON, 400, "the same key twice"),
+    "long number in a list": (b'{"inputs": ["a", ' + b"1" * 900 + b"]}", JSON, 400, "a number as text 2"),
+    "mark in the middle": (b'{"inputs":\xef\xbb\xbf["a"]}', JSON, 400, "is not JSON"),
     "split by a strange name": (b'{"dataframe_split": {"columns": {"text": 1}, "data": [["a"]]}}', JSON, 400, "do not fit"),
     "empty text": (b'{"inputs": ["a", ""]}', JSON, 400, "received no word in text 2, which is empty or blank"),
     "blank text": (b'{"inputs": [" \\n\\t"]}', JSON, 400, "received no word in text 1"),
@@ -367,6 +375,10 @@ REFUSED = {
     "no type": (b'{"inputs": ["a"]}', None, 415, "application/json or text/csv"),
     "strange type": (b'{"inputs": ["a"]}', ";;;", 415, "application/json or text/csv"),
     "other charset": (b'{"inputs": ["a"]}', f"{JSON}; charset=latin-1", 415, "in UTF-8"),
+    "two charsets": (b'{"inputs": ["a"]}', f"{JSON}; charset=utf-8; charset=latin-1", 415, "in UTF-8"),
+    "encoded charset": (b'{"inputs": ["a"]}', f"{JSON}; charset*=us-ascii''latin-1", 415, "in UTF-8"),
+    "longer type": (b'{"inputs": ["a"]}', f"{JSON}x", 415, "in UTF-8"),
+    "many columns of CSV": (b",".join([b"a"] * 400) + b"\n", CSV, 400, "received 400 columns"),
 }
 
 
@@ -427,13 +439,22 @@ def test_only_the_right_method_is_answered(app, path, method):
     assert (answer.status, answer.headers["allow"]) == (405, server.PATHS[path])
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", "10.evil.com", "", "localhost.evil.example"])
+FOREIGN = [
+    "evil.example", "127.0.0.1.evil.example:8000", "10.evil.com", "", "localhost.evil.example", "localhost..", "[::1", "::1",
+    "[::1].evil.example", "[::2]", "localhost:evil.example", "localhost:80:80", "user@localhost", "127x0.0.1", "localhost/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", FOREIGN)
 def test_a_page_of_another_name_is_not_answered(app, host):
     assert asked(app, {"inputs": ["a"]}, host=host).status == 421
     assert ask(app, "/version", host=host).status == 421
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:8000"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "localhost.", "localhost.:80", "[::1]:8000", "[::1]"],
+)
 def test_this_machine_is_answered_under_its_names(app, host):
     assert ask(app, "/version", host=host).status == 200
 
