@@ -314,8 +314,9 @@ def main(
     file: Annotated[Path | None, typer.Option(help="a file or a folder of files; without it drift.incoming")] = None,
 ) -> None:
     p = params.load()
-    if file is not None and not file.exists():
-        raise InputError(f"received --file {file}, which is not there; expected a CSV file of reviews, or a folder of them")
+    if file is not None and not (file.is_file() or file.is_dir()):
+        what = "neither a file nor a folder" if file.exists() else "not there"
+        raise InputError(f"received --file {file}, which is {what}; expected a CSV file of reviews, or a folder of them")
     drift = look(p, file)
     if drift is None:
         terminal.tell(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")

@@ -7,6 +7,7 @@ import csv
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from tqdm import tqdm
 
 from sentiflow import params, stage, terminal
+from sentiflow.corpus import delimited
 from sentiflow.errors import InputError
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import registry, store
@@ -25,7 +27,7 @@ log = logging.getLogger("sentiflow")
 STANDARD_INPUT = "-"
 TEXT_COLUMNS = ("text", "review")  # what a column of texts is called where nobody says
 ROWS, CHARACTERS = 1000, 2_000_000  # answered at once, at most; the last row may go beyond
-CELLS_A_LINE = 10  # of the longest kind
+CELLS_A_ROW = 10  # of the longest kind
 NAMED = 20  # columns in an error
 
 
@@ -49,10 +51,14 @@ def main(
     if file is None:
         if column is not None or out is not None:
             raise InputError("received --column or --out with --text; they belong to --file")
-        raw = sys.stdin.buffer.read() if text == STANDARD_INPUT else os.fsencode(text or "")
+        longest = p.download.max_characters
+        limit = 4 * longest + 1  # bytes of UTF-8; the standard input may be endless
+        raw = sys.stdin.buffer.read(limit) if text == STANDARD_INPUT else os.fsencode(text or "")
         text = raw.decode("utf-8", "replace")
         if not text.strip():
             raise InputError('received no text; expected a review, for example: make predict TEXT="A film I loved."')
+        if len(text) > longest:
+            raise InputError(f"received a text of more than {longest:,} characters, expected at most that; shorten it")
     else:
         out = out or file.with_name(f"{file.stem}.predictions.csv")
         _check_places(file, out)
@@ -96,9 +102,9 @@ def _shown(model: SentimentModel, text: str, name: str) -> str:
 def _check_places(file: Path, out: Path) -> None:
     if not file.is_file():
         raise InputError(f"received --file {file}, which is {'no file' if file.exists() else 'not there'}; expected a CSV file")
-    if out.is_dir():
-        raise InputError(f"received --out {out}, which is a folder; expected the name of a file")
-    if out.exists() and out.samefile(file):
+    if out.exists() and not out.is_file():
+        raise InputError(f"received --out {out}, which is a folder or a device; expected the name of a file")
+    if any(each.exists() and each.samefile(file) for each in (out, *stage.working_files(out))):
         raise InputError(f"received {file} as --file and as --out; expected another --out, so that no review is overwritten")
 
 
@@ -124,7 +130,8 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
         file.open(encoding="utf-8-sig", newline="") as source,
         tqdm(total=file.stat().st_size, desc="predict", unit="B", unit_scale=True, disable=None) as bar,
     ):
-        table = rows(_lines(source, file, longest), longest=longest, name=str(file))
+        table = rows(_lines(source, file, CELLS_A_ROW * longest), longest=longest, name=str(file))
+        size = bar.total
         _, names = next(table, (0, []))
         place = _place_of(names, column, file)
         if clash := [each for each in names if each in columns]:
@@ -134,6 +141,8 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
             writer.writerow([*names, *columns])
             done, empty = 0, 0
             for part in _parts(table):
+                if os.fstat(source.fileno()).st_size != size:  # a file that grows as fast as it is read has no end
+                    raise InputError(f"{file} was changed while it was read; wait until it is complete, then run again")
                 texts = [row[place] for row in part]
                 if not done and column is None and names[place] not in TEXT_COLUMNS and _are_numbers(texts):
                     raise InputError(f"column {names[place]!r} of {file} holds numbers, expected texts; name one with --column")
@@ -145,14 +154,11 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
     return Answered(done, empty, names[place])
 
 
-def _lines(source: TextIO, file: Path, longest: int) -> Iterator[str]:
-    limit = CELLS_A_LINE * longest
+def _lines(source: TextIO, file: Path, limit: int) -> Iterator[str]:
     number = 0
     try:
-        while line := source.readline(limit):  # a file may be one endless line
+        while line := source.readline(limit + 1):  # a file may be one endless line; `rows` refuses what is over the limit
             number += 1
-            if len(line) == limit and not line.endswith("\n"):
-                raise InputError(f"{file}: line {number} has {limit:,} characters or more; expected a CSV file of reviews")
             yield line
     except UnicodeDecodeError as error:
         raise InputError(
@@ -169,13 +175,24 @@ def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int
         name: of the whole, for errors; what stands in it is in none of them.
 
     Raises:
-        InputError: where a quote is not closed, a cell is too long, or a row has another number of cells than the header.
+        InputError: where a quote is not closed, a cell or a row is too long, the header has too many columns, or a row has
+            another number of cells than the header.
     """
     csv.field_size_limit(longest)
-    reader = csv.reader(lines, strict=True)
-    width = 0
+    begin = size = width = 0
+    limit = CELLS_A_ROW * longest
+
+    def bounded() -> Iterator[str]:  # a row of quoted cells can span any number of lines
+        nonlocal size
+        for line in lines:
+            size += len(line)
+            if size > limit:
+                raise InputError(f"{name}: the row that begins in line {begin} has more than {limit:,} characters; split it")
+            yield line
+
+    reader = csv.reader(bounded(), strict=True)
     while True:
-        begin = reader.line_num + 1
+        begin, size = reader.line_num + 1, 0
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -189,7 +206,9 @@ def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int
             return
         if not row:
             continue  # a blank line
-        width = width or len(row)
+        if not width:
+            delimited.check_width(row, name)
+            width = len(row)
         if len(row) != width:
             raise InputError(
                 f"{name} has {len(row)} cells in line {begin}, expected {width} as in its first; quote a cell with commas"
@@ -212,7 +231,7 @@ def text_column(names: Sequence[str]) -> int | None:
 def _place_of(names: list[str], wanted: str | None, file: Path) -> int:
     if not names:
         raise InputError(f"{file} is empty; expected a header, and a review in each row")
-    if twice := sorted({each for each in names if names.count(each) > 1}):
+    if twice := sorted(each for each, count in Counter(names).items() if count > 1):
         raise InputError(f"{file} has columns of the same name: {_listed(twice)}; rename them, then run again")
     if wanted is not None:
         if wanted not in names:
@@ -236,7 +255,7 @@ def _parts(table: Iterator[tuple[int, list[str]]]) -> Iterator[list[list[str]]]:
     size = 0
     for _, row in table:
         part.append(row)
-        size += sum(map(len, row))
+        size += len(row) + sum(map(len, row))  # an empty cell takes memory too
         if len(part) >= ROWS or size >= CHARACTERS:
             yield part
             part, size = [], 0

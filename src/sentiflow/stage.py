@@ -46,6 +46,8 @@ def run(main: Callable[..., None]) -> None:
 
 
 def _explain(error: OSError) -> str:
+    if "temporary directory" in str(error.strerror):  # Python's `tempfile`, which can write to none of its candidates
+        return f"{error.strerror}: these disks may be full; free some space, or set TMPDIR to a folder on another, and run again"
     what = {
         errno.ENOSPC: "the disk is full; free some space and run again, nothing half written was kept",
         errno.EDQUOT: "the disk quota is used up; free some space and run again, nothing half written was kept",
@@ -70,7 +72,7 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
     The block holds a lock while it writes, so that a stage whose DVC was killed and a second run of the same stage cannot mix
     their outputs. The system releases the lock when the process dies, however it dies.
     """
-    beside = [target.with_name(f".{target.name}.partial") for target in targets]
+    beside = [working_files(target)[0] for target in targets]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
     with locks.locked(targets[0].with_name(f".{targets[0].name}.lock")):
@@ -86,10 +88,15 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
             _clear(targets)
 
 
+def working_files(target: Path) -> tuple[Path, Path]:
+    """The names next to a target under which its new and its old content exist for a while; what is there is removed."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old.partial")
+
+
 def _clear(targets: Iterable[Path]) -> None:
     for target in targets:
-        _remove(target.with_name(f".{target.name}.partial"))
-        _remove(target.with_name(f".{target.name}.old.partial"))
+        for path in working_files(target):
+            _remove(path)
 
 
 def _check(place: Path, target: Path) -> None:
@@ -103,7 +110,7 @@ def _check(place: Path, target: Path) -> None:
 
 def _replace(place: Path, target: Path) -> None:
     if place.is_dir() and target.is_dir():  # a folder that is not empty cannot be renamed over
-        target.rename(target.with_name(f".{target.name}.old.partial"))
+        target.rename(working_files(target)[1])
         place.rename(target)
     else:
         place.replace(target)

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,10 @@ REFUSED = {
         'text\n"a\n' + "b\n" * LONGEST,
         "line 2: a cell has more than 5,000 characters, so a quote",
     ),
-    "one endless line": ("text\n" + "b" * 60_000, "line 2 has 50,000 characters or more"),
+    "one endless line": ("text\n" + "b" * 60_000, "the row that begins in line 2 has more than 50,000 characters"),
+    "an endless header": ('"a\n",' * 20_000, "the row that begins in line 1 has more than 50,000 characters"),
+    "an endless row": ("text\n" + '"a\n",' * 20_000, "the row that begins in line 2 has more than 50,000 characters"),
+    "many columns": (",".join(f"c{i}" for i in range(1001)) + "\n", "has 1,001 columns, expected at most 1,000"),
     "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
     "two that could be": ("text,review\na,b\n", "which column of .* is not clear; name it with --column: 'text', 'review'"),
     "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
@@ -256,7 +260,10 @@ def command(monkeypatch, capsys, *arguments):
         (["--text", "a", "--out", "b.csv"], "they belong to --file"),
         (["--file", "no.csv"], "received --file no.csv, which is not there; expected a CSV file"),
         (["--file", "src"], "received --file src, which is no file; expected a CSV file"),
-        (["--file", "README.md", "--out", "src"], "received --out src, which is a folder"),
+        (["--file", "README.md", "--out", "src"], "received --out src, which is a folder or a device"),
+        (["--file", "README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
+        (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a CSV file"),
+        (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
         (["--file", "README.md", "--out", "./README.md"], "as --file and as --out"),
     ],
 )
@@ -266,9 +273,61 @@ def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(monkeyp
     assert err.startswith("error: ")
 
 
-def test_a_link_to_the_input_is_the_input(monkeypatch, capsys, tmp_path):
-    (tmp_path / "reviews.csv").write_text("text\na\n")
-    (tmp_path / "link.csv").symlink_to("reviews.csv")
-    said = command(monkeypatch, capsys, "--file", tmp_path / "reviews.csv", "--out", tmp_path / "link.csv")
+@pytest.mark.parametrize("made", ["a link", "a hard link", "a folder's link", "working file", "other working file"])
+def test_no_name_of_the_input_is_taken_as_output(monkeypatch, capsys, tmp_path, made):
+    file, out = tmp_path / "reviews.csv", tmp_path / "link.csv"
+    file.write_text("text\na\n")
+    if made == "a link":
+        out.symlink_to("reviews.csv")
+    elif made == "a hard link":
+        out.hardlink_to(file)
+    elif made == "a folder's link":
+        (tmp_path / "folder").symlink_to(".")
+        out = tmp_path / "folder/reviews.csv"
+    else:  # where the answers are written before they take their place
+        file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
+    said = command(monkeypatch, capsys, "--file", file, "--out", out)
     assert "as --file and as --out" in said
-    assert (tmp_path / "reviews.csv").read_text() == "text\na\n"
+    assert file.read_text() == "text\na\n"
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(monkeypatch, capsys, tmp_path):
+    os.mkfifo(tmp_path / "reviews.csv")
+    assert "which is no file" in command(monkeypatch, capsys, "--file", tmp_path / "reviews.csv")
+
+
+def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        assert "received a text of more than 1,000,000 characters" in command(monkeypatch, capsys, "--text", "-")
+
+
+def test_ten_gigabytes_of_nothing_are_refused_after_their_first_line_is_too_long(model, tmp_path):
+    file = tmp_path / "reviews.csv"
+    with file.open("wb") as sparse:
+        sparse.truncate(10 * 2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="the row that begins in line 1 has more than 50,000 characters"):
+            predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypatch):
+    """Each answer adds as many rows as were answered, so that reading alone would never end."""
+    monkeypatch.setattr(predict, "ROWS", 10)
+    file = tmp_path / "reviews.csv"
+    file.write_text("text\n" + "fine\n" * 100_000)
+    answer = serving.SentimentModel.predict
+
+    def and_grow(self, texts):
+        with file.open("a") as more:
+            more.write("fine\n" * len(texts))
+        return answer(self, texts)
+
+    monkeypatch.setattr(serving.SentimentModel, "predict", and_grow)
+    with pytest.raises(InputError, match="was changed while it was read; wait until it is complete, then run again"):
+        predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+    assert not (tmp_path / "answers.csv").exists()

@@ -17,6 +17,11 @@ from sentiflow.corpus.rows import INVALID, Found, Origin, excerpt
 from sentiflow.errors import InputError
 from sentiflow.params import CsvSource, Download, TsvSource
 
+MOST_COLUMNS = 1_000
+MOST_CHARACTERS = 2_000_000_000  # of a file, which is in memory as a whole
+LONGEST = 100_000_000  # characters in a line or a field, of which the csv module takes four bytes each
+NAMED = 20  # columns in an error
+
 
 class Record(NamedTuple):
     line: int  # physical line on which it starts, from 1
@@ -77,7 +82,16 @@ def read(path: Path, *, separator: str, encoding: str, quoted: bool, header: boo
     else:
         widths = Counter(len(record.fields) for record in records)
         columns = range(widths.most_common(1)[0][0])
+    check_width(columns, str(path))
     return Table(columns, [_of_width(record, len(columns)) for record in records])
+
+
+def check_width(columns: Sequence[object], name: str) -> None:
+    """Raises InputError if a table has too many columns; `name` is that of the table."""
+    if len(columns) > MOST_COLUMNS:
+        raise InputError(
+            f"{name} has {len(columns):,} columns, expected at most {MOST_COLUMNS:,}; keep the text and what belongs to it"
+        )
 
 
 def _lines(path: Path, encoding: str) -> list[str]:
@@ -85,7 +99,16 @@ def _lines(path: Path, encoding: str) -> list[str]:
         if codecs.lookup(encoding).name == "utf-8":
             encoding = "utf-8-sig"  # the same, without the byte order mark that some programs put first
         with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-            return file.readlines()
+            lines, size = [], 0
+            while line := file.readline(LONGEST + 1):
+                size += len(line)
+                if len(line) > LONGEST or size > MOST_CHARACTERS:
+                    raise InputError(
+                        f"{path} is too large: expected at most {MOST_CHARACTERS:,} characters, "
+                        f"and {LONGEST:,} in a line; split it"
+                    )
+                lines.append(line)
+            return lines
     except LookupError:
         raise InputError(f"no text encoding {encoding!r}; use one that Python knows, such as utf-8 or cp1252") from None
     except UnicodeError as error:
@@ -97,7 +120,7 @@ def _records(lines: list[str], separator: str, quoted: bool) -> Iterator[Record]
     # no good rows with it. A file made of such lines would be read over and over: when `spare` lines were read again, all
     # lines up to the error are given up.
     start, spare = 0, 10 * len(lines)
-    with _fields_of_any_length():
+    with _long_fields():
         while start < len(lines):
             rest = (lines[index] for index in range(start, len(lines)))
             reader = csv.reader(rest, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
@@ -117,8 +140,8 @@ def _records(lines: list[str], separator: str, quoted: bool) -> Iterator[Record]
 
 
 @contextlib.contextmanager
-def _fields_of_any_length() -> Iterator[None]:
-    before = csv.field_size_limit(2**31 - 1)  # 131,072 characters unless told; what is too long is for the caller to say
+def _long_fields() -> Iterator[None]:
+    before = csv.field_size_limit(LONGEST)  # 131,072 characters by default; the caller checks the length of a review
     try:
         yield
     finally:
@@ -136,6 +159,5 @@ def _position(column: str | int, table: Table, path: Path, separator: str) -> in
         return list(table.columns).index(column)
     problem = "more than one column" if column in table.columns else "no column"
     hint = f"; is {separator!r} its separator?" if len(table.columns) == 1 else ""
-    raise InputError(
-        f"{path} has {problem} {column!r}; its columns are {', '.join(excerpt(str(name)) for name in table.columns)}{hint}"
-    )
+    there = ", ".join(excerpt(str(name)) for name in table.columns[:NAMED])
+    raise InputError(f"{path} has {problem} {column!r}; its columns are {there}{hint}")

@@ -30,7 +30,8 @@ PATIENCE = 60.0  # seconds for a remote to be tried out
 # Without these the libraries wait for half an hour (SSH) or for minutes (S3) for a host that does not answer.
 OPTIONS = {"s3": {"connect_timeout": "10", "read_timeout": "60"}, "ssh": {"timeout": "30"}, "webdav": {}, "webdavs": {}}
 KINDS = "a folder, s3://bucket/path, ssh://user@host[:port]/path, webdav://host/path or webdavs://host/path"
-SECRET_WORD = re.compile(r"(?:^|\s)(\w*(?:PASS|SECRET|TOKEN|CREDENTIAL|KEY)\w*)=", re.IGNORECASE)
+ASSIGNED = re.compile(r"(?:^|\s)(\w+)=")
+SECRET_WORD = re.compile(r"PASS|SECRET|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
 HOW = (
     "leave it out, set the remote, and give the secret to this machine alone: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the "
     f"environment for S3, else `dvc remote modify --local {SHARED} password ...` (or keyfile, token; docs/remotes.md)"
@@ -73,8 +74,8 @@ def read(url: str, endpoint: str = "", *, shared: bool | None = None, environmen
     Raises:
         InputError: if it is of no kind that DVC takes, or holds a secret.
     """
-    if given := SECRET_WORD.search(environment.get("MAKEFLAGS", "")):
-        raise InputError(f"received {given[1]} on the command line, which others on this machine can read; {HOW}")
+    if given := list(filter(SECRET_WORD.search, ASSIGNED.findall(environment.get("MAKEFLAGS", "")))):
+        raise InputError(f"received {given[0]} on the command line, which others on this machine can read; {HOW}")
     if endpoint and not url.startswith("s3://"):
         raise InputError(f"received ENDPOINT={without_secrets(endpoint)} with another URL than s3://; leave it out")
     if "://" not in url:

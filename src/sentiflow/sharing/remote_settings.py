@@ -68,6 +68,6 @@ def secrets_in(config: str) -> list[str]:
     >>> secrets_in("['remote \"a\"']\n    url = ssh://ann:pw@host/x\n    password = pw\n")
     ['url', 'password']
     """
-    options = re.findall(r"^\s*(\w+)\s*=\s*(\S.*)$", config, re.MULTILINE)
-    with_password = re.compile(r"[^/]+://[^/@]*:[^/@]*@")
+    options = re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\S.*)$", config, re.MULTILINE)
+    with_password = re.compile(r"[^/]+://[^/@:]*:[^/@]*@")
     return [name for name, value in options if SECRETS.fullmatch(name) or (name == "url" and with_password.match(value))]

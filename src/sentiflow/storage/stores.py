@@ -208,4 +208,4 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("no answer from https://ann:secret@example.org/a?token=1")
     'no answer from https://example.org/a'
     """
-    return re.sub(r"([a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^\s'\"?#]*)[^\s'\"]*", r"\1\2", text)
+    return re.sub(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^\s'\"?#]*)[^\s'\"]*", r"\1\2", text)

@@ -255,12 +255,14 @@ def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: li
     """
     if list(own) == list(new):
         return records
-    if unknown := [column for column in new if column not in own]:
+    known = set(own)
+    if unknown := [column for column in new if column not in known]:
         raise InputError(
             f"{name} has columns that the file of reviews has not: {', '.join(excerpt(str(each)) for each in unknown[:SHOWN])}; "
             f"expected some of {', '.join(excerpt(str(each)) for each in own[:SHOWN])}; leave the others out, then run again"
         )
-    places = [list(new).index(column) if column in new else None for column in own]
+    place_in_new = {column: place for place, column in enumerate(new)}
+    places = [place_in_new.get(column) for column in own]
     return [["" if place is None else fields[place] for place in places] for fields in records]
 
 
