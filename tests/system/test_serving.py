@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gzip
 import io
 import itertools
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import full_disks
 import pandas as pd
 import psutil
 import pytest
@@ -25,6 +28,7 @@ from samples import reviews
 
 from sentiflow import predict, side, stage
 from sentiflow import server as server_of
+from sentiflow.errors import UnavailableError
 from sentiflow.tracking import publishing, registry, store
 
 TOP = Path(__file__).parents[2]
@@ -289,6 +293,134 @@ def test_what_is_no_http_ends_its_connection_and_nothing_else(server):
     assert "Traceback" not in server.written
 
 
+TEXT = b'{"inputs": ["great"]}'
+CHUNKED = b"transfer-encoding: chunked"
+
+
+def request_of(kind=b"application/json", body=TEXT, *headers):
+    length = [] if CHUNKED in headers else [b"content-length: %d" % len(body)]
+    lines = [b"POST /invocations HTTP/1.1", b"host: localhost", b"connection: close", b"content-type: " + kind, *length, *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def of_path(path=b"/health", *headers):
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"host: localhost", b"connection: close", *headers, b"", b""])
+
+
+# what a client sends within the 64 kB that a head may have and the 2 MB of a body, and the status of the answer
+SENT = {
+    "a content type of semicolons": (request_of(b'application/json; a="' + b";" * 60_000), 200),
+    "a content type of continuations": (request_of(b"application/json" + b"; a*0=x" * 8000), 200),
+    "a charset of quotes": (request_of(b'application/json; charset="' + b'\\"' * 30_000), 415),
+    "many headers": (of_path(b"/health", *[b"a:b"] * 10_000), 200),
+    "one long header": (of_path(b"/health", b"a: " + b" " * 60_000 + b"b"), 200),
+    "a folded header": (of_path(b"/health", b"a: b" + b"\r\n c" * 14_000), 200),
+    "more headers than a head may have": (of_path(b"/health", *[b"a:b"] * 200_000), 400),
+    "a long query": (of_path(b"/health?" + b"&" * 60_000), 200),
+    "a path of percents": (of_path(b"/" + b"%" * 60_000), 404),
+    "many things to accept": (of_path(b"/health", b"accept: " + b"a/b;q=0.1," * 6000), 200),
+    "another encoding of transfer": (request_of(b"text/csv", b"", b"transfer-encoding: gzip, chunked"), 400),
+    "two lengths": (request_of(b"text/csv", TEXT, b"content-length: 1"), 400),
+    "two hosts": (of_path(b"/health", b"host: localhost"), 400),
+    "a long length": (of_path(b"/health", b"content-length: " + b"9" * 5000), 400),
+    "a strange expectation": (request_of(b"application/json", TEXT, b"expect: 200-maybe"), 200),
+    "an upgrade": (of_path(b"/health", b"upgrade: websocket", b"connection: upgrade"), 200),
+    "a large extension of a chunk": (
+        request_of(b"application/json", b"15;" + b"x" * 60_000 + b"\r\n" + TEXT + b"\r\n0\r\n\r\n", CHUNKED),
+        200,
+    ),
+    "a huge extension of a chunk": (request_of(b"application/json", b"15;" + b"x" * 600_000, CHUNKED), 400),
+    "a huge size of a chunk": (request_of(b"application/json", b"f" * 60_000, CHUNKED), 400),
+    "tiny chunks": (request_of(b"application/json", b"1\r\n \r\n" * 10_000 + b"0\r\n\r\n", CHUNKED), 400),
+    "a compressed body": (request_of(b"application/json", gzip.compress(b" " * 10**7), b"content-encoding: gzip"), 415),
+    "a million keys": (request_of(body=b"{" + b'"":1,' * 390_000 + b'"a":1}'), 400),
+    "a number of a million digits": (request_of(body=b'{"inputs": [' + b"1" * 1_000_000 + b"]}"), 400),
+    "deep lists": (request_of(body=b'{"inputs": ' + b"[" * 1_000_000), 400),
+    "many lists": (request_of(body=b'{"dataframe_split": {"data": [' + b"[]," * 500_000 + b"[]]}}"), 400),
+    "half a character": (request_of(body=b'{"inputs": ["\\udcff"]}'), 400),
+    "a zero": (request_of(body=b'{"inputs": ["a\\u0000b"]}'), 200),
+    "many columns": (request_of(b"text/csv", b"," * 1_900_000), 400),
+    "marks of byte order": (request_of(body=b"\xef\xbb\xbf" + TEXT), 200),
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_one_request_of_any_form_is_answered_and_takes_little_of_the_server_s_time(server, name):
+    request, status = SENT[name]
+    process = psutil.Process(server.process.pid)
+    before = process.cpu_times().user
+    with connected(server, b"") as client, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        client.sendall(request)
+        assert client.recv(9999).startswith(b"HTTP/1.1 %d " % status)
+    assert process.cpu_times().user - before < 5
+    assert ask(requests, server, TEXTS[:1]).status_code == 200
+    assert "Traceback" not in server.written
+
+
+def test_requests_that_are_sent_before_their_answers_are_answered_in_their_order(server):
+    keep = [request.replace(b"connection: close\r\n", b"") for request in (request_of(), of_path(b"/nowhere"), of_path())]
+    with connected(server, b"".join(keep * 20) + of_path(b"/version")) as client:
+        answers = b"".join(iter(lambda: client.recv(9999), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answers) == [b"200", b"404", b"200"] * 20 + [b"200"]
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked_or_refused(server):
+    head = request_of(b"application/json", b"", b"expect: 100-continue").replace(b"content-length: 0", b"content-length: 21")
+    with connected(server, head) as client:
+        assert client.recv(9999) == b"HTTP/1.1 100 Continue\r\n\r\n" or client.recv(9999)
+        client.sendall(TEXT)
+        assert client.recv(9999).startswith(b"HTTP/1.1 200 ")
+    with connected(server, head.replace(b"/invocations", b"/nowhere")) as client:
+        assert client.recv(9999).startswith(b"HTTP/1.1 404 ")
+
+
+INCOMPLETE = {
+    "silent": b"",
+    "half a head": b"POST /invocations HTTP/1.1\r\nhost: 127",
+    "half a body": request_of(body=TEXT)[:-5],
+    "answered before": of_path().replace(b"connection: close\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("kind", INCOMPLETE)
+def test_connections_that_wait_for_their_client_make_room_for_another(server, kind):
+    """As many as there may be, and more: all of them from this machine, as any client of this server is."""
+    held = []
+    try:
+        for _ in range(3 * server_of.CONNECTIONS):
+            held.append(connected(server, INCOMPLETE[kind]))
+        for _ in range(3):
+            assert ask(requests, server, TEXTS[:1]).status_code == 200
+    finally:
+        for client in held:
+            client.close()
+
+
+def connections_of(server):
+    established = [each for each in psutil.Process(server.process.pid).net_connections() if each.status != "LISTEN"]
+    return len(established)
+
+
+def test_clients_that_read_no_answer_are_dropped_and_hold_nobody_up(server):
+    request = request_of(body=json.dumps({"inputs": ["a"] * 1000}).encode()).replace(b"connection: close\r\n", b"")
+    soon(lambda: connections_of(server) == 0)
+    held = []
+    try:
+        for _ in range(5):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(("127.0.0.1", server.port))
+            client.settimeout(0.5)
+            held.append(client)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                client.sendall(request * 60)  # answers of 5 MB
+        assert ask(requests, server, TEXTS[:1]).status_code == 200
+        soon(lambda: connections_of(server) == 0)
+    finally:
+        for client in held:
+            client.close()
+
+
 def test_it_answers_after_kill_9_and_restart_and_drops_no_request_when_it_is_told_to_end(server, project):
     version = server.get("/version")["version"]
     server.process.kill()
@@ -356,6 +488,55 @@ def test_a_version_that_is_not_there_is_an_error(project, monkeypatch, capsys):
     status, _, err = run(monkeypatch, capsys, predict.main, "--text", "a", "--version", "99")
     assert status == 1
     assert "error: received version '99', but sentiflow has no such version" in err
+
+
+def predicted(project, *prefix, **changes):
+    """`predict` in a process of its own: exit status and what it said."""
+    command = [*prefix, sys.executable, "-m", "sentiflow.predict", "--text", "fine"]
+    ended = subprocess.run(
+        command,
+        cwd=project.folder,
+        env=own_environment() | changes,
+        capture_output=True,
+        text=True,
+        timeout=10 * PATIENCE,
+        check=False,
+    )
+    return ended.returncode, ended.stderr.splitlines()[-1] if ended.returncode else ended.stdout
+
+
+def test_a_store_that_another_process_has_locked_is_waited_for_and_then_said_to_be_busy(project):
+    assert predicted(project)[0] == 0
+    with contextlib.closing(sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        status, said = predicted(project)
+        with pytest.raises(UnavailableError) as raised, store.failures_told():  # it was open before
+            registry.champion(project.client)
+        other.execute("ROLLBACK")
+    assert status == os.EX_TEMPFAIL
+    for told in (said, str(raised.value)):
+        assert "database is locked" in told
+        assert told.endswith("another process is writing to it: wait until it has ended, then run the same command again")
+
+
+def test_a_full_disk_of_temporary_files_is_said(project, tmp_path):
+    try:
+        with full_disks.mounted(tmp_path / "small") as disk, full_disks.full(disk, 100_000):
+            status, said = predicted(project, TMPDIR=str(disk))
+    except full_disks.CannotMountError as error:
+        pytest.skip(str(error))
+    assert status == 1
+    assert said.endswith(
+        f"is copied to {disk} to be checked, and that disk is full; "
+        "free some space, or set TMPDIR to a folder on another disk, then run again"
+    )
+
+
+def test_where_no_temporary_folder_can_be_written_that_is_said(project):
+    status, said = predicted(project, "bash", "-c", 'ulimit -f 0; exec "$@"', "-")
+    assert status == 1
+    assert said.startswith("error: No usable temporary directory found in [")
+    assert said.endswith("these disks may be full; free some space, or set TMPDIR to a folder on another, and run again")
 
 
 @pytest.mark.parametrize(("main", "arguments"), [(server_of.main, ["--port", "0"]), (predict.main, ["--text", "a"])])

@@ -1,5 +1,7 @@
 """The versions of the model: which is champion, what each answers, and opening one safely."""
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -169,13 +171,24 @@ def _downloaded(client: MlflowClient, chosen: ModelVersion, folder: Path) -> Pat
         try:
             return Path(shutil.copytree(local, folder / "model", symlinks=True))
         except (shutil.Error, OSError) as error:
+            _check_space(error, chosen)
             raise InputError(f"the files of version {chosen.version} of {MODEL} cannot be copied from {local}: {error}") from None
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
+        _check_space(error, chosen)
         raise InputError(
             f"the files of version {chosen.version} of {MODEL} are not at {uri}: {error}; "
             "`make rebuild-tracking` fills an empty store from DVC's cache"
+        ) from None
+
+
+def _check_space(error: Exception, chosen: ModelVersion) -> None:
+    """Raises InputError if copying failed for lack of space, of which `copytree` and MLflow keep no more than the text."""
+    if any(os.strerror(each) in str(error) for each in (errno.ENOSPC, errno.EDQUOT)):
+        raise InputError(
+            f"version {chosen.version} of {MODEL} is copied to {tempfile.gettempdir()} to be checked, and that disk is full; "
+            "free some space, or set TMPDIR to a folder on another disk, then run again"
         ) from None
 
 

@@ -40,6 +40,13 @@ NO_ENTRY = {
     "PERMISSION_DENIED": "knows this account, which may not see the models here",
 }
 ATTEMPTS = 5  # to write what others may write at the same moment
+# What SQLite says, and what to do.
+SQLITE_ADVICE = {
+    "is locked": "another process is writing to it: wait until it has ended, then run the same command again",
+    "disk is full": "free some space on its disk, then run the same command again",
+    "readonly database": "make it writable for this user, then run the same command again",
+    "unable to open": "check that its folder exists and is writable for this user, then run the same command again",
+}
 NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls it; all else is an answer
 
 
@@ -67,12 +74,11 @@ def connect() -> MlflowClient:
                 "of its services prints them"
             ) from None
         reason = str(error).splitlines()[0]
-        damaged = "; if the file is damaged, move it away, and everything is published anew" if uri.startswith("sqlite:") else ""
         # a file that is no store, or an address of an unknown kind, is not there later either
         is_away = isinstance(error, (requests.RequestException, DBAPIError)) and not uri.startswith("sqlite:")
-        raise (UnavailableError if is_away else InputError)(
-            f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); "
-            f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}{damaged}"
+        advice = _advice(uri, reason) or f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
+        raise (UnavailableError if is_away or _is_locked(uri, reason) else InputError)(
+            f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); {advice}"
         ) from None
     return client
 
@@ -89,11 +95,23 @@ def failures_told() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         if isinstance(error, MlflowException) and error.error_code not in NO_ANSWER:
             raise
-        reason = str(error).splitlines()[0][:300]
+        uri, reason = mlflow.get_tracking_uri(), str(error).splitlines()[0][:300]
+        advice = _advice(uri, reason) or "when it is up again, run the same command again: what is there already is kept"
         raise UnavailableError(
-            f"MLflow's store at {_without_password(mlflow.get_tracking_uri())} stopped answering ({_without_password(reason)}); "
-            "when it is up again, run the same command again: what is there already is kept"
+            f"MLflow's store at {_without_password(uri)} stopped answering ({_without_password(reason)}); {advice}"
         ) from None
+
+
+def _is_locked(uri: str, reason: str) -> bool:
+    return uri.startswith("sqlite:") and "is locked" in reason
+
+
+def _advice(uri: str, reason: str) -> str | None:
+    """What to do about an error of SQLite; None of another store."""
+    if not uri.startswith("sqlite:"):
+        return None
+    known = (advice for said, advice in SQLITE_ADVICE.items() if said in reason)
+    return next(known, "if the file is damaged, move it away, and `make rebuild-tracking` publishes everything again")
 
 
 def write(call: Callable[..., None], *arguments: Any) -> None:
