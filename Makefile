@@ -3,12 +3,18 @@
 SHELL := /bin/bash
 
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.12 python3.11 python3.13; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+endif
 BIN := .venv/bin
 READY := .venv/.ready
 UV_VERSION := 0.13.9
-PORT ?= 5000
-PREFECT_PORT ?= 4200
+
+# What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
+# the shell does not either.
+GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
+  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR
+$(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
 
 # Nothing here reports home.
 export DO_NOT_TRACK := 1
@@ -17,7 +23,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Prefect's database, schedules and runs stay with the project, and apart from those of others.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(value PATH)
 
 .PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
@@ -28,9 +34,9 @@ setup: $(READY)  ## install the locked dependencies into .venv; done again only 
 
 # uv installs the lock several times faster than pip and checks the same hashes.
 $(READY): requirements.lock
-	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
-	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@"$$PYTHON" -c '$(SUITABLE)' 2>/dev/null || { \
+	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || "$$PYTHON" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --editable .
@@ -46,21 +52,9 @@ all: $(READY)  ## run every architecture beside the default ones, in a folder of
 recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
 	@$(BIN)/python -m sentiflow.recipes
 
-# `override` and `value`, so that make expands nothing that stands in a text, a quote or a dollar sign included.
-explain: override export TEXT := $(value TEXT)
-explain: override export MODEL := $(value MODEL)
-explain: override export OUT := $(value OUT)
 explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." [MODEL=lstm_attention] [OUT=reports/explanation.png]
 	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
-# The values of these reach the command as they are: a reason or a text may hold quotes, dollar signs and blanks.
-promote rollback versions serve predict rebuild-tracking: override export VERSION := $(value VERSION)
-promote rollback: override export REASON := $(value REASON)
-versions verify: override export COMMIT := $(value COMMIT)
-predict: override export TEXT := $(value TEXT)
-predict drift: override export FILE := $(value FILE)
-predict: override export COLUMN := $(value COLUMN)
-predict: override export OUT := $(value OUT)
 DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
 promote: $(READY)  ## make the challenger champion if every rule holds: make promote [VERSION=3] [FORCE=1 REASON="..."] [DRY_RUN=1]
@@ -78,14 +72,9 @@ versions: $(READY)  ## show the registered versions, or those of a commit: make 
 data-versions: $(READY)  ## list the versions of the data over git's history: rows, labels, splits, and what changed
 	@$(BIN)/python -m sentiflow.versions.listing
 
-data-diff: override export A := $(value A)
-data-diff: override export B := $(value B)
-data-diff: override export OUT := $(value OUT)
 data-diff: $(READY)  ## show which texts differ between two commits' data: make data-diff [A=HEAD] [B=feature] [OUT=changes.csv]
 	@$(BIN)/python -m sentiflow.versions.diff $(if $(value A),--a="$$A") $(if $(value B),--b="$$B") $(if $(value OUT),--out="$$OUT")
 
-add-reviews: override export FILE := $(value FILE)
-add-reviews: override export COMMIT := $(value COMMIT)
 add-reviews: $(READY)  ## add reviews to your file as a new version: make add-reviews FILE=new.csv [START=1] [SKIP_REJECTED=1]
 	@$(BIN)/python -m sentiflow.versions.add $(if $(value FILE),--file="$$FILE") $(if $(value COMMIT),--commit="$$COMMIT") \
 	  $(if $(filter-out 0,$(START)),--start) $(if $(filter-out 0,$(SKIP_REJECTED)),--skip-rejected)
@@ -96,27 +85,22 @@ rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and
 verify: $(READY)  ## make a commit's results again in a fresh clone, and compare every hash: make verify [COMMIT=HEAD] [FULL=1]
 	@$(BIN)/python -m sentiflow.verify $(if $(value COMMIT),--commit="$$COMMIT") $(if $(filter-out 0,$(FULL)),--full)
 
-audit: override export SERVICE := $(value SERVICE)
 audit: $(READY)  ## look the locked packages up for known vulnerabilities: make audit [SERVICE=https://api.osv.dev/v1/query]
 	@$(BIN)/python -m sentiflow.audit $(if $(value SERVICE),--service="$$SERVICE")
 
 serve: $(READY)  ## answer over HTTP from the champion, at http://127.0.0.1:8000 (another port: make serve PORT=8001)
-	@$(BIN)/python -m sentiflow.server --port $(if $(filter file,$(origin PORT)),8000,$(PORT))
+	@$(BIN)/python -m sentiflow.server --port="$${PORT:-8000}"
 
 predict: $(READY)  ## answer from the champion: make predict TEXT="..." or FILE=reviews.csv [COLUMN=review] [OUT=answers.csv]
 	@$(BIN)/python -m sentiflow.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
 	  $(if $(value COLUMN),--column="$$COLUMN") $(if $(value OUT),--out="$$OUT") $(if $(value VERSION),--version="$$VERSION")
 
-retrain: override export ARCHITECTURES := $(value ARCHITECTURES)
 retrain: $(READY)  ## retrain now if there is a reason to: make retrain [ARCHITECTURES="lstm gru"] [FORCE=1] [PROMOTE=0]
-	@$(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$ARCHITECTURES
+	@set -f; $(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$ARCHITECTURES
 
 drift: $(READY)  ## compare incoming reviews with what the champion learned from: make drift [FILE=reviews.csv]
 	@$(BIN)/python -m sentiflow.drift $(if $(value FILE),--file="$$FILE")
 
-remote: override export URL := $(value URL)
-remote: override export ENDPOINT := $(value ENDPOINT)
-remote: override export SHARED := $(value SHARED)
 remote: $(READY)  ## set where data and models are shared: make remote [URL=/folder|s3://...|ssh://...|webdavs://...] [ENDPOINT=] [SHARED=1]
 	@$(BIN)/python -m sentiflow.sharing.remote --url="$$URL" --endpoint="$$ENDPOINT" --shared="$$SHARED"
 
@@ -126,7 +110,6 @@ push: $(READY)  ## hand data and models of dvc.lock to the remote
 pull: $(READY)  ## bring data and models of dvc.lock from the remote
 	@$(BIN)/python -m sentiflow.sharing.exchange pull
 
-check-remote: override export COMMIT := $(value COMMIT)
 check-remote: $(READY)  ## prove that the remote has every file that a commit names: make check-remote [COMMIT=HEAD]
 	@$(BIN)/python -m sentiflow.sharing.check_remote --commit="$$COMMIT"
 
@@ -183,10 +166,10 @@ types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
 ui: $(READY)  ## serve MLflow's UI at http://127.0.0.1:5000 and Prefect's at :4200 (other ports: make ui PORT=5001 PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.local_servers ui --port "$(PORT)" --prefect-port "$(PREFECT_PORT)"
+	@$(BIN)/python -m flows.local_servers ui --port="$${PORT:-5000}" --prefect-port="$${PREFECT_PORT:-4200}"
 
 schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C (another port: PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.local_servers schedule --prefect-port "$(PREFECT_PORT)"
+	@$(BIN)/python -m flows.local_servers schedule --prefect-port="$${PREFECT_PORT:-4200}"
 
 services: $(READY)  ## serve a team: PostgreSQL, storage, MLflow and Prefect, each with a password, until Ctrl-C
 	@$(BIN)/python -m services.team up
@@ -197,9 +180,6 @@ services-status: $(READY)  ## ask each service with its password, without and wi
 secrets: $(READY)  ## write a fresh .env with generated secrets for `make services`; never over one that is there
 	@$(BIN)/python -m services.team secrets
 
-member: override export NAME := $(value NAME)
-backup: override export TO := $(value TO)
-restore: override export FROM := $(value FROM)
 member: $(READY)  ## make an account at the services, and print what its owner needs: make member NAME=anna [RESET=1] [REMOVE=1]
 	@$(BIN)/python -m services.team member --name="$$NAME" $(if $(filter-out 0,$(RESET)),--reset) $(if $(filter-out 0,$(REMOVE)),--remove)
 
