@@ -29,10 +29,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def make(folder, *words):
+def make(folder, *words, **given):
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MAKE", "PREFECT_"))}
     command = ["make", "--no-print-directory", "--old-file", ".venv/.ready", *words]
-    environment = own | {"PYTHONPATH": str(PROJECT / "src")}
+    environment = own | {"PYTHONPATH": str(PROJECT / "src")} | given
     return subprocess.run(
         command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS
     )
@@ -75,3 +75,80 @@ def test_a_folder_of_incoming_files_whose_names_are_hostile_is_told_without_acti
     assert "Traceback" not in said
     assert not STEERS.search(ended.stdout + ended.stderr)
     assert not list(folder.rglob("ran"))
+
+
+# A command that reads each variable, so that its recipe runs with it; whatever that command says, nothing of the value is run.
+READ_BY = {
+    "serve": ["PORT"],
+    "ui": ["PORT", "PREFECT_PORT"],
+    "schedule": ["PREFECT_PORT"],
+    "predict": ["TEXT", "FILE", "COLUMN", "OUT", "VERSION"],
+    "explain": ["TEXT", "MODEL", "OUT"],
+    "promote": ["VERSION", "REASON", "FORCE", "DRY_RUN"],
+    "add-reviews": ["FILE", "COMMIT", "START", "SKIP_REJECTED"],
+    "data-diff": ["A", "B", "OUT"],
+    "verify": ["COMMIT", "FULL"],
+    "audit": ["SERVICE"],
+    "retrain": ["ARCHITECTURES", "FORCE", "PROMOTE"],
+    "remote": ["URL", "ENDPOINT", "SHARED"],
+    "check-data": ["REPAIR"],
+    "member": ["NAME", "RESET", "REMOVE"],
+    "backup": ["TO"],
+    "restore": ["FROM"],
+    "setup": ["PYTHON", "PREFECT_HOME"],
+}
+SWITCHES = {"FORCE", "DRY_RUN", "START", "SKIP_REJECTED", "FULL", "PROMOTE", "REPAIR", "RESET", "REMOVE"}
+RUNS = "'\"$(shell touch ran)$$(touch ran)$(touch ran)`touch ran`;touch ran;#"
+
+
+@pytest.fixture
+def recipes(folder):
+    """The same with a Python that writes down its arguments: only make and the shell are tried, which come before it."""
+    python = folder / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> arguments\n', encoding="utf-8")
+    python.chmod(0o755)
+    (folder / ".venv").unlink()
+    (folder / ".venv").symlink_to(".")
+    (folder / "requirements.lock").touch()
+    return folder
+
+
+@pytest.mark.parametrize("by", ["command line", "environment"])
+@pytest.mark.parametrize(("target", "variable"), [(target, each) for target, names in READ_BY.items() for each in names])
+def test_no_variable_is_expanded_by_make_or_the_shell(recipes, target, variable, by):
+    value = f"{RUNS} *"
+    words = [f"{variable}={value}"] if by == "command line" else []
+    target = ".venv/.ready" if target == "setup" else target
+    old = [] if target == ".venv/.ready" else ["--old-file", ".venv/.ready"]
+    own = {name: each for name, each in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    given = own | ({} if words else {variable: value})
+    subprocess.run(
+        ["make", *old, target, *words],
+        cwd=recipes,
+        env=given,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert not list(recipes.rglob("ran"))
+    if target != ".venv/.ready":
+        arguments = (recipes / "arguments").read_text(encoding="utf-8").replace("\n", " ")  # ARCHITECTURES are words
+        assert "Makefile" not in arguments  # what `*` stands for
+        assert (RUNS in arguments) is (variable not in SWITCHES)
+
+
+def test_every_variable_that_a_user_may_give_is_tried():
+    [given] = re.findall(r"^GIVEN := ((?:.*\\\n)*.*)$", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(given.replace("\\", "").split()) == {each for names in READ_BY.values() for each in names}
+
+
+def test_ports_are_numbers_and_switches_are_off_where_they_are_0(recipes):
+    make(recipes, "serve", PORT="8001")
+    assert (recipes / "arguments").read_text().split() == ["-m", "sentiflow.server", "--port=8001"]
+    for value, switched in (("", False), ("0", False), ("1", True), ("yes", True)):
+        (recipes / "arguments").unlink()
+        ended = make(recipes, "verify", f"FULL={value}")
+        assert ended.returncode == 0
+        assert ("--full" in (recipes / "arguments").read_text()) is switched
