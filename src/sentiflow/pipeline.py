@@ -128,25 +128,24 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
 
 
 def fetch(commit: str) -> str:
-    """Brings what a commit's dvc.lock names from the remote into DVC's cache, as far as it is there.
+    """Downloads what a commit's dvc.lock references from the remote into DVC's cache, as far as it is there.
 
     Returns:
         What was asked, for a message: that there is no remote, or which one.
     """
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
-    with Repo() as repo:
-        remote = repo.config["core"].get("remote")
-        if not remote:
+    from sentiflow.storage import objects
+
+    with objects.opened() as project:
+        remote = project.remote_if_set()
+        if remote is None:
             return "(no remote is set)"
-        # the commit may be older than the remote, and DVC would read the remotes of its own .dvc/config
-        named = {"core": {"remote": remote}, "remote": repo.config["remote"]}
         try:
-            repo.fetch(revs=[commit], workspace=False, config=named)
-        except DvcException as error:
-            return f"and the remote {remote} ({str(error).splitlines()[0]})"
-        return f"and the remote {remote}"
+            project.fetch(commit)
+        except (DvcException, UnavailableError) as error:
+            return f"and {remote.name} ({str(error).splitlines()[0]})"
+        return f"and {remote.name}"
 
 
 def summary() -> str:
@@ -293,8 +292,7 @@ def _bring_outputs_back() -> list[Path]:
 
 
 def _outputs(lock_file: Path) -> list[Path]:
-    paths = [Path(out["path"]) for entry in repair.lock_entries(lock_file).values() for out in entry.get("outs", [])]
-    return [path for path in paths if "://" not in str(path) and not path.is_absolute() and ".." not in path.parts]
+    return [Path(out["path"]) for entry in repair.lock_entries(lock_file).values() for out in entry.get("outs", [])]
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -21,7 +21,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.running import repair
 from sentiflow.stage import TEMPORARY
-from sentiflow.storage.objects import Project
+from sentiflow.storage.objects import Project, repository
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 END = "end"  # what ends the process instead of asking for something
@@ -46,7 +46,7 @@ def serve(requests: int, answers: int) -> None:
 
 def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str, Any]:
     try:
-        with Repo(_wait_for_lock=True) as repo:  # a stage that ends waits for the lock that another stage's end has taken
+        with repository() as repo:  # a stage that ends waits for the lock that another stage's end has taken
             return {"value": operation(repo, **named)}
     except DvcException as error:
         causes = list(_causes(error))
@@ -96,6 +96,7 @@ def _tells_of_full_disk(error: BaseException) -> bool:
 
 def _plan(repo: Repo, targets: Sequence[str]) -> list[dict[str, Any]]:
     """The stages in the order of `dvc repro`: names, paths, and what DVC finds changed."""
+    Project(repo).require_confined()  # stages that are up to date but for their outputs are checked out
     with repo.lock:
         graph = repo.index.graph
         wanted = [stage for target in targets for stage in repo.stage.collect(target)]
@@ -132,10 +133,10 @@ def _push(repo: Repo) -> int:
 
 
 def _pull_sources(repo: Repo) -> list[str]:
-    """Brings data that is tracked by .dvc files where it is missing; gives its paths."""
+    """Downloads data that .dvc files track where it is missing; returns its paths."""
     missing = [str(stage.addressing) for stage in repo.index.stages if _is_missing_source(stage)]
     if missing:
-        repo.pull(targets=missing)
+        Project(repo).pull(missing)
     return missing
 
 

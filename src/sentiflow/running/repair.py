@@ -9,7 +9,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
@@ -18,6 +18,8 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
 from sentiflow import locks
 from sentiflow.errors import InputError
+from sentiflow.storage import confined
+from sentiflow.storage.confined import UnsafeError
 
 log = logging.getLogger("sentiflow")
 
@@ -158,9 +160,9 @@ def leftovers(architectures: Collection[str]) -> None:
     entries = lock_entries()
     if all(_expected(name, _pipeline(), architectures) for name in entries):
         return
-    from dvc.repo import Repo
+    from sentiflow.storage import objects
 
-    with Repo() as repo:
+    with objects.repository() as repo:
         try:
             wanted = {stage.name for stage in repo.index.stages if stage.path_in_repo == str(PIPELINE_FILE)}
             made = [Path(out.fs_path) for out in repo.index.outs]
@@ -186,14 +188,29 @@ def leftovers(architectures: Collection[str]) -> None:
 
 
 def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
-    """The stages of dvc.lock by name; none where there is no such file yet."""
+    """The stages of dvc.lock by name; none where there is no such file yet.
+
+    Raises:
+        UnsafeError: if an output lies outside the project, in .git or .dvc, or behind a symbolic link.
+        InputError: if the file cannot be read.
+    """
     try:
         read: dict[str, Any] = parse_yaml(lock_file.read_text(encoding="utf-8"), lock_file)
     except FileNotFoundError:
         return {}
     except DvcException as error:
         raise InputError(f"{error}; `git checkout {lock_file}` brings the committed one back") from None
-    return dict(read.get("stages") or {})
+    stages = dict(read.get("stages") or {})
+    for name, entry in stages.items():
+        for out in entry.get("outs", []):
+            path = str(PurePosixPath(str(out["path"])))
+            try:
+                confined.require_path(path)
+                confined.require_unlinked(Path(), path, is_folder=str(out.get(confined.HASH)).endswith(confined.LIST))
+            except UnsafeError as error:
+                advice = f"`git checkout {lock_file}` restores the committed file, if you trust that"
+                raise UnsafeError(f"{lock_file}: {name}: {error}; nothing was run; {advice}") from None
+    return stages
 
 
 def ordered(names: Sequence[str]) -> bool:

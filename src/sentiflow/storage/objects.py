@@ -6,8 +6,9 @@ of a folder for pushed where the folder's list is.
 
 import contextlib
 import logging
+import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.stage import PipelineStage
-from dvc.stage.cache import RunCacheNotSupported
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
 from sentiflow.errors import InputError
-from sentiflow.storage.stores import HASH, LIST, DamagedError, Store, is_loss, without_secrets
+from sentiflow.storage import confined, site
+from sentiflow.storage.confined import HASH, LIST, UnsafeError
+from sentiflow.storage.stores import DamagedError, Store, is_loss, without_secrets
 
 CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
 SHOWN = 20  # files that a message names
+NOTHING_WRITTEN = (
+    "nothing was written; restore dvc.lock or the .dvc file from a commit that you trust (git checkout COMMIT -- FILE)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,24 @@ class Project:
 
     def __init__(self, repo: Any) -> None:
         self._repo = repo
+        self._root = Path(repo.root_dir)
+        for remote in repo.config["remote"].values():
+            remote["verify"] = True  # or what was replaced there comes as if it were right
         self.cache = Store("the cache", repo.cache.local)
 
-    def remote(self) -> Store:
-        """The default remote.
+    def remote(self, name: str | None = None) -> Store:
+        """A remote, by default the one that is set.
 
         Raises:
             InputError: if none is set, or its settings cannot be used.
         """
-        remote = self.remote_if_set()
+        remote = self.remote_if_set(name)
         if remote is None:
-            raise InputError("no remote is set; set one with `make remote URL=...`, or a folder beside the project: make remote")
+            raise InputError("no remote is set; set one with `make remote URL=...`, or a folder next to the project: make remote")
         return remote
 
-    def remote_if_set(self) -> Store | None:
-        name = self._repo.config["core"].get("remote")
+    def remote_if_set(self, name: str | None = None) -> Store | None:
+        name = name or self._repo.config["core"].get("remote")
         if not name:
             return None
         opened = self._repo.cloud.get_remote(name)
@@ -85,21 +93,43 @@ class Project:
         kind = url.partition("://")[0] if "://" in url else ""
         return Store(f"the remote {name} ({without_secrets(url)})", opened.odb, kind, name)
 
-    def outputs(self, commit: str | None = None) -> list[Output]:
-        """All that DVC caches, as dvc.lock and the .dvc files name it: those of this folder, or of a commit.
+    def outputs(self, commit: str | None = None, *, imported: bool = False) -> list[Output]:
+        """Everything that DVC caches, as dvc.lock and the .dvc files name it: those of this folder, or of a commit.
+
+        Args:
+            imported: also what is stored in another project's cache or remote.
 
         Raises:
+            UnsafeError: if one lies outside the project, in .git or .dvc, or, in this folder, behind a symbolic link.
             InputError: if git does not know the commit, or its files cannot be read.
         """
         with switch(self._repo, commit) if commit is not None else contextlib.nullcontext():
-            index = self._repo.index
-            outs = [out for out in index.outs if out.use_cache and out.can_push and out.hash_info and out.is_in_repo]
-            root = self._repo.root_dir
+            outs = [out for out in self._repo.index.outs if out.use_cache]
+            found = [(out, self._output(out, is_here=commit is None)) for out in outs]
             return [
-                Output(_name(out.stage), self._repo.fs.relpath(out.fs_path, root), _hash_of(out))
-                for out in outs
-                if not out.stage.is_repo_import  # what comes from another project lies there
+                output for out, output in found if output.oid and (imported or (out.can_push and not out.stage.is_repo_import))
             ]
+
+    def _output(self, out: Any, *, is_here: bool) -> Output:
+        path = str(self._repo.fs.relpath(out.fs_path, self._repo.root_dir)) if out.is_in_repo else out.def_path
+        output = Output(_name(out.stage), path, _hash_of(out) if out.hash_info else "")
+        with _named(output):
+            confined.require_path(path)
+            if output.oid:
+                confined.require_hash(output.oid)
+            if is_here:
+                confined.require_unlinked(self._root, path, is_folder=output.oid.endswith(LIST))
+            if out.files:  # a list within the .dvc file
+                confined.files_of_entries(out.files)
+        return output
+
+    def require_confined(self) -> None:
+        """Raises UnsafeError if DVC, checking out what this folder names, would write anywhere but in its outputs."""
+        for output in self.outputs(imported=True):
+            if output.oid.endswith(LIST):
+                with _named(output):
+                    files = self.cache.files_of(output.oid) or {}
+                    confined.require_files_unlinked(self._root, output.path, files)
 
     def pieces(self, outputs: Iterable[Output], *stores: Store) -> list[Piece]:
         """The objects of outputs; of a folder as its list has them, which is read from the first store where it is right.
@@ -112,7 +142,8 @@ class Project:
             found.append(Piece(output.oid, output.path, output))
             if output.oid.endswith(LIST) and stores:
                 if output.oid not in known:
-                    known[output.oid] = next((files for store in stores if (files := store.files_of(output.oid))), None)
+                    with _named(output):
+                        known[output.oid] = next((files for store in stores if (files := store.files_of(output.oid))), None)
                 files = known[output.oid] or {}
                 found += [Piece(oid, f"{output.path}/{file}", output) for file, oid in files.items()]
         return found
@@ -131,7 +162,7 @@ class Project:
         return made.as_bytes() if isinstance(made, Tree) and made.oid == oid else None
 
     def push(self) -> int:
-        """Hands to the remote what this folder's dvc.lock and .dvc files name, and what the run cache knows; how many files.
+        """Uploads everything that this folder's dvc.lock and .dvc files name; how many files.
 
         Raises:
             InputError: if the remote then lacks something that the cache does not have either.
@@ -139,8 +170,6 @@ class Project:
         """
         remote = self.remote()
         with self._exchanging(remote):
-            with contextlib.suppress(RunCacheNotSupported):  # of a remote over plain HTTP, which lists no files
-                self._repo.stage_cache.push(None)  # by itself, or it counts with the files, each time anew
             count = int(self._repo.push())
         pieces = self.pieces(self.outputs(), self.cache, remote)
         # What DVC takes for pushed: a file of a folder whose list is there, and one that was cut on its way.
@@ -155,17 +184,28 @@ class Project:
             )
         return count + len(pushed - set(there))
 
-    def pull(self) -> int:
-        """Brings the same from the remote, into the cache and into this folder; how many files.
+    def pull(self, targets: Sequence[str] = (), remote_name: str | None = None) -> int:
+        """Downloads the same from a remote, into the cache and into this folder; how many files.
+
+        Run-cache entries are not exchanged with a remote: nothing in git says which of them are right, and they name any
+        outputs at all.
+
+        Args:
+            targets: the outputs or .dvc files, as DVC takes them; all where none is given.
+            remote_name: as DVC calls it; by default the one that is set.
 
         Raises:
+            UnsafeError: if that would write anywhere but in the outputs; nothing was written.
             InputError: if something that dvc.lock names did not come, or changed files in this folder are in the way.
             UnavailableError: if the remote does not answer.
         """
-        remote = self.remote()
+        remote = self.remote(remote_name)
         try:
             with self._exchanging(remote):
-                return int(self._repo.pull(run_cache=True)["stats"]["fetched"])
+                count = self._fetch_lists(self.outputs(), remote)
+                count += int(self._repo.fetch(list(targets), remote=remote_name))
+                self.checkout(targets)
+                return count
         except (FileTransferError, CheckoutError, DamagedError) as error:
             pieces = self.pieces(self.outputs(), self.cache, remote)
             here = self.cache.sizes({piece.oid for piece in pieces})
@@ -179,15 +219,56 @@ class Project:
                 "`make check-remote` says what it lacks; who made them can push them again: make check-data"
             ) from error
 
-    def fetch(self) -> int:
-        """Brings the same from the remote into the cache alone, as far as it is there; how many files.
+    def checkout(self, targets: Sequence[str] = (), *, force: bool = False) -> None:
+        """Puts what dvc.lock and the .dvc files name into the folder, from the cache.
 
         Raises:
-            UnavailableError: if the remote does not answer.
-            RefusedError: if it does not let this user in.
+            UnsafeError: if that would write anywhere but in the outputs; nothing was written.
         """
-        with self._exchanging(self.remote()):
-            return int(self._repo.fetch(run_cache=True))
+        self.require_confined()
+        self._repo.checkout(list(targets), force=force)
+
+    def fetch(self, commit: str | None = None) -> int:
+        """Downloads the same, or what a commit names, into the cache alone, as far as it is there; how many files.
+
+        Raises:
+            UnsafeError: if a checkout of it would write anywhere but in the outputs.
+            UnavailableError: if the remote does not answer.
+            RefusedError: if authentication fails.
+        """
+        remote = self.remote()
+        with self._exchanging(remote):
+            count = self._fetch_lists(self.outputs(commit), remote)
+            if commit is None:
+                return count + int(self._repo.fetch())
+            # the commit may be older than the remote, and DVC would read the remotes of its own .dvc/config
+            config = {name: self._repo.config[name] for name in ("core", "remote")}
+            return count + int(self._repo.fetch(revs=[commit], workspace=False, config=config))
+
+    def _fetch_lists(self, outputs: Iterable[Output], remote: Store) -> int:
+        """Downloads the lists of files that the cache lacks, before DVC reads any of them; how many.
+
+        Raises:
+            InputError: if a list on the remote is not what its hash says.
+            UnsafeError: if one that the outputs name would make DVC write outside its folder.
+        """
+        wanted = {output.oid: output for output in outputs if output.oid.endswith(LIST)}
+        count = 0
+        not_taken = {}
+        for oid, output in wanted.items():
+            with _named(output):
+                if self.cache.files_of(oid) is not None:
+                    continue
+                if self.cache.take(oid, remote):
+                    count += 1
+                else:
+                    not_taken[oid] = Piece(oid, output.path, output)
+        if damaged := [f"{not_taken[oid]}, object {oid}" for oid in remote.sizes(not_taken)]:
+            raise InputError(
+                f"{len(damaged)} lists of files did not come from {remote.name}, which has something else under their hash:\n"
+                f"{listed(damaged)}\nNothing was written. Where the right files are, `make check-data` repairs the remote"
+            )
+        return count
 
     @contextlib.contextmanager
     def _exchanging(self, remote: Store) -> Iterator[None]:
@@ -195,6 +276,8 @@ class Project:
         with _heard() as errors:
             try:
                 yield
+            except InputError:
+                raise
             except DvcException:
                 if all(map(is_loss, errors)):  # the caller says which
                     raise
@@ -202,7 +285,7 @@ class Project:
                 raise DamagedError(f"a list of files is damaged ({error}); `make check-data` finds and heals it") from None
             except Exception as error:  # of the remote's library
                 raise remote.explained(error) from None
-            # DVC goes on with other files; of the run cache's it only logs that they failed
+            # DVC goes on with other files
             if refused := [error for error in errors if not is_loss(error)]:
                 raise remote.explained(refused[0])
 
@@ -214,14 +297,29 @@ def listed(pieces: Collection[Any]) -> str:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Project]:
-    """The project in this process's folder; whatever DVC refuses within the block is an InputError."""
+def opened(folder: Path | None = None) -> Iterator[Project]:
+    """The project in a folder, by default this process's; whatever DVC refuses within the block is an InputError."""
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
     # s3fs leaves questions unasked when it is refused, and Python would tell of them after our own message
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    with dvc_errors_told(), Repo(_wait_for_lock=True) as repo:
+    with dvc_errors_told(), repository(folder) as repo:
         yield Project(repo)
+
+
+def repository(folder: Path | None = None) -> Any:
+    """DVC's view of a folder, which waits for DVC's lock and keeps its indexes private."""
+    os.environ.update(site.environment())
+    return Repo(None if folder is None else str(folder.absolute()), _wait_for_lock=True)
+
+
+@contextlib.contextmanager
+def _named(output: Output) -> Iterator[None]:
+    """Says in an UnsafeError which output is meant, and what to do."""
+    try:
+        yield
+    except UnsafeError as error:
+        raise UnsafeError(f"{output.stage}: {output.path}: {error}; {NOTHING_WRITTEN}") from None
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,12 @@ from dvc_objects.errors import ObjectFormatError
 from tqdm import tqdm
 
 from sentiflow.errors import InputError, UnavailableError
+from sentiflow.storage import confined
+from sentiflow.storage.confined import LIST, UnsafeError
 
 CHUNK = 1 << 20  # bytes of an object in memory at once
 BLOCK = 4 << 20  # bytes asked of a remote at once
 THREADS = 4  # that talk to a remote at once
-LIST = ".dir"  # how the hash of a folder's list of files ends
-HASH = "md5"
 
 
 class RefusedError(InputError):
@@ -90,15 +89,22 @@ class Store:
         return self.hash(oid) == oid.removesuffix(LIST)
 
     def files_of(self, oid: str) -> dict[str, str] | None:
-        """The files of a folder's list, path: hash; None if the list is not there, or not what it was."""
+        """The files of a folder's list, path: hash; None if the list is not there, or not what it was.
+
+        Raises:
+            UnsafeError: if the list would make DVC write outside its folder.
+        """
         try:
             with self._talking(), self._opened(oid) as file:
-                content = file.read()
+                content = file.read(confined.MAX_LIST_BYTES + 1)
         except (FileNotFoundError, DamagedError):
             return None
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(LIST):
-            return None
-        return {entry["relpath"]: entry[HASH] for entry in json.loads(content)}
+        try:
+            if len(content) > confined.MAX_LIST_BYTES:
+                raise UnsafeError(f"it has more than {confined.MAX_LIST_BYTES // 1_000_000} MB")
+            return confined.files_in(content, oid)
+        except UnsafeError as error:
+            raise UnsafeError(f"the list of files {oid} in {self.name} is not one that DVC wrote: {error}") from None
 
     def _opened(self, oid: str) -> BinaryIO:
         path = self._odb.oid_to_path(oid)
@@ -107,7 +113,13 @@ class Store:
         return file
 
     def take(self, oid: str, source: "Store") -> bool:
-        """Replaces what lies here under this name by the other store's; False if that did not bring the right bytes."""
+        """Replaces what is stored here under this name by the other store's; False if that did not copy the right bytes.
+
+        Raises:
+            UnsafeError: if it is a list that would make DVC write outside its folder; nothing was replaced.
+        """
+        if oid.endswith(LIST) and source.files_of(oid) is None:
+            return False
         with self._talking(), source._talking():
             self.remove(oid)
             self._odb.add(source._odb.oid_to_path(oid), source._odb.fs, oid, check_exists=False, verify=False)
