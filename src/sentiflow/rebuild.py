@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 from sentiflow import git, locks, pipeline, provenance, side, terminal
 from sentiflow.errors import InputError
+from sentiflow.storage import confined, objects
+from sentiflow.storage.confined import UnsafeError
 from sentiflow.tracking import champions, registry, store
 
 log = logging.getLogger("sentiflow")
@@ -146,13 +148,20 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
     _remove_tree()
     git.ask("worktree", "add", "--detach", "--force", str(TREE), commit.sha)
     try:
+        confined.require_links_inside(TREE)
         missing = pipeline.fetch(commit.sha)
         (TREE / ".dvc/config.local").write_text(CONFIG.format(cache=side.cache_of_project()), encoding="utf-8")
-        checkout = [sys.executable, "-P", "-m", "dvc", "checkout", "--quiet", "--force", *commit.outputs]
-        ended = subprocess.run(checkout, cwd=TREE, capture_output=True, text=True, check=False)
+        try:
+            with objects.opened(TREE) as project:
+                project.checkout([str((TREE / path).absolute()) for path in commit.outputs], force=True)
+            problem = ""
+        except UnsafeError:
+            raise
+        except InputError as error:
+            problem = str(error)
         lacking = [path for path in commit.outputs if not (TREE / path).exists() and not path.startswith("mlartifacts/")]
-        if ended.returncode or lacking:
-            named = f"{', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}" if lacking else ended.stderr.strip()
+        if problem or lacking:
+            named = f"{', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}" if lacking else problem
             raise InputError(f"DVC's cache {missing} has not all that it recorded: {named}")
         _link_records()
         yield TREE

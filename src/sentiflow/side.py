@@ -28,6 +28,7 @@ from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.running import repair
 from sentiflow.settings import Architectures
+from sentiflow.storage import site
 
 FOLDER = Path(".cache/side")
 CODE = ("stages", "src")
@@ -175,7 +176,8 @@ def cache_of_project() -> Path:
         raise InputError(
             f"no .dvc folder in {Path.cwd()}; run this from the top folder of the project, copied with its hidden files"
         )
-    asked = subprocess.run([sys.executable, "-P", "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "dvc", "cache", "dir"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | site.environment())
     if asked.returncode != 0:
         raise InputError(f"DVC does not say where its cache is: {asked.stderr.strip()}; put .dvc/config right and run again")
     return Path(asked.stdout.strip()).absolute()

@@ -2,6 +2,8 @@
 
 Nothing that a stage made is pulled or restored: the clone has a DVC cache of its own and an MLflow store of its own. Raw reviews
 are taken from this folder, its DVC cache or the remote, and their hash is compared too.
+
+It runs the commit's own code, with this user's rights: verify only a commit whose author you trust with that.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from sentiflow import locks, params, pipeline, process_groups, provenance, side,
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.settings import Architectures, LinearReader
+from sentiflow.storage import confined, objects, site
+from sentiflow.storage.confined import UnsafeError
 
 FOLDER = Path(".cache/verify")
 RECORD = "metrics/environment.json"
@@ -285,10 +289,16 @@ def _committed_lock(sha: str) -> dict[str, Any]:
     with_lock = "give a commit of: git log dvc.lock"
     try:
         stages = YAML(typ="safe", pure=True).load(_git("show", f"{sha}:dvc.lock"))["stages"]
+        paths = [path for entry in stages.values() for path in _hashes(entry, "outs")]
     except InputError:
         raise InputError(f"commit {sha[:10]} has no dvc.lock, so no results to make again; {with_lock}") from None
     except Exception:  # whatever a file that was cut off makes of a parser
         raise InputError(f"the dvc.lock of commit {sha[:10]} is damaged; {with_lock}") from None
+    try:
+        for path in paths:
+            confined.require_path(path)
+    except UnsafeError as error:
+        raise UnsafeError(f"the dvc.lock of commit {sha[:10]} has an output outside the project: {error}; {with_lock}") from None
     return dict(stages)
 
 
@@ -343,6 +353,10 @@ def _clone(sha: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _git("clone", "--quiet", "--shared", "--no-checkout", "--", str(Path.cwd()), str(folder))
     _git("-C", str(folder), "checkout", "--quiet", "--detach", sha)
+    try:
+        confined.require_links_inside(folder)
+    except UnsafeError as error:
+        raise UnsafeError(f"{error}; nothing was run and nothing was written outside {folder}; verify another commit") from None
     (folder / ".dvc").mkdir(exist_ok=True)
     config = CONFIG.format(cache=json.dumps(str((folder / ".dvc/cache").absolute())))
     (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
@@ -371,19 +385,25 @@ def _bring_reviews(folder: Path) -> None:
 
 
 def _pull(folder: Path, names: Sequence[str]) -> None:
-    """Brings files that DVC tracks into the clone: from the project's cache, which is laid out as a remote is, or the remote."""
+    """Downloads files that DVC tracks into the clone, from the project's cache (it has the layout of a remote) or the remote."""
     dvc = [sys.executable, "-P", "-m", "dvc"]
     add = [*dvc, "remote", "add", "--local", "--quiet", CACHE_AS_REMOTE, str(side.cache_of_project())]
-    subprocess.run(add, cwd=folder, check=True, capture_output=True)
-    for remote in (["--remote", CACHE_AS_REMOTE], []):
-        pull = [*dvc, "pull", "--quiet", *remote, *names]
-        ended = subprocess.run(pull, cwd=folder, capture_output=True, text=True, check=False)
-        if ended.returncode == 0:
-            return
-    raise InputError(
-        f"DVC's cache and its remote have not all of {', '.join(names)} ({ended.stderr.strip()[-300:]}); bring the reviews back: "
-        "dvc pull"
-    )
+    subprocess.run(add, cwd=folder, check=True, capture_output=True, env=os.environ | _environment(folder))
+    targets = [str((folder / name).absolute()) for name in names]
+    try:
+        with objects.opened(folder) as project:
+            try:
+                project.pull(targets, CACHE_AS_REMOTE)
+            except UnsafeError:
+                raise
+            except InputError:
+                project.pull(targets)
+    except UnsafeError:
+        raise
+    except InputError as error:
+        raise InputError(
+            f"DVC's cache and its remote have not all of {', '.join(names)} ({error}); bring the reviews back: dvc pull"
+        ) from None
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -391,7 +411,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         "MLFLOW_TRACKING_URI": store,
         "MLFLOW_REGISTRY_URI": store,
-        "DVC_SITE_CACHE_DIR": str(folder.absolute() / ".dvc/site"),
+        site.VARIABLE: str(site.private(folder.absolute() / ".dvc/site")),
     }
 
 

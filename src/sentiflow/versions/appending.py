@@ -24,6 +24,7 @@ from sentiflow.corpus import delimited, fetching, package
 from sentiflow.corpus.rows import Found, excerpt, flaw
 from sentiflow.errors import InputError
 from sentiflow.params import CsvSource, Download, Params, TsvSource
+from sentiflow.storage import site
 from sentiflow.versions import difference
 
 OWN = fetching.WATCHED / "reviews.csv"  # where an own file is started
@@ -303,7 +304,7 @@ def _require_whole(written: delimited.Table, before: delimited.Table, added: lis
 def _track(path: Path) -> None:
     """Has DVC keep this version of a file, and note it in a `.dvc` file for git."""
     added = [sys.executable, "-P", "-m", "dvc", "add", "--quiet", str(path)]
-    ended = subprocess.run(added, capture_output=True, text=True, check=False)
+    ended = subprocess.run(added, capture_output=True, text=True, check=False, env=os.environ | site.environment())
     if ended.returncode:
         raise InputError(
             f"the rows are in {path}, but DVC does not track it: {ended.stderr.strip()}; "
