@@ -21,7 +21,7 @@ MINUTE = 60.0
 
 @tried_again
 def pull(workers: Workers) -> str:
-    """Brings from the remote what dvc.lock and the run cache name, and sources that are missing here."""
+    """Downloads what dvc.lock references, and sources that are missing here."""
     remote = workers.ask("remote")
     if remote is None:
         return "no remote is set, so nothing was pulled"

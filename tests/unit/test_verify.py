@@ -1,8 +1,11 @@
 import copy
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from sentiflow import verify
+from sentiflow.storage.confined import UnsafeError
 from sentiflow.verify import Difference, Machines, Outcome
 
 ENTRY = {
@@ -131,3 +134,31 @@ def test_the_report_has_every_stage_the_kind_of_comparison_and_a_sum(machines, e
     assert expected in page
     assert page.endswith("3 stages: 1 equal, 1 differs, 1 not run.")
     assert "train@lstm  differs\n    makes models/lstm\n" in page
+
+
+def committed(folder):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "-A", "-f"], [*who, "commit", "-qm", "hostile"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("link", ["data", ".dvc", ".dvc/config.local"])
+def test_commit_with_a_link_that_leads_out_of_its_clone_is_refused_before_anything_is_written_there(link, tmp_path, monkeypatch):
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    (project / link).parent.mkdir(parents=True)
+    outside.mkdir()
+    (project / link).symlink_to(outside / "settings" if link.endswith("local") else outside)
+    monkeypatch.chdir(project)
+    sha = committed(project)
+    with pytest.raises(UnsafeError, match=f"a symbolic link that leads out of the project: '{link}'; nothing was run"):
+        verify._clone(sha, Path(".cache/verify/hostile"))
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("path", ["../../outside", "/tmp/outside", ".git/hooks"])
+def test_commit_whose_lock_names_an_output_outside_the_clone_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(f"stages:\n  train:\n    cmd: a\n    outs: [{{path: {path}, md5: {'0' * 32}}}]\n")
+    with pytest.raises(UnsafeError, match=f"has an output outside the project: '{path}'"):
+        verify._committed_lock(committed(tmp_path))

@@ -1,4 +1,4 @@
-"""Push data and models to the remote, or pull them from it: what dvc.lock and the .dvc files name, and DVC's run cache."""
+"""Push data and models to the remote, or pull them from it: everything that dvc.lock and the .dvc files reference."""
 
 import argparse
 
