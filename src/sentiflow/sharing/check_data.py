@@ -115,7 +115,8 @@ def _checked(project: Project, remote: Store | None, pieces: Iterable[Piece], he
     # no run meanwhile: it could use, or make anew, what is being replaced
     with locks.locked(repair.TMP / "sentiflow.lock") if heal and wrong else contextlib.nullcontext():
         for each in wrong:
-            told = _healed(project, remote, each) if heal else None
+            with objects.named(each.pieces[0].output):
+                told = _healed(project, remote, each) if heal else None
             left += told is None or not each.is_right
             terminal.tell(f"{each.names}: {told or each.flaws}", flush=True)
     return len(by_oid), len(wrong), left

@@ -113,7 +113,7 @@ class Project:
     def _output(self, out: Any, *, is_here: bool) -> Output:
         path = str(self._repo.fs.relpath(out.fs_path, self._repo.root_dir)) if out.is_in_repo else out.def_path
         output = Output(_name(out.stage), path, _hash_of(out) if out.hash_info else "")
-        with _named(output):
+        with named(output):
             confined.require_path(path)
             if output.oid:
                 confined.require_hash(output.oid)
@@ -127,7 +127,7 @@ class Project:
         """Raises UnsafeError if DVC, checking out what this folder names, would write anywhere but in its outputs."""
         for output in self.outputs(imported=True):
             if output.oid.endswith(LIST):
-                with _named(output):
+                with named(output):
                     files = self.cache.files_of(output.oid) or {}
                     confined.require_files_unlinked(self._root, output.path, files)
 
@@ -142,7 +142,7 @@ class Project:
             found.append(Piece(output.oid, output.path, output))
             if output.oid.endswith(LIST) and stores:
                 if output.oid not in known:
-                    with _named(output):
+                    with named(output):
                         known[output.oid] = next((files for store in stores if (files := store.files_of(output.oid))), None)
                 files = known[output.oid] or {}
                 found += [Piece(oid, f"{output.path}/{file}", output) for file, oid in files.items()]
@@ -246,7 +246,7 @@ class Project:
             return count + int(self._repo.fetch(revs=[commit], workspace=False, config=config))
 
     def _fetch_lists(self, outputs: Iterable[Output], remote: Store) -> int:
-        """Downloads the lists of files that the cache lacks, before DVC reads any of them; how many.
+        """Downloads the lists of files that the cache lacks, and checks the remote's before DVC reads any of them; how many.
 
         Raises:
             InputError: if a list on the remote is not what its hash says.
@@ -254,16 +254,14 @@ class Project:
         """
         wanted = {output.oid: output for output in outputs if output.oid.endswith(LIST)}
         count = 0
-        not_taken = {}
+        lost = {}
         for oid, output in wanted.items():
-            with _named(output):
-                if self.cache.files_of(oid) is not None:
-                    continue
-                if self.cache.take(oid, remote):
-                    count += 1
-                else:
-                    not_taken[oid] = Piece(oid, output.path, output)
-        if damaged := [f"{not_taken[oid]}, object {oid}" for oid in remote.sizes(not_taken)]:
+            with named(output):
+                if remote.files_of(oid) is None:  # asked in any case: DVC may read the remote's list although the cache has it
+                    lost[oid] = Piece(oid, output.path, output)
+                elif self.cache.files_of(oid) is None:
+                    count += self.cache.take(oid, remote)
+        if damaged := [f"{lost[oid]}, object {oid}" for oid in remote.sizes(lost)]:
             raise InputError(
                 f"{len(damaged)} lists of files did not come from {remote.name}, which has something else under their hash:\n"
                 f"{listed(damaged)}\nNothing was written. Where the right files are, `make check-data` repairs the remote"
@@ -314,7 +312,7 @@ def repository(folder: Path | None = None) -> Any:
 
 
 @contextlib.contextmanager
-def _named(output: Output) -> Iterator[None]:
+def named(output: Output) -> Iterator[None]:
     """Says in an UnsafeError which output is meant, and what to do."""
     try:
         yield
