@@ -17,6 +17,7 @@ from dvc.exceptions import CheckoutError, DvcException, FileTransferError
 from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
+from dvc.repo.index import index_from_targets
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
@@ -202,7 +203,8 @@ class Project:
         remote = self.remote(remote_name)
         try:
             with self._exchanging(remote):
-                count = self._fetch_lists(self.outputs(), remote)
+                wanted = {out.hash_info.value for out in index_from_targets(self._repo, list(targets)).outs if out.hash_info}
+                count = self._fetch_lists([output for output in self.outputs() if output.oid in wanted], remote)
                 count += int(self._repo.fetch(list(targets), remote=remote_name))
                 self.checkout(targets)
                 return count
