@@ -218,6 +218,25 @@ def test_cut_file_on_the_remote_makes_a_pull_fail_and_is_healed_by_the_next_push
     assert (ben.folder / name).read_bytes() == whole
 
 
+def test_replaced_list_on_the_remote_writes_nothing_and_is_named(ann, ben, remote):
+    oid = ann.oids()["splits"]
+    file = remote.stored(oid)
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_text(f'[{{"md5": "{ann.oids()["reviews.csv"]}", "relpath": "../../marker"}}]')
+    remote.look_again()
+    shutil.rmtree(ben.folder / ".dvc/cache")
+    shutil.rmtree(ben.folder / "splits")
+    status, said = ben.make("pull")
+    assert status != 0
+    assert f"split: splits (the list of its files), object {oid}" in said
+    assert not (ben.folder / "splits").exists()
+    assert not (ben.folder.parent / "marker").exists()
+    ann.made("check-data")
+    assert file.read_bytes() == whole
+    ben.made("pull")
+
+
 def test_the_real_pipeline_has_nothing_to_train_in_anothers_clone(tmp_path):
     """What is left are the two stages that publish to this machine's own MLflow store."""
     (tmp_path / "ann").mkdir()
