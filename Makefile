@@ -30,10 +30,10 @@ export PATH := $(CURDIR)/$(BIN):$(value PATH)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## install the locked dependencies into .venv; done again only when requirements.lock changes
+setup: $(READY)  ## install the locked dependencies into .venv; done again only when requirements.lock or pyproject.toml changes
 
 # uv installs the lock several times faster than pip and checks the same hashes.
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	@"$$PYTHON" -c '$(SUITABLE)' 2>/dev/null || { \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
 	@test -x $(BIN)/python || "$$PYTHON" -m venv .venv

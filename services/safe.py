@@ -1,13 +1,15 @@
 """Settings of the servers, each with what happens without it.
 
-A server that the team uses gets these and nothing of the environment's; `make schedule` lets the environment say otherwise.
+A server that the team uses gets these and nothing from the environment; for `make schedule` and `make ui` the environment takes
+precedence.
 """
 
 # What Prefect's server and the runs go by.
 PREFECT = {
     # Only this machine reaches the server.
     "PREFECT_SERVER_API_HOST": "127.0.0.1",
-    # Off by default, and then any page that is open in the same browser may start and delete runs.
+    # Off by default. A second barrier behind the password, no more: it stops simple requests of foreign pages, but neither a page
+    # that reaches the server under its own host name (DNS rebinding: Prefect does not check Host) nor WebSockets.
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     # In memory, the default, a server that starts again forgets who holds a slot, and the slot is never free again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -19,26 +21,31 @@ PREFECT = {
     # Seconds between two signs of life of a run; the least that Prefect takes, so that silence is noticed in minutes.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
-# What MLflow's server goes by.
+# Settings of every MLflow server, the one of `make ui` included.
 MLFLOW = {
     # On: they check the Host and the Origin of every request. `make services` does not start with another value.
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
     # By default pages of the same host may show it in a frame; nothing here needs one, and a frame can be clicked through.
     "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
+    # By default it opens pickles, which run any code that somebody uploaded.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # An assistant that runs commands on the server's machine, a job runner with seven consumer processes, and scorers with code
+    # of their own. Nothing here uses them.
+    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS": "false",
+    # Nothing reports home.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# And of the server of a team, which has accounts and serves the artifacts itself.
+MLFLOW_TEAM = MLFLOW | {
     # A request that MLflow has no rule for is refused and not let through.
     "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
     # The rules hold for GraphQL as well, by which the pages ask.
     "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH": "true",
-    # By default it opens pickles, which run any code that somebody uploaded.
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     # A version is of artifacts that lie in this server. By default it may name any bucket, or a file of the server's machine.
     "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(mlflow-artifacts:/|models:/|runs:/)",
-    # An assistant that runs commands on the server's machine, jobs in three more processes, and scorers with code of their own.
-    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS": "false",
-    # Nothing reports home, nor asks a cloud's machines for keys.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # It asks no cloud machine for keys.
     "AWS_EC2_METADATA_DISABLED": "true",
     # The keys of the user's own cloud are none of this.
     "AWS_CONFIG_FILE": "/dev/null",

@@ -36,8 +36,7 @@ SERVICES = {
     "health": Ending(1.0, LOCKS["health"]),
 }
 LISTENING = {"mlflow": "MLflow's server", "prefect": "Prefect's server", "remote": "DVC's remote", "artifacts": "the artifacts"}
-# What the user's environment says of servers is about others than these: PREFECT_API_KEY, for one, goes before the password, and
-# every request is refused.
+# Settings in the user's environment are for other servers than these.
 FOREIGN = ("MLFLOW_", "_MLFLOW_", "PREFECT_", "AWS_", "RCLONE_", "PG", "SERVICES_")
 MIDDLEWARE = "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"
 REMOTE = f"s3://{BUCKETS['remote']}/sentiflow"
@@ -206,7 +205,7 @@ def _launch_mlflow(secrets: Secrets) -> None:
     partial = accounts.with_suffix(".partial")
     partial.write_text("[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in settings.items()))
     partial.replace(accounts)  # which only its owner reads: see `main`
-    environment = _environment() | safe.MLFLOW | {
+    environment = _environment() | safe.MLFLOW_TEAM | {
         "MLFLOW_BACKEND_STORE_URI": url,
         "MLFLOW_AUTH_CONFIG_PATH": str(accounts.resolve()),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets["MLFLOW_SECRET_KEY"],
@@ -215,6 +214,7 @@ def _launch_mlflow(secrets: Secrets) -> None:
         "AWS_SECRET_ACCESS_KEY": secrets["ARTIFACTS_SECRET"],
         # By itself MLflow lets in every host whose name begins as a private address does, such as 10.evil.com.
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(secrets.hosts("mlflow")),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(secrets.origins("mlflow")),
     }  # fmt: skip
     # What .env says holds at every start. A server is told it only while there is no admin, to make one.
     if not members.keep(cluster, secrets, members.ADMIN, secrets["MLFLOW_ADMIN_PASSWORD"]):
@@ -222,10 +222,8 @@ def _launch_mlflow(secrets: Secrets) -> None:
             "MLFLOW_AUTH_ADMIN_USERNAME": members.ADMIN,
             "MLFLOW_AUTH_ADMIN_PASSWORD": secrets["MLFLOW_ADMIN_PASSWORD"],
         }
-    if address := secrets["MLFLOW_ADDRESS"]:
-        environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = address  # by default the pages of this machine alone
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(secrets.port("mlflow"))]
-    command += ["--app-name", "basic-auth", "--workers", "1"]
+    command += ["--app-name", "sentiflow-team", "--workers", "1"]
     # nobody but this server needs the keys of the storage
     command += ["--serve-artifacts", "--artifacts-destination", f"s3://{BUCKETS['artifacts']}"]
     os.execve(sys.executable, command, environment)
