@@ -26,6 +26,7 @@ import typer
 
 from sentiflow import side
 from sentiflow.running import repair, workers
+from services.secrets import generated
 
 A_STAGE, A_RUN = 1.0, 15.0  # seconds that Prefect may add
 MODELS = ["logistic", "nb_svm"]
@@ -45,6 +46,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     reached = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home)}
+    reached |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), f"admin:{generated()}")
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     log = home / "server.log"

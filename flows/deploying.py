@@ -1,6 +1,7 @@
 """Puts what prefect.yaml says on a Prefect server, without undoing what somebody switched off in its UI."""
 
 import asyncio
+import shlex
 import subprocess
 import sys
 import time
@@ -9,9 +10,10 @@ from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import filters, sorting
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.workers.process import ProcessWorker
 
 from flows import access, lost_runs
@@ -19,6 +21,10 @@ from sentiflow.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
 POOL = "sentiflow"  # as there
+# A run cannot set its command, environment or working directory, as it can with Prefect's own template. There is no `env` in
+# `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
+NO_VARIABLES = {"type": "object", "properties": {}, "additionalProperties": False}
+TEMPLATE = {"job_configuration": {"stream_output": True}, "variables": NO_VARIABLES}
 IN_POOL = filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[POOL]))
 STARTING = 180.0  # seconds for a server to make its tables and answer, on a busy machine
 PLANNING = 20.0  # seconds for a server to plan the next runs of a deployment that is new to it
@@ -77,10 +83,12 @@ async def _answered(client: PrefectClient) -> None:
 
 async def _make_pool(client: PrefectClient) -> None:
     try:
-        await client.read_work_pool(POOL)
+        pool = await client.read_work_pool(POOL)
     except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template))
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=TEMPLATE))
+    else:
+        if pool.base_job_template != TEMPLATE:
+            await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=TEMPLATE))
 
 
 async def _tell_next(client: PrefectClient) -> None:
@@ -92,8 +100,13 @@ async def _tell_next(client: PrefectClient) -> None:
     until = time.monotonic() + PLANNING
     while (runs := await _next_runs(client)).keys() < planned and time.monotonic() < until:
         await asyncio.sleep(0.5)
-    print(f"Prefect's UI: {str(client.api_url).rstrip('/').removesuffix('/api')}")
-    print(f'In another terminal: export PREFECT_API_URL="{str(client.api_url).rstrip("/")}"')
+    address = str(client.api_url).rstrip("/")
+    print(f"Prefect's UI: {address.removesuffix('/api')}")
+    export = f'export PREFECT_API_URL="{address}"'
+    if PREFECT_API_AUTH_STRING.value() == access.generated():
+        print(f"The page asks for a password, once: paste the line in {access.PASSWORD}")
+        export += f' PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(access.PASSWORD.resolve()))})"'
+    print(f"In another terminal: {export}")
     for identity, run in runs.items():
         when = run.expected_start_time
         print(f"{names[identity]}: next {when:%Y-%m-%d %H:%M} UTC" if when else names[identity])

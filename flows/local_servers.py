@@ -17,7 +17,7 @@ from flows import access
 from sentiflow import locks, pipeline, terminal
 from sentiflow.errors import InputError
 from services import supervise
-from services.safe import PREFECT
+from services.safe import MLFLOW, PREFECT
 from services.supervise import Ending
 
 LOCK = Path(".prefect/worker.lock")
@@ -62,7 +62,10 @@ def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
         services.add_mlflow(port)
     runs = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
     print(f"MLflow:  {server or runs}")
-    print(f"Prefect: {services.address.removesuffix('/api')}", flush=True)
+    print(f"Prefect: {services.address.removesuffix('/api')}")
+    if services.environment.get("PREFECT_API_AUTH_STRING") == access.generated():
+        print(f"         asks for a password, once: paste the line in {access.PASSWORD}")
+    sys.stdout.flush()
     if services.has_any():
         services.run()
 
@@ -93,12 +96,9 @@ class _Services(supervise.Services):
         environment = {
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
             "PREFECT_SERVER_UI_API_URL": ours,
-            "PREFECT_API_AUTH_STRING": os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
             **settings,
             "PREFECT_API_URL": self.address,
         }
-        if not environment["PREFECT_API_AUTH_STRING"]:
-            del environment["PREFECT_API_AUTH_STRING"]
         super().__init__(environment)
 
     def add_prefect(self, after_worker: bool = False) -> None:
@@ -108,25 +108,38 @@ class _Services(supervise.Services):
             after_worker: end it only when the worker has ended.
 
         Raises:
-            InputError: if none answers where the user says, or something else is at its port.
+            InputError: if none answers where the user says, something else is at its port, or it asks for no password.
         """
-        if access.answers(self.address):
+        answers = access.answers(self.address)
+        if answers:
             print(f"Prefect's server answers at {self.address} already.", flush=True)
-        elif not self.is_ours:
-            raise access.no_answer(self.address)
+        if not self.is_ours:
+            if not answers:
+                raise access.no_answer(self.address)
+            return
+        password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or access.password()
+        if answers:
+            password = access.password_of(self.address, os.environ.get("PREFECT_API_AUTH_STRING"), password) or ""
         else:
             supervise.require_free_port(self.host, self.port, "PREFECT_PORT", "Prefect's server")
             ending = Ending(after=(LOCK,), wait=WORKER.patience) if after_worker else Ending()
             self.add("server", [sys.executable, "-m", "prefect", "server", "start"], ending)
+        # variables, not options: everybody can read command lines
+        self.environment |= {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_AUTH_STRING": password}
 
     def add_mlflow(self, port: int) -> None:
         """Adds MLflow's server on the store that the project publishes to."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         command += ["--default-artifact-root", "mlartifacts"]
-        # By itself MLflow lets in every host whose name begins as a private address does, such as 10.evil.com.
-        command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}", "--x-frame-options", "DENY"]
+        command += ["--app-name", "sentiflow"]  # services/mlflow_app.py
         # not an option: the address of a database has its password, and everybody can read command lines
-        self.environment["MLFLOW_BACKEND_STORE_URI"] = pipeline.tracking_uri()
+        addresses = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
+        self.environment = MLFLOW | self.environment | {
+            "MLFLOW_BACKEND_STORE_URI": pipeline.tracking_uri(),
+            # By default MLflow accepts every host whose name begins like a private address, such as 10.evil.com.
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(addresses),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
+        }  # fmt: skip
         self.add("mlflow", command, Ending())
 
 

@@ -27,7 +27,13 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_run
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    temporary_settings,
+)
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import access, local_servers, telling
@@ -40,6 +46,7 @@ from sentiflow.params import Params
 from sentiflow.running import reasons, repair
 from sentiflow.running.workers import Workers
 from sentiflow.settings import Architecture
+from services import secrets
 
 UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at work, and after one that did not end
 RAN = "ran"
@@ -199,20 +206,32 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
     return verdict or "No version waits to be promoted."
 
 
+def _server() -> dict[Any, str | None]:
+    """Settings of the Prefect server to use.
+
+    Raises:
+        InputError: if the one of PREFECT_API_URL cannot be used, or the one at the port of `make schedule` has no password.
+    """
+    here = f"http://127.0.0.1:{local_servers.PREFECT_PORT}/api"
+    named = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if named in ("", here) and (password := access.password_of(here, PREFECT_API_AUTH_STRING.value(), access.generated())):
+        return {PREFECT_API_URL: here, PREFECT_API_AUTH_STRING: password}
+    if named:
+        access.require()
+        return {}
+    # A server there that rejects our password has another database, so a temporary one does no harm.
+    password = f"admin:{secrets.generated()}"
+    # With an API key, which is for another server, Prefect sends no events to a temporary one.
+    return {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password, PREFECT_API_KEY: None}
+
+
 def main(
     architectures: Annotated[list[str] | None, typer.Argument(help="names of `run:` in params.yaml; none means all")] = None,
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
     promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
-    here = f"http://127.0.0.1:{local_servers.PREFECT_PORT}/api"
-    password = PREFECT_API_AUTH_STRING.value()
-    named = os.environ.get("PREFECT_API_URL")
-    if named:
-        access.require()
-    # a temporary server beside one that runs would be a second one on the same database; one that does not let us in has another
-    is_beside = not named and access.lets_in(here, password)
-    with temporary_settings({PREFECT_API_URL: here} if is_beside else {}):
+    with temporary_settings(_server()):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")
     sys.exit(not state.is_completed())

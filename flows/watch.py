@@ -94,7 +94,3 @@ def _told() -> Told:
         return Told.model_validate_json(TOLD.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValidationError):
         return Told()  # at worst the same is told once more
-
-
-if __name__ == "__main__":
-    watch()

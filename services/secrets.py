@@ -99,14 +99,24 @@ def write(file: Path = FILE, example: Path = EXAMPLE) -> None:
     for line in example.read_text(encoding="utf-8").splitlines():
         name = line.partition("=")[0]
         lines.append(f"{name}={generated()}" if name in SECRETS else line)
+    try:
+        create(file, "\n".join(lines) + "\n")
+    except FileExistsError:
+        raise InputError(f"{file} was written by another process meanwhile, and was left as it is") from None
+
+
+def create(file: Path, content: str) -> None:
+    """Create a file that only its owner can read: complete, or not at all.
+
+    Raises:
+        FileExistsError: if there is one already.
+    """
     # a name of its own and no truncation: nobody else's file is written to, and it is private from the first byte on
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-        opened.write("\n".join(lines) + "\n")
+        opened.write(content)
     try:
-        os.link(partial, file)  # unlike a renaming it never takes the place of a file that came meanwhile
-    except FileExistsError:
-        raise InputError(f"{file} was written by another process meanwhile, and was left as it is") from None
+        os.link(partial, file)  # unlike a rename it never replaces a file that was created in the meantime
     finally:
         partial.unlink()
 
@@ -124,12 +134,7 @@ def read(file: Path = FILE) -> Secrets:
     """
     if not file.exists():
         raise InputError(f"there is no {file} with the secrets of the services; {HOW}")
-    mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
-        raise InputError(
-            f"{file} can be read by others than its owner (its mode is {mode:04o}, expected 0600), so what it holds may be "
-            f"known; chmod 600 {file}, and change its secrets if others use this machine"
-        )
+    require_private(file)
     given = environ.parse(file.read_text(encoding="utf-8"))
     values = {**PORTS, **dict.fromkeys(ADDRESSES, ""), **{name: value for name, value in given.items() if value}}
     wrong = [*_wrong_secrets(values), *_wrong_places(values)]
@@ -139,6 +144,16 @@ def read(file: Path = FILE) -> Secrets:
         told = "\n  ".join(wrong)
         raise InputError(f"{file} cannot be used:\n  {told}\n{EXAMPLE} explains every variable; {HOW}")
     return Secrets({name: values[name] for name in known})
+
+
+def require_private(file: Path) -> None:
+    """Raises InputError if others than the owner can read a file."""
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077:
+        raise InputError(
+            f"{file} can be read by others than its owner (its mode is {mode:04o}, expected 0600), so what it holds may be "
+            f"known; chmod 600 {file}, and change its secrets if others use this machine"
+        )
 
 
 def _wrong_secrets(values: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ from prefect.states import Cancelling
 
 from sentiflow.tracking import champions
 from sentiflow.tracking.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG, MODEL
+from services.secrets import generated
 
 SMALL = {
     "download.source": "package",
@@ -218,7 +219,8 @@ class Served:
     def __init__(self, project, home, **environment):
         self.project, self.home, self.environment = project, home, environment
         self.port = ports.free()
-        self.client = SyncPrefectClient(f"http://127.0.0.1:{self.port}/api")
+        self.password = f"admin:{generated()}"
+        self.client = SyncPrefectClient(f"http://127.0.0.1:{self.port}/api", auth_string=self.password)
         self.log = home.with_suffix(".log")
         self.process: subprocess.Popen | None = None
 
@@ -234,6 +236,7 @@ class Served:
     def start(self):
         """Returns when the worker takes runs."""
         own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        own["PREFECT_SERVER_API_AUTH_STRING"] = self.password
         command = [sys.executable, "-m", "flows.local_servers", "schedule", "--prefect-port", str(self.port)]
         if self.process is not None:  # which was killed
             self.process.wait(60)

@@ -11,6 +11,10 @@ import ports
 import processes
 import psutil
 import requests
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from services.secrets import generated
 
 PATIENCE = 180.0  # seconds for a server to make its tables and answer, on a busy machine
 SETTINGS = {
@@ -73,7 +77,9 @@ class Server(Program):
         home.mkdir(parents=True, exist_ok=True)
         port = ports.free()
         self.api = f"http://127.0.0.1:{port}/api"
+        self.password = f"admin:{generated()}"
         own = SETTINGS | {"PREFECT_HOME": str(home), "PREFECT_API_URL": self.api}
+        own |= {"PREFECT_SERVER_API_AUTH_STRING": self.password, "PREFECT_API_AUTH_STRING": self.password}
         if url is not None:
             own["PREFECT_API_DATABASE_CONNECTION_URL"] = url
         super().__init__(["server", "start", "--port", str(port)], home, clean() | own, home / "server.log")
@@ -91,6 +97,15 @@ class Server(Program):
             return requests.get(f"{self.api}/health", timeout=5).json() is True
         except requests.RequestException:
             return False
+
+
+@contextlib.contextmanager
+def harness():
+    """Prefect's own server for tests, with a password as every server here."""
+    password = f"admin:{generated()}"
+    settings = {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password}
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=int(PATIENCE)):
+        yield
 
 
 def clean():

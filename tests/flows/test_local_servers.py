@@ -11,6 +11,7 @@ import time
 import uuid
 
 import ports
+import prefect_servers
 import processes
 import psutil
 import pytest
@@ -18,14 +19,19 @@ import requests
 import urllib3
 import yaml
 from clones import PROJECT
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.workers.process import ProcessWorker
 from requests import adapters
+
+from flows import local_servers, retrain
+from sentiflow.errors import InputError
 
 PATIENCE = 300.0  # seconds for services to start, on a busy machine
 # Prefect answers 503 where SQLite is busy, and its own clients ask again.
 BUSY = urllib3.Retry(total=8, status_forcelist=[503], backoff_factor=0.5, allowed_methods=None)
 FLOWS = {
     "retrain.py": """
-import time
+import os, time
 from prefect import flow, task
 
 @task
@@ -35,6 +41,7 @@ def stage(seconds: float) -> None:
 
 @flow(log_prints=True)
 def retrain(force: bool = False, seconds: float = 0) -> None:
+    print(f"planted: {os.environ.get('PLANTED')}")
     stage(seconds)
 """,
     "watch.py": """
@@ -141,8 +148,13 @@ class Project:
                 self.started.kill()
             self.started.wait(PATIENCE)
 
+    @property
+    def password(self):
+        return (self.folder / ".prefect/password").read_text().strip()
+
     def api(self, method, path, **content):
         with requests.Session() as session:
+            session.auth = tuple(self.password.split(":"))
             session.mount(self.url, adapters.HTTPAdapter(max_retries=BUSY))
             client = str(uuid.uuid4())
             token = session.get(f"{self.url}/csrf-token", params={"client": client}, timeout=30).json()["token"]
@@ -204,6 +216,34 @@ def test_port_that_something_else_uses_is_named_with_the_way_out(project, listen
     said = project.refused(what, f"PORT={project.other_port}")
     assert f"Prefect's server cannot use port {project.port}" in said
     assert f"PREFECT_PORT={project.port + 1}" in said
+
+
+@pytest.fixture
+def open_server(project, tmp_path):
+    """A Prefect server that asks for no password, at the port of the project's."""
+    server = prefect_servers.Server(tmp_path / "open")
+    project.url = server.api
+    project.port = int(server.api.rpartition(":")[2].removesuffix("/api"))
+    del server.environment["PREFECT_SERVER_API_AUTH_STRING"]
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_server_without_a_password_at_the_port_is_not_used_and_the_way_out_is_named(project, open_server, monkeypatch):
+    refusal = f"the Prefect server at {project.url} asks for no password"
+    for given in ({}, {"PREFECT_API_URL": project.url}, {"PREFECT_API_AUTH_STRING": "ann:secret"}):
+        for what in ("schedule", "ui"):
+            said = project.refused(what, f"PORT={project.other_port}", **given)
+            assert refusal in said
+            assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(local_servers, "PREFECT_PORT", project.port)
+    for address in ("", project.url):
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        with pytest.raises(InputError, match="asks for no password"):
+            retrain._server()
 
 
 def test_address_of_the_users_own_server_is_used_and_none_is_started_instead(project):
@@ -307,7 +347,9 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
     for origin, allowed in ((ours, ours), (foreign, None)):
         answer = requests.get(f"{project.url}/health", headers={"Origin": origin}, timeout=30)
         assert answer.headers.get("Access-Control-Allow-Origin") == allowed
-    assert requests.post(f"{project.url}/deployments/filter", json={}, timeout=30).status_code == 403  # without a token
+    owner = tuple(project.password.split(":"))
+    assert requests.post(f"{project.url}/deployments/filter", json={}, auth=owner, timeout=30).status_code == 403  # no token
+    assert requests.get(f"{project.url}/csrf-token?client=x", timeout=30).status_code == 401  # and none without a password
     settings = requests.get(f"http://127.0.0.1:{project.port}/ui-settings", timeout=30).json()
     assert settings["api_url"] == project.url
     assert {address.ip for address in processes.listening(project.processes())} == {"127.0.0.1"}
@@ -315,7 +357,7 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
     second = Project(project.folder.parent / "second")
     second.port = project.port
     try:
-        second.schedule()
+        second.schedule(PREFECT_API_AUTH_STRING=project.password)
         assert f"Prefect's server answers at {project.url} already" in second.said()
         assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
@@ -339,6 +381,63 @@ def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_
     assert not (project.folder / "mlflow.db").exists()
     assert not [each for each in project.processes() if "elsewhere.db" in " ".join(processes.command(each))]
     assert project.end() < 30
+
+
+@pytest.mark.slow
+def test_schedule_shares_a_generated_password_with_its_worker_and_says_where_it_is(project, monkeypatch):
+    project.schedule(PREFECT_API_KEY="pnu_of_another_server")
+    file = project.folder / ".prefect/password"
+    assert "The page asks for a password, once: paste the line in .prefect/password" in project.said()
+    [exported] = re.findall(r"In another terminal: export (.+)", project.said())
+    assert exported == f'PREFECT_API_URL="{project.url}" PREFECT_API_AUTH_STRING="$(cat {file})"'
+    listed = f"export {exported}; .venv/bin/prefect deployment ls"
+    told = subprocess.run(["bash", "-c", listed], cwd=project.folder, env=project.environment(), capture_output=True, text=True)
+    assert "retrain/by-hand" in told.stdout, told.stdout + told.stderr
+
+    secret = project.password.partition(":")[2]
+    assert processes.that(lambda process: secret in " ".join(process.cmdline())) == []
+    assert secret not in project.said()
+
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(local_servers, "PREFECT_PORT", project.port)
+    for address in ("", project.url):  # as `make retrain` finds it
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        found = retrain._server()
+        assert (found[PREFECT_API_URL], found[PREFECT_API_AUTH_STRING]) == (project.url, project.password)
+    project.run(0, until="Completed")
+
+
+@pytest.mark.slow
+def test_run_cannot_set_its_command_environment_or_folder(project):
+    project.schedule()
+    marker = project.folder / "marker"
+    harmful = {"command": f"touch {marker}", "env": {"PLANTED": "yes"}, "env.PLANTED": "yes", "working_dir": str(project.folder)}
+    project.api("PATCH", "/work_pools/sentiflow", base_job_template=ProcessWorker.get_default_base_job_template())
+    start = f"/deployments/{project.deployments()['by-hand']['id']}/create_flow_run"
+    project.api("POST", start, job_variables={"command": harmful["command"]})
+    wait(marker.exists, project.said)  # so it is with the template that Prefect gives a pool
+    marker.unlink()
+    project.end()
+
+    project.schedule()  # the pool that is there already gets ours
+    for name, value in harmful.items():
+        with pytest.raises(requests.HTTPError, match="422"):
+            project.api("POST", start, job_variables={name: value})
+    # where Prefect checks nothing
+    found = project.deployments()["by-hand"]
+    made = project.api(
+        "POST",
+        "/flow_runs/",
+        flow_id=found["flow_id"],
+        deployment_id=found["id"],
+        work_pool_name="sentiflow",
+        job_variables=harmful,
+        state={"type": "SCHEDULED"},
+    )["id"]
+    wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed", project.said)
+    assert not marker.exists()
+    logged = project.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})
+    assert "planted: None" in [each["message"] for each in logged]
 
 
 @pytest.mark.slow

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import dvc_projects
 import guarded
+import prefect_servers
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import telling
 from flows.retrain import UNFINISHED, retrain
@@ -66,7 +66,7 @@ pytestmark = pytest.mark.slow  # with a Prefect server of its own
 
 @pytest.fixture(scope="module", autouse=True)
 def api():
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_servers.harness():
         yield
 
 

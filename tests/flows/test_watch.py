@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import prefect_servers
 import pytest
 import sources
 import yaml
@@ -15,7 +16,6 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 from sources import TOP, csv, download, settings
 
 from flows import watch as watching
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow  # with a Prefect server of its own
 
 @pytest.fixture(scope="module", autouse=True)
 def api():
-    with prefect_test_harness(server_startup_timeout=180):
+    with prefect_servers.harness():
         yield
 
 

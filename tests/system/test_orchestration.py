@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import filters, sorting
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from sentiflow import locks
 from sentiflow.corpus import package
@@ -218,9 +218,10 @@ def served(kind, folder, message_to):
         server = prefect_servers.Server(folder.with_name("prefect"), url)
         running.callback(server.kill)
         server.start()
-        walk = Walk(folder, server, running.enter_context(SyncPrefectClient(server.api)), environment)
+        client = running.enter_context(SyncPrefectClient(server.api, auth_string=server.password))
+        walk = Walk(folder, server, client, environment)
         walk.mlflow = mlflow
-        with temporary_settings({PREFECT_API_URL: server.api}):
+        with temporary_settings({PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: server.password}):
             block = {"text": "{{subject}}: {{body}}"}
             CustomWebhookNotificationBlock(name="team", url=f"{message_to}/team", json_data=block).save("team")
         walk.prefect("work-pool", "create", "sentiflow", "--type", "process")

@@ -34,7 +34,9 @@ class Served:
     def __init__(self, folder, port):
         self.folder, self.port = folder, port
         self.address = f"http://127.0.0.1:{port}"
+        self.password = (folder / ".prefect/password").read_text().strip()
         self.session = requests.Session()
+        self.session.auth = tuple(self.password.split(":"))
         # Prefect answers 503 where SQLite is busy
         retry = urllib3.Retry(total=8, status_forcelist=[503], backoff_factor=0.5, allowed_methods=None)
         self.session.mount(self.address, adapters.HTTPAdapter(max_retries=retry))
@@ -86,6 +88,8 @@ def visited(browser, served):
     session.on("request", lambda asked: None if asked.url.startswith(ours) else outside.append(asked.url))
     tab = session.new_page()
     tab.goto(served.address)
+    tab.get_by_placeholder("admin:pass").fill(served.password)
+    tab.get_by_role("button", name="Login").click()
     tab.get_by_role("button", name="Not now").click()  # to the newer pages
     tab.close()
     yield session, outside
