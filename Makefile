@@ -133,7 +133,7 @@ test-registry: $(READY)  ## run the tests of the registry against MLflow servers
 
 test-orchestration: $(READY)  ## run the tests of the flows and the schedule: real Prefect servers (SQLite, PostgreSQL), workers, UI
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder tests/system/test_orchestration.py \
-	  tests/system/test_prefect_ui.py tests/flows
+	  tests/system/test_prefect_ui.py tests/system/test_foreign_pages.py tests/flows
 
 test-faults: $(READY)  ## kill retrainings in every stage and by every means, and check what the next run makes of it
 	@$(BIN)/python -m pytest -m slow tests/system/test_faults.py

@@ -28,6 +28,7 @@ PREFECT = {
     "clear the database": ("POST", "/api/admin/database/clear", {"confirm": False}),
 }
 SOCKETS = ("/api/events/in", "/api/events/out", "/api/logs/out")
+ALL_SOCKETS = (*SOCKETS, "/api/task_runs/subscriptions/scheduled", "/api/work_pools/sentiflow/workers/connect")
 
 
 def ask(address, probe, password=None, **headers):

@@ -1,5 +1,6 @@
 import shutil
 
+import foreign_pages
 import pytest
 
 
@@ -11,6 +12,6 @@ def browser():
     if found is None:
         pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
     with sync_api.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        running = started.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", foreign_pages.BROWSER])
         yield running
         running.close()

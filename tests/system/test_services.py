@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import foreign_pages
 import processes
 import psutil
 import psycopg
@@ -24,7 +25,7 @@ import teams
 from botocore.exceptions import ClientError
 from clones import PROJECT, fresh
 from mlflow import MlflowClient
-from probes import EVIL, MLFLOW, PREFECT, SOCKETS, ask, storage, told_by_prefect
+from probes import ALL_SOCKETS, EVIL, MLFLOW, PREFECT, ask, storage, told_by_prefect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from services import backup
@@ -142,7 +143,7 @@ def test_a_page_that_borrows_the_password_of_prefect_still_lacks_the_token(team)
     assert "CSRF" in ask(address, PREFECT["create a flow"], password).text.upper()
 
 
-@pytest.mark.parametrize("path", SOCKETS)
+@pytest.mark.parametrize("path", ALL_SOCKETS)
 def test_nobody_listens_to_prefect_without_its_password(team, path):
     address = f"ws://127.0.0.1:{team.secrets.port('prefect')}{path}"
     for protocols in (None, ["prefect"]):
@@ -171,6 +172,30 @@ def test_pages_of_other_origins_get_nothing(team):
         answer = ask(prefect, PREFECT["read settings"], team.secrets["PREFECT_PASSWORD"], Origin=origin)
         assert answer.headers.get("Access-Control-Allow-Origin") == allowed
     assert ask(prefect, PREFECT["read settings"], Host="evil.example").status_code == 401
+
+
+@pytest.mark.parametrize("kind", foreign_pages.KINDS)
+def test_foreign_page_gets_nothing_from_a_browser_that_has_the_password_of_mlflow(team, browser, kind):
+    mlflow = team.secrets.local("mlflow")
+    password = {"username": "admin", "password": team.secrets["MLFLOW_ADMIN_PASSWORD"], "origin": mlflow}
+    context = browser.new_context(http_credentials=password)
+    own = context.new_page()
+    own.goto(mlflow)
+    assert "sentiflow" in foreign_pages.Page(own, mlflow).fetch(*foreign_pages.SEARCH)["text"]
+    context.close()
+    with foreign_pages.opened(browser, kind, mlflow, http_credentials=password) as page:
+        assert "sentiflow" not in page.fetch(*foreign_pages.SEARCH)["text"]
+        assert page.fetch(*foreign_pages.CREATE)["status"] == (403 if kind == "rebinding" else 0)
+        page.send(*foreign_pages.CREATE)
+    assert admin(team).get_experiment_by_name("planted") is None
+
+
+@pytest.mark.parametrize("kind", foreign_pages.KINDS)
+def test_foreign_page_neither_reads_prefect_nor_opens_a_socket(team, browser, kind):
+    with foreign_pages.opened(browser, kind, team.secrets.local("prefect")) as page:
+        assert page.fetch("POST", "/api/deployments/filter", {})["status"] == (403 if kind == "rebinding" else 0)
+        assert page.fetch("GET", "/api/csrf-token?client=x")["status"] == (401 if kind == "rebinding" else 0)
+        assert [page.socket(path) for path in ALL_SOCKETS] == [{"open": False, "received": []}] * len(ALL_SOCKETS)
 
 
 @pytest.mark.parametrize(("service", "bucket"), [("artifacts", "mlflow"), ("remote", "dvc")])

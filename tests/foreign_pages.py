@@ -1,0 +1,89 @@
+"""What a web page of somebody else does in a real browser to the servers of this machine.
+
+It is at another port of this machine, or has the name `evil.test` and the port of the server: after DNS rebinding that name
+resolves to this machine, and for the browser the page has the same origin as the server.
+"""
+
+import contextlib
+import json
+from urllib.parse import urlsplit
+
+from posting import Site
+
+REBOUND = "evil.test"
+BROWSER = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
+HTML = b"<title>a page of somebody else</title>"
+# What the page could read; status 0 where the browser refuses.
+FETCH = """
+async ([target, method, path, body, plain]) => {
+    const client = "stranger", headers = {};
+    if (!plain) headers["Content-Type"] = "application/json";
+    try {
+        const token = await (await fetch(`${target}/api/csrf-token?client=${client}`)).json();
+        if (token.token && !plain) Object.assign(headers, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token.token});
+    } catch {}
+    const options = {method, headers, body: body && JSON.stringify(body), credentials: "include"};
+    if (plain) options.mode = "no-cors";
+    try {
+        const answer = await fetch(target + path, options);
+        return {status: answer.status, text: await answer.text()};
+    } catch (error) {
+        return {status: 0, text: ""};
+    }
+}
+"""
+SOCKET = """
+([target, path, protocols, messages]) => new Promise(resolve => {
+    const received = [];
+    const socket = new WebSocket(target.replace("http", "ws") + path, protocols);
+    socket.onopen = () => messages.forEach(each => socket.send(JSON.stringify(each)));
+    socket.onmessage = message => received.push(message.data);
+    socket.onclose = () => resolve({open: false, received});
+    setTimeout(() => resolve({open: socket.readyState === 1, received}), 3000);
+})
+"""
+SEARCH = ("POST", "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 9})
+CREATE = ("POST", "/ajax-api/2.0/mlflow/experiments/create", {"name": "planted"})
+KINDS = ("another port", "rebinding")
+
+
+class Page:
+    """A page that is open in a browser, and what it tries with a server."""
+
+    def __init__(self, tab, target):
+        self.tab, self.target = tab, target
+
+    def fetch(self, method, path, body=None):
+        return self.tab.evaluate(FETCH, [self.target, method, path, body, False])
+
+    def send(self, method, path, body=None):
+        """As a form: without asking the server first whether the page may, and without reading the answer."""
+        self.tab.evaluate(FETCH, [self.target, method, path, body, True])
+
+    def socket(self, path, *messages):
+        """What the server says over a WebSocket of Prefect's, in the old way and in the new one."""
+        old = self.tab.evaluate(SOCKET, [self.target, path, [], list(messages)])
+        new = self.tab.evaluate(SOCKET, [self.target, path, ["prefect"], [{"type": "auth", "token": None}, *messages]])
+        return {"open": old["open"] or new["open"], "received": [json.loads(each) for each in old["received"] + new["received"]]}
+
+
+@contextlib.contextmanager
+def opened(browser, kind, server, **profile):
+    """A foreign page of this kind, in a browser profile of its own, to which the caller may give passwords."""
+    port = urlsplit(server).port
+    with contextlib.ExitStack() as stack:
+        context = browser.new_context(**profile)
+        stack.callback(context.close)
+        tab = context.new_page()
+        if kind == "another port":
+            site = Site()
+            stack.callback(site.stop)
+            site.content["/"] = HTML
+            tab.goto(site.url)
+            yield Page(tab, server)
+            return
+        there = f"http://{REBOUND}:{port}"
+        # Chromium keeps a page that came from a public address away from this machine; other browsers do not. So that the server
+        # itself is tested, the page is one of its own, under the stranger's name, in which the stranger's script runs.
+        tab.goto(f"{there}/api/health")
+        yield Page(tab, there)
