@@ -6,7 +6,7 @@ the environment of the server is complete, so MLflow's own apps are imported whe
 """
 
 from fastapi import FastAPI
-from mlflow.server.security_utils import get_allowed_origins_from_env
+from mlflow.server.security_utils import CORS_BLOCKED_MSG, get_allowed_origins_from_env
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +20,7 @@ class OnlyOwnOrigins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
-        refused = PlainTextResponse(f"requests of pages of {origin} are refused", 403)
+        refused = PlainTextResponse(CORS_BLOCKED_MSG, 403)
         await (self.app if origin in (None, *self.origins) else refused)(scope, receive, send)
 
 
