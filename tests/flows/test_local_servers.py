@@ -188,7 +188,7 @@ def with_limit():
 
 
 def wait(found, said):
-    processes.wait_until(found, PATIENCE, 0.2, said)
+    return processes.wait_until(found, PATIENCE, 0.2, said)
 
 
 @pytest.fixture
@@ -436,8 +436,13 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
     )["id"]
     wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed", project.said)
     assert not marker.exists()
-    logged = project.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})
-    assert "planted: None" in [each["message"] for each in logged]
+    assert wait(lambda: logged(project, made, "planted: "), project.said) == ["planted: None"]
+
+
+def logged(project, run, beginning):
+    """Log lines of a run, which come a moment after it."""
+    found = project.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}})
+    return [each["message"] for each in found if each["message"].startswith(beginning)]
 
 
 @pytest.mark.slow
