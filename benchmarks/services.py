@@ -376,7 +376,7 @@ def figure_11(team: Any) -> None:
     wrong.mkdir()
     backup.copy(team.services, wrong)  # the files first, and then more is published
     _member(team, writer, "publish", "c").wait()
-    backup.seal(wrong, backup.dump(Cluster(team.services), team.secrets, wrong))
+    backup.seal(wrong, backup.dump(Cluster(team.services), team.secrets, wrong), team.secrets)
     team.make("backup", f"TO={backups / 'last'}")
     before = _all_of(team, writer)
     team.end()

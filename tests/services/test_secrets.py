@@ -2,6 +2,7 @@
 
 import re
 import stat
+import subprocess
 
 import pytest
 from clones import PROJECT
@@ -66,9 +67,19 @@ def test_file_that_others_can_open_is_refused(file, mode):
     assert f"{mode:04o}, expected 0600" in refusal(file)
 
 
-@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("name", [name for name in SECRETS if name != "SERVICES_BACKUP_KEY"])
 def test_secret_that_is_missing_is_named(file, name):
     assert f"{name} is missing or empty, expected at least {SECRETS[name]}" in refusal(changed(file, name, ""))
+
+
+def test_file_from_before_backups_were_signed_names_the_command_that_adds_the_key(file):
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("SERVICES_BACKUP_KEY")]
+    file.write_text("\n".join(kept) + "\n")
+    said = refusal(file)
+    assert "\n" not in said
+    _, command = said.split("add one: ")
+    subprocess.run(command, shell=True, check=True)
+    assert len(secrets.read(file)["BACKUP_KEY"]) == 64
 
 
 @pytest.mark.parametrize("name", SECRETS)
