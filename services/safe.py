@@ -43,8 +43,9 @@ MLFLOW_TEAM = MLFLOW | {
     "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
     # The rules hold for GraphQL as well, by which the pages ask.
     "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH": "true",
-    # A version is of artifacts that lie in this server. By default it may name any bucket, or a file of the server's machine.
-    "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(mlflow-artifacts:/|models:/|runs:/)",
+    # A version is registered from a model that this server stores, as this project does it. By default its source may be any
+    # bucket, a file of the server's machine, or the artifacts of an experiment that the account cannot read.
+    "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": r"^models:/(m-[0-9a-f]{32}|sentiflow/[0-9]+)\Z",
     # It asks no cloud machine for keys.
     "AWS_EC2_METADATA_DISABLED": "true",
     # The keys of the user's own cloud are none of this.
@@ -54,6 +55,8 @@ MLFLOW_TEAM = MLFLOW | {
 }
 # Of its accounts, which MLflow reads from a file.
 MLFLOW_ACCOUNTS = {
+    # What MLflow's permissions cannot express: only admin may remove or change what is published, or create experiments.
+    "authorization_function": "services.authorization:authenticate",
     # By default everybody with an account may read everything.
     "default_permission": "NO_PERMISSIONS",
     "grant_default_workspace_access": "false",

@@ -7,9 +7,7 @@ and whoever reads the history sees the same. A process that dies leaves either n
 """
 
 import contextlib
-import getpass
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ from sentiflow import locks
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.tracking import registry
 from sentiflow.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
-from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told, write
+from sentiflow.tracking.store import KEY_TAG, MODEL, failures_told, user, write
 
 log = logging.getLogger("sentiflow")
 
@@ -210,7 +208,7 @@ def _add(
         replaced=replaced,
         how=how,
         why=why,
-        by=by or _user(),
+        by=by or user(),
         at=at or datetime.now(UTC).isoformat(timespec="seconds"),
         applied=False,
     )
@@ -224,16 +222,6 @@ def _add(
         description=f"{entry.described.removesuffix('.')}. By {entry.by}, {entry.at}.",
     )
     return int(made.version)
-
-
-def _user() -> str:
-    """Whose account at the server it is, or the user of this machine."""
-    if account := os.environ.get("MLFLOW_TRACKING_USERNAME"):
-        return account
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        return "unknown"
 
 
 def as_table(entries: Sequence[Entry]) -> pd.DataFrame:

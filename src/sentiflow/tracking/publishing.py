@@ -25,11 +25,22 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from sentiflow import model_directory, serving
 from sentiflow.reference import Reference
 from sentiflow.scoring import SCORES
-from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, experiment_id, failures_told, run_of, write
+from sentiflow.tracking.store import (
+    COMPLETE_TAG,
+    DIGEST_TAG,
+    KEY_TAG,
+    MODEL,
+    experiment_id,
+    failures_told,
+    run_of,
+    user,
+    write,
+)
 from sentiflow.training_record import Record
 
 log = logging.getLogger("sentiflow")
@@ -109,7 +120,8 @@ def retraining(client: MlflowClient, key: str) -> str:
     """
     for run in _oldest_first(_runs_of(client, key)):
         return str(run.info.run_id)
-    made = client.create_run(experiment_id(client), run_name="retraining", tags={KEY_TAG: key, PUBLISHER_TAG: _this_process()})
+    tags = {KEY_TAG: key, PUBLISHER_TAG: _this_process(), MLFLOW_USER: user()}
+    made = client.create_run(experiment_id(client), run_name="retraining", tags=tags)
     first = _oldest_first(_runs_of(client, key))[0]
     if first.info.run_id != made.info.run_id:  # somebody else published the same meanwhile
         client.delete_run(made.info.run_id)
@@ -231,6 +243,7 @@ def _publish_anew(client: MlflowClient, publication: Publication, parent: str) -
         KEY_TAG: publication.key,
         PARENT_TAG: parent,
         PUBLISHER_TAG: _this_process(),
+        MLFLOW_USER: user(),
         **SOURCE,
         "mlflow.note.content": _description(publication),
         "architecture": publication.architecture,

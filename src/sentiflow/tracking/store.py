@@ -1,5 +1,6 @@
 """MLflow's store: where it is, whether it answers, and the names of what this project keeps there."""
 
+import getpass
 import logging
 import os
 import re
@@ -159,6 +160,16 @@ def _knock(uri: str) -> None:
 
 def _without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def user() -> str:
+    """The account at the server, or the user of this machine."""
+    if account := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return account
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
 
 
 def run_of(version: ModelVersion) -> str:
