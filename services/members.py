@@ -17,12 +17,13 @@ WORKSPACE = "default"  # the only one where there are none
 EXPERIMENT, MODEL, HISTORY = "sentiflow", "sentiflow", "sentiflow-champions"
 TIMEOUT = 60.0  # seconds for an answer, on a busy machine
 ADMIN = "admin"
-# What somebody who retrains and promotes needs, and no more: nobody can delete the experiment or who was champion.
+# What a member needs of MLflow's permissions. MANAGE is what MLflow requires for removing an interrupted publication; it also
+# covers what members must not do, which `authorization.py` refuses.
 GRANTS = (
     ("experiment", "{experiment}", "EDIT"),
-    ("run", "*", "MANAGE"),  # one that was cut short is removed; only in experiments that they may read
+    ("run", "*", "MANAGE"),  # only in experiments that they may read
     ("logged_model", "*", "MANAGE"),
-    ("registered_model", MODEL, "MANAGE"),  # so with its versions
+    ("registered_model", MODEL, "MANAGE"),
     ("registered_model", HISTORY, "EDIT"),
 )
 SHORTEST, LONGEST = 2, 40  # characters of a name

@@ -303,7 +303,7 @@ def use_other_features(who, other):
 ACTIONS = {
     "read runs, versions and artifacts of the project": read,
     "publish a run with its artifacts and model, and register it": publish,
-    "judge a version: tags, description, files in `verdicts/`, predictions on a new test set": judge,
+    "judge a version: tags, description, files in `verdicts`, predictions on a new test set": judge,
     "promote and roll back": promote,
     "remove an interrupted publication of any account": remove_interrupted,
     "remove a run and version that the account published itself": remove_own,

@@ -536,6 +536,7 @@ COMES_WITH = {
     "cycler": "matplotlib",
     "dvc-data": "dvc",
     "dvc-objects": "dvc",
+    "flask": "mlflow",
     "h11": "uvicorn",
     "threadpoolctl": "scikit-learn",
     "urllib3": "requests",
