@@ -28,7 +28,8 @@ from sentiflow.tracking.store import COMPLETE_TAG, MODEL
 API = re.compile(r"^/(ajax-)?api/[23]\.0/")
 READABLE = re.compile(
     r"/|/version|/graphql|/get-artifact|/model-versions/get-artifact|mlflow-artifacts/artifacts(/.*)?|mlflow/users/current(/.*)?|"
-    r"mlflow/(artifacts|experiments|logged-models|metrics|model-versions|registered-models|runs)/.*"
+    r"mlflow/(artifacts|experiments|logged-models|metrics|model-versions|registered-models|runs)/.*|"
+    r"mlflow/gateway-proxy"  # the page of runs shows an error otherwise; no gateway is set that it would forward to
 )
 SEARCHES = {
     "/graphql",  # it has no mutation that writes
