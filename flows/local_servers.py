@@ -16,6 +16,7 @@ import typer
 from flows import access
 from sentiflow import locks, pipeline, terminal
 from sentiflow.errors import InputError
+from sentiflow.tracking import location
 from services import supervise
 from services.safe import MLFLOW, PREFECT
 from services.supervise import Ending
@@ -55,6 +56,7 @@ def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
     """Serve MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
     server = pipeline.mlflow_server()
     if server is None:
+        location.check(pipeline.tracking_uri())
         supervise.require_free_port("127.0.0.1", port, "PORT", "MLflow's UI")
     services = _Services(prefect_port)
     services.add_prefect()

@@ -25,6 +25,7 @@ from sentiflow import locks, params, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.running import progress, repair, scheduling
 from sentiflow.running.workers import Outcome, Stage, StageError, Workers
+from sentiflow.tracking import location
 
 log = logging.getLogger("sentiflow")
 
@@ -118,6 +119,7 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
             if lost := _bring_outputs_back():  # of a run that was killed
                 log.warning("brought back what a killed run had removed: %s", ", ".join(map(str, lost)))
             repair.leftovers(architectures)
+            location.check(tracking_uri())
             forget_publication()
             _keep_outputs()
         try:
@@ -212,14 +214,15 @@ def mlflow_server() -> str | None:
 
 
 def require_entry() -> None:
-    """Asks the server that is published to: a wrong password is better told before minutes of training than after.
+    """Connects to the store once, so that a wrong password or an unusable database is reported before minutes of training.
 
-    One that does not answer now may do so by then.
+    A store that does not answer now may do so by then.
 
     Raises:
-        InputError: if it does not let this user in.
+        InputError: if the store refuses this user, or cannot be used.
     """
-    if mlflow_server() is None:  # a store in a file asks for no password
+    file = location.database(tracking_uri())
+    if file is not None and not (file.exists() and file.stat().st_size):  # the stage that publishes makes it
         return
     from sentiflow.tracking import store  # MLflow's import takes seconds
 

@@ -4,6 +4,7 @@ import getpass
 import logging
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +22,18 @@ import mlflow
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiflow.errors import InputError, UnavailableError
+from sentiflow.tracking import location
+
+log = logging.getLogger("sentiflow")
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-DEFAULT_ARTIFACTS = Path("mlartifacts")
-EXPERIMENT = "sentiflow"
+EXPERIMENT = location.EXPERIMENT
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of prompts
 MODEL = "sentiflow"
 KEY_TAG = "sentiflow.key"
@@ -43,11 +47,11 @@ NO_ENTRY = {
 ATTEMPTS = 5  # to write what others may write at the same moment
 # What SQLite says, and what to do.
 SQLITE_ADVICE = {
-    "is locked": "another process is writing to it: wait until it has ended, then run the same command again",
     "disk is full": "free some space on its disk, then run the same command again",
     "readonly database": "make it writable for this user, then run the same command again",
     "unable to open": "check that its folder exists and is writable for this user, then run the same command again",
 }
+SCHEMA = re.compile(r"database schema \(found version (?P<found>\w+)")  # what MLflow says of a database of another version
 NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls it; all else is an answer
 
 
@@ -62,26 +66,48 @@ def connect() -> MlflowClient:
     uri = _address(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    location.check(uri)
     try:
         _knock(uri)
         client = MlflowClient()
-        if client.get_experiment_by_name(EXPERIMENT) is None:
-            _create_experiment(client, uri)
+        _open_experiment(client, uri)
     except (MlflowException, SQLAlchemyError, requests.RequestException, ImportError) as error:
-        if isinstance(error, MlflowException) and error.error_code in NO_ENTRY:
-            raise InputError(
-                f"MLflow's server at {_without_password(uri)} does not let this user in: it {NO_ENTRY[error.error_code]}; put "
-                "an account's name and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as `make member` "
-                "of its services prints them"
-            ) from None
-        reason = str(error).splitlines()[0]
-        # a file that is no store, or an address of an unknown kind, is not there later either
-        is_away = isinstance(error, (requests.RequestException, DBAPIError)) and not uri.startswith("sqlite:")
-        advice = _advice(uri, reason) or f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
-        raise (UnavailableError if is_away or _is_locked(uri, reason) else InputError)(
-            f"MLflow's store at {_without_password(uri)} does not answer ({_without_password(reason)}); {advice}"
-        ) from None
+        raise _no_connection(uri, error) from None
     return client
+
+
+def _no_connection(uri: str, error: Exception) -> InputError:
+    shown, reason = location.without_password(uri), location.without_password(str(error).splitlines()[0])
+    if isinstance(error, MlflowException) and error.error_code in NO_ENTRY:
+        return InputError(
+            f"MLflow's server at {shown} does not let this user in: it {NO_ENTRY[error.error_code]}; put "
+            "an account's name and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as `make member` "
+            "of its services prints them"
+        )
+    if location.is_locked(error):
+        return location.locked(uri)
+    if revision := SCHEMA.search(reason):
+        return InputError(_of_another_version(shown, revision["found"]))
+    # a file that is no store, or an address of an unknown kind, is not there later either
+    is_away = isinstance(error, (requests.RequestException, DBAPIError)) and not uri.startswith("sqlite:")
+    advice = _advice(uri, reason) or f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
+    return (UnavailableError if is_away else InputError)(f"MLflow's store at {shown} does not answer ({reason}); {advice}")
+
+
+def _of_another_version(shown: str, revision: str) -> str:
+    installed = f"the installed version {mlflow.__version__}"
+    known = (Path(mlflow.__file__).parent / "store/db_migrations/versions").glob(f"{revision}_*.py")
+    if any(known):
+        named = '"$MLFLOW_TRACKING_URI"' if "***@" in shown else shlex.quote(shown)
+        return (
+            f"MLflow's store at {shown} was written by an older MLflow than {installed}; "
+            f"back it up, then upgrade it: .venv/bin/mlflow db upgrade {named}"
+        )
+    return (
+        f"MLflow's store at {shown} was written by a newer MLflow than {installed} (schema {revision}); install that "
+        "version, which its models name (grep -rh ^mlflow_version mlartifacts --include=MLmodel | sort -u), "
+        "or set MLFLOW_TRACKING_URI to another store"
+    )
 
 
 @contextmanager
@@ -96,15 +122,13 @@ def failures_told() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         if isinstance(error, MlflowException) and error.error_code not in NO_ANSWER:
             raise
-        uri, reason = mlflow.get_tracking_uri(), str(error).splitlines()[0][:300]
+        uri, reason = mlflow.get_tracking_uri(), location.without_password(str(error).splitlines()[0][:300])
+        if location.is_locked(error):
+            raise location.locked(uri) from None
         advice = _advice(uri, reason) or "when it is up again, run the same command again: what is there already is kept"
         raise UnavailableError(
-            f"MLflow's store at {_without_password(uri)} stopped answering ({_without_password(reason)}); {advice}"
+            f"MLflow's store at {location.without_password(uri)} stopped answering ({reason}); {advice}"
         ) from None
-
-
-def _is_locked(uri: str, reason: str) -> bool:
-    return uri.startswith("sqlite:") and "is locked" in reason
 
 
 def _advice(uri: str, reason: str) -> str | None:
@@ -136,11 +160,27 @@ def _address(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def _open_experiment(client: MlflowClient, uri: str) -> None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        _create_experiment(client, uri)
+        return
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(experiment.experiment_id)
+        log.warning("restored MLflow's experiment %r, which was deleted", EXPERIMENT)
+    if uri.startswith("http") and not location.is_remote(experiment.artifact_location):
+        raise InputError(
+            f"MLflow's store at {location.without_password(uri)} has the artifacts of experiment {EXPERIMENT!r} at "
+            f"{experiment.artifact_location}; expected shared storage ({', '.join(location.REMOTE)}); start the server with "
+            "--artifacts-destination and an empty database, then run the same command again"
+        )
+
+
 def _create_experiment(client: MlflowClient, uri: str) -> None:
-    beside = Path(uri.removeprefix("sqlite:///")).parent
-    location = str((beside / DEFAULT_ARTIFACTS).resolve()) if uri.startswith("sqlite:") else None
+    file = location.database(uri)
+    artifacts = None if file is None else str(file.absolute().parent.resolve() / location.ARTIFACTS)
     try:
-        client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
+        client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was quicker
             raise
@@ -156,10 +196,6 @@ def _knock(uri: str) -> None:
             sqlalchemy.inspect(engine).get_table_names()
         finally:
             engine.dispose()
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
 def user() -> str:
