@@ -80,8 +80,18 @@ def is_remote(location: str) -> bool:
 def local_path(location: str) -> Path | None:
     """The folder that an artifact location names on this machine; None for a location of another scheme."""
     if location.startswith("file:"):
-        return Path(urllib.parse.unquote(urllib.parse.urlsplit(location).path))
-    return None if re.match(r"[A-Za-z][\w+.-]*:", location) else Path(location)
+        location = urllib.parse.urlsplit(location).path
+    return None if re.match(r"[A-Za-z][\w+.-]*:", location) else Path(urllib.parse.unquote(location))
+
+
+def of_path(path: Path) -> str:
+    """The location of a folder on this machine: MLflow unquotes a plain path as well."""
+    return str(path).replace("%", "%25")
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder or is the folder, wherever links lead."""
+    return path.is_absolute() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _check_artifacts(file: Path) -> None:
@@ -99,7 +109,7 @@ def _check_artifacts(file: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             location = _location(connection) or location
             if (old := _old_folder(location, folder)) is not None:  # no other process was faster
-                _rewrite(connection, old, str(folder))
+                _rewrite(connection, old, of_path(folder))
                 location = _location(connection) or location
         stray = _stray(connection, location, folder / ARTIFACTS)
         if connection.in_transaction:
@@ -111,7 +121,7 @@ def _check_artifacts(file: Path) -> None:
                 f"mv {shlex.quote(str(file))} {shlex.quote(f'{file}.old')} && make rebuild-tracking"
             )
         if old is not None:
-            log.warning("the MLflow store was made in %s; its artifact locations now point to %s", old, folder)
+            log.warning("the MLflow store was made in %s; its artifact locations now point to %s", local_path(old), folder)
 
 
 def _location(connection: sqlite3.Connection) -> str | None:
@@ -124,7 +134,7 @@ def _location(connection: sqlite3.Connection) -> str | None:
 def _old_folder(location: str, folder: Path) -> str | None:
     """The folder in which the store was made, as its locations spell it; None if that is this folder or cannot be told."""
     path = local_path(location)
-    if path is None or _is_within(path, folder / ARTIFACTS):
+    if path is None or is_within(path, folder / ARTIFACTS):
         return None
     made_in = re.fullmatch(rf"(/.*|file:///.*)/{ARTIFACTS}(?:/.*)?", location, re.DOTALL)
     return made_in.group(1) if made_in else None
@@ -148,17 +158,13 @@ def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
 def _stray(connection: sqlite3.Connection, location: str, artifacts: Path) -> str | None:
     """A location to which this project would write although it is neither in its folder nor remote storage, if there is one."""
     path = local_path(location)
-    if not (is_remote(location) if path is None else _is_within(path, artifacts)):
+    if not (is_remote(location) if path is None else is_within(path, artifacts)):
         return location
-    # as MLflow names them
+    # MLflow derives these from the experiment's location
+    expected = "rtrim(artifact_location, '/') || '/' || run_uuid || '/artifacts'"
     run = connection.execute(
-        "SELECT runs.artifact_uri FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = ?"
-        " AND runs.lifecycle_stage = 'active' AND"
-        " (runs.artifact_uri != rtrim(artifact_location, '/') || '/' || run_uuid || '/artifacts' OR run_uuid GLOB '*[^0-9a-f]*')",
+        "SELECT artifact_uri FROM runs JOIN experiments USING (experiment_id)"
+        f" WHERE experiments.name = ? AND (artifact_uri != {expected} OR run_uuid GLOB '*[^0-9a-f]*')",
         (EXPERIMENT,),
     ).fetchone()
     return str(run[0]) if run else None
-
-
-def _is_within(path: Path, artifacts: Path) -> bool:
-    return path.is_absolute() and path.resolve().is_relative_to(artifacts.resolve())

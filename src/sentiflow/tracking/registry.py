@@ -2,9 +2,10 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.reference import Reference
 from sentiflow.serving import SentimentModel
-from sentiflow.tracking import publishing
-from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, run_of, write
+from sentiflow.tracking import location, publishing
+from sentiflow.tracking.store import COMPLETE_TAG, DIGEST_TAG, EXPERIMENT, KEY_TAG, MODEL, run_of, write
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
 MEGABYTE = 1e6
+BELOW = re.compile(r"[\w-]+(?:/[\w-]+)*", re.ASCII)  # in an artifact location: no dots, no escapes
+KEY = re.compile(r"\w+", re.ASCII)
 MISSING = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE")
 
 
@@ -79,11 +82,28 @@ def check_complete(client: MlflowClient, found: ModelVersion) -> None:
     Raises:
         InputError: saying so.
     """
-    if COMPLETE_TAG not in client.get_run(run_of(found)).data.tags:
+    tags = _tags_of_run(client, found)
+    if tags is None:
+        raise InputError(
+            f"version {found.version} has lost its run {found.run_id}, which `mlflow gc` may have removed; "
+            "publish it again as a new version: rm -f mlartifacts/published.json, then make repro (of an earlier commit: "
+            "make rebuild-tracking)"
+        )
+    if COMPLETE_TAG not in tags:
         raise InputError(
             f"version {found.version} was not published as a whole (its run has no tag {COMPLETE_TAG}); "
             "`make repro` publishes what is missing"
         )
+
+
+def _tags_of_run(client: MlflowClient, found: ModelVersion) -> Mapping[str, str] | None:
+    try:
+        tags: Mapping[str, str] = client.get_run(run_of(found)).data.tags
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+        return None
+    return tags
 
 
 def with_alias(client: MlflowClient, alias: str) -> ModelVersion | None:
@@ -107,8 +127,8 @@ def published(client: MlflowClient, key: str) -> ModelVersion:
     Raises:
         InputError: if the store has none.
     """
-    for found in versions(client, f"tags.`{KEY_TAG}` = '{key}'"):
-        if COMPLETE_TAG in client.get_run(run_of(found)).data.tags:
+    for found in versions(client, f"tags.`{KEY_TAG}` = '{key}'") if KEY.fullmatch(key) else ():
+        if COMPLETE_TAG in (_tags_of_run(client, found) or ()):
             return found
     raise InputError(
         f"MLflow's store has no version published under {key[:12]}…; publish what it lacks: rm -f mlartifacts/published.json, "
@@ -166,19 +186,25 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
 
 def _downloaded(client: MlflowClient, chosen: ModelVersion, folder: Path) -> Path:
     uri = client.get_model_version_download_uri(MODEL, str(chosen.version))
-    local = Path(uri.removeprefix("file://"))
-    if "://" not in uri.removeprefix("file://") and local.is_dir():  # MLflow would follow links
-        try:
-            return Path(shutil.copytree(local, folder / "model", symlinks=True))
-        except (shutil.Error, OSError) as error:
-            _check_space(error, chosen)
-            raise InputError(f"the files of version {chosen.version} of {MODEL} cannot be copied from {local}: {error}") from None
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    root = experiment.artifact_location.rstrip("/") if experiment else ""
+    # before anything is read or asked: a version may name any file or address
+    if not (uri.startswith(f"{root}/") and BELOW.fullmatch(uri.removeprefix(f"{root}/"))):
+        raise InputError(
+            f"version {chosen.version} of {MODEL} is refused: its files are at {uri}, expected a folder below {root}; "
+            "promote or name another version, see `make versions`"
+        )
+    local, artifacts = location.local_path(uri), location.local_path(root)
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
+        if local is None or artifacts is None:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        if not location.is_within(local, artifacts):
+            raise InputError(f"version {chosen.version} of {MODEL} is refused: {local} is a link that leads out of {artifacts}")
+        return Path(shutil.copytree(local, folder / "model", symlinks=True))  # MLflow would follow links
+    except (MlflowException, shutil.Error, OSError) as error:
         _check_space(error, chosen)
         raise InputError(
-            f"the files of version {chosen.version} of {MODEL} are not at {uri}: {error}; "
+            f"the files of version {chosen.version} of {MODEL} cannot be copied from {uri}: {error}; "
             "`make rebuild-tracking` fills an empty store from DVC's cache"
         ) from None
 

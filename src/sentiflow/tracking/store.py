@@ -178,7 +178,7 @@ def _open_experiment(client: MlflowClient, uri: str) -> None:
 
 def _create_experiment(client: MlflowClient, uri: str) -> None:
     file = location.database(uri)
-    artifacts = None if file is None else str(file.absolute().parent.resolve() / location.ARTIFACTS)
+    artifacts = None if file is None else location.of_path(file.absolute().parent.resolve() / location.ARTIFACTS)
     try:
         client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
     except MlflowException as error:
