@@ -17,8 +17,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, StringConstraints, TypeAdapter
 from tqdm import tqdm
 
 from sentiflow import git, locks, pipeline, provenance, side, terminal
@@ -37,13 +38,30 @@ NO_CHAMPION = "There is no champion: `make promote VERSION=...` promotes one."
 CONFIG = side.CONFIG + '    type = "hardlink,symlink,copy"\n'  # in DVC's cache each output lies already
 
 
+Argument = Annotated[str, StringConstraints(pattern=r"\A[^\x00]*\z")]  # that a process can be given
+
+
+class Place(BaseModel):
+    """A dependency or an output."""
+
+    path: Argument
+
+
+class Recorded(BaseModel):
+    """What DVC recorded of a stage, as far as it is used here."""
+
+    cmd: Annotated[Argument, AfterValidator(lambda cmd: shlex.join(shlex.split(cmd)))]  # refuses open quotes
+    deps: list[Place] = []
+    outs: list[Place] = []
+
+
 @dataclass(frozen=True)
 class Commit:
     """A commit that changed dvc.lock."""
 
     sha: str
     subject: str
-    lock: dict[str, Any]  # by stage, what DVC recorded
+    lock: dict[str, Recorded]  # by stage
 
     @property
     def title(self) -> str:
@@ -52,8 +70,8 @@ class Commit:
     @property
     def outputs(self) -> list[str]:
         """The outputs of other stages that publishing read."""
-        read = [dependency["path"] for dependency in self.lock[STAGE]["deps"]]
-        made = [out["path"] for entry in self.lock.values() for out in entry.get("outs", [])]
+        read = [dependency.path for dependency in self.lock[STAGE].deps]
+        made = [out.path for entry in self.lock.values() for out in entry.outs]
         return [path for path in made if any(_within(path, each) or _within(each, path) for each in read)]
 
 
@@ -130,10 +148,10 @@ def commits() -> list[Commit]:
             lock = Path(folder) / "dvc.lock"
             shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, check=False)
             lock.write_bytes(shown.stdout)
-            with contextlib.suppress(InputError, UnicodeDecodeError):  # a commit of a damaged file had nothing to publish
+            with contextlib.suppress(ValueError):  # a commit of a damaged file had nothing to publish
                 entries = provenance.stage_entries(lock) if shown.returncode == 0 else {}
                 if isinstance(entries, dict) and STAGE in entries:
-                    found.append(Commit(sha, subject, entries))
+                    found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(entries)))
     if not found:
         raise InputError(
             "git's history holds no dvc.lock with published results, so there is nothing to rebuild from; "
@@ -170,17 +188,17 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
 
 
 def _publish(commit: Commit, tree: Path, uri: str) -> None:
-    command = shlex.split(commit.lock[STAGE]["cmd"])
+    _, *arguments = shlex.split(commit.lock[STAGE].cmd)
     paths = [str((tree / "src").absolute()), str(tree.absolute())]
     ended = subprocess.run(
-        [sys.executable, *command[1:]],
+        [sys.executable, *arguments],
         cwd=tree,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MLFLOW_TRACKING_URI": uri},
         stdin=subprocess.DEVNULL,
         check=False,
     )
     if ended.returncode:
-        raise InputError(f"its own `{command[2]}` ended with status {ended.returncode}; it says why, above")
+        raise InputError(f"its own `{' '.join(arguments[:2])}` ended with status {ended.returncode}; it says why, above")
 
 
 def _link_records() -> None:

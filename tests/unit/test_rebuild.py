@@ -226,6 +226,51 @@ def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, ca
     assert nothing_is_left()
 
 
+HOSTILE = {
+    "a command that is a list": "{cmd: [rm, -rf, /], deps: [{path: model}]}",
+    "no command": "{deps: [{path: model}]}",
+    "an open quote": "{cmd: 'python -m \"publish', deps: [{path: model}]}",
+    "a zero byte": '{cmd: "python -m publish\\0", deps: [{path: model}]}',
+    "a dependency without a path": "{cmd: python -m publish, deps: [model]}",
+    "no dependencies": "{cmd: python -m publish, deps: null}",
+    "text in place of a stage": "publish",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_lock_of_an_odd_form_in_the_history_is_left_out(project, what):
+    Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n  register: {HOSTILE[what]}\n")
+    commit(what)
+    assert [found.subject for found in rebuild.commits()] == ["finished", "other words"]
+
+
+def test_history_of_champions_of_odd_values_is_entered_as_far_as_mlflow_takes_it(project, capfd, caplog):
+    line = {"number": 1, "version": "\x1b[2J", "architecture": "nb_svm", "from": "2026", "to": "", "how": "first", "by": "a"}
+    rows = [
+        line | {"why": "w", "replaced": "", "key": "' OR name = 'sentiflow"},
+        line | {"why": "w" * 5_000_000, "replaced": "", "key": "a" * 64},
+        line | {"why": "\x1b[2J", "replaced": "../..", "key": "b" * 64},
+    ]
+    champions.JOURNAL.parent.mkdir()
+    pd.DataFrame(rows).to_csv(champions.JOURNAL, index=False)
+    outside = set(project.parent.iterdir())
+    rebuild.rebuild()
+    uri = f"sqlite:///{project / 'mlflow.db'}"
+    assert [entry.why for entry in champions.history(MlflowClient(uri, uri))] == ["\x1b[2J"]
+    assert caplog.text.count("not entered, as its version is not there: 2026") == 2
+    assert "1 changes of champion entered. Champion: version 2." in capfd.readouterr().out
+    assert set(project.parent.iterdir()) == outside
+
+
+def test_rebuilding_in_a_copied_project_leaves_the_store_that_was_copied_as_it_was(project, empty_store, capfd):
+    before = {file: file.read_bytes() for file in empty_store.parent.rglob("*") if file.is_file()}
+    rebuild.rebuild()
+    assert keys(project) == ["a", "b"]
+    uri = f"sqlite:///{project / 'mlflow.db'}"
+    assert MlflowClient(uri, uri).get_experiment_by_name("sentiflow").artifact_location == f"{project}/mlartifacts"
+    assert {file: file.read_bytes() for file in empty_store.parent.rglob("*") if file.is_file()} == before
+
+
 def test_folder_of_a_commit_holds_what_it_recorded_and_is_removed_after_an_interruption(project):
     def interrupted():
         with rebuild._laid_out(rebuild.commits()[0]) as tree:

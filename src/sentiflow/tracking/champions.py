@@ -288,15 +288,22 @@ def replay(client: MlflowClient) -> tuple[int, list[str]]:
     entered, lost = 0, []
     champion = ""
     for line in _journal():
+        named = f"{line['from']}: version {line['version']} ({line['architecture']})"
         try:
             version = registry.published(client, line["key"])
-        except InputError:
-            lost.append(f"{line['from']}: version {line['version']} ({line['architecture']})")
-            continue
-        if str(version.version) != champion:  # where the champion between two is lost, they may be the same
+            if str(version.version) == champion:  # where the champion between two is lost, they may be the same
+                continue
             _add(client, version, champion, line["how"], line["why"], by=line["by"], at=line["from"])
-            champion = str(version.version)
-            entered += 1
+        except InputError:
+            lost.append(named)
+            continue
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":  # of a value that no promotion wrote, such as one of megabytes
+                raise
+            lost.append(named)
+            continue
+        champion = str(version.version)
+        entered += 1
     _follow(client)
     return entered, lost
 

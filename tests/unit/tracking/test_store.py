@@ -1,5 +1,6 @@
 import contextlib
 import os
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -77,3 +78,69 @@ def test_of_two_that_write_the_same_at_one_moment_neither_is_refused(store, what
 def test_what_is_refused_for_another_reason_is_told(store):
     with pytest.raises(MlflowException, match="nobody"):
         stores.write(store.set_registered_model_alias, "nobody", "champion", "1")
+
+
+def test_experiment_that_somebody_deleted_is_restored_with_its_runs(store, caplog):
+    run = store.create_run(stores.experiment_id(store)).info.run_id
+    store.delete_experiment(stores.experiment_id(store))
+    with pytest.raises(MlflowException):
+        store.create_run(stores.experiment_id(store))
+    again = stores.connect()
+    assert "restored MLflow's experiment 'sentiflow', which was deleted" in caplog.text
+    assert again.get_run(run).info.lifecycle_stage == "active"
+    again.create_run(stores.experiment_id(again))
+
+
+@contextlib.contextmanager
+def revision(name):
+    """The store as one of a database that another version of MLflow wrote."""
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database:
+        [(before,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
+        database.execute("UPDATE alembic_version SET version_num = ?", (name,))
+        database.commit()
+        try:
+            yield
+        finally:
+            database.execute("UPDATE alembic_version SET version_num = ?", (before,))
+            database.commit()
+
+
+@pytest.fixture
+def another_name(store, monkeypatch):
+    """The same store under another address: MLflow checks the schema when it opens a store for the first time in a process."""
+
+    def set_address(query):
+        uri = f"{os.environ['MLFLOW_TRACKING_URI']}?{query}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        return uri
+
+    return set_address
+
+
+def test_database_of_an_older_mlflow_is_refused_with_the_command_that_upgrades_it(another_name):
+    uri = another_name("timeout=5")
+    with revision("75868b020152"), pytest.raises(InputError) as refused:
+        stores.connect()
+    said = str(refused.value)
+    assert "was written by an older MLflow than the installed version 3." in said
+    assert said.endswith(f"back it up, then upgrade it: .venv/bin/mlflow db upgrade '{uri}'")
+    assert "move it away" not in said
+    assert "\n" not in said
+
+
+def test_database_of_a_newer_mlflow_is_refused_with_where_its_version_is_named(another_name):
+    another_name("timeout=6")
+    with revision("ffffffffffff"), pytest.raises(InputError, match="was written by a newer MLflow than") as refused:
+        stores.connect()
+    said = str(refused.value)
+    assert "(schema ffffffffffff)" in said
+    assert "grep -rh ^mlflow_version mlartifacts --include=MLmodel" in said
+    assert "move it away" not in said
+    assert "\n" not in said
+
+
+def test_database_that_is_locked_while_it_is_used_is_told_as_locked(store):
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UnavailableError, match="is locked: another process is writing to it"), stores.failures_told():
+            store.create_run(stores.experiment_id(store))
