@@ -51,6 +51,7 @@ NO_DEPENDENCY = {
     "quiet.py": "only drops lines from the terminal",
     "process_groups.py": "only says what ends when",
     "threads.py": "only sets what params.yaml says, or one thread, whatever the machine has",
+    "tracking/location.py": "only checks where the store and its artifacts are",
     "tracking/__init__.py": "says what the package is and runs nothing",
     "stage.py": "only paths, locks, log and errors",
     "terminal.py": "only says what the terminal shows",

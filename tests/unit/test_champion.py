@@ -13,7 +13,7 @@ from publications import publication, worse
 
 from flows.tasks import promote_challenger
 from sentiflow import champion, side
-from sentiflow.tracking import champions, judging, publishing, registry, store
+from sentiflow.tracking import champions, judging, location, publishing, registry, store
 
 TOP = Path(__file__).parents[2]
 CHANGES = {
@@ -302,6 +302,7 @@ def test_store_that_fails_after_it_answered_ends_in_one_message(command, monkeyp
     with contextlib.closing(sqlite3.connect(damaged)) as database:
         database.execute("DROP TABLE model_versions")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{damaged}")
+    location.check(f"sqlite:///{damaged}")  # it was made elsewhere
     status, _, said = command(*words)
     assert status == 1
     assert said.startswith(f"error: MLflow's store at sqlite:///{damaged} stopped answering (")

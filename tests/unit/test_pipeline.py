@@ -5,6 +5,7 @@ import pty
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import termios
@@ -20,6 +21,7 @@ import pytest
 from sentiflow import pipeline
 from sentiflow.errors import InputError
 from sentiflow.running import repair
+from sentiflow.tracking import store
 
 TOP = Path(__file__).parents[2]
 PIPELINE = """
@@ -269,6 +271,54 @@ def test_server_that_lets_nobody_in_is_told_before_anything_runs(project, monkey
     assert "Running stage" not in refused.stdout
     assert trained.returncode == repaired.returncode == 0
     assert {path: text for path, text in contents().items() if not path.startswith("mlartifacts")} == earlier
+
+
+@pytest.fixture(scope="module")
+def made_elsewhere(tmp_path_factory):
+    """The file of a store of MLflow's, of a folder that is gone."""
+    folder = tmp_path_factory.mktemp("made") / "project"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        store.connect()
+    file = shutil.move(folder / "mlflow.db", folder.with_name("mlflow.db"))
+    folder.rmdir()
+    return file, folder
+
+
+def test_store_of_a_moved_project_is_pointed_at_the_new_folder_although_nothing_is_stale(project, made_elsewhere):
+    file, folder = made_elsewhere
+    shutil.copy(file, "mlflow.db")
+    ran = repro()
+    assert ran.returncode == 0, ran.stderr
+    assert f"the MLflow store was made in {folder}; its artifact locations now point to {project}\n" in ran.stderr
+    assert "Running stage" not in ran.stdout
+    assert not folder.exists()
+    assert repro().stderr == ""
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mysql://ann:secret@127.0.0.1/mlflow"])
+def test_store_of_an_unsupported_kind_is_refused_before_anything_runs(project, monkeypatch, uri):
+    change("reviews.txt", "bad\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    ran = repro()
+    assert ran.returncode == 1
+    assert re.fullmatch(r"error: MLFLOW_TRACKING_URI is .*; expected sqlite:///FILE, .*; unset it to use .*\n", ran.stderr)
+    assert "secret" not in ran.stderr
+    assert "Running stage" not in ran.stdout
+
+
+def test_database_of_another_version_of_mlflow_is_refused_before_anything_runs(project, made_elsewhere):
+    shutil.copy(made_elsewhere[0], "mlflow.db")
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        database.commit()
+    change("reviews.txt", "bad\n")
+    ran = repro()
+    assert ran.returncode == 1
+    assert "error: MLflow's store at sqlite:///mlflow.db was written by a newer MLflow than " in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "Running stage" not in ran.stdout
 
 
 def test_server_that_does_not_answer_is_told_and_the_run_goes_on(project, monkeypatch):
