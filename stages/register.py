@@ -10,7 +10,7 @@ to    MLflow                    a run of the retraining, in it a run and a regis
 import json
 from pathlib import Path
 
-from sentiflow import classifier, files, params, provenance, stage, training_record, vocabulary
+from sentiflow import classifier, files, params, provenance, seen_texts, stage, training_record, vocabulary
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import publishing, store
 
@@ -32,6 +32,7 @@ def main(
     best = files.read_json(metrics_dir / "comparison.json")["best"]
     counts = files.read_json(metrics_dir / "splits.json")["rows"]
     test_set = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest
+    seen = seen_texts.of_training(reviews_file, tokens_dir)
     client = store.connect()
 
     with stage.writing(published_file) as (published_place,):
@@ -60,6 +61,7 @@ def main(
                 predictions_file=predictions_dir / name / "test.parquet",
                 model_dir=models_dir / name,
                 tokens_dir=tokens_dir,
+                seen=seen,
                 keep_negations=p.clean.keep_negations,
                 classes=vocabulary.read_classes(tokens_dir),
             )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sentiflow import significance
 from sentiflow.errors import InputError
 from sentiflow.params import Analyse
 from sentiflow.vocabulary import UNKNOWN, Ragged, Tokens, Vocabulary
@@ -190,8 +191,7 @@ def accuracy_by_slice(answers: Answers, measures: Mapping[str, pd.DataFrame], *,
             group = pd.cut(of_model[kind], [-1, *groups.values()], labels=list(groups))
             counts = right.groupby(group, observed=True).agg(["size", "sum"])
             for label, reviews, hits in counts.itertuples():
-                low, high = stats.binomtest(hits, reviews).proportion_ci(confidence, method="wilson")
-                lines.append((name, kind, label, reviews, hits / reviews, low, high))
+                lines.append((name, kind, label, reviews, hits / reviews, *significance.wilson(hits, reviews, confidence)))
     scores = ("accuracy_score", "accuracy_score_low", "accuracy_score_high")
     return pd.DataFrame(lines, columns=["architecture", "slice", "group", "reviews", *scores])
 
@@ -215,13 +215,7 @@ def against_the_rest(slices: pd.DataFrame) -> pd.DataFrame:
     p = stats.hypergeom.cdf(hits, all_reviews, all_hits, slices["reviews"])
     has_rest = all_reviews > slices["reviews"]
     found = slices.assign(rest=(all_hits - hits) / (all_reviews - slices["reviews"]).where(has_rest), p=p)[has_rest]
-    return found.assign(p=_holm(found["p"].to_numpy()))
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.asarray(np.minimum(stepped, 1)[np.argsort(order)])
+    return found.assign(p=significance.holm(found["p"].to_numpy()))
 
 
 def mistakes(answers: Answers, count: int) -> pd.DataFrame:

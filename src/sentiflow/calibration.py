@@ -10,23 +10,28 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 NONE = 1.0  # the temperature that changes nothing
-BOUNDS = (0.1, 10.0)  # where every answer on valid is right, loss falls without end
+BOUNDS = (0.1, 10.0)
+MINIMUM = 50  # reviews; with fewer, one wrong answer decides the temperature
 SMALLEST = 1e-12  # probability; below it a logarithm says nothing more
 
 
 def fit(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature with the least log loss.
+    """The temperature with the least log loss; NONE where the reviews cannot tell.
+
+    They cannot where there are fewer than MINIMUM of them, or where every answer is correct: then the loss falls without end.
 
     Args:
         labels: index of each review's class, on valid; shape (n,).
         probabilities: as the model gives them without a temperature; shape (n, K).
 
     Returns:
-        Between 0.1 and 10, six digits; above 1 where the model was too sure, below 1 where it was not sure enough.
+        Between 0.1 and 10, six digits; above 1 for an overconfident model, below 1 for an underconfident one.
 
-    >>> fit(np.array([0, 0, 0, 1]), np.array([[0.9, 0.1]] * 4))
+    >>> fit(np.array([0, 0, 0, 1] * 25), np.array([[0.9, 0.1]] * 100))
     2.0
     """
+    if len(labels) < MINIMUM or (probabilities.argmax(axis=1) == labels).all():
+        return NONE
     logits, each = _logits(probabilities), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:

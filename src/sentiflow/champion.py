@@ -71,7 +71,7 @@ def promote(
         if verdict is not None:
             terminal.tell(pipeline.plain(promotion.as_markdown(verdict)))
             if not dry_run:
-                judging.record(client, chosen, verdict)
+                judging.record(client, chosen, champion, verdict)
             if not verdict.holds and not force:
                 raise InputError(f"{promotion.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
         how = champions.FORCED if force else champions.RULES if entries else champions.FIRST

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sentiflow import tables
 from sentiflow.errors import InputError
 from sentiflow.scoring import SCORES, higher_is_better
+from sentiflow.significance import holm, mcnemar
 
 SHOWN = {"accuracy_score": "accuracy", "f1_score": "F1", "log_loss": "loss"}
 
@@ -19,27 +19,6 @@ def published() -> pd.DataFrame:
     """The figures of the literature: columns architecture, classes, recipe, accuracy, f1, note."""
     with resources.files("sentiflow").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
-
-
-def mcnemar(right: np.ndarray, other_right: np.ndarray) -> float:
-    """How likely two models that are equally good would differ this much or more on the same reviews.
-
-    Args:
-        right: whether one model answers each review rightly; shape (n,).
-        other_right: the same of the other.
-
-    Returns:
-        p-value in [0, 1] of the exact two-sided test; 1 where they never differ.
-
-    Source: McNemar (1947); exact binomial form.
-
-    >>> mcnemar(np.array([True] * 10), np.array([True, False] * 5))
-    0.0625
-    """
-    only_one, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
-    if only_one + only_other == 0:
-        return 1.0
-    return float(stats.binomtest(only_one, only_one + only_other).pvalue)
 
 
 def compare(
@@ -54,30 +33,33 @@ def compare(
 
     Returns:
         `best` (on valid), and a `models` list in order of that score, best first, each with its scores, its published
-        figure if there is one, and `p_against_best` (McNemar on test).
+        figure if there is one, and `p_against_best`: McNemar's exact test on test, corrected by Holm's method for the number of
+        models. Equal scores are ordered by the loss on valid, then by the name.
 
     Raises:
         InputError: if two architectures were not evaluated on the same test reviews.
     """
-    order = sorted(scores, key=lambda name: scores[name]["valid"][chosen_by], reverse=higher_is_better(chosen_by))
-    best = order[0]
+    sign = -1 if higher_is_better(chosen_by) else 1
+    order = sorted(scores, key=lambda name: (sign * scores[name]["valid"][chosen_by], scores[name]["valid"]["log_loss"], name))
+    best, *others = order
     classes = sum(str(column).startswith("p_") for column in predictions[best])
     known = {str(row["architecture"]): row for row in published().to_dict("records") if row["classes"] == classes}
-    models = []
-    for name in order:
+    for name in others:
         if not np.array_equal(predictions[name]["row"], predictions[best]["row"]):
             raise InputError(
                 f"{name} and {best} were evaluated on different test reviews; evaluate both again: dvc repro evaluate"
             )
-        right = {each: (predictions[each]["label"] == predictions[each]["predicted"]).to_numpy() for each in (name, best)}
-        models.append(
-            {
-                "architecture": name,
-                "scores": {split: dict(values) for split, values in scores[name].items()},
-                "published": _plain(known[name]) if name in known else None,
-                "p_against_best": None if name == best else mcnemar(right[name], right[best]),
-            }
-        )
+    right = {name: (predictions[name]["label"] == predictions[name]["predicted"]).to_numpy() for name in order}
+    p_values = holm(np.array([mcnemar(right[name], right[best]) for name in others]))
+    models = [
+        {
+            "architecture": name,
+            "scores": {split: dict(values) for split, values in scores[name].items()},
+            "published": _plain(known[name]) if name in known else None,
+            "p_against_best": p,
+        }
+        for name, p in zip(order, [None, *p_values.tolist()], strict=True)
+    ]
     return {"best": best, "chosen_by": f"valid {chosen_by}", "test_reviews": len(predictions[best]), "models": models}
 
 
@@ -121,7 +103,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
             "architecture",
             *(name.removesuffix("_score").replace("_", " ") for name in SCORES),
             "calibration error (before)",
-            "McNemar p",
+            "McNemar p (Holm)",
         ],
         [
             [
@@ -135,10 +117,12 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     )
     lines += [
         "",
-        "Calibration error: with the temperature that valid chose, and before it.",
-        f"McNemar p: how likely a model as good as {best['architecture']} would differ from it this much on the same reviews.",
+        "Intervals: Wilson's for accuracy, percentile bootstrap over reviews for the other scores.",
+        "Calibration error: with the temperature fitted on valid, and without it.",
+        f"McNemar p (Holm): two-sided p-value of McNemar's exact test against {best['architecture']} on the same reviews, "
+        f"corrected for {len(models) - 1} comparisons.",
         "",
-        "## Beside the published figures",
+        "## Published figures",
         "",
     ]
     lines += tables.markdown(
@@ -160,10 +144,12 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
 
 
 def as_summary(comparison: Mapping[str, Any]) -> str:
-    """The comparison on test as one small Markdown table."""
+    """The comparison on test as one small Markdown table, in order of its first column of scores."""
+    split, chosen_by = comparison["chosen_by"].split()
     rows = [
         [
             model["architecture"],
+            f"{model['scores'][split][chosen_by]:.4f}",
             _interval(model["scores"]["test"], "accuracy_score"),
             f"{model['scores']['test']['f1_score']:.4f}",
             f"{model['scores']['test']['log_loss']:.4f}",
@@ -171,10 +157,8 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
         ]
         for model in comparison["models"]
     ]
-    return (
-        "\n".join(tables.markdown(["architecture", "accuracy on test (interval)", "F1", "loss", "published accuracy"], rows))
-        + "\n"
-    )
+    header = [f"{split} {SHOWN[chosen_by]}", "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
+    return "\n".join(tables.markdown(["architecture", *header], rows)) + "\n"
 
 
 def _marked(values: list[float], score: str) -> list[str]:

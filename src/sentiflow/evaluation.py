@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from sentiflow import calibration
+from sentiflow import calibration, significance
 from sentiflow.params import Evaluate
-from sentiflow.scoring import scores
+from sentiflow.scoring import SCORES, scores
 
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
@@ -53,20 +53,33 @@ def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]
 def bootstrap_intervals(
     labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap interval of each of `scoring.scores`, over reviews.
+    """Interval of each of `scoring.scores`: Wilson's for accuracy, percentile bootstrap over reviews for the others.
 
-    Source: Efron & Tibshirani (1993), chapter 13.
+    Where a score is 0 or 1, every resample has the same value. There the interval is Wilson's as well, for the number of reviews
+    of the rarest class that the score is about.
+
+    Source: Efron & Tibshirani (1993), chapter 13; Wilson (1927).
     """
+    found = scores(labels, probabilities)
+    per_class = np.bincount(labels, minlength=probabilities.shape[1])
+    rarest = max(1, int(per_class[1:].min() if len(per_class) == 2 else per_class.min()))
+    counts = dict.fromkeys(SCORES, rarest) | {"accuracy_score": len(labels)}
     tail = (1 - confidence) / 2
-    return {
-        name: (float(low), float(high))
-        for name, values in bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed).items()
-        for low, high in [np.quantile(values, [tail, 1 - tail])]
-    }
+    resampled = bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed)
+    intervals = {}
+    for name in SCORES:
+        if name == "accuracy_score" or (name != "log_loss" and found[name] in (0, 1)):
+            low, high = significance.wilson(round(found[name] * counts[name]), counts[name], confidence)
+        else:
+            low, high = np.quantile(resampled[name], [tail, 1 - tail])
+        intervals[name] = float(low), float(high)
+    return intervals
 
 
 def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Each of `scoring.scores` of every resample; shape (resamples,). The same seed draws the same reviews for every model.
+    """Each of `scoring.scores`, and balanced accuracy, of every resample; shape (resamples,).
+
+    The same seed draws the same reviews for every model.
 
     All resamples are reckoned at once, from how often each review is drawn.
     """
@@ -93,6 +106,7 @@ def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples
         "precision_score": precision[:, of_interest].mean(axis=1),
         "recall_score": recall[:, of_interest].mean(axis=1),
         "f1_score": f1[:, of_interest].mean(axis=1),
+        "balanced_accuracy_score": recall.mean(axis=1),
     }
 
 

@@ -130,7 +130,8 @@ class Explain(Section):
 
 class Promotion(Section):
     metric: Literal["accuracy_score", "precision_score", "recall_score", "f1_score"]
-    floor: Share
+    floor: Share | None
+    minimum_reviews: Annotated[int, Field(ge=10)]
     gain: Share
     p_value: Share
     slice_margin: Share

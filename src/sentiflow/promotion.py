@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import recall_score
 
-from sentiflow import tables
+from sentiflow import significance, tables
 from sentiflow.analysis import SLICES
-from sentiflow.comparison import mcnemar
 from sentiflow.errors import InputError
 from sentiflow.evaluation import bootstrap_scores, calibration_error
 from sentiflow.params import Evaluate, Promotion
@@ -24,7 +24,7 @@ KINDS = ("length", "negation", "contrast")
 LONGEST_TAG = 500  # characters
 NAMED = 3  # groups that are too small to be judged; all stand in a table of their own
 AGAIN = "judge again, so that both are scored on this test set"
-STATES = {True: "holds", False: "fails", None: "no champion"}
+STATES = {True: "passes", False: "fails", None: "not checked"}
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ class Candidate(Named):
     predictions: pd.DataFrame  # as `evaluation.predictions` gives them
     latency_ms: float | None  # 95th percentile of one review; None where it was not timed, as a champion need not be
     size_mb: float | None  # None where it was not measured
+    seen: frozenset[int] = frozenset()  # rows of the test set whose texts it was trained or chosen on
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one rule."""
 
-    rule: str  # floor | gain | mcnemar | interval | slices | calibration | latency | size
-    holds: bool | None  # None where there is no champion to hold it against
+    rule: str  # reviews | majority | floor | gain | mcnemar | interval | slices | calibration | latency | size
+    holds: bool | None  # None where it could not be checked: no champion, or too few reviews that neither version has seen
     found: str  # with its numbers
     required: str
     numbers: dict[str, float]  # the same for machines: `required`, `found` where there is one, and what they come from
@@ -68,24 +69,31 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of every rule."""
+    """The outcome of every rule."""
 
     challenger: Named
     champion: Named | None
     test_set: str  # hash
-    reviews: int
+    reviews: int  # of the test set
+    compared: int  # of these, on which the two are compared: those that neither has seen
+    decision: int  # number of this decision among all that were taken on this test set, from 1
     outcomes: tuple[Outcome, ...]
     slices: pd.DataFrame  # as `by_slice` gives them
 
     @property
     def holds(self) -> bool:
-        """Whether every rule holds that there was something to hold against."""
-        return not self.failed
+        """Whether every rule passes; without a champion, every rule that needs none."""
+        return not self.failed and not (self.champion and self.unchecked)
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the rules that fail."""
         return tuple(outcome.rule for outcome in self.outcomes if outcome.holds is False)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """Names of the rules that could not be checked."""
+        return tuple(outcome.rule for outcome in self.outcomes if outcome.holds is None)
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,10 @@ def judge(
     evaluate: Evaluate,
     *,
     test_set: str,
+    decision: int,
     seed: int,
 ) -> Verdict:
-    """Holds every rule against what the two answered on the same test reviews.
+    """Checks every rule on what the two answered on the same test reviews.
 
     A limit counts as reached where less than TOLERANCE is missing.
 
@@ -137,6 +146,7 @@ def judge(
         how: the rules.
         evaluate: resamples, confidence and bins.
         test_set: hash of the test reviews, for the record.
+        decision: number of this decision among all on this test set, from 1; it lowers the level of McNemar's test.
         seed: of the resampling.
 
     Raises:
@@ -151,54 +161,81 @@ def judge(
         raise InputError(
             f"the groups are of other test reviews ({len(groups)}) than {challenger} answered ({len(table)}); {AGAIN}"
         )
-    groups = groups.loc[table.index]
     classes = _classes(table)
-    answers = _answers(table, classes)
+    unseen = table[~table.index.isin(challenger.seen)]
+    if unseen.empty:
+        raise InputError(f"{challenger} was trained on every one of the {len(table)} test reviews; train it again: make repro")
+    answers = _answers(unseen, classes)
     value = scores(answers.labels, answers.probabilities)[how.metric]
+    level = level_of(decision, how)
     against: tuple[Outcome, ...]
+    compared = len(unseen)
     if champion is None:
-        slices = by_slice(answers.right, None, groups, how, evaluate, seed=seed)
-        against = _left_open(how)
+        slices = by_slice(answers.right, None, groups.loc[unseen.index], how, evaluate)
+        against = _unchecked("there is no champion", how, level)
     else:
-        others = _answers(_aligned(challenger, table, champion, _checked(champion)), classes)
-        slices = by_slice(answers.right, others.right, groups, how, evaluate, seed=seed)
-        against = (
-            _gain(value, scores(others.labels, others.probabilities)[how.metric], how),
-            _mcnemar(answers.right, others.right, how),
-            _interval(answers, others, how, evaluate, seed),
-            _slices(slices, how),
-        )
+        champions = _aligned(challenger, table, champion, _checked(champion))
+        shared = unseen[~unseen.index.isin(champion.seen)]
+        compared = len(shared)
+        if compared < how.minimum_reviews:
+            slices = by_slice(answers.right, None, groups.loc[unseen.index], how, evaluate)
+            reason = f"{champion} has seen all but {compared:,} of {_count(len(table))}, expected {how.minimum_reviews:,} or more"
+            against = _unchecked(reason, how, level)
+        else:
+            one, other = _answers(shared, classes), _answers(champions.loc[shared.index], classes)
+            slices = by_slice(one.right, other.right, groups.loc[shared.index], how, evaluate)
+            values = [scores(each.labels, each.probabilities)[how.metric] for each in (one, other)]
+            against = (
+                _gain(values[0], values[1], how),
+                _mcnemar(one.right, other.right, level),
+                _interval(one, other, how, evaluate, level, seed),
+                _slices(slices, how),
+            )
     error = calibration_error(answers.labels, answers.probabilities, bins=evaluate.bins)
     outcomes = (
-        _at_least("floor", value, how.floor, f"{how.metric} "),
+        _reviews(len(unseen), how),
+        _majority(answers, evaluate, seed),
+        *([] if how.floor is None else [_at_least("floor", value, how.floor, f"{how.metric} ")]),
         *against,
         _at_most("calibration", error, how.calibration_error, "calibration_error ", "", digits=4),
         _at_most("latency", _measured(challenger, "latency_ms"), how.latency_ms, "95th percentile ", " ms", digits=1),
         _at_most("size", _measured(challenger, "size_mb"), how.size_mb, "", " MB", digits=1),
     )
-    return Verdict(_named(challenger), champion and _named(champion), test_set, len(table), outcomes, slices)
+    named = _named(challenger), champion and _named(champion)
+    return Verdict(*named, test_set, len(table), compared, decision, outcomes, slices)
+
+
+def level_of(decision: int, how: Promotion) -> float:
+    """Significance level of a decision. The levels of all decisions on one test set add up to `how.p_value`, however many follow.
+
+    So the chance that a test set, which every decision reads again, ever promotes a model that is no better stays below that.
+
+    Source: Bonferroni over an open-ended sequence, p_value / (k (k + 1)) for decision k; alpha spending.
+
+    >>> level_of(1, Promotion.model_construct(p_value=0.05)), level_of(2, Promotion.model_construct(p_value=0.06))
+    (0.025, 0.01)
+    """
+    return how.p_value / (decision * (decision + 1))
 
 
 def by_slice(
-    right: np.ndarray, champion_right: np.ndarray | None, groups: pd.DataFrame, how: Promotion, evaluate: Evaluate, *, seed: int
+    right: np.ndarray, champion_right: np.ndarray | None, groups: pd.DataFrame, how: Promotion, evaluate: Evaluate
 ) -> pd.DataFrame:
-    """Accuracy of both in each group, and the difference with its paired bootstrap interval; worst group first.
+    """Accuracy of both in each group, and the difference with its interval; worst group first.
 
     Args:
-        right: whether the challenger answers each review rightly; shape (n,).
-        champion_right: the same of the champion; None where there is none.
+        right: whether the challenger answers each review correctly; shape (n,).
+        champion_right: the same of the champion; None where the two are not compared.
         groups: of the same reviews in the same order.
-        how: the margin, and the number of reviews that a group needs to be judged.
-        evaluate: resamples and confidence.
-        seed: of the resampling.
+        how: the margin, and the number of reviews that a group needs to be checked.
+        evaluate: confidence of the intervals.
 
     Returns:
-        Columns slice, group, reviews, challenger, champion, difference, difference_low, difference_high, outcome: holds,
-        fails, too small or no champion. Without a champion its columns are nan, and the lowest accuracy comes first.
+        Columns slice, group, reviews, challenger, champion, difference, difference_low, difference_high, outcome: passes,
+        fails, too small or not compared. Without a champion its columns are nan, and the lowest accuracy comes first.
 
-    Source: Efron & Tibshirani (1993), chapter 13, the percentile interval.
+    Source: `significance.accuracy_difference`.
     """
-    tail = (1 - evaluate.confidence) / 2
     lines = []
     for kind in groups:
         codes, names = pd.factorize(groups[kind], sort=True)
@@ -208,15 +245,11 @@ def by_slice(
             line = {"slice": str(kind), "group": str(name), "reviews": reviews, "challenger": right[inside].mean()}
             if champion_right is None:
                 unknown = dict.fromkeys(("champion", "difference", "difference_low", "difference_high"), np.nan)
-                lines.append(line | unknown | {"outcome": "no champion"})
+                lines.append(line | unknown | {"outcome": "not compared"})
                 continue
-            one, other = _alone(right[inside], champion_right[inside])
-            difference = (one - other) / reviews
-            # To draw reviews anew is to draw how many of them only the one, only the other, and both or neither get right.
-            shares = [one / reviews, other / reviews, (reviews - one - other) / reviews]
-            drawn = np.random.default_rng(seed).multinomial(reviews, shares, evaluate.resamples)
-            low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / reviews, [tail, 1 - tail])
-            fits = "holds" if _reaches(difference, -how.slice_margin) else "fails"
+            low, high = significance.accuracy_difference(right[inside], champion_right[inside], evaluate.confidence)
+            difference = float(right[inside].mean() - champion_right[inside].mean())
+            fits = "passes" if _reaches(difference, -how.slice_margin) else "fails"
             lines.append(
                 line
                 | {"champion": champion_right[inside].mean(), "difference": difference}
@@ -228,22 +261,25 @@ def by_slice(
 
 
 def in_words(verdict: Verdict) -> str:
-    """One sentence: whether it may, and which rules decided that.
+    """One sentence: how many rules pass, and which do not.
 
     >>> floor = Outcome("floor", True, "accuracy_score 0.9068", "at least 0.8000", {"found": 0.9068, "required": 0.8})
-    >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, (floor,), pd.DataFrame()))
-    'Version 12 (nb_svm) may replace version 7 (lstm): the 1 rule holds.'
+    >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, 2500, 1, (floor,), pd.DataFrame()))
+    'Version 12 (nb_svm) passes the promotion rule against version 7 (lstm).'
     """
-    step = f"replace {verdict.champion}" if verdict.champion else "become the first champion"
     name = f"{verdict.challenger}".replace("version", "Version", 1)
+    against = f"against {verdict.champion}" if verdict.champion else "that need no champion"
+    if verdict.failed:
+        return f"{name} fails {len(verdict.failed)} of {_rules(len(verdict.outcomes))} {against}: {', '.join(verdict.failed)}."
     if not verdict.holds:
-        return f"{name} must not {step}: {', '.join(verdict.failed)} {'fails' if len(verdict.failed) == 1 else 'fail'}."
-    judged = sum(outcome.holds is not None for outcome in verdict.outcomes)
-    all_of = "all" if judged == len(verdict.outcomes) and judged > 1 else "the"
-    needed = "" if verdict.champion else " that need no other version"
-    return (
-        f"{name} may {step}: {all_of} {judged} {'rule' if judged == 1 else 'rules'}{needed} {'holds' if judged == 1 else 'hold'}."
-    )
+        [reason] = {outcome.found for outcome in verdict.outcomes if outcome.holds is None}
+        return f"{name} cannot be compared with {verdict.champion}: {reason}."
+    checked = len(verdict.outcomes) - len(verdict.unchecked)
+    return f"{name} passes {'the' if checked == 1 else 'all'} {_rules(checked)} {against}."
+
+
+def _rules(count: int) -> str:
+    return "promotion rule" if count == 1 else f"{count} promotion rules"
 
 
 def as_markdown(verdict: Verdict) -> str:
@@ -253,28 +289,34 @@ def as_markdown(verdict: Verdict) -> str:
         "",
         f"**{tables.cell(in_words(verdict))}**",
         "",
-        f"Judged on {_count(verdict.reviews)}, test set `{verdict.test_set}`. "
-        f"A limit counts as reached where less than {TOLERANCE:g} is missing.",
+        f"Evaluated on {_count(verdict.reviews)}, test set `{verdict.test_set}`. "
+        + (
+            f"The texts of {_count(verdict.reviews - verdict.compared)} are in the training or validation data of one of the "
+            "versions; they are left out of the comparison. "
+            if verdict.compared < verdict.reviews
+            else ""
+        )
+        + f"This is decision {verdict.decision} on this test set. A test set wears out: the more decisions it has served, the "
+        "lower the significance level of McNemar's test.",
         "",
         *rules_as_markdown(verdict),
         "",
         "## By kind of review",
         "",
     ]
-    if verdict.champion:
+    found = verdict.slices.to_dict("records")
+    if verdict.slices["champion"].notna().all() and verdict.champion:
         lines += [
-            "Accuracy on the same reviews, the worst difference first; `class` is the true one. "
-            "The intervals tell how much of a difference may be chance; they do not decide.",
+            "Accuracy on the same reviews, the worst difference first; `class` is the true one. The interval of a difference is "
+            "the inversion of McNemar's exact test; it does not decide.",
             "",
         ]
         header = ["slice", "group", "reviews", f"version {verdict.challenger.version}", f"version {verdict.champion.version}"]
-        rows = [[*_accuracies(line), _difference(line), line["outcome"]] for line in verdict.slices.to_dict("records")]
+        rows = [[*_accuracies(line), _difference(line), line["outcome"]] for line in found]
         lines += _table([*header, "difference (interval)", "outcome"], rows)
     else:
         lines += ["Accuracy, the lowest first; `class` is the true one.", ""]
-        lines += _table(
-            ["slice", "group", "reviews", "accuracy"], [_accuracies(line)[:4] for line in verdict.slices.to_dict("records")]
-        )
+        lines += _table(["slice", "group", "reviews", "accuracy"], [_accuracies(line)[:4] for line in found])
     return "\n".join(lines) + "\n"
 
 
@@ -295,6 +337,7 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
         "champion": verdict.champion and asdict(verdict.champion),
         "test_set": verdict.test_set,
         "reviews": verdict.reviews,
+        "decision": verdict.decision,
         "rules": [asdict(outcome) for outcome in verdict.outcomes],
         "slices": known.to_dict("records"),
     }
@@ -308,16 +351,34 @@ def as_tags(verdict: Verdict) -> dict[str, str]:
 # the rules
 
 
-def _left_open(how: Promotion) -> tuple[Outcome, ...]:
+def _reviews(count: int, how: Promotion) -> Outcome:
+    required = f"at least {how.minimum_reviews:,}"
+    numbers = {"found": float(count), "required": float(how.minimum_reviews)}
+    return Outcome("reviews", count >= how.minimum_reviews, f"{count:,} in the test set", required, numbers)
+
+
+def _majority(answers: _Answers, evaluate: Evaluate, seed: int) -> Outcome:
+    """Better than always answering the most frequent class, by a measure in which every class counts alike."""
+    resampled = bootstrap_scores(answers.labels, answers.probabilities, resamples=evaluate.resamples, seed=seed)
+    low = float(np.quantile(resampled["balanced_accuracy_score"], (1 - evaluate.confidence) / 2))
+    baseline = 1 / answers.probabilities.shape[1]
+    predicted = answers.probabilities.argmax(axis=1)
+    value = float(recall_score(answers.labels, predicted, average="macro", zero_division=0.0))
+    shown, allowed = _told_apart(low, baseline, ".{}f", 4)
+    found = f"balanced_accuracy_score {value:.4f}, lower end of its {evaluate.confidence:.0%} interval {shown}"
+    numbers = {"found": low, "required": baseline, "balanced_accuracy_score": value}
+    required = f"lower end above {allowed}, that of always answering one class"
+    return Outcome("majority", low > baseline + TOLERANCE, found, required, numbers)
+
+
+def _unchecked(reason: str, how: Promotion, level: float) -> tuple[Outcome, ...]:
     required = {
         "gain": (f"at least {how.gain:+.4f}", how.gain),
-        "mcnemar": (_mcnemar_asks(how), how.p_value),
+        "mcnemar": (_mcnemar_asks(level), level),
         "interval": ("lower end above 0", 0.0),
         "slices": (_slices_ask(how), -how.slice_margin),
     }
-    return tuple(
-        Outcome(rule, None, "nothing to compare with", words, {"required": number}) for rule, (words, number) in required.items()
-    )
+    return tuple(Outcome(rule, None, reason, words, {"required": number}) for rule, (words, number) in required.items())
 
 
 def _at_least(rule: str, value: float, limit: float, before: str) -> Outcome:
@@ -339,30 +400,34 @@ def _gain(value: float, champions: float, how: Promotion) -> Outcome:
     return Outcome("gain", _reaches(gain, how.gain), found, f"at least {allowed}", numbers)
 
 
-def _mcnemar(right: np.ndarray, champion_right: np.ndarray, how: Promotion) -> Outcome:
-    p = mcnemar(right, champion_right)
-    one, other = _alone(right, champion_right)
-    shown, _ = _told_apart(p, how.p_value, ".{}g", 2)
-    found = f"p {shown}; {_count(one)} only the challenger answers rightly, {_count(other)} only the champion"
-    numbers = {"found": p, "required": how.p_value, "challenger_only": float(one), "champion_only": float(other)}
-    # The test has two sides: a champion that is better gives a small p as well.
-    return Outcome("mcnemar", one > other and _reaches(how.p_value, p), found, _mcnemar_asks(how), numbers)
+def _mcnemar(right: np.ndarray, champion_right: np.ndarray, level: float) -> Outcome:
+    p = significance.mcnemar(right, champion_right)
+    one, other = significance.only_one_right(right, champion_right)
+    shown, _ = _told_apart(p, level, ".{}g", 2)
+    found = f"p {shown}; {_count(one)} only the challenger answers correctly, {_count(other)} only the champion"
+    numbers = {"found": p, "required": level, "challenger_only": float(one), "champion_only": float(other)}
+    # The test is two-sided: a champion that is better gives a small p as well.
+    return Outcome("mcnemar", one > other and _reaches(level, p), found, _mcnemar_asks(level), numbers)
 
 
-def _mcnemar_asks(how: Promotion) -> str:
-    return f"p at most {how.p_value:g}, and right more often"
+def _mcnemar_asks(level: float) -> str:
+    return f"p at most {level:.3g}, and correct more often"
 
 
-def _interval(answers: _Answers, others: _Answers, how: Promotion, evaluate: Evaluate, seed: int) -> Outcome:
-    one, other = (
-        bootstrap_scores(each.labels, each.probabilities, resamples=evaluate.resamples, seed=seed)[how.metric]
-        for each in (answers, others)
-    )
-    tail = (1 - evaluate.confidence) / 2
-    low, high = (float(end) for end in np.quantile(one - other, [tail, 1 - tail]))
+def _interval(answers: _Answers, others: _Answers, how: Promotion, evaluate: Evaluate, level: float, seed: int) -> Outcome:
+    if how.metric == "accuracy_score":  # the interval that agrees with McNemar's test
+        confidence = 1 - level
+        low, high = significance.accuracy_difference(answers.right, others.right, confidence)
+    else:
+        confidence = evaluate.confidence  # a bootstrap has too few resamples for a much lower level
+        one, other = (
+            bootstrap_scores(each.labels, each.probabilities, resamples=evaluate.resamples, seed=seed)[how.metric]
+            for each in (answers, others)
+        )
+        low, high = (float(end) for end in np.quantile(one - other, [(1 - confidence) / 2, (1 + confidence) / 2]))
     shown, _ = _told_apart(low, 0.0, "+.{}f", 4)
-    found = f"{how.metric} {shown} to {high:+.4f} ({evaluate.confidence:.0%} interval)"
-    numbers = {"found": low, "required": 0.0, "high": high, "confidence": evaluate.confidence}
+    found = f"{how.metric} {shown} to {high:+.4f} ({100 * confidence:.4g}% interval)"
+    numbers = {"found": low, "required": 0.0, "high": high, "confidence": confidence}
     return Outcome("interval", low > TOLERANCE, found, "lower end above 0", numbers)
 
 
@@ -396,11 +461,6 @@ def _loss(line: dict[Any, Any], how: Promotion) -> str:
 
 def _reaches(value: float, limit: float) -> bool:
     return bool(value >= limit - TOLERANCE)
-
-
-def _alone(right: np.ndarray, champion_right: np.ndarray) -> tuple[int, int]:
-    """How many reviews only the challenger answers rightly, and how many only the champion."""
-    return int((right & ~champion_right).sum()), int((~right & champion_right).sum())
 
 
 def _measured(challenger: Candidate, what: str) -> float:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow import tables
-from sentiflow.comparison import mcnemar
+from sentiflow import significance, tables
 from sentiflow.evaluation import bootstrap_scores
 from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
@@ -37,7 +36,10 @@ def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[dict[
 
 
 def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed: int) -> list[dict[str, Any]]:
-    """Each of `scoring.SCORES` of both, and the difference with its paired bootstrap interval.
+    """Each of `scoring.SCORES` of both, and the difference with its interval.
+
+    The interval of accuracy agrees with McNemar's exact test (`significance.accuracy_difference`); the others are paired
+    percentile bootstrap intervals.
 
     Args:
         baseline: answers on test, as `evaluation.predictions` gives them.
@@ -50,6 +52,7 @@ def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed:
     resampled = [bootstrap_scores(labels, each, resamples=how.resamples, seed=seed) for each in (of_baseline, of_tuned)]
     tail = (1 - how.confidence) / 2
     bounds = {name: np.quantile(resampled[1][name] - resampled[0][name], [tail, 1 - tail]) for name in SCORES}
+    bounds["accuracy_score"] = np.array(significance.accuracy_difference(_right(tuned), _right(baseline), how.confidence))
     before, after = scores(labels, of_baseline), scores(labels, of_tuned)
     return [
         {
@@ -73,13 +76,12 @@ def report(
     seed: int,
 ) -> dict[str, Any]:
     """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test)."""
-    right = [(answers["label"] == answers["predicted"]).to_numpy() for answers in predictions]
     return {
         "baseline": names[0],
         "tuned": names[1],
         "changes": changes(*settings),
         "effects": effects(*predictions, how, seed=seed),
-        "p": mcnemar(*right),
+        "p": significance.mcnemar(*map(_right, predictions)),
     }
 
 
@@ -109,7 +111,10 @@ def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str
     )
     lines += [
         "",
-        f"McNemar p of the answers: {tuning['p']:.2g}. The settings changed together, so the effect is that of all of them.",
+        f"McNemar's exact test: p = {tuning['p']:.2g}; the interval of accuracy is its inversion, the others are paired "
+        "bootstrap intervals. The settings changed together, so the effect is that of all of them.",
+        "Both models were trained once, with one seed and one split, and on another kind of processor the figures differ: repeat "
+        "the run with other values of `train.seed` before you act on a difference.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -134,6 +139,10 @@ def verdict(tuning: Mapping[str, Any]) -> str:
 def _shown(settings: Mapping[str, Any], name: str) -> str:
     value = settings.get(name, ABSENT)
     return "all" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    return np.asarray(predictions["label"] == predictions["predicted"])
 
 
 def _answers(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

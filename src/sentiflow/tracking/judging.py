@@ -9,22 +9,24 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from tqdm import tqdm
 
-from sentiflow import promotion
+from sentiflow import promotion, seen_texts
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.params import Evaluate, Promotion
 from sentiflow.promotion import Candidate, Verdict
 from sentiflow.tracking import champions, registry
-from sentiflow.tracking.store import MODEL, run_of, write
+from sentiflow.tracking.store import KEY_TAG, MODEL, run_of, write
 
 log = logging.getLogger("sentiflow")
 
 PERCENTILE = 95
+HOW_TO_PROMOTE = 'To promote version {} although rules fail: make promote VERSION={0} FORCE=1 REASON="..."'
 ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
 WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
 VERDICT_TAG = "verdict"
 HOLDS_TAG = "verdict.holds"  # true | false
+DECISION_TAG = "decision."  # and the hash of a test set: the number of the decision on it, and the key of the champion
 JUDGED = "\n\nJudged: "  # in a version's description, what comes before the verdict
 
 
@@ -38,7 +40,7 @@ def judge(
     *,
     seed: int,
 ) -> Verdict:
-    """Every rule of `promotion`, held against both versions on the same reviews.
+    """Every rule of `promotion`, checked for both versions on the same reviews.
 
     The challenger is opened, so a directory that is not safe to load is refused here. Each is scored again where the test set
     is not the one that it was published with.
@@ -53,9 +55,36 @@ def judge(
     against = None
     if champion is not None:
         answers = registry.predictions(client, champion, held_out)
-        against = Candidate(str(champion.version), champion.tags.get("architecture", ""), answers, None, None)
+        name, seen = champion.tags.get("architecture", ""), _seen(client, champion, held_out)
+        against = Candidate(str(champion.version), name, answers, None, None, seen)
     groups = promotion.groups(held_out.measures, held_out.labels)
-    return promotion.judge(candidate, against, groups, how, evaluate, test_set=held_out.digest, seed=seed)
+    decision = _decision(client, challenger, champion, held_out.digest)
+    return promotion.judge(candidate, against, groups, how, evaluate, test_set=held_out.digest, decision=decision, seed=seed)
+
+
+def _decision(client: MlflowClient, challenger: ModelVersion, champion: ModelVersion | None, test_set: str) -> int:
+    """The number of this decision among all on a test set, from 1. The same two versions keep their number."""
+    name = DECISION_TAG + test_set[:16]
+    taken = {str(each.version): each.tags[name].partition(" ") for each in registry.versions(client) if name in each.tags}
+    number, _, against = taken.get(str(challenger.version), ("", "", ""))
+    if against == _against(champion):
+        return int(number)
+    return 1 + max((int(number) for number, _, _ in taken.values()), default=0)
+
+
+def _against(champion: ModelVersion | None) -> str:
+    return "no champion" if champion is None else champion.tags.get(KEY_TAG, champion.version)
+
+
+def _seen(client: MlflowClient, version: ModelVersion, held_out: HeldOut) -> frozenset[int]:
+    seen = registry.seen_texts(client, version)
+    if seen is None:
+        log.warning(
+            "version %s does not record the texts that it was trained on, so none of the test reviews is left out for it",
+            version.version,
+        )
+        return frozenset()
+    return seen_texts.rows(held_out.texts, seen)
 
 
 def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, how: Promotion) -> Candidate:
@@ -70,7 +99,8 @@ def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, ho
         took[turn, place] = 1000 * (time.perf_counter() - started)
     latency = float(np.percentile(took, PERCENTILE, axis=1).min())
     answers = registry.predictions(client, challenger, held_out)
-    return Candidate(opened.version, opened.architecture, answers, latency, opened.size_mb)
+    seen = _seen(client, challenger, held_out)
+    return Candidate(opened.version, opened.architecture, answers, latency, opened.size_mb, seen)
 
 
 def challenge(
@@ -79,8 +109,8 @@ def challenge(
     """Names a version the challenger, judges it and records the verdict; it becomes champion only if there is none.
 
     Returns:
-        The verdict as a page. Where the two cannot be compared, such as with a champion of other classes, it says why: that is
-        no reason to lose what a run has made.
+        The verdict as a page, with what followed from it. Where the two cannot be compared, such as with a champion of other
+        classes, it says why: that is no reason to lose what a run has made.
     """
     with champions.changing(client):
         entries = champions.replay_if_champion_is_there(client)
@@ -94,25 +124,32 @@ def challenge(
         except InputError as error:
             log.warning("version %s cannot be judged: %s", challenger.version, error)
             return f"Version {challenger.version} cannot be judged: {error}\n"
-        record(client, challenger, verdict)
-        log.info(promotion.in_words(verdict))
+        record(client, challenger, champion, verdict)
         if champion is None and champions.journal_is_of_another_store(entries):
-            log.warning("%s names champions that this store lacks: make rebuild-tracking", champions.JOURNAL)
+            followed = f"No version is champion: {champions.JOURNAL} names champions that this store lacks: make rebuild-tracking"
         elif champion is None and verdict.holds:
             champions.change(client, entries, challenger, champions.FIRST, promotion.in_words(verdict))
-        return promotion.as_markdown(verdict)
+            followed = f"Version {challenger.version} is now the first champion."
+        elif champion is None:
+            followed = f"No version is champion. {HOW_TO_PROMOTE.format(challenger.version)}"
+        elif verdict.holds:
+            followed = f"Version {champion.version} is still the champion. To promote version {challenger.version}: make promote"
+        else:
+            followed = f"Version {champion.version} is still the champion. {HOW_TO_PROMOTE.format(challenger.version)}"
+        log.info("%s %s", promotion.in_words(verdict), followed)
+        return f"{promotion.as_markdown(verdict)}\n{followed}\n"
 
 
-def record(client: MlflowClient, challenger: ModelVersion, verdict: Verdict) -> None:
-    """Keeps a verdict with the version that was judged: tags, its description, and a page in its run."""
+def record(client: MlflowClient, challenger: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
+    """Stores a verdict with the version that it is about: tags, its description, and a page in its run."""
     number = str(challenger.version)
     against = f"version-{verdict.champion.version}" if verdict.champion else "no-champion"
     name = f"{VERDICTS}/version-{number}-against-{against}-on-{verdict.test_set[:8]}"
     client.log_text(run_of(challenger), promotion.as_markdown(verdict), f"{name}.md")
     client.log_text(run_of(challenger), json.dumps(promotion.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
-    told = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md", HOLDS_TAG: str(verdict.holds).lower()}
-    told |= promotion.as_tags(verdict)
-    for tag, value in told.items():
+    tags = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md", HOLDS_TAG: str(verdict.holds).lower()}
+    tags |= promotion.as_tags(verdict) | {DECISION_TAG + verdict.test_set[:16]: f"{verdict.decision} {_against(champion)}"}
+    for tag, value in tags.items():
         write(client.set_model_version_tag, MODEL, number, tag, value)
     first = (challenger.description or "").partition(JUDGED)[0]
     rules = "\n".join(promotion.rules_as_markdown(verdict))

@@ -49,6 +49,7 @@ PARENT_TAG = "mlflow.parentRunId"
 SOURCE = {"mlflow.source.name": "dvc repro", "mlflow.source.type": "LOCAL"}  # MLflow would name the script with its whole path
 PREDICTIONS = "predictions"  # folder of a run's artifacts
 REFERENCE = "drift/reference.parquet"  # in a run's artifacts
+SEEN = "training/texts.parquet"  # the same: hashes, as `seen_texts` gives them
 METRICS_A_BATCH = 500  # MLflow takes a thousand
 ANOTHER_MACHINES = 3600.0  # seconds within which a publication that another machine began is left alone
 LINK_TAG = "run."  # and the name of an architecture: the id of its run
@@ -98,6 +99,7 @@ class Publication:
     predictions_file: Path  # of test, as `evaluation.predictions` gives them
     model_dir: Path
     tokens_dir: Path
+    seen: pd.DataFrame  # hashes of the texts of train and valid, as `seen_texts.of_training` gives them
     keep_negations: bool
     classes: tuple[str, ...]
 
@@ -287,14 +289,15 @@ def log_predictions(client: MlflowClient, run_id: str, test_set: str, prediction
 
 @failures_told()
 def keep_reference(client: MlflowClient, version: ModelVersion, publication: Publication) -> None:
-    """Keeps what incoming reviews are compared with beside a version, where `registry.reference` finds it; if it is not there."""
-    run, place = run_of(version), Path(REFERENCE)
-    if REFERENCE in {item.path for item in client.list_artifacts(run, str(place.parent))}:
-        return
-    kept = Reference.of_model(publication.model_dir, publication.tokens_dir, publication.predictions_file)
-    with tempfile.TemporaryDirectory() as folder:
-        kept.write(Path(folder) / place.name)
-        client.log_artifact(run, str(Path(folder) / place.name), str(place.parent))
+    """Stores what `registry.reference` and `registry.seen_texts` read in the run of a version, unless it is there already."""
+    drift = Reference.of_model(publication.model_dir, publication.tokens_dir, publication.predictions_file)
+    for artifact, table in ((REFERENCE, drift.table), (SEEN, publication.seen)):
+        run, place = run_of(version), Path(artifact)
+        if artifact in {item.path for item in client.list_artifacts(run, str(place.parent))}:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            table.to_parquet(Path(folder) / place.name, index=False)
+            client.log_artifact(run, str(Path(folder) / place.name), str(place.parent))
 
 
 def predictions_name(test_set: str) -> str:

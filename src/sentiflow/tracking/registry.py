@@ -260,6 +260,25 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
             ) from None
 
 
+def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | None:
+    """Hashes of the texts that a version was trained or chosen on, as `seen_texts.of_training` gives them; None if not recorded.
+
+    Raises:
+        InputError: if the file was changed.
+    """
+    run, path = run_of(chosen), publishing.SEEN
+    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        table = files.read_frame(Path(client.download_artifacts(run, path, folder)))
+    if list(table) != ["hash"] or table["hash"].dtype != "uint64":
+        raise InputError(
+            f"{path} in run {run} of version {chosen.version} is not a table of hashes; remove it, then publish it again: "
+            "rm -f mlartifacts/published.json, then make repro"
+        )
+    return table
+
+
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:
     classes: Sequence[str] = version.model.classifier.classes
     if tuple(classes) != tuple(held_out.classes):
