@@ -57,7 +57,7 @@ explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." 
 
 DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
-promote: $(READY)  ## make the challenger champion if every rule holds: make promote [VERSION=3] [FORCE=1 REASON="..."] [DRY_RUN=1]
+promote: $(READY)  ## make the challenger champion if it passes every rule: make promote [VERSION=3] [FORCE=1 REASON="..."] [DRY_RUN=1]
 	@$(BIN)/python -m sentiflow.champion promote --version="$$VERSION" --reason="$$REASON" $(if $(filter-out 0,$(FORCE)),--force) $(DRY)
 
 rollback: $(READY)  ## make the champion before this one champion again: make rollback [REASON="..."] [DRY_RUN=1]

@@ -82,7 +82,7 @@ def retrain(architectures: Architectures = None, force: bool = False, promote: b
     Args:
         architectures: train and evaluate these of `run:` in params.yaml; none means all of them.
         force: run stages that are up to date as well; where architectures are named, not the training of the others.
-        promote: let the best model become champion if every rule holds; otherwise it is only judged.
+        promote: let the best model become champion if it passes every rule; otherwise it is only judged.
     """
     try:
         p = params.load()
@@ -190,7 +190,7 @@ def _not_reproduced(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) -> str:
-    """Promotes the challenger if the rules hold and that is wanted, and tells what became of it; in a sentence."""
+    """Promotes the challenger if it passes the rules and that is wanted; returns the outcome as a sentence."""
     judged: tuple[str, str, bool] = done(look_at_verdict, p, started)
     challenger, verdict, holds = judged
     if challenger and holds and promote:
@@ -228,7 +228,7 @@ def _server() -> dict[Any, str | None]:
 def main(
     architectures: Annotated[list[str] | None, typer.Argument(help="names of `run:` in params.yaml; none means all")] = None,
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
-    promote: Annotated[bool, typer.Option(help="let the best model become champion if every rule holds")] = True,
+    promote: Annotated[bool, typer.Option(help="let the best model become champion if it passes every rule")] = True,
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
     with temporary_settings(_server()):

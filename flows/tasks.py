@@ -86,7 +86,7 @@ def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outco
 
 @tried_again
 def promote_challenger(version: str) -> tuple[str, bool]:
-    """Judges the challenger once more, now with nobody else promoting, and makes it champion if every rule holds.
+    """Judges the challenger once more, now with nobody else promoting, and makes it champion if it passes every rule.
 
     It is the command of `make promote`, in a process of its own. Who was champion when it was judged first may not be so now.
 
@@ -126,7 +126,7 @@ def _number_of_champion(client: Any) -> str:
 
 @tried_again
 def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
-    """The challenger's version, what was judged of it, and whether every rule holds; leaves the pages in Prefect's UI.
+    """The challenger's version, its verdict, and whether it passes every rule; leaves the pages in Prefect's UI.
 
     Without a challenger the version is empty, and the words are those of the champion that this run crowned, if it did.
     """

@@ -30,7 +30,6 @@ def main(models_dir: Path, tokens_dir: Path, explanations_dir: Path) -> None:
                     model,
                     test.ids,
                     p.explain,
-                    resamples=p.evaluate.resamples,
                     confidence=p.evaluate.confidence,
                     seed=p.seed,
                 )

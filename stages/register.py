@@ -3,7 +3,7 @@
 from  models, tokens, reports   of each architecture
       reviews, predictions      the test reviews and the answers on them
       metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
-to    MLflow                    a run of the retraining, in it a run and a registered version each, with its reference of drift
+to    MLflow                    a run of the retraining; in it a run and a version each, with what drift and promotion compare
       published                 what was published, by the keys that dvc.lock gives
 """
 
@@ -31,10 +31,8 @@ def main(
     p = params.load()
     best = files.read_json(metrics_dir / "comparison.json")["best"]
     counts = files.read_json(metrics_dir / "splits.json")["rows"]
-    test_set = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest
-    seen = seen_texts.of_training(reviews_file, tokens_dir)
+    test_set, seen = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest, seen_texts.of_training(reviews_file, tokens_dir)
     client = store.connect()
-
     with stage.writing(published_file) as (published_place,):
         keys = {name: provenance.publication_key(name) for name in p.run}
         keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
@@ -66,7 +64,7 @@ def main(
                 classes=vocabulary.read_classes(tokens_dir),
             )
             versions[name] = publishing.publish(client, publication, parent=parent)
-            publishing.keep_reference(client, versions[name], publication)
+            publishing.keep_artifacts(client, versions[name], publication)
         pages = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, metrics_dir / "vocabulary.json"]
         summary = publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages)
         publishing.finish(client, parent, summary, versions)

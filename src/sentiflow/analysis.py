@@ -203,10 +203,10 @@ def against_the_rest(slices: pd.DataFrame) -> pd.DataFrame:
         slices: as `accuracy_by_slice` gives them.
 
     Returns:
-        The lines of `slices` that have a rest, with two more columns: `rest`, the accuracy there, and `p`, how likely a group
-        no harder than the rest would be answered this badly or worse; one-sided, corrected for the number of lines.
+        The lines of `slices` that have a rest, with two more columns: `rest`, the accuracy there, and `p`, the one-sided p-value
+        of Fisher's exact test, corrected by Holm's method for the number of lines.
 
-    Source: Fisher's exact test; Holm (1979), which holds however the lines depend on each other.
+    Source: Fisher's exact test; Holm (1979), valid under any dependence of the lines.
     """
     of_slice = ["architecture", "slice"]
     hits = (slices["accuracy_score"] * slices["reviews"]).round()

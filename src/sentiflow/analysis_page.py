@@ -126,16 +126,16 @@ def _slices(slices: pd.DataFrame, confidence: float) -> list[str]:
         "",
         "## Accuracy by kind of review",
         "",
-        f"In brackets stands Wilson's interval of {confidence:.0%}. A group is worse by more than chance, and its accuracy "
-        "**bold**, where Fisher's exact test of it against the rest of the same model's reviews (one-sided), corrected by Holm's "
-        f"method for all {len(tested)} groups tested on this page, gives a p below {1 - confidence:.3g}. "
-        + (f"That holds for {len(worse)}, the widest gap first." if len(worse) else "That holds for none."),
+        f"In brackets: Wilson's {confidence:.0%} interval. A group is worse by more than chance, and its accuracy is **bold**, "
+        "where Fisher's exact test against the rest of the same model's reviews (one-sided), corrected by Holm's method for all "
+        f"{len(tested)} groups on this page, gives p below {1 - confidence:.3g}. "
+        + (f"These are {len(worse)} groups, ordered by the gap." if len(worse) else "This is true of no group."),
     ]
     if len(worse):
         lines += [
             "",
             *tables.markdown(
-                ["model", "slice", "group", "reviews", "accuracy", "on the rest", "p (Holm)"],
+                ["model", "slice", "group", "reviews", "accuracy", "on the rest", "gap", "p (Holm)"],
                 [
                     [
                         line["architecture"],
@@ -144,6 +144,7 @@ def _slices(slices: pd.DataFrame, confidence: float) -> list[str]:
                         f"{line['reviews']:,}",
                         f"{line['accuracy_score']:.1%}",
                         f"{line['rest']:.1%}",
+                        f"{100 * line['gap']:.1f} points",
                         f"{line['p']:.2g}",
                     ]
                     for line in worse.to_dict("records")

@@ -1,7 +1,7 @@
 """Promote a version of the model, roll back, and see who was champion when and why.
 
 `python -m sentiflow.champion promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
-`promotion`, and makes it champion if all hold.
+`promotion`, and makes it champion if it passes all of them.
 """
 
 import textwrap
@@ -16,7 +16,7 @@ from sentiflow.held_out import HeldOut
 from sentiflow.tracking import champions, judging, registry, store
 
 REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
-BY_FORCE = 'to promote it all the same: make promote VERSION={} FORCE=1 REASON="..."'
+BY_FORCE = 'to promote it anyway: make promote VERSION={} FORCE=1 REASON="..."'
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
 
@@ -38,7 +38,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="why, for the history")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    """Make a version champion, if every rule of params.yaml's `promotion` holds."""
+    """Make a version champion, if it passes every rule of params.yaml's `promotion`."""
     p = params.load()
     if force and not reason.strip():
         raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
@@ -81,9 +81,12 @@ def promote(
             terminal.tell(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")
             return
         changed = champions.change(client, entries, chosen, how, why)
-    terminal.tell(
-        f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too."
-    )
+    _report(changed)
+
+
+def _report(changed: champions.Entry) -> None:
+    pipeline.VERDICT.unlink(missing_ok=True)  # it names the champion of before
+    terminal.tell(f"Champion: {changed.described}\nThe history is in {champions.JOURNAL}; commit it.")
 
 
 @app.command()
@@ -106,9 +109,7 @@ def rollback(
             )
             return
         changed = champions.change(client, entries, chosen, champions.ROLLBACK, reason.strip() or "no reason given")
-    terminal.tell(
-        f"Champion: {changed.described}\nThe history stands in {champions.JOURNAL}; commit it, so that git knows it too."
-    )
+    _report(changed)
 
 
 @app.command()
@@ -155,6 +156,8 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
             ]
         )
     terminal.tell("\n".join(tables.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+    for test_set, count in judging.decisions(registry.versions(client)).items():
+        terminal.tell(f"\nTest set {test_set}: {count} {'comparison' if count == 1 else 'comparisons'} with a champion so far.")
     if any(row[3].endswith("+") for row in rows):
         print("\n+ after a commit: something in the project differed from it when the version was made.")
 

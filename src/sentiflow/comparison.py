@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow import tables
+from sentiflow import significance, tables
 from sentiflow.errors import InputError
 from sentiflow.scoring import SCORES, higher_is_better
-from sentiflow.significance import holm, mcnemar
 
 SHOWN = {"accuracy_score": "accuracy", "f1_score": "F1", "log_loss": "loss"}
 
@@ -50,7 +49,7 @@ def compare(
                 f"{name} and {best} were evaluated on different test reviews; evaluate both again: dvc repro evaluate"
             )
     right = {name: (predictions[name]["label"] == predictions[name]["predicted"]).to_numpy() for name in order}
-    p_values = holm(np.array([mcnemar(right[name], right[best]) for name in others]))
+    p_values = significance.holm(np.array([significance.mcnemar(right[name], right[best]) for name in others]))
     models = [
         {
             "architecture": name,
@@ -81,14 +80,16 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     models = comparison["models"]
     best = models[0]
     test = best["scores"]["test"]
+    chosen, values = _chosen(comparison)
     lines = [
         "# Comparison",
         "",
         f"**{best['architecture']}** is best on {comparison['chosen_by']}. "
-        f"On test ({comparison['test_reviews']:,} reviews) it is right in {test['accuracy_score']:.2%} of them "
+        f"On test ({comparison['test_reviews']:,} reviews) its accuracy is {test['accuracy_score']:.2%} "
         f"(interval {test['accuracy_score_low']:.2%} to {test['accuracy_score_high']:.2%}).",
         "",
-        "In each column the **best** and the _worst_ are marked. Models are chosen on valid and reported on test.",
+        f"Models are chosen on valid and reported on test. Order: {chosen}, then valid loss. The **best** and the _worst_ of "
+        "each column are marked.",
         "",
     ]
     columns = [(split, score) for score in SHOWN for split in ("train", "valid", "test")]
@@ -101,6 +102,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     lines += tables.markdown(
         [
             "architecture",
+            chosen,
             *(name.removesuffix("_score").replace("_", " ") for name in SCORES),
             "calibration error (before)",
             "McNemar p (Holm)",
@@ -108,34 +110,38 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         [
             [
                 m["architecture"],
+                values[i],
                 *(_interval(m["scores"]["test"], name) for name in SCORES),
                 f"{m['scores']['test']['calibration_error']:.3f} ({m['scores']['test']['uncalibrated_error']:.3f})",
                 "best" if m["p_against_best"] is None else f"{m['p_against_best']:.2g}",
             ]
-            for m in models
+            for i, m in enumerate(models)
         ],
     )
     lines += [
         "",
         "Intervals: Wilson's for accuracy, percentile bootstrap over reviews for the other scores.",
         "Calibration error: with the temperature fitted on valid, and without it.",
-        f"McNemar p (Holm): two-sided p-value of McNemar's exact test against {best['architecture']} on the same reviews, "
-        f"corrected for {len(models) - 1} comparisons.",
+        "McNemar p (Holm): two-sided p-value of McNemar's exact test against the best on the same reviews, corrected by Holm's "
+        f"method for the number of comparisons ({len(models) - 1}).",
+        "",
+        significance.ONE_SEED,
         "",
         "## Published figures",
         "",
     ]
     lines += tables.markdown(
-        ["architecture", "recipe", "published accuracy", "ours on test", "their data"],
+        ["architecture", chosen, "recipe", "published accuracy", "ours on test", "their data"],
         [
             [
                 m["architecture"],
+                values[i],
                 m["published"]["recipe"],
                 f"{m['published']['accuracy']:.4f}",
                 _interval(m["scores"]["test"], "accuracy_score"),
                 m["published"]["note"],
             ]
-            for m in models
+            for i, m in enumerate(models)
             if m["published"]
         ],
     )
@@ -145,20 +151,26 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
 
 def as_summary(comparison: Mapping[str, Any]) -> str:
     """The comparison on test as one small Markdown table, in order of its first column of scores."""
-    split, chosen_by = comparison["chosen_by"].split()
+    chosen, values = _chosen(comparison)
     rows = [
         [
             model["architecture"],
-            f"{model['scores'][split][chosen_by]:.4f}",
+            value,
             _interval(model["scores"]["test"], "accuracy_score"),
             f"{model['scores']['test']['f1_score']:.4f}",
             f"{model['scores']['test']['log_loss']:.4f}",
             f"{model['published']['accuracy']:.4f}, {model['published']['recipe']}" if model["published"] else "",
         ]
-        for model in comparison["models"]
+        for model, value in zip(comparison["models"], values, strict=True)
     ]
-    header = [f"{split} {SHOWN[chosen_by]}", "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
-    return "\n".join(tables.markdown(["architecture", *header], rows)) + "\n"
+    header = ["architecture", chosen, "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
+    return "\n".join(tables.markdown(header, rows)) + "\n"
+
+
+def _chosen(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Name of the score that the models are chosen and ordered by, and its value for each."""
+    split, score = comparison["chosen_by"].split()
+    return f"{split} {SHOWN[score]}", [f"{model['scores'][split][score]:.4f}" for model in comparison["models"]]
 
 
 def _marked(values: list[float], score: str) -> list[str]:

@@ -28,8 +28,8 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, te
     """
     probabilities = np.asarray(probabilities, np.float64)
     result = scores(labels, probabilities)
-    intervals = bootstrap_intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
-    for name, (low, high) in intervals.items():
+    ends = intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
+    for name, (low, high) in ends.items():
         result |= {f"{name}_low": low, f"{name}_high": high}
     before = calibration.unscaled(probabilities, temperature)
     result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
@@ -50,30 +50,35 @@ def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]
     return result
 
 
-def bootstrap_intervals(
+def intervals(
     labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Interval of each of `scoring.scores`: Wilson's for accuracy, percentile bootstrap over reviews for the others.
 
-    Where a score is 0 or 1, every resample has the same value. There the interval is Wilson's as well, for the number of reviews
-    of the rarest class that the score is about.
+    A score of 0 or 1 is the same in every resample. Its interval is Wilson's too, for the reviews of the rarest of its classes:
+    those that are in it, for precision those that were predicted to be.
 
     Source: Efron & Tibshirani (1993), chapter 13; Wilson (1927).
     """
-    found = scores(labels, probabilities)
-    per_class = np.bincount(labels, minlength=probabilities.shape[1])
-    rarest = max(1, int(per_class[1:].min() if len(per_class) == 2 else per_class.min()))
-    counts = dict.fromkeys(SCORES, rarest) | {"accuracy_score": len(labels)}
-    tail = (1 - confidence) / 2
+    found, classes = scores(labels, probabilities), probabilities.shape[1]
+    counts = {name: _rarest(labels, classes) for name in ("recall_score", "f1_score")}
+    counts |= {"accuracy_score": len(labels), "precision_score": _rarest(probabilities.argmax(axis=1), classes)}
     resampled = bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed)
-    intervals = {}
+    tail = (1 - confidence) / 2
+    ends = {}
     for name in SCORES:
-        if name == "accuracy_score" or (name != "log_loss" and found[name] in (0, 1)):
-            low, high = significance.wilson(round(found[name] * counts[name]), counts[name], confidence)
+        if name == "accuracy_score" or (name in counts and found[name] in (0, 1)):
+            ends[name] = significance.wilson(round(found[name] * counts[name]), counts[name], confidence)
         else:
             low, high = np.quantile(resampled[name], [tail, 1 - tail])
-        intervals[name] = float(low), float(high)
-    return intervals
+            ends[name] = float(low), float(high)
+    return ends
+
+
+def _rarest(of_reviews: np.ndarray, classes: int) -> int:
+    """Number of reviews, at least 1, in the rarest class that is scored: of two classes the second one is."""
+    counts = np.bincount(of_reviews, minlength=classes)
+    return max(1, int(counts[1] if classes == 2 else counts.min()))
 
 
 def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
@@ -81,7 +86,7 @@ def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples
 
     The same seed draws the same reviews for every model.
 
-    All resamples are reckoned at once, from how often each review is drawn.
+    All resamples are computed at once, from how often each review is drawn.
     """
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)

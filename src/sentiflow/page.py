@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from sklearn import metrics
 
-from sentiflow import analysis, comparison, environment, evaluation, figures, files, scoring, tuning
+from sentiflow import analysis, comparison, environment, evaluation, figures, files, scoring, significance, tuning
 from sentiflow.params import Evaluate
 
 SCORES = {
@@ -27,6 +27,7 @@ SCORES = {
     "uncalibrated_error": "calibration error without temperature",
     "roc_auc_score": "area under the ROC curve",
 }
+TEST = "McNemar's exact test, Holm's correction:"
 CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole
 OPENING = 160  # characters of a review that can be read before it is opened
 WEAK_GROUPS = 10  # shown, the clearest
@@ -108,6 +109,9 @@ def render(results: Results, how: Evaluate) -> str:
         views=[(view, told, _least_unknown(told)) for view, told in results.vocabulary.items()],
         read_as=_read_as(results.errors),
         verdict=verdict(results.comparison, how.confidence),
+        chosen_by=results.comparison["chosen_by"].split(),
+        one_seed=significance.ONE_SEED,
+        intervals_of_differences=tuning.INTERVALS,
         tuning_verdict="" if results.comparison["tuning"] is None else tuning.verdict(results.comparison["tuning"]),
         accuracies=figures.accuracies(table),
         has_published=bool(table["published"].notna().any()),
@@ -180,7 +184,11 @@ def findings(card: Mapping[str, Any], splits: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
-    """Sentences: which model is best, how right it is, and which gaps are more than chance at this confidence."""
+    """Sentences: which model is best, its accuracy, and which differences are more than chance.
+
+    A difference is more than chance where its p-value, by McNemar's exact test and corrected by Holm's method, is below
+    1 - `confidence`.
+    """
     best, *others = compared["models"]
     name, test = best["architecture"], best["scores"]["test"]
     split, score = compared["chosen_by"].split()
@@ -188,7 +196,7 @@ def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
         f"{name} is best on {split} ({SCORES[score]} {best['scores'][split][score]:.3f})."
         if others
         else f"{name} is the only model of this run.",
-        f"On test it is right in {test['accuracy_score']:.1%} of {compared['test_reviews']:,} reviews "
+        f"On test its accuracy is {test['accuracy_score']:.1%} on {compared['test_reviews']:,} reviews "
         f"({confidence:.0%} interval {test['accuracy_score_low']:.1%} to {test['accuracy_score_high']:.1%}).",
     ]
     if others:
@@ -197,11 +205,11 @@ def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
         rest = others[1:]
         alike = [model["architecture"] for model in rest if model["p_against_best"] >= 1 - confidence]
         if not alike:
-            sentences.append("The gap to every model after that is more than chance.")
+            sentences.append("The difference to every other model is more than chance.")
         elif len(alike) <= NAMED:
-            sentences.append(f"Chance alone could make the gap to {listed(alike)}.")
+            sentences.append(f"The difference to {listed(alike)} is not more than chance.")
         else:
-            sentences.append(f"Chance alone could make the gap to {len(alike)} of the {len(rest)} models after that.")
+            sentences.append(f"The difference to {len(alike)} of the {len(rest)} other models is not more than chance.")
     return sentences
 
 
@@ -210,9 +218,9 @@ def _gap(best: str, accuracy: float, second: Mapping[str, Any], confidence: floa
     p = second["p_against_best"]
     other = f"{second['architecture']}, the second on valid"
     if gap == 0:
-        return f"There it is as often right as {other} (McNemar {p_value(p)})."
+        return f"That is equal to {other} ({TEST} {p_value(p)})."
     chance = "more than chance" if p < 1 - confidence else "not more than chance"
-    return f"There it is {abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} {other}: {chance} (McNemar {p_value(p)})."
+    return f"That is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} {other}: {chance} ({TEST} {p_value(p)})."
 
 
 def about_deletion(found: Mapping[str, Any], confidence: float) -> str:
@@ -230,7 +238,7 @@ def about_deletion(found: Mapping[str, Any], confidence: float) -> str:
         f"answer falls by {100 * found['attended']['drop']:.1f} points (mean of {found['reviews']:,} test reviews) and "
         f"{found['attended']['flipped']:.1%} of the answers flip; without as many random words it falls by "
         f"{100 * found['random']['drop']:.1f} points and {found['random']['flipped']:.1%} flip. The difference is "
-        f"{100 * found['difference']:.1f} points ({confidence:.0%} interval {low:.1f} to {high:.1f}), {meaning}."
+        f"{100 * found['difference']:.1f} points ({confidence:.0%} t interval {low:.1f} to {high:.1f}), {meaning}."
     )
 
 
@@ -264,11 +272,11 @@ def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> list[tuple[
 
 
 def weak_groups(slices: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """The groups of reviews that are harder for a model than the rest of its reviews, by more than chance; clearest first.
+    """The groups of reviews that are harder for a model than the rest of its reviews, by more than chance; lowest p first.
 
     Args:
         slices: as `analysis.accuracy_by_slice` gives them.
-        confidence: that none of them is there by chance, in (0, 1).
+        confidence: one minus the level of Fisher's exact test with Holm's correction, in (0, 1).
 
     Returns:
         Their lines, as `analysis.against_the_rest` gives them.

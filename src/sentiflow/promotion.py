@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_FLOOR, Context
 from typing import Any
 
 import numpy as np
@@ -74,16 +75,21 @@ class Verdict:
     challenger: Named
     champion: Named | None
     test_set: str  # hash
-    reviews: int  # of the test set
-    compared: int  # of these, on which the two are compared: those that neither has seen
-    decision: int  # number of this decision among all that were taken on this test set, from 1
+    reviews: int  # in the test set
+    compared: int  # of these, the ones that neither version was trained or chosen on
+    decision: int  # number of this decision among the comparisons with a champion on this test set, from 1
     outcomes: tuple[Outcome, ...]
     slices: pd.DataFrame  # as `by_slice` gives them
 
     @property
     def holds(self) -> bool:
         """Whether every rule passes; without a champion, every rule that needs none."""
-        return not self.failed and not (self.champion and self.unchecked)
+        return not self.failed and (self.champion is None or self.is_compared)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the version was compared with a champion; if not, McNemar's test used no part of its level."""
+        return not self.unchecked
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -118,7 +124,7 @@ def groups(measures: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """
     if not measures.index.sort_values().equals(labels.index.sort_values()):
         raise InputError(
-            f"the word ids are of other test reviews ({len(measures)}) than the labels ({len(labels)}); make both anew: dvc repro"
+            f"the word ids are of other test reviews ({len(measures)}) than the labels ({len(labels)}); run again: dvc repro"
         )
     cut = {kind: pd.cut(measures[kind], [-1, *SLICES[kind].values()], labels=list(SLICES[kind])) for kind in KINDS}
     return pd.DataFrame(cut).assign(**{"class": labels})
@@ -146,7 +152,7 @@ def judge(
         how: the rules.
         evaluate: resamples, confidence and bins.
         test_set: hash of the test reviews, for the record.
-        decision: number of this decision among all on this test set, from 1; it lowers the level of McNemar's test.
+        decision: number of this decision among the comparisons on this test set, from 1; see `level_of`.
         seed: of the resampling.
 
     Raises:
@@ -179,8 +185,8 @@ def judge(
         compared = len(shared)
         if compared < how.minimum_reviews:
             slices = by_slice(answers.right, None, groups.loc[unseen.index], how, evaluate)
-            reason = f"{champion} has seen all but {compared:,} of {_count(len(table))}, expected {how.minimum_reviews:,} or more"
-            against = _unchecked(reason, how, level)
+            of_all = f"only {compared:,} of {len(table):,} test reviews are new to both versions"
+            against = _unchecked(f"{of_all}, promotion.minimum_reviews is {how.minimum_reviews:,}", how, level)
         else:
             one, other = _answers(shared, classes), _answers(champions.loc[shared.index], classes)
             slices = by_slice(one.right, other.right, groups.loc[shared.index], how, evaluate)
@@ -206,16 +212,18 @@ def judge(
 
 
 def level_of(decision: int, how: Promotion) -> float:
-    """Significance level of a decision. The levels of all decisions on one test set add up to `how.p_value`, however many follow.
+    """Significance level of a decision: p_value / (k (k + 1)) for the k-th on a test set.
 
-    So the chance that a test set, which every decision reads again, ever promotes a model that is no better stays below that.
+    The levels of any number of decisions add up to less than `how.p_value`. This bounds the probability that one test set, which
+    every decision uses again, ever promotes a model that is no better. Rounded down to the three digits that are shown.
 
-    Source: Bonferroni over an open-ended sequence, p_value / (k (k + 1)) for decision k; alpha spending.
+    Source: Bonferroni's inequality over an open-ended sequence (alpha spending).
 
-    >>> level_of(1, Promotion.model_construct(p_value=0.05)), level_of(2, Promotion.model_construct(p_value=0.06))
-    (0.025, 0.01)
+    >>> [level_of(decision, Promotion.model_construct(p_value=0.05)) for decision in (1, 2, 3)]
+    [0.025, 0.00833, 0.00416]
     """
-    return how.p_value / (decision * (decision + 1))
+    level = how.p_value / (decision * (decision + 1))
+    return float(Context(prec=3, rounding=ROUND_FLOOR).create_decimal(repr(level)))
 
 
 def by_slice(
@@ -264,40 +272,34 @@ def in_words(verdict: Verdict) -> str:
     """One sentence: how many rules pass, and which do not.
 
     >>> floor = Outcome("floor", True, "accuracy_score 0.9068", "at least 0.8000", {"found": 0.9068, "required": 0.8})
-    >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, 2500, 1, (floor,), pd.DataFrame()))
-    'Version 12 (nb_svm) passes the promotion rule against version 7 (lstm).'
+    >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, 2500, 1, (floor,) * 2, pd.DataFrame()))
+    'Version 12 (nb_svm) passes all 2 promotion rules against version 7 (lstm).'
     """
     name = f"{verdict.challenger}".replace("version", "Version", 1)
     against = f"against {verdict.champion}" if verdict.champion else "that need no champion"
+    rules = f"{len(verdict.outcomes) - len(verdict.unchecked)} promotion rules {against}"
+    said = f"{name} passes all {rules}."
     if verdict.failed:
-        return f"{name} fails {len(verdict.failed)} of {_rules(len(verdict.outcomes))} {against}: {', '.join(verdict.failed)}."
-    if not verdict.holds:
+        said = f"{name} fails {len(verdict.failed)} of {rules}: {', '.join(verdict.failed)}."
+    if "reviews" in verdict.failed:
+        [few] = [outcome for outcome in verdict.outcomes if outcome.rule == "reviews"]
+        said += f" Too few reviews: {few.found}, promotion.minimum_reviews is {few.numbers['required']:,.0f}."
+    elif verdict.champion and not verdict.is_compared:
         [reason] = {outcome.found for outcome in verdict.outcomes if outcome.holds is None}
-        return f"{name} cannot be compared with {verdict.champion}: {reason}."
-    checked = len(verdict.outcomes) - len(verdict.unchecked)
-    return f"{name} passes {'the' if checked == 1 else 'all'} {_rules(checked)} {against}."
+        said = f"{said if verdict.failed else f'{name} does not pass.'} Not compared with {verdict.champion}: {reason}."
+    return said
 
 
-def _rules(count: int) -> str:
-    return "promotion rule" if count == 1 else f"{count} promotion rules"
-
-
-def as_markdown(verdict: Verdict) -> str:
-    """The verdict as a page: the sentence, the rules, and the groups of reviews, worst first."""
+def as_markdown(verdict: Verdict, followed: str = "") -> str:
+    """The verdict as a page: the sentence, what followed from it, the rules, and the groups of reviews, worst first."""
     lines = [
         "# Promotion",
         "",
-        f"**{tables.cell(in_words(verdict))}**",
+        f"**{tables.cell(f'{in_words(verdict)} {followed}'.strip())}**",
         "",
-        f"Evaluated on {_count(verdict.reviews)}, test set `{verdict.test_set}`. "
-        + (
-            f"The texts of {_count(verdict.reviews - verdict.compared)} are in the training or validation data of one of the "
-            "versions; they are left out of the comparison. "
-            if verdict.compared < verdict.reviews
-            else ""
-        )
-        + f"This is decision {verdict.decision} on this test set. A test set wears out: the more decisions it has served, the "
-        "lower the significance level of McNemar's test.",
+        f"Evaluated on {_count(verdict.reviews)}, test set `{verdict.test_set}`.{_left_out(verdict)}",
+        "",
+        _served(verdict),
         "",
         *rules_as_markdown(verdict),
         "",
@@ -305,7 +307,7 @@ def as_markdown(verdict: Verdict) -> str:
         "",
     ]
     found = verdict.slices.to_dict("records")
-    if verdict.slices["champion"].notna().all() and verdict.champion:
+    if verdict.champion and verdict.is_compared:
         lines += [
             "Accuracy on the same reviews, the worst difference first; `class` is the true one. The interval of a difference is "
             "the inversion of McNemar's exact test; it does not decide.",
@@ -318,6 +320,21 @@ def as_markdown(verdict: Verdict) -> str:
         lines += ["Accuracy, the lowest first; `class` is the true one.", ""]
         lines += _table(["slice", "group", "reviews", "accuracy"], [_accuracies(line)[:4] for line in found])
     return "\n".join(lines) + "\n"
+
+
+def _left_out(verdict: Verdict) -> str:
+    left_out = verdict.reviews - verdict.compared
+    versions = "either version" if verdict.champion else "the version"
+    return f" Left out: {left_out:,} whose texts {versions} was trained or chosen on." if left_out else ""
+
+
+def _served(verdict: Verdict) -> str:
+    if not verdict.is_compared:
+        return f"Comparisons with a champion on this test set so far: {verdict.decision - 1:,}. This is none."
+    return (
+        f"Comparisons with a champion on this test set, including this one: {verdict.decision:,}. The more it has served, the "
+        "lower the level of McNemar's test. The interval of accuracy is the inversion of that test."
+    )
 
 
 def rules_as_markdown(verdict: Verdict) -> list[str]:
@@ -337,6 +354,7 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
         "champion": verdict.champion and asdict(verdict.champion),
         "test_set": verdict.test_set,
         "reviews": verdict.reviews,
+        "compared": verdict.compared,
         "decision": verdict.decision,
         "rules": [asdict(outcome) for outcome in verdict.outcomes],
         "slices": known.to_dict("records"),
@@ -352,21 +370,22 @@ def as_tags(verdict: Verdict) -> dict[str, str]:
 
 
 def _reviews(count: int, how: Promotion) -> Outcome:
-    required = f"at least {how.minimum_reviews:,}"
     numbers = {"found": float(count), "required": float(how.minimum_reviews)}
-    return Outcome("reviews", count >= how.minimum_reviews, f"{count:,} in the test set", required, numbers)
+    found = f"{count:,} in the test set that it was not trained on"
+    return Outcome("reviews", count >= how.minimum_reviews, found, f"at least {how.minimum_reviews:,}", numbers)
 
 
 def _majority(answers: _Answers, evaluate: Evaluate, seed: int) -> Outcome:
     """Better than always answering the most frequent class, by a measure in which every class counts alike."""
     resampled = bootstrap_scores(answers.labels, answers.probabilities, resamples=evaluate.resamples, seed=seed)
     low = float(np.quantile(resampled["balanced_accuracy_score"], (1 - evaluate.confidence) / 2))
-    baseline = 1 / answers.probabilities.shape[1]
+    classes = answers.probabilities.shape[1]
+    baseline = 1 / classes
     predicted = answers.probabilities.argmax(axis=1)
-    value = float(recall_score(answers.labels, predicted, average="macro", zero_division=0.0))
+    value = recall_score(answers.labels, predicted, labels=range(classes), average="macro", zero_division=0.0)
     shown, allowed = _told_apart(low, baseline, ".{}f", 4)
     found = f"balanced_accuracy_score {value:.4f}, lower end of its {evaluate.confidence:.0%} interval {shown}"
-    numbers = {"found": low, "required": baseline, "balanced_accuracy_score": value}
+    numbers = {"found": low, "required": baseline, "balanced_accuracy_score": float(value)}
     required = f"lower end above {allowed}, that of always answering one class"
     return Outcome("majority", low > baseline + TOLERANCE, found, required, numbers)
 

@@ -13,13 +13,13 @@ SEEN = ("train", "valid")  # valid too: the kept epoch, the temperature and the 
 
 
 def hashes(texts: pd.Series) -> np.ndarray:
-    """64-bit hash of each text, equal where letters and digits are, whatever the case, spacing and punctuation; shape (n,).
+    """64-bit hash of each text; shape (n,). Case, spacing, punctuation and the form of Unicode make no difference.
 
     >>> hashes(pd.Series(["A good film!", "a  GOOD film"])).tolist()
     [17634939635782828857, 17634939635782828857]
     """
-    plain = texts.str.lower().str.replace(r"[\W_]+", "", regex=True)
-    kept = plain.where(plain != "", texts)  # of emoji alone
+    plain = texts.str.normalize("NFKC").str.lower().str.replace(r"[\W_]+", "", regex=True)
+    kept = plain.where(plain != "", texts)  # texts without a letter, such as emoji
     return np.array([int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) for text in kept], np.uint64)
 
 

@@ -6,6 +6,11 @@ A difference of accuracies is significant at level a exactly where its interval 
 import numpy as np
 from scipy import stats
 
+ONE_SEED = (
+    "Each model was trained once, so intervals and tests cover the choice of test reviews, not the seed of the training. Repeat "
+    "the run with other values of train.seed before you act on a difference. Another kind of processor changes the figures too."
+)
+
 
 def wilson(hits: int, count: int, confidence: float) -> tuple[float, float]:
     """Wilson score interval of a proportion; not degenerate where all or none are hits.

@@ -1,4 +1,4 @@
-"""What changed between the settings of two architectures, and what it brought on the same test reviews."""
+"""The settings that differ between two architectures, and the difference in scores on the same test reviews."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -12,6 +12,9 @@ from sentiflow.evaluation import bootstrap_scores
 from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
 
+INTERVALS = (
+    "The interval of accuracy is the inversion of McNemar's exact test; the others are paired percentile bootstrap intervals."
+)
 ABSENT = "none"  # a setting that only one of the two has
 
 
@@ -90,13 +93,13 @@ def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str
     baseline, tuned = names
     title = f"# Tuning: {baseline} to {tuned}"
     if tuning is None:
-        return f"{title}\n\nThere is nothing to compare: both must stand in `run:` of params.yaml.\n"
+        return f"{title}\n\nThere is nothing to compare: both must be in `run:` of params.yaml.\n"
     lines = [title, "", verdict(tuning), "", "## What changed", ""]
     lines += tables.markdown(
         ["setting", baseline, tuned, "what a larger value, or having it, is for"],
         [[change["setting"], change["baseline"], change["tuned"], change["reason"]] for change in tuning["changes"]],
     )
-    lines += ["", "## What it brought on test", ""]
+    lines += ["", "## Scores on test", ""]
     lines += tables.markdown(
         ["score", baseline, tuned, "difference (interval)"],
         [
@@ -111,28 +114,28 @@ def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str
     )
     lines += [
         "",
-        f"McNemar's exact test: p = {tuning['p']:.2g}; the interval of accuracy is its inversion, the others are paired "
-        "bootstrap intervals. The settings changed together, so the effect is that of all of them.",
-        "Both models were trained once, with one seed and one split, and on another kind of processor the figures differ: repeat "
-        "the run with other values of `train.seed` before you act on a difference.",
+        f"McNemar's exact test: p = {tuning['p']:.2g}. {INTERVALS}",
+        "The settings changed together, so the effect is that of all of them.",
+        "",
+        significance.ONE_SEED,
     ]
     return "\n".join(lines) + "\n"
 
 
 def verdict(tuning: Mapping[str, Any]) -> str:
-    """One sentence: better, worse, or no difference beyond chance, by accuracy.
+    """One sentence: better, worse, or no difference beyond chance on the test reviews, by the interval of accuracy.
 
     >>> verdict({"baseline": "a", "tuned": "b", "effects": [
     ...     {"score": "accuracy_score", "difference": 0.01, "low": -0.005, "high": 0.025}]})
-    'b is right in 1.0 points more of the test reviews than a (interval -0.5 to 2.5): no difference beyond chance.'
+    'On test, the accuracy of b is 1.0 points above that of a (interval -0.5 to +2.5): no difference beyond chance.'
     """
     [effect] = [effect for effect in tuning["effects"] if effect["score"] == "accuracy_score"]
-    direction = "more" if effect["difference"] >= 0 else "fewer"
+    direction = "above" if effect["difference"] >= 0 else "below"
     chance = effect["low"] <= 0 <= effect["high"]
     meaning = "no difference beyond chance" if chance else "better" if effect["difference"] > 0 else "worse"
     return (
-        f"{tuning['tuned']} is right in {abs(100 * effect['difference']):.1f} points {direction} of the test reviews than "
-        f"{tuning['baseline']} (interval {100 * effect['low']:.1f} to {100 * effect['high']:.1f}): {meaning}."
+        f"On test, the accuracy of {tuning['tuned']} is {abs(100 * effect['difference']):.1f} points {direction} that of "
+        f"{tuning['baseline']} (interval {100 * effect['low']:+.1f} to {100 * effect['high']:+.1f}): {meaning}."
     )
 
 

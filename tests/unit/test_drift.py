@@ -239,7 +239,7 @@ def project(trained, tmp_path_factory):
             made = publication(trained, place, key=key * 64, tokens_dir=folder / "tokens")
             version = publishing.publish(client, made, parent=parent)
             if key == "a":
-                publishing.keep_reference(client, version, made)
+                publishing.keep_artifacts(client, version, made)
                 first = made, version
         yield client, *first
 
@@ -317,7 +317,7 @@ def kept(client, version):
 def test_a_reference_is_kept_once(project):
     client, made, version = project
     written = kept(client, version).stat().st_mtime_ns
-    publishing.keep_reference(client, version, made)
+    publishing.keep_artifacts(client, version, made)
     assert kept(client, version).stat().st_mtime_ns == written
     assert len(client.list_artifacts(version.run_id, "drift")) == 1
 

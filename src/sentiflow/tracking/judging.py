@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from mlflow import MlflowClient
@@ -20,13 +21,14 @@ from sentiflow.tracking.store import KEY_TAG, MODEL, run_of, write
 log = logging.getLogger("sentiflow")
 
 PERCENTILE = 95
-HOW_TO_PROMOTE = 'To promote version {} although rules fail: make promote VERSION={0} FORCE=1 REASON="..."'
+HOW_TO_PROMOTE = 'To promote version {} anyway: make promote VERSION={0} FORCE=1 REASON="..."'
 ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
 WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
 VERDICT_TAG = "verdict"
 HOLDS_TAG = "verdict.holds"  # true | false
-DECISION_TAG = "decision."  # and the hash of a test set: the number of the decision on it, and the key of the champion
+DECISION_TAG = "decision."  # and the beginnings of a test set's hash and of a champion's key: the number of that comparison
+DIGITS = 16  # of a hash in a tag
 JUDGED = "\n\nJudged: "  # in a version's description, what comes before the verdict
 
 
@@ -62,18 +64,26 @@ def judge(
     return promotion.judge(candidate, against, groups, how, evaluate, test_set=held_out.digest, decision=decision, seed=seed)
 
 
+def decisions(versions: Iterable[ModelVersion]) -> dict[str, int]:
+    """Number of comparisons with a champion that each test set has served, by the first digits of its hash."""
+    found: dict[str, int] = {}
+    for version in versions:
+        for tag, number in version.tags.items():
+            if tag.startswith(DECISION_TAG):
+                test_set = tag.split(".")[1]
+                found[test_set] = max(found.get(test_set, 0), int(number))
+    return found
+
+
 def _decision(client: MlflowClient, challenger: ModelVersion, champion: ModelVersion | None, test_set: str) -> int:
-    """The number of this decision among all on a test set, from 1. The same two versions keep their number."""
-    name = DECISION_TAG + test_set[:16]
-    taken = {str(each.version): each.tags[name].partition(" ") for each in registry.versions(client) if name in each.tags}
-    number, _, against = taken.get(str(challenger.version), ("", "", ""))
-    if against == _against(champion):
-        return int(number)
-    return 1 + max((int(number) for number, _, _ in taken.values()), default=0)
+    """The number of this comparison among all on a test set, from 1. Two versions that were compared before keep theirs."""
+    versions = {str(each.version): each for each in registry.versions(client)}
+    before = champion and versions[str(challenger.version)].tags.get(_decision_tag(champion, test_set))
+    return int(before) if before else 1 + decisions(versions.values()).get(test_set[:DIGITS], 0)
 
 
-def _against(champion: ModelVersion | None) -> str:
-    return "no champion" if champion is None else champion.tags.get(KEY_TAG, champion.version)
+def _decision_tag(champion: ModelVersion, test_set: str) -> str:
+    return f"{DECISION_TAG}{test_set[:DIGITS]}.{champion.tags.get(KEY_TAG, str(champion.version))[:DIGITS]}"
 
 
 def _seen(client: MlflowClient, version: ModelVersion, held_out: HeldOut) -> frozenset[int]:
@@ -109,7 +119,7 @@ def challenge(
     """Names a version the challenger, judges it and records the verdict; it becomes champion only if there is none.
 
     Returns:
-        The verdict as a page, with what followed from it. Where the two cannot be compared, such as with a champion of other
+        The verdict as a page, with who is champion now. Where the two cannot be compared, such as with a champion of other
         classes, it says why: that is no reason to lose what a run has made.
     """
     with champions.changing(client):
@@ -126,18 +136,18 @@ def challenge(
             return f"Version {challenger.version} cannot be judged: {error}\n"
         record(client, challenger, champion, verdict)
         if champion is None and champions.journal_is_of_another_store(entries):
-            followed = f"No version is champion: {champions.JOURNAL} names champions that this store lacks: make rebuild-tracking"
+            followed = f"No version is champion: those of {champions.JOURNAL} are not in this store; run make rebuild-tracking."
         elif champion is None and verdict.holds:
             champions.change(client, entries, challenger, champions.FIRST, promotion.in_words(verdict))
             followed = f"Version {challenger.version} is now the first champion."
         elif champion is None:
             followed = f"No version is champion. {HOW_TO_PROMOTE.format(challenger.version)}"
         elif verdict.holds:
-            followed = f"Version {champion.version} is still the champion. To promote version {challenger.version}: make promote"
+            followed = f"Version {champion.version} is still the champion. To replace it: make promote"
         else:
             followed = f"Version {champion.version} is still the champion. {HOW_TO_PROMOTE.format(challenger.version)}"
         log.info("%s %s", promotion.in_words(verdict), followed)
-        return f"{promotion.as_markdown(verdict)}\n{followed}\n"
+        return promotion.as_markdown(verdict, followed)
 
 
 def record(client: MlflowClient, challenger: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
@@ -148,7 +158,9 @@ def record(client: MlflowClient, challenger: ModelVersion, champion: ModelVersio
     client.log_text(run_of(challenger), promotion.as_markdown(verdict), f"{name}.md")
     client.log_text(run_of(challenger), json.dumps(promotion.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
     tags = {VERDICT_TAG: promotion.in_words(verdict), f"{VERDICT_TAG}.page": f"{name}.md", HOLDS_TAG: str(verdict.holds).lower()}
-    tags |= promotion.as_tags(verdict) | {DECISION_TAG + verdict.test_set[:16]: f"{verdict.decision} {_against(champion)}"}
+    tags |= promotion.as_tags(verdict)
+    if champion is not None and verdict.is_compared:
+        tags[_decision_tag(champion, verdict.test_set)] = str(verdict.decision)
     for tag, value in tags.items():
         write(client.set_model_version_tag, MODEL, number, tag, value)
     first = (challenger.description or "").partition(JUDGED)[0]

@@ -58,8 +58,8 @@ MODEL_DESCRIPTION = """\
 Sentiment of a review: raw text in, label and probabilities out.
 
 The alias `champion` is the version that answers, `previous` the one before it, `challenger` the best of the last run.
-A version becomes champion only if it holds every rule of `params.yaml: promotion`, or by force with a reason. The tags `rule.*`
-of a version and `verdicts/` in its run tell which it held; who was champion when, and why, stands in `sentiflow-champions`.
+A version becomes champion only if it passes every rule of `params.yaml: promotion`, or by force with a reason. The tags `rule.*`
+of a version and `verdicts/` in its run say which it passed; who was champion when, and why, is in `sentiflow-champions`.
 """
 
 # What the registered model imports; pinned in it to the versions it was trained with.
@@ -288,7 +288,7 @@ def log_predictions(client: MlflowClient, run_id: str, test_set: str, prediction
 
 
 @failures_told()
-def keep_reference(client: MlflowClient, version: ModelVersion, publication: Publication) -> None:
+def keep_artifacts(client: MlflowClient, version: ModelVersion, publication: Publication) -> None:
     """Stores what `registry.reference` and `registry.seen_texts` read in the run of a version, unless it is there already."""
     drift = Reference.of_model(publication.model_dir, publication.tokens_dir, publication.predictions_file)
     for artifact, table in ((REFERENCE, drift.table), (SEEN, publication.seen)):
