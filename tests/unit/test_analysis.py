@@ -437,10 +437,12 @@ def test_the_page_says_which_slices_are_worse_by_more_than_chance():
 
     answers = answered(["a"] * 400, best=right(140), second=right(100), third=["a"] * 400)
     page = page_of(answers, measures=measured(answers, contrast=[0] * 200 + [1] * 200))
-    _, [[_, _, *worse]] = section(page, "Accuracy by kind")
-    assert [line[:6] for line in worse] == [
-        ["second", "contrast", "some", "200", "50.0%", "95.0%"],
-        ["best", "contrast", "some", "200", "70.0%", "95.0%"],
+    said, [[header, _, *worse]] = section(page, "Accuracy by kind")
+    assert "These are 2 groups, ordered by the gap." in said
+    assert header[6] == "gap"
+    assert [line[:7] for line in worse] == [
+        ["second", "contrast", "some", "200", "50.0%", "95.0%", "45.0 points"],
+        ["best", "contrast", "some", "200", "70.0%", "95.0%", "25.0 points"],
     ]
     text, [[header, _, *lines]] = section(page, "By contrast")
     assert "`some` is worse for 2 of 3 models, most for second (50.0% against 95.0% on the rest)." in text
@@ -454,7 +456,7 @@ def test_the_page_says_which_slices_are_worse_by_more_than_chance():
 def test_the_page_says_so_where_no_slice_is_worse():
     answers = answered(["a"] * 40, best=["a"] * 15 + ["b"] * 5 + ["a"] * 10 + ["b"] * 10)
     page = page_of(answers, measures=measured(answers, contrast=[0] * 20 + [1] * 20))
-    assert "That holds for none." in section(page, "Accuracy by kind")[0]
+    assert "This is true of no group." in section(page, "Accuracy by kind")[0]
     assert "No group is worse by more than chance." in section(page, "By contrast")[0]
 
 

@@ -35,12 +35,25 @@ def test_temperature_changes_no_answer_and_can_be_undone(temperature, classes, s
     np.testing.assert_allclose(calibration.unscaled(scaled, temperature), probabilities, atol=1e-6)
 
 
-def test_answers_that_are_all_right_or_quite_sure_give_a_temperature_within_bounds():
-    low, high = calibration.BOUNDS
-    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert low <= calibration.fit(np.array([0, 1]), sure) <= high
-    assert calibration.fit(np.array([1, 0]), sure) == pytest.approx(high, rel=0.01)
+def test_answers_that_are_quite_sure_give_a_temperature_within_bounds():
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]] * 50)
+    assert calibration.fit(np.array([1, 0] * 50), sure) == pytest.approx(calibration.BOUNDS[1], rel=0.01)
     assert np.isfinite(calibration.scaled(sure, 0.1)).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 49])
+def test_too_few_reviews_give_no_temperature(count):
+    labels, probabilities = answers(50, 2, seed=1)
+    assert calibration.fit(labels[:count], probabilities[:count]) == calibration.NONE
+    assert calibration.fit(labels, probabilities) != calibration.NONE
+
+
+def test_answers_that_are_all_right_give_no_temperature():
+    labels, _ = answers(200, 2, seed=1)
+    probabilities = np.where(np.eye(2)[labels] == 1, 0.6, 0.4)
+    assert calibration.fit(labels, probabilities) == calibration.NONE
+    labels[0] = 1 - labels[0]
+    assert calibration.fit(labels, probabilities) < calibration.NONE
 
 
 def test_no_temperature_leaves_every_bit_as_it_is():

@@ -7,7 +7,7 @@ import pytest
 from samples import answers
 from sklearn import metrics
 
-from sentiflow import calibration, evaluation
+from sentiflow import calibration, evaluation, significance
 from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
 
@@ -15,7 +15,7 @@ HOW = Evaluate(resamples=300, confidence=0.95, bins=10)
 
 
 def intervals(labels, probabilities, *, resamples=300, confidence=0.95, seed=1):
-    return evaluation.bootstrap_intervals(labels, probabilities, resamples=resamples, confidence=confidence, seed=seed)
+    return evaluation.intervals(labels, probabilities, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def width(interval):
@@ -136,10 +136,32 @@ def test_intervals_agree_with_a_bootstrap_that_draws_review_by_review(classes):
         assert interval == pytest.approx(slow[name].to_list(), abs=0.15 * width(interval))
 
 
-def test_answers_that_are_all_right_have_an_interval_of_nothing():
-    found = intervals(np.array([0, 1] * 20), np.array([[1.0, 0.0], [0.0, 1.0]] * 20))
-    assert found["accuracy_score"] == found["recall_score"] == (1.0, 1.0)
-    assert found["log_loss"] == (0.0, 0.0)
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_of_0_or_1_have_an_interval_with_a_width(classes, right):
+    labels = np.r_[np.zeros(40, int), np.arange(classes).repeat(4)]
+    found = intervals(labels, np.eye(classes)[labels if right else (labels + 1) % classes])
+    hits = len(labels) if right else 0
+    assert found["accuracy_score"] == significance.wilson(hits, len(labels), 0.95)
+    rarest = significance.wilson(4 if right else 0, 4, 0.95)
+    assert found["recall_score"] == found["f1_score"] == rarest
+    assert right == (found["precision_score"] == rarest)
+    for name in ("accuracy_score", "precision_score", "recall_score", "f1_score"):
+        assert width(found[name]) > 0.05
+
+
+def test_precision_of_1_is_as_certain_as_the_reviews_that_were_predicted_to_be_of_the_class():
+    labels = np.array([0, 1] * 50)
+    predicted = np.zeros(100, int)
+    predicted[[1, 3]] = 1
+    assert intervals(labels, np.eye(2)[predicted])["precision_score"] == significance.wilson(2, 2, 0.95)
+
+
+def test_accuracys_interval_is_wilsons_whatever_the_seed():
+    labels, probabilities = answers(200, 3, seed=1)
+    hits = int((labels == probabilities.argmax(axis=1)).sum())
+    for seed in (1, 2):
+        assert intervals(labels, probabilities, seed=seed)["accuracy_score"] == significance.wilson(hits, 200, 0.95)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

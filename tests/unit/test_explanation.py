@@ -269,11 +269,9 @@ def test_a_linear_model_does_not_wait_for_tensorflow():
 HOW = params.Explain(sentences=["x"], words_a_row=10, reviews=24, deleted=0.2, draws=3)
 
 
-def check(model, texts, *, seed=7, resamples=200, confidence=0.95, **changes):
+def check(model, texts, *, seed=7, confidence=0.95, **changes):
     how = HOW.model_copy(update=changes)
-    return explanation.deletion(
-        model, as_ragged(model.vocabulary, texts), how, resamples=resamples, confidence=confidence, seed=seed
-    )
+    return explanation.deletion(model, as_ragged(model.vocabulary, texts), how, confidence=confidence, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -368,10 +366,18 @@ def test_reviews_of_which_nothing_is_read_are_an_error_that_says_how_many(two_cl
         check(model, [". ,", ""])
 
 
-def test_one_review_alone_has_an_interval_of_no_width(two_classes):
+def test_one_review_alone_shows_nothing(two_classes):
     found = check(feeling_model(two_classes), ["the great film and the story"])
     assert found["reviews"] == 1
-    assert found["difference_low"] == pytest.approx(found["difference"]) == found["difference_high"]
+    assert found["difference"] > 0
+    assert (found["difference_low"], found["difference_high"]) == (-1, 1)
+    assert explanation.finding(found).startswith("it does not show that")
+
+
+def test_interval_of_a_mean_is_students():
+    values = np.array([0.1, 0.3])
+    half = 12.706 * 0.1  # the 97.5th percentile of t with one degree of freedom, times the standard error
+    assert explanation._interval_of_mean(values, 0.95) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
 
 
 def test_a_wider_coverage_gives_a_wider_interval(two_classes):

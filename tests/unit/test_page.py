@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_up_results import HOW, results
 
-from sentiflow import page, plots, tuning
+from sentiflow import page, plots, significance, tuning
 from sentiflow.errors import InputError
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -164,6 +164,17 @@ def test_scores_say_what_they_are_of(tmp_path):
     assert "ublished" not in three
 
 
+def test_table_of_models_is_in_order_of_its_first_column(found):
+    shown = rendered(found).text
+    table = shown[shown.index("All models on test") : shown.index("Accuracy on test")]
+    assert "Model valid F1 Accuracy F1 Loss" in table
+    models = found.comparison["models"]
+    values = [float(re.search(rf" {model['architecture']} (\d\.\d+) ", table)[1]) for model in models]
+    assert values == sorted(values, reverse=True)
+    assert values == [pytest.approx(model["scores"]["valid"]["f1_score"], abs=0.0006) for model in models]
+    assert "Ordered by F1 on valid, then by loss on valid" in shown
+
+
 def test_one_model_is_compared_with_nothing(tmp_path):
     shown = rendered(results(tmp_path, names=("nb_svm",))).text
     assert "nb_svm is the only model of this run." in shown
@@ -232,7 +243,10 @@ def test_the_tuning_report_is_there_where_something_was_tuned(tmp_path):
     answers = found.models["lstm"].predictions, found.models["nb_svm"].predictions
     tuned = tuning.report(("lstm", "nb_svm"), settings, answers, HOW, seed=1)
     shown = rendered(with_comparison(found, tuning=tuned)).text
-    assert f"{tuning.verdict(tuned)} McNemar: {page.p_value(tuned['p'])}." in shown
+    assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {page.p_value(tuned['p'])}." in shown
+    tuning_section = shown[shown.index(tuning.verdict(tuned)) :]
+    assert significance.ONE_SEED in tuning_section
+    assert tuning.INTERVALS in tuning_section
     [change] = tuned["changes"]
     assert f"units 8 16 {change['reason']}" in shown
     for effect in tuned["effects"]:
@@ -267,25 +281,25 @@ def compared(*models):
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (("b", 0.87, 0.0001), "There it is 3.0 points ahead of b, the second on valid: more than chance (McNemar p < 0.001)."),
-        (("b", 0.895, 0.4), "There it is 0.5 points ahead of b, the second on valid: not more than chance (McNemar p = 0.400)."),
-        (("b", 0.93, 0.01), "There it is 3.0 points behind b, the second on valid: more than chance (McNemar p = 0.010)."),
-        (("b", 0.9, 1.0), "There it is as often right as b, the second on valid (McNemar p = 1.000)."),
+        (("b", 0.87, 0.0001), "3.0 points above b, the second on valid: more than chance ({} p < 0.001)."),
+        (("b", 0.895, 0.4), "0.5 points above b, the second on valid: not more than chance ({} p = 0.400)."),
+        (("b", 0.93, 0.01), "3.0 points below b, the second on valid: more than chance ({} p = 0.010)."),
+        (("b", 0.9, 1.0), "equal to b, the second on valid ({} p = 1.000)."),
     ],
 )
 def test_the_verdict_says_how_far_the_second_is_away_and_whether_that_is_chance(second, said):
     sentences = page.verdict(compared(("a", 0.9, None), second), 0.95)
     assert sentences[0] == "a is best on valid (F1 0.900)."
-    assert sentences[1] == "On test it is right in 90.0% of 1,000 reviews (95% interval 89.0% to 91.0%)."
-    assert sentences[2:] == [said]
+    assert sentences[1] == "On test its accuracy is 90.0% on 1,000 reviews (95% interval 89.0% to 91.0%)."
+    assert sentences[2:] == [f"That is {said.format(page.TEST)}"]
 
 
 def test_the_verdict_names_the_models_that_may_be_as_good():
     models = [("a", 0.9, None), ("b", 0.8, 0.001), ("c", 0.89, 0.3), ("d", 0.89, 0.06)]
-    assert page.verdict(compared(*models), 0.95)[-1] == "Chance alone could make the gap to c and d."
-    assert page.verdict(compared(*models), 0.6)[-1] == "The gap to every model after that is more than chance."
+    assert page.verdict(compared(*models), 0.95)[-1] == "The difference to c and d is not more than chance."
+    assert page.verdict(compared(*models), 0.6)[-1] == "The difference to every other model is more than chance."
     many = [("a", 0.9, None), *((f"b{i}", 0.89, 0.3) for i in range(9))]
-    assert page.verdict(compared(*many), 0.95)[-1] == "Chance alone could make the gap to 8 of the 8 models after that."
+    assert page.verdict(compared(*many), 0.95)[-1] == "The difference to 8 of the 8 other models is not more than chance."
 
 
 CARD = {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sentiflow import comparison, evaluation, params, tuning
+from sentiflow import evaluation, params, significance, tuning
 from sentiflow.scoring import SCORES
 from sentiflow.settings import Architectures
 
@@ -65,13 +65,21 @@ def test_page_holds_verdict_changes_effects_and_p():
     assert page.startswith("# Tuning: small to tuned\n\n" + tuning.verdict(found))
     assert "| dropout | none" in page
     assert page.count("\n| ") == 2 + len(found["changes"]) + 2 + len(SCORES)
-    assert f"McNemar p of the answers: {found['p']:.2g}" in page
+    assert f"McNemar's exact test: p = {found['p']:.2g}." in page
+    assert tuning.INTERVALS in page
+    assert page.endswith(f"{significance.ONE_SEED}\n")
 
 
 def test_page_without_one_of_the_two_says_what_to_do():
-    assert "both must stand in `run:`" in tuning.as_markdown(("small", "tuned"), None)
+    assert "both must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.83, 0.85, 0.87, 0.9])
+def test_verdict_and_p_agree(accuracy):
+    found = report(0.8, accuracy)
+    assert ("beyond chance" in tuning.verdict(found)) == (found["p"] >= 1 - HOW.confidence)
 
 
 def test_p_is_that_of_the_comparison():
     right = [(answers(0.7, seed=seed)["predicted"] == answers(0.7, seed=seed)["label"]).to_numpy() for seed in (1, 2)]
-    assert report(0.7, 0.7)["p"] == comparison.mcnemar(*right)
+    assert report(0.7, 0.7)["p"] == significance.mcnemar(*right)
