@@ -33,7 +33,6 @@ SMALL = {
     "run": ["logistic", "nb_svm"],
     "evaluate.resamples": 100,
     "explain.reviews": 20,
-    "promotion.floor": 0.3,
     "promotion.calibration_error": 1.0,
     "promotion.slice_margin": 1.0,
     "promotion.latency_ms": 5000.0,  # the machine may be busy

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from samples import reviews, training_data
 
-from sentiflow import architectures, cleaning, environment, evaluation, params, vocabulary
+from sentiflow import architectures, cleaning, environment, evaluation, params, seen_texts, vocabulary
 from sentiflow.held_out import HeldOut
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import publishing
@@ -63,6 +63,11 @@ def predictions_file(folder, raw, probabilities):
     return file
 
 
+def seen(texts):
+    """What a version that was trained on these texts records of them."""
+    return pd.DataFrame({"hash": np.unique(seen_texts.hashes(texts))})
+
+
 def publication(trained, folder, **changes):
     """What `register` publishes; fields by name may differ.
 
@@ -90,6 +95,7 @@ def publication(trained, folder, **changes):
         "predictions_file": predictions_file(folder, raw, probabilities),
         "model_dir": model_dir,
         "tokens_dir": tokens_dir,
+        "seen": seen(raw[:0]),
         "keep_negations": True,
         "classes": CLASSES,
     }
@@ -149,6 +155,7 @@ def fitted(folder, name, key):
         predictions_file=folder / "test.parquet",
         model_dir=model_dir,
         tokens_dir=tokens_dir,
+        seen=seen(texts[:0]),
         keep_negations=True,
         classes=CLASSES,
     )

@@ -41,7 +41,6 @@ SMALL = {
     "split.test": 0.4,
     "evaluate.resamples": 100,
     "explain.reviews": 20,
-    "promotion.floor": 0.3,
     "promotion.p_value": 1.0,
     "promotion.calibration_error": 1.0,
     "promotion.slice_margin": 1.0,
@@ -533,7 +532,7 @@ def test_worse_model_is_rejected_and_told(rejected):
     assert rejected.alias("champion") == rejected.challenger
     [message] = rejected.messages()
     assert message.startswith("Rejected: Version ")
-    assert "must not replace" in message
+    assert "promotion rules against" in message
 
 
 @pytest.fixture(scope="module")

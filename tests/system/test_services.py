@@ -47,7 +47,6 @@ SMALL = {
     "run": ["logistic"],
     "evaluate.resamples": 200,
     "explain.reviews": 20,
-    "promotion.floor": 0.3,
     "promotion.calibration_error": 1.0,
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,

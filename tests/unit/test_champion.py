@@ -1,6 +1,7 @@
 """What the commands of `sentiflow.champion` say and how they end, on MLflow's own SQLite store."""
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import sys
@@ -9,14 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from prefect.logging import disable_run_logger
-from publications import publication, worse
+from publications import publication, seen, worse
 
 from flows.tasks import promote_challenger
-from sentiflow import champion, side
+from sentiflow import champion, pipeline, side
 from sentiflow.tracking import champions, judging, location, publishing, registry, store
 
 TOP = Path(__file__).parents[2]
 CHANGES = {
+    "promotion.floor": 0.8,
     "promotion.slice_reviews": 5,
     "promotion.calibration_error": 1.0,
     "promotion.latency_ms": 10_000.0,
@@ -43,13 +45,18 @@ def project(trained, tmp_path_factory):
         for key in "abc":
             place = tmp_path_factory.mktemp(key)
             of = worse(trained, place, share=0.5) if key == "b" else trained
-            publishing.publish(client, publication(of, place, key=key * 64), parent=parent)
+            made = publication(of, place, key=key * 64)
+            publishing.keep_artifacts(client, publishing.publish(client, made, parent=parent), made)
         yield client
 
 
 @pytest.fixture
 def fresh(project):
-    """No champion, no challenger, no history; the store's client. Versions 1 and 3 are good, 2 is worse."""
+    """No champion, no challenger, no history, no comparison; the store's client. Versions 1 and 3 are good, 2 is worse."""
+    for version in registry.versions(project):
+        for tag in version.tags:
+            if tag.startswith(judging.DECISION_TAG):
+                project.delete_model_version_tag(store.MODEL, version.version, tag)
     for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER):
         registry.set_alias(project, alias, None)
     if any(model.name == champions.HISTORY for model in project.search_registered_models()):
@@ -114,20 +121,78 @@ def test_retraining_that_others_were_quicker_than_tells_what_the_rules_say_of_th
         fresh.set_model_version_tag(store.MODEL, "2", judging.HOLDS_TAG, "true")  # as it was judged against nobody
         told, is_champion = promote_challenger.fn("2")
         assert not is_champion
-        assert told.startswith("Version 2 (nb_svm) must not replace version 1 (nb_svm)")
+        assert told.startswith("Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): ")
         state = promote_challenger.fn("99")  # any other refusal fails it
     assert "sentiflow has no such version" in state.message
 
 
-def test_challenger_that_holds_the_rules_becomes_champion_and_is_challenger_no_more(fresh, command):
+def test_challenger_that_passes_the_rules_becomes_champion_and_is_challenger_no_more(fresh, command):
     registry.set_alias(fresh, registry.CHALLENGER, "1")
     status, said, _ = command("promote")
     assert status == 0
     assert "# Promotion" in said
-    assert "Champion: version 1 (nb_svm), first: Version 1 (nb_svm) may become the first champion" in said
-    assert "commit it" in said
+    words = "Version 1 (nb_svm) passes all 6 promotion rules that need no champion."
+    assert f"Champion: version 1 (nb_svm), first: {words}\nThe history is in metrics/champions.csv; commit it.\n" in said
     assert champion_of(fresh) == "1"
     assert registry.with_alias(fresh, registry.CHALLENGER) is None
+
+
+@pytest.fixture
+def trained_on(fresh, trained, tmp_path_factory):
+    """Publishes the worse version again, as trained on so many of the 80 test reviews; gives its number."""
+    made = []
+
+    def publish(count):
+        place = tmp_path_factory.mktemp("trained_on")
+        of = worse(trained, place, share=0.5)
+        known = publication(of, place, key=f"{count:064x}", seen=seen(trained[2][:count]))
+        made.append(publishing.publish(fresh, known, parent=publishing.retraining(fresh, "f" * 64)))
+        publishing.keep_artifacts(fresh, made[-1], known)
+        return str(made[-1].version)
+
+    yield publish
+    for version in made:
+        fresh.delete_model_version(store.MODEL, version.version)
+
+
+def test_champion_that_was_trained_on_test_reviews_is_compared_on_the_others_alone(fresh, command, trained_on):
+    number = trained_on(40)
+    command("promote", f"--version={number}", "--force", "--reason=as a champion of before")
+    status, said, errors = command("promote", "--version=1")
+    assert (status, errors) == (0, "")
+    assert "Left out: 40 whose texts either version was trained or chosen on." in said
+    assert champion_of(fresh) == "1"
+    tags = fresh.get_model_version(store.MODEL, "1").tags
+    page = fresh.download_artifacts(
+        fresh.get_model_version(store.MODEL, "1").run_id, tags["verdict.page"].replace(".md", ".json")
+    )
+    verdict = json.loads(Path(page).read_text())
+    [mcnemar] = [rule["numbers"] for rule in verdict["rules"] if rule["rule"] == "mcnemar"]
+    assert (verdict["reviews"], verdict["compared"]) == (80, 40)
+    assert 0 < mcnemar["challenger_only"] <= 40
+    assert sum(line["reviews"] for line in verdict["slices"] if line["slice"] == "class") == 40
+
+
+def test_with_too_few_test_reviews_that_neither_was_trained_on_nothing_is_promoted(fresh, command, trained_on):
+    number = trained_on(60)
+    command("promote", f"--version={number}", "--force", "--reason=as a champion of before")
+    status, _, said = command("promote", "--version=1")
+    assert status == 1
+    assert said == (
+        f"error: Version 1 (nb_svm) does not pass. Not compared with version {number} (nb_svm): only 20 of 80 test reviews are "
+        "new to both versions, promotion.minimum_reviews is 30. It was not promoted; "
+        'to promote it anyway: make promote VERSION=1 FORCE=1 REASON="..."\n'
+    )
+    assert champion_of(fresh) == number
+    assert judging.decisions(registry.versions(fresh)) == {}
+
+
+def test_verdict_of_the_last_run_is_not_shown_after_the_champion_changed(fresh, command):
+    pipeline.VERDICT.parent.mkdir(exist_ok=True)
+    for words in (["promote", "--version=1"], ["promote", "--version=3", "--force", "--reason=as good"], ["rollback"]):
+        pipeline.VERDICT.write_text("**Version 1 is still the champion.**")
+        assert command(*words)[0] == 0
+        assert not pipeline.VERDICT.exists()
 
 
 def test_champion_is_not_promoted_again(fresh, command):
@@ -141,7 +206,8 @@ def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_forc
     status, told, said = command("promote", "--version=2")
     assert status == 1
     assert "| gain " in told
-    assert said.startswith("error: Version 2 (nb_svm) must not replace version 1 (nb_svm): floor, gain, mcnemar, interval")
+    rules = "majority, floor, gain, mcnemar, interval"
+    assert said.startswith(f"error: Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): {rules}")
     assert 'make promote VERSION=2 FORCE=1 REASON="..."' in said
     assert champion_of(fresh) == "1"
     assert "verdict" in fresh.get_model_version("sentiflow", "2").tags, "a refusal is kept with the version as well"
@@ -152,7 +218,7 @@ def test_force_promotes_with_the_reason_and_the_rules_that_fail_in_the_history(f
     reason = "a \"good\" one, for $5 | and 'more'"
     status, said, _ = command("promote", "--version=2", "--force", f"--reason={reason}")
     assert status == 0
-    assert f"forced: {reason} (Version 2 (nb_svm) must not replace version 1" in said
+    assert f"forced: {reason} (Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1" in said
     assert champions.history(fresh)[-1].why.startswith(reason)
     assert champion_of(fresh) == "2"
 
@@ -245,9 +311,11 @@ def test_versions_are_listed_with_alias_and_verdict(fresh, command):
     command("promote", "--version=2")
     status, said, _ = command("versions")
     assert status == 0
-    rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:]]
+    rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:] if line.startswith("|")]
     assert [row[1:4] for row in rows] == [["1", "nb_svm", "champion"], ["2", "nb_svm", ""], ["3", "nb_svm", ""]]
-    assert "must not replace version 1" in rows[1][5]
+    assert "promotion rules against version 1" in rows[1][5]
+    [test_set] = judging.decisions(registry.versions(fresh))
+    assert said.endswith(f"\nTest set {test_set}: 1 comparison with a champion so far.\n")
 
 
 def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, command):

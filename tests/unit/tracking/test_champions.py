@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
-from publications import held_out, publication, worse
+from publications import held_out, publication, seen, worse
 
-from sentiflow import params
+from sentiflow import params, promotion
 from sentiflow.errors import InputError
 from sentiflow.tracking import champions, judging, publishing, registry
 from sentiflow.tracking import store as stores
@@ -20,6 +20,7 @@ from sentiflow.tracking.store import COMPLETE_TAG, MODEL
 HOW = params.Promotion(
     metric="accuracy_score",
     floor=0.8,
+    minimum_reviews=30,
     gain=0.0,
     p_value=0.05,
     slice_margin=0.03,
@@ -46,7 +47,11 @@ def versions(store, trained, tmp_path_factory):
 
 @pytest.fixture
 def fresh(store, versions):
-    """No champion, no history; the store's client."""
+    """No champion, no history, no comparison; the store's client."""
+    for version in registry.versions(store):
+        for tag in version.tags:
+            if tag.startswith(judging.DECISION_TAG):
+                store.delete_model_version_tag(MODEL, version.version, tag)
     for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER):
         registry.set_alias(store, alias, None)
     if any(model.name == champions.HISTORY for model in store.search_registered_models()):
@@ -273,7 +278,7 @@ def judged(client, versions, challenger, champion, raw, **changes):
     return judging.judge(client, versions[challenger], against, held_out(raw), how, EVALUATE, seed=1)
 
 
-def test_better_version_holds_every_rule_and_the_worse_one_does_not(fresh, versions, trained):
+def test_better_version_passes_every_rule_and_the_worse_one_does_not(fresh, versions, trained):
     raw = trained[2]
     assert judged(fresh, versions, "good", "worse", raw).holds
     rejected = judged(fresh, versions, "worse", "good", raw)
@@ -284,14 +289,116 @@ def test_better_version_holds_every_rule_and_the_worse_one_does_not(fresh, versi
 def test_verdict_stands_with_the_version_in_tags_description_and_a_page(fresh, versions, trained):
     verdict = judged(fresh, versions, "worse", "good", trained[2])
     for _ in range(2):
-        judging.record(fresh, fresh.get_model_version(MODEL, versions["worse"].version), verdict)
+        judging.record(fresh, fresh.get_model_version(MODEL, versions["worse"].version), versions["good"], verdict)
     kept = fresh.get_model_version(MODEL, versions["worse"].version)
     assert kept.tags["rule.floor"].startswith("fails: accuracy_score 0.")
-    assert kept.tags["rule.size"].startswith("holds: ")
+    assert kept.tags["rule.size"].startswith("passes: ")
     assert kept.description.count("Judged: ") == 1
-    assert "must not replace" in kept.description
+    assert promotion.in_words(verdict) in kept.description
     page = Path(fresh.download_artifacts(kept.run_id, kept.tags["verdict.page"])).read_text(encoding="utf-8")
     assert "| floor " in page
+
+
+def test_every_pair_of_versions_has_a_number_of_its_own_on_a_test_set(fresh, versions, trained):
+    def decide(challenger, champion, raw):
+        verdict = judged(fresh, versions, challenger, champion, raw)
+        judging.record(fresh, versions[challenger], champion and versions[champion], verdict)
+        return verdict.decision
+
+    raw = trained[2]
+    assert decide("good", None, raw) == 1
+    assert decide("good", "worse", raw) == 1, "without a champion nothing was compared"
+    assert decide("good", "worse", raw) == 1, "the same two again"
+    assert decide("third", "worse", raw) == 2
+    assert decide("good", "third", raw) == 3, "another champion"
+    assert decide("good", "worse", raw) == 1, "whatever came between"
+    assert decide("fourth", "worse", raw.iloc[:60]) == 1, "on another test set"
+    assert decide("fourth", "worse", raw) == 4
+    first = held_out(raw).digest[:16], held_out(raw.iloc[:60]).digest[:16]
+    assert judging.decisions(registry.versions(fresh)) == dict(zip(first, (4, 1), strict=True))
+    levels = [outcome.numbers["required"] for outcome in judged(fresh, versions, "fourth", "worse", raw).outcomes[4:5]]
+    assert levels == [promotion.level_of(4, HOW)] == [0.0025]
+
+
+def test_verdict_without_a_comparison_takes_no_number(fresh, versions, trained):
+    few = trained[2].iloc[:20]
+    verdict = judged(fresh, versions, "good", "worse", few)
+    judging.record(fresh, versions["good"], versions["worse"], verdict)
+    assert not verdict.is_compared
+    assert judging.decisions(registry.versions(fresh)) == {}
+
+
+def test_version_published_before_texts_were_recorded_is_compared_as_before_with_a_warning(fresh, versions, trained, caplog):
+    assert registry.seen_texts(fresh, versions["worse"]) is None
+    verdict = judged(fresh, versions, "good", "worse", trained[2])
+    assert (verdict.compared, verdict.reviews) == (80, 80)
+    said = [line.getMessage() for line in caplog.records if "does not record the texts" in line.getMessage()]
+    assert [text.split(" does")[0] for text in said] == [f"version {versions[name].version}" for name in ("good", "worse")]
+
+
+@pytest.fixture
+def recorded(fresh, trained, tmp_path):
+    """A version that records that it was trained on the first 30 of the 80 test reviews."""
+    made = publication(trained, tmp_path, key="9" * 64, seen=seen(trained[2][:30]))
+    version = publishing.publish(fresh, made, parent=publishing.retraining(fresh, "f" * 64))
+    for _ in range(2):  # as a second run does
+        publishing.keep_artifacts(fresh, version, made)
+    yield version
+    fresh.delete_model_version(MODEL, version.version)
+
+
+def test_texts_that_a_version_was_trained_on_are_recorded_with_it_and_left_out(fresh, versions, recorded, trained):
+    table = registry.seen_texts(fresh, recorded)
+    pd.testing.assert_frame_equal(table, seen(trained[2][:30]))
+    verdict = judged(fresh, {**versions, "recorded": recorded}, "recorded", "worse", trained[2])
+    assert (verdict.reviews, verdict.compared) == (80, 50)
+
+
+@pytest.mark.parametrize("damage", [pd.DataFrame({"text": ["x"]}), pd.DataFrame({"hash": [1.5]})])
+def test_record_of_texts_that_was_changed_is_refused_with_the_way_out(fresh, recorded, damage):
+    place = Path(fresh.get_run(recorded.run_id).info.artifact_uri.removeprefix("file://")) / publishing.SEEN
+    damage.to_parquet(place)
+    with pytest.raises(InputError, match=r"training/texts\.parquet in run .* is not a table of hashes; .*make repro$"):
+        registry.seen_texts(fresh, recorded)
+
+
+def challenged(client, version, raw, **changes):
+    how = HOW.model_copy(update=changes)
+    page = judging.challenge(client, version, held_out(raw), how, EVALUATE, seed=1)
+    return page.split("**")[1].replace("\\", "")
+
+
+def test_words_after_a_run_say_what_became_of_the_version(fresh, versions, trained):
+    raw = trained[2]
+    good, poor, third = (versions[name].version for name in ("good", "worse", "third"))
+    assert challenged(fresh, versions["worse"], raw) == (
+        f"Version {poor} (nb_svm) fails 2 of 7 promotion rules that need no champion: majority, floor. No version is champion. "
+        f'To promote version {poor} anyway: make promote VERSION={poor} FORCE=1 REASON="..."'
+    )
+    crown(fresh, versions["worse"])
+    assert challenged(fresh, versions["good"], raw) == (
+        f"Version {good} (nb_svm) passes all 10 promotion rules against version {poor} (nb_svm). "
+        f"Version {poor} is still the champion. To replace it: make promote"
+    )
+    crown(fresh, versions["third"])
+    said = challenged(fresh, versions["worse"], raw)
+    assert said.startswith(f"Version {poor} (nb_svm) fails 6 of 10 promotion rules against version {third} (nb_svm): majority, ")
+    assert said.endswith(
+        f"Version {third} is still the champion. "
+        f'To promote version {poor} anyway: make promote VERSION={poor} FORCE=1 REASON="..."'
+    )
+
+
+def test_words_after_a_first_run_name_the_first_champion(fresh, versions, trained):
+    good = versions["good"].version
+    assert challenged(fresh, versions["good"], trained[2]) == (
+        f"Version {good} (nb_svm) passes all 6 promotion rules that need no champion. Version {good} is now the first champion."
+    )
+    assert aliases(fresh)["champion"] == str(good)
+    assert challenged(fresh, versions["third"], trained[2].iloc[:20]).startswith(
+        f"Version {versions['third'].version} (nb_svm) fails 1 of 6 promotion rules against version {good} (nb_svm): reviews. "
+        "Too few reviews: 20 in the test set that it was not trained on, promotion.minimum_reviews is 30."
+    )
 
 
 def test_where_the_test_set_has_changed_both_are_scored_again_on_the_new_one(fresh, versions, trained):
