@@ -38,7 +38,7 @@ def train(folder):
     (tokens_dir / "text.json").write_text(vocabulary.fit(views["text"], minimum_count=1))
     (tokens_dir / "classes.json").write_text(json.dumps(["negative", "positive"]))
     words = vocabulary.Vocabulary.read(tokens_dir / "text.json")
-    for split in ("train", "valid"):
+    for split in ("train", "valid", "test"):
         vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(raw.index), labels, {"text": words.ids(views["text"])})
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PARAMS)

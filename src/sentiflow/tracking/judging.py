@@ -21,7 +21,7 @@ from sentiflow.tracking.store import KEY_TAG, MODEL, run_of, write
 log = logging.getLogger("sentiflow")
 
 PERCENTILE = 95
-HOW_TO_PROMOTE = 'To promote version {} anyway: make promote VERSION={0} FORCE=1 REASON="..."'
+HOW_TO_PROMOTE = 'To promote version {0} anyway: make promote VERSION={0} FORCE=1 REASON="..."'
 ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
 WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
