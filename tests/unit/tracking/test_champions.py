@@ -372,7 +372,7 @@ def test_words_after_a_run_say_what_became_of_the_version(fresh, versions, train
     raw = trained[2]
     good, poor, third = (versions[name].version for name in ("good", "worse", "third"))
     assert challenged(fresh, versions["worse"], raw) == (
-        f"Version {poor} (nb_svm) fails 2 of 7 promotion rules that need no champion: majority, floor. No version is champion. "
+        f"Version {poor} (nb_svm) fails 2 of 6 promotion rules that need no champion: majority, floor. No version is champion. "
         f'To promote version {poor} anyway: make promote VERSION={poor} FORCE=1 REASON="..."'
     )
     crown(fresh, versions["worse"])
