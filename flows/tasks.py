@@ -137,7 +137,7 @@ def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
         telling.pages()
         _link_runs(client)
         challenger = registry.with_alias(client, registry.CHALLENGER)
-        if challenger is not None and entries and entries[-1].version == str(challenger.version):
+        if challenger is not None and champions.current(entries) == str(challenger.version):
             registry.set_alias(client, registry.CHALLENGER, None)
             champions.write_journal(client)
             challenger = None

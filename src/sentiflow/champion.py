@@ -5,10 +5,12 @@
 """
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from mlflow import MlflowClient
 
 from sentiflow import params, pipeline, process_groups, promotion, provenance, quiet, tables, terminal
 from sentiflow.errors import InputError
@@ -53,7 +55,8 @@ def promote(
             )
         number = str(chosen.version)
         registry.check_complete(client, chosen)
-        champion = registry.version(client, entries[-1].version) if entries else None
+        reigning = champions.current(entries)
+        champion = registry.version(client, reigning) if reigning else None
         if champion is not None and str(champion.version) == number:
             raise InputError(f"version {number} is the champion already; nothing was changed")
         try:
@@ -74,7 +77,7 @@ def promote(
                 judging.record(client, chosen, champion, verdict)
             if not verdict.holds and not force:
                 raise InputError(f"{promotion.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
-        how = champions.FORCED if force else champions.RULES if entries else champions.FIRST
+        how = champions.FORCED if force else champions.RULES if champion is not None else champions.FIRST
         words = promotion.in_words(verdict) if verdict is not None else "Not judged."
         why = f"{reason.strip()} ({words})" if reason.strip() else words
         if dry_run:
@@ -96,8 +99,14 @@ def rollback(
 ) -> None:
     """Make the champion before this one champion again; once more goes back one more."""
     client = store.connect()
+    with champions.looking(client) as before:
+        lost = champions.deleted(before)
     with champions.looking(client) if dry_run else champions.changing(client) as entries:
         line = champions.line_of_succession(entries)
+        if lost is not None and line:  # whoever deletes a champion and rolls back means one step
+            again = f"version {line[-1]} {'would be' if dry_run else 'is'} champion again"
+            terminal.tell(f"Version {lost.version}, the champion, was deleted in MLflow; {again}.")
+            return
         if len(line) < 2:
             there = f"version {line[0]} is the first" if line else "there is none yet"
             raise InputError(f"there is no champion to go back to: {there}; see `make history`")
@@ -115,16 +124,45 @@ def rollback(
 @app.command()
 def history() -> None:
     """Show who was champion from when to when, and why."""
-    with champions.looking(store.connect()) as entries:
+    client = store.connect()
+    with champions.looking(client) as entries:
+        if differs := _disagreement(client, entries):
+            terminal.tell(f"{differs}\n")
+        elif not entries:
+            print("No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.")
         if not entries:
-            print("No version was champion yet; `make repro` judges the best, `make promote` promotes it.")
             return
         table = champions.as_table(entries)
-        shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(to=table["to"].replace("", "now")).astype(str)
+        numbers = [entry.version if entry.exists else f"{entry.version} (deleted)" for entry in entries]
+        shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(version=numbers).astype(str)
+        shown["to"] = shown["to"].replace("", "deleted" if champions.deleted(entries) else "now")
         terminal.tell("\n".join(tables.markdown(list(shown.columns), shown.to_numpy().tolist())))
         for entry in entries:
             terminal.tell(f"\n{entry.at}  version {entry.version}:")
             terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
+
+
+def _disagreement(client: MlflowClient, entries: Sequence[champions.Entry]) -> str:
+    """A sentence where the alias `champion` and the history name different versions; empty where they agree."""
+    named, reigning, lost = registry.champion(client), champions.current(entries), champions.deleted(entries)
+    number = "" if named is None else str(named.version)
+    if lost is not None and number in ("", reigning):
+        found = f"Version {lost.version}, the champion, was deleted in MLflow"
+        if not reigning:
+            return f"{found}, and no earlier champion is left: make repro evaluates the best version as the first one."
+        outcome = f"version {reigning}, which was champion before it, returns"
+    elif number == reigning:
+        return ""
+    elif not entries:
+        found = f"Version {number} has the alias champion, but the history ({champions.HISTORY} in MLflow) is gone"
+        outcome = f"the history returns from {champions.JOURNAL}, or begins again with this version,"
+    elif not number:
+        found = f"The alias champion was removed in MLflow, but by the history version {reigning} is champion"
+        outcome = "the alias is set again"
+    else:
+        found = f"The alias champion names version {number}, but by the history {reigning or 'no version'} is champion"
+        outcome = f"version {number} enters the history as moved by hand"
+    return f"{found}; {outcome} with the next make repro, make promote or make rollback."
 
 
 @app.command()

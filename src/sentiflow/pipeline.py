@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import hashlib
 import html
+import json
 import logging
 import os
 import re
@@ -176,7 +177,7 @@ def plain(page: str) -> str:
 
 
 def forget_publication() -> None:
-    """Removes the notes that everything is published and judged where the store is a file that is gone, or another one by now.
+    """Removes the notes that everything is published and judged where the store is gone, is another one, or has lost some of it.
 
     The notes are outputs of the stages that publish and judge, so without them DVC runs those again and a lost database fills
     from what the other stages kept. They must be uncached outputs: DVC would bring a cached one back instead of publishing.
@@ -185,14 +186,37 @@ def forget_publication() -> None:
     database = Path(uri.removeprefix("sqlite:///"))
     is_lost = uri.startswith("sqlite:///") and not database.exists()
     is_another = STORE.exists() and STORE.read_text(encoding="utf-8") != _hashed(uri)
-    if (is_lost or is_another) and any(note.exists() for note in PUBLISHED):
-        for note in PUBLISHED:
-            note.unlink(missing_ok=True)
-        log.warning(
-            "%s: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, brings back those "
-            "of earlier commits and who was champion)",
-            f"{database} is missing" if is_lost else "MLFLOW_TRACKING_URI names another store than before",
-        )
+    if not any(note.exists() for note in PUBLISHED):
+        return
+    if is_lost:
+        reason = f"{database} is missing"
+    elif is_another:
+        reason = "MLFLOW_TRACKING_URI names another store than before"
+    elif not _is_published():
+        reason = "models or runs that this project published were deleted in MLflow"
+    else:
+        return
+    for note in PUBLISHED:
+        note.unlink(missing_ok=True)
+    log.warning(
+        "%s: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, restores those of "
+        "earlier commits and the history of champions)",
+        reason,
+    )
+
+
+def _is_published() -> bool:
+    try:
+        keys = json.loads(PUBLISHED[0].read_text(encoding="utf-8"))["keys"]
+    except (OSError, ValueError, KeyError, TypeError):  # only one of the two notes is left, or it was edited
+        return False
+    from sentiflow.tracking import publishing, store  # MLflow's import takes seconds
+
+    try:
+        return publishing.are_published(store.connect(), keys)
+    except UnavailableError as error:
+        log.warning("%s; the run goes on, and needs it when it publishes", error)
+        return True
 
 
 def _note_store() -> None:

@@ -3,14 +3,17 @@
 MLflow can neither set an alias only if nobody else did meanwhile, nor tell what it named before. So every change is first an
 entry of the history: a version of the registered model `sentiflow-champions`, to which the store gives consecutive numbers, one
 at a time. An entry counts only if it replaces the champion of the last one that counts: of two changes at once the first wins,
-and whoever reads the history sees the same. A process that dies leaves either no entry, or one that the next command applies.
+and every reader of the history sees the same. A process that dies leaves either no entry, or one that the next command applies.
+
+A version can be deleted in MLflow, and its number given to another model. So an entry names its version by number and key, and
+leads to a champion only while the store has a version with both.
 """
 
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ LOCK = Path(".cache/promotion.lock")
 JOURNAL = Path("metrics/champions.csv")
 COLUMNS = ["number", "version", "architecture", "from", "to", "how", "why", "by", "replaced", "key"]
 ATTEMPTS = 10
-FIRST, RULES, FORCED, ROLLBACK, BY_HAND = "first", "rules", "forced", "rollback", "by hand"
+FIRST, RULES, FORCED, ROLLBACK, BY_HAND, DELETED = "first", "rules", "forced", "rollback", "by hand", "deleted"
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Entry:
     architecture: str
     key: str  # of its publication
     replaced: str  # version that was champion before; empty where there was none
-    how: str  # first | rules | forced | rollback | by hand
+    how: str  # first | rules | forced | rollback | by hand | deleted: the champion was, so the one before it returned
     why: str
     by: str  # the user
     at: str  # UTC, ISO 8601
     applied: bool  # whether the aliases followed
+    exists: bool = True  # whether the store still has this version, with this key
 
     @property
     def described(self) -> str:
@@ -68,7 +72,8 @@ def history(client: MlflowClient) -> list[Entry]:
     for entry in _entries(client):
         if entry.replaced == (counting[-1].version if counting else ""):
             counting.append(entry)
-    return counting
+    there = {(str(each.version), each.tags.get(KEY_TAG, "")) for each in registry.versions(client)} if counting else set()
+    return [replace(entry, exists=(entry.version, entry.key) in there) for entry in counting]
 
 
 def _entries(client: MlflowClient) -> list[Entry]:
@@ -83,19 +88,30 @@ def _entries(client: MlflowClient) -> list[Entry]:
 
 def _entry(kept: ModelVersion) -> Entry:
     fields = ("version", "architecture", "key", "replaced", "how", "why", "by", "at")
-    return Entry(int(kept.version), **{name: kept.tags.get(name, "") for name in fields}, applied=APPLIED_TAG in kept.tags)
+    values: dict[str, Any] = {name: kept.tags.get(name, "") for name in fields}
+    return Entry(int(kept.version), **values, applied=APPLIED_TAG in kept.tags)
 
 
 def line_of_succession(entries: Sequence[Entry]) -> list[str]:
-    """The champion, last, and those that `rollback` goes back to, the nearest last."""
-    line: list[str] = []
+    """The champion, last, and those that `rollback` goes back to, the nearest last; without versions that were deleted."""
+    line: list[Entry] = []
     for entry in entries:
-        before = line[:-1]
-        if entry.how == ROLLBACK and entry.version in before:
-            line = line[: len(before) - before[::-1].index(entry.version)]
+        before = [(each.version, each.key) for each in line[:-1]]
+        if entry.how in (ROLLBACK, DELETED) and (entry.version, entry.key) in before:
+            line = line[: len(before) - before[::-1].index((entry.version, entry.key))]
         else:
-            line.append(entry.version)
-    return line
+            line.append(entry)
+    return [entry.version for entry in line if entry.exists]
+
+
+def current(entries: Sequence[Entry]) -> str:
+    """The version that is champion by this history; empty if there is none."""
+    return next(reversed(line_of_succession(entries)), "")
+
+
+def deleted(entries: Sequence[Entry]) -> Entry | None:
+    """The entry of the champion, if its version was deleted and no champion has followed."""
+    return entries[-1] if entries and not entries[-1].exists else None
 
 
 @contextmanager
@@ -118,16 +134,21 @@ def looking(client: MlflowClient) -> Iterator[list[Entry]]:
 def settle(client: MlflowClient) -> list[Entry]:
     """Makes the aliases follow the history, and gives the history.
 
-    An alias that somebody moved in MLflow's UI is not moved back: it becomes an entry of its own.
+    An alias that was moved in MLflow's UI is not moved back: it becomes an entry of its own. Where the champion was deleted, the
+    one before it is champion again. A history that was deleted returns from the project's copy.
     """
-    entries = history(client)
-    current = registry.champion(client)
-    number = "" if current is None else str(current.version)
-    newest = entries[-1] if entries else None
-    if current is not None and (newest is None or (newest.applied and newest.version != number)):
+    entries = replay_if_champion_is_there(client)
+    named = registry.champion(client)
+    newest, line = (entries[-1] if entries else None), line_of_succession(entries)
+    replaced = newest.version if newest else ""
+    if named is not None and (newest is None or newest.applied) and str(named.version) not in line[-1:]:
         why = "the alias was moved without `make promote`" if newest else "it was champion before this history began"
-        log.warning("version %s is champion, which the history did not know: %s", number, why)
-        _add(client, current, newest.version if newest else "", BY_HAND, why)
+        log.warning("version %s has the alias champion, which is new to the history: %s", named.version, why)
+        _add(client, named, replaced, BY_HAND, why)
+    elif (lost := deleted(entries)) is not None and line:
+        why = f"version {lost.version} ({lost.architecture}), the champion, was deleted in MLflow"
+        log.warning("%s; version %s, which was champion before it, is champion again", why, line[-1])
+        _add(client, registry.version(client, line[-1]), replaced, DELETED, why)
     return _follow(client)
 
 
@@ -135,9 +156,9 @@ def _follow(client: MlflowClient) -> list[Entry]:
     refused: MlflowException | None = None
     for _ in range(ATTEMPTS):  # again where another machine changed the history meanwhile
         entries = history(client)
-        if not entries:
-            return entries
         line = line_of_succession(entries)
+        if not line:
+            return entries
         try:
             _point(client, entries[-1], line)
         except MlflowException as error:
@@ -169,14 +190,13 @@ def change(client: MlflowClient, entries: Sequence[Entry], version: ModelVersion
         InputError: if it is champion already.
         UnavailableError: if another change came first.
     """
-    champion = entries[-1].version if entries else ""
     number = str(version.version)
-    if number == champion:
+    if number == current(entries):
         raise InputError(f"version {number} is the champion already; nothing was changed")
-    added = _add(client, version, champion, how, why)
+    added = _add(client, version, entries[-1].version if entries else "", how, why)
     after = _follow(client)
     if added not in {entry.number for entry in after}:
-        first = f"version {after[-1].version} is champion now ({after[-1].why})"
+        first = f"version {current(after)} is champion now ({after[-1].why})"
         raise UnavailableError(f"another change came first: {first}; judge again")
     challenger = registry.with_alias(client, CHALLENGER)
     if challenger is not None and str(challenger.version) == number:
@@ -212,7 +232,7 @@ def _add(
         at=at or datetime.now(UTC).isoformat(timespec="seconds"),
         applied=False,
     )
-    tags = {name: str(value) for name, value in asdict(entry).items() if value and name not in ("number", "applied")}
+    tags = {name: str(value) for name, value in asdict(entry).items() if value and name not in ("number", "applied", "exists")}
     # the number comes from the store, in one transaction with the tags
     made = client.create_model_version(
         HISTORY,
@@ -310,8 +330,10 @@ def replay(client: MlflowClient) -> tuple[int, list[str]]:
 
 def replay_if_champion_is_there(client: MlflowClient) -> list[Entry]:
     """The same where the store has at least the version that was champion last; the history, within `changing`."""
+    if entries := history(client):
+        return entries
     last = next(iter(_journal()[::-1]), None)
-    if last is not None and not history(client):
+    if last is not None:
         with contextlib.suppress(InputError):
             registry.published(client, last["key"])
             replay(client)

@@ -122,9 +122,9 @@ def challenge(
         The verdict as a page, with who is champion now. Where the two cannot be compared, such as with a champion of other
         classes, it says why: that is no reason to lose what a run has made.
     """
-    with champions.changing(client):
-        entries = champions.replay_if_champion_is_there(client)
-        champion = registry.version(client, entries[-1].version) if entries else None
+    with champions.changing(client) as entries:
+        number = champions.current(entries)
+        champion = registry.version(client, number) if number else None
         if champion is not None and champion.version == challenger.version:
             registry.set_alias(client, registry.CHALLENGER, None)
             return f"Version {champion.version} ({champion.tags.get('architecture', '')}) is the champion already.\n"

@@ -198,8 +198,15 @@ def publish(client: MlflowClient, publication: Publication, *, parent: str) -> M
     return made
 
 
+@failures_told()
+def are_published(client: MlflowClient, keys: Mapping[str, str]) -> bool:
+    """Whether the store still has everything of a retraining, as `register` noted it: versions, runs and the comparison."""
+    comparison = [run for run in _runs_of(client, keys["comparison"]) if COMPLETE_TAG in run.data.tags]
+    return bool(comparison) and all(_published(client, key) for name, key in keys.items() if name != "comparison")
+
+
 def _published(client: MlflowClient, key: str) -> ModelVersion | None:
-    """The first version whose publication is whole."""
+    """The first version whose publication is complete."""
     whole = [
         version
         for run in _runs_of(client, key)
