@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from prefect.logging import disable_run_logger
 from publications import publication, seen, worse
 
@@ -294,7 +295,7 @@ def test_rollback_tells_its_reason(fresh, command):
 
 def test_history_that_is_empty_says_so_and_one_that_is_not_has_a_line_a_change(fresh, command):
     status, said, _ = command("history")
-    assert (status, said) == (0, "No version was champion yet; `make repro` judges the best, `make promote` promotes it.\n")
+    assert (status, said) == (0, "No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.\n")
     command("promote", "--version=1")
     command("promote", "--version=3", "--force", "--reason=as good")
     status, said, _ = command("history")
@@ -376,3 +377,126 @@ def test_store_that_fails_after_it_answered_ends_in_one_message(command, monkeyp
     assert said.startswith(f"error: MLflow's store at sqlite:///{damaged} stopped answering (")
     assert "expected state" in said, "what MLflow says is passed on"
     assert said.count("\n") == 1
+
+
+# deleted or changed in MLflow itself
+
+
+@pytest.fixture
+def another(fresh):
+    """Registers one more version of the good model, as a publication with another key; deleted after the test."""
+    made = []
+
+    def register(key):
+        good = fresh.get_model_version(store.MODEL, "1")
+        tags = good.tags | {store.KEY_TAG: key * 64}
+        made.append(fresh.create_model_version(store.MODEL, good.source, good.run_id, tags=tags).version)
+        return str(made[-1])
+
+    yield register
+    for number in made:
+        with contextlib.suppress(MlflowException):
+            fresh.delete_model_version(store.MODEL, number)
+
+
+def force(command, version):
+    assert command("promote", f"--version={version}", "--force", "--reason=for the test")[0] == 0
+
+
+def test_deleted_champion_gives_way_to_the_one_before_it_at_the_next_command(fresh, command, another):
+    force(command, "1")
+    lost = another("d")
+    force(command, lost)
+    fresh.delete_model_version(store.MODEL, lost)
+    _, said, _ = command("history")
+    gone = f"Version {lost}, the champion, was deleted in MLflow; version 1, which was champion before it, returns"
+    assert said.startswith(gone)
+    assert f"| {lost} (deleted)" in said
+    assert champion_of(fresh) is None, "history only shows"
+
+    status, _, said = command("promote", "--version=2")
+    assert status == 1
+    assert "against version 1 (nb_svm): " in said
+    assert champion_of(fresh) == "1"
+    entries = champions.history(fresh)
+    assert (entries[-1].how, entries[-1].version) == (champions.DELETED, "1")
+    _, said, _ = command("history")
+    assert "was deleted in MLflow;" not in said
+
+
+@pytest.mark.parametrize("words", [["promote", "--version=3", "--force", "--reason=as good"], ["rollback"]])
+def test_every_command_works_after_the_champion_was_deleted(fresh, command, another, words):
+    force(command, "1")
+    lost = another("d")
+    force(command, lost)
+    fresh.delete_model_version(store.MODEL, lost)
+    status, said, _ = command(*words)
+    assert status == 0
+    assert champion_of(fresh) == ("3" if words[0] == "promote" else "1")
+    if words == ["rollback"]:
+        assert said == f"Version {lost}, the champion, was deleted in MLflow; version 1 is champion again.\n"
+        status, _, said = command("rollback")
+        assert (status, said) == (1, "error: there is no champion to go back to: version 1 is the first; see `make history`\n")
+
+
+def test_only_champion_that_was_deleted_leaves_none_and_the_next_is_the_first_again(fresh, command, another):
+    lost = another("d")
+    force(command, lost)
+    fresh.delete_model_version(store.MODEL, lost)
+    assert "and no earlier champion is left: make repro" in command("history")[1]
+    status, _, said = command("rollback")
+    assert status == 1
+    assert "there is no champion to go back to: there is none yet" in said
+    status, said, _ = command("promote", "--version=1")
+    assert status == 0
+    assert champions.history(fresh)[-1].how == champions.FIRST
+
+
+def test_number_of_a_deleted_champion_given_to_another_model_makes_that_no_champion(fresh, command, another):
+    lost = another("d")
+    force(command, lost)
+    # as in a store whose registered model was deleted and made again: the same number, another publication
+    fresh.set_model_version_tag(store.MODEL, lost, store.KEY_TAG, "e" * 64)
+    registry.set_alias(fresh, registry.CHAMPION, None)
+    with champions.changing(fresh) as entries:
+        assert champions.current(entries) == ""
+    assert champion_of(fresh) is None
+    assert "(deleted)" in command("history")[1]
+
+
+def test_alias_that_was_moved_or_removed_in_mlflow_is_shown_by_history(fresh, command):
+    force(command, "1")
+    fresh.set_registered_model_alias(store.MODEL, "champion", "3")
+    _, said, _ = command("history")
+    assert said.startswith("The alias champion names version 3, but by the history 1 is champion; version 3 enters the history")
+    fresh.delete_registered_model_alias(store.MODEL, "champion")
+    assert command("history")[1].startswith("The alias champion was removed in MLflow, but by the history version 1 is champion")
+
+
+def test_history_that_was_deleted_returns_from_the_projects_copy(fresh, command):
+    force(command, "1")
+    force(command, "3")
+    fresh.delete_registered_model(champions.HISTORY)
+    status, said, _ = command("history")
+    assert status == 0
+    assert said.startswith("Version 3 has the alias champion, but the history (sentiflow-champions in MLflow) is gone")
+    assert "No version was champion yet" not in said
+    status, said, _ = command("rollback")
+    assert (status, champion_of(fresh)) == (0, "1")
+    assert [entry.version for entry in champions.history(fresh)] == ["1", "3", "1"]
+
+
+def test_publication_counts_as_there_only_while_its_version_and_its_runs_are(fresh, tmp_path, trained):
+    parent = publishing.retraining(fresh, "0" * 64)
+    version = publishing.publish(fresh, publication(trained, tmp_path, key="9" * 64), parent=parent)
+    keys = {"nb_svm": "9" * 64, "comparison": "0" * 64}
+    assert not publishing.are_published(fresh, keys), "the comparison is not"
+    publishing.finish(fresh, parent, publishing.Summary("nb_svm", {}, []), {"nb_svm": version})
+    assert publishing.are_published(fresh, keys)
+    for run in (parent, version.run_id):
+        fresh.delete_run(run)
+        assert not publishing.are_published(fresh, keys)
+        fresh.restore_run(run)
+    assert publishing.are_published(fresh, keys)
+    fresh.delete_model_version(store.MODEL, version.version)
+    assert not publishing.are_published(fresh, keys)
