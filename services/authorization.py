@@ -22,7 +22,7 @@ from werkzeug.datastructures import Authorization
 
 from sentiflow.tracking.champions import APPLIED_TAG, HISTORY
 from sentiflow.tracking.judging import VERDICTS
-from sentiflow.tracking.publishing import PREDICTIONS, REFERENCE
+from sentiflow.tracking.publishing import PREDICTIONS, REFERENCE, SEEN
 from sentiflow.tracking.store import COMPLETE_TAG, MODEL
 
 API = re.compile(r"^/(ajax-)?api/[23]\.0/")
@@ -39,8 +39,9 @@ SEARCHES = {
     "mlflow/registered-models/get-latest-versions",
     "mlflow/runs/search",
 }
-JUDGED_TAGS = re.compile(r"(verdict|rule)(\..+)?")  # of a version, as `judging.record` writes them
-ADDED_LATER = (f"{PREDICTIONS}/", f"{posixpath.dirname(REFERENCE)}/")  # to a published run, for each new test set
+JUDGED_TAGS = re.compile(r"(verdict|rule|decision)(\..+)?")  # of a version, as `judging.record` writes them
+# To a published run: answers on each new test set, and what versions published by earlier code lack.
+ADDED_LATER = tuple(f"{folder}/" for folder in (PREDICTIONS, posixpath.dirname(REFERENCE), posixpath.dirname(SEEN)))
 ARTIFACT = re.compile(r"\d+/(models/(?P<model>[^/]+)|(?P<run>[0-9a-f]{32}))/artifacts/(?P<name>.+)")
 
 Check = Callable[[str], None]  # of the account's name; raises MlflowException if it may not
