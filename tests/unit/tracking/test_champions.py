@@ -245,7 +245,8 @@ def test_what_of_a_kept_history_is_not_in_the_store_is_left_out_and_named(fresh,
 
 def test_history_that_another_store_wrote_is_neither_lost_nor_taken_for_this_ones(fresh, versions, caplog):
     crown(fresh, versions["good"], champions.FIRST, "the first")
-    kept = champions.JOURNAL.read_text()
+    kept = champions.JOURNAL.read_text().replace(versions["good"].tags["sentiflow.key"], "0" * 64)
+    champions.JOURNAL.write_text(kept)
     fresh.delete_registered_model(champions.HISTORY)
     registry.set_alias(fresh, "champion", None)
     assert champions.journal_is_of_another_store([])
@@ -258,8 +259,7 @@ def test_kept_history_returns_by_itself_where_its_champion_is_in_the_store(fresh
     crown(fresh, versions["good"])
     fresh.delete_registered_model(champions.HISTORY)
     registry.set_alias(fresh, "champion", None)
-    with champions.changing(fresh):
-        [entry] = champions.replay_if_champion_is_there(fresh)
+    with champions.changing(fresh) as [entry]:
         assert champions.replay_if_champion_is_there(fresh) == [entry]
     assert aliases(fresh)["champion"] == str(versions["good"].version)
 
