@@ -24,6 +24,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Prefect's database, schedules and runs stay with the project, and apart from those of others.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export PATH := $(CURDIR)/$(BIN):$(value PATH)
+# The package of this folder, before any of the same name in the user's PYTHONPATH.
+export PYTHONPATH := src$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 
 .PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
@@ -32,14 +34,25 @@ help:  ## list the targets
 
 setup: $(READY)  ## install the locked dependencies into .venv; done again only when requirements.lock or pyproject.toml changes
 
-# uv installs the lock several times faster than pip and checks the same hashes.
+# An environment that cannot be moved has the path of another folder in it after a copy, or its Python is gone: rebuilt.
+RELOCATABLE := test -x $(BIN)/python && grep -qs '^relocatable = true' .venv/pyvenv.cfg
+ifneq ($(shell $(RELOCATABLE) && echo yes),yes)
+  .PHONY: $(READY)
+endif
+
+# uv installs the lock several times faster than pip and checks the same hashes. The project itself is a relative path in a .pth
+# file, so that a copied or moved folder imports its own code.
 $(READY): requirements.lock pyproject.toml
 	@"$$PYTHON" -c '$(SUITABLE)' 2>/dev/null || { \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, found $$(python3 --version 2>&1); give its path: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
-	@test -x $(BIN)/python || "$$PYTHON" -m venv .venv
+	@$(RELOCATABLE) || { \
+	  if test -e .venv || test -L .venv; then echo "rebuilding .venv: it only works in the folder and with the Python it was made for"; fi; \
+	  rm -rf .venv && "$$PYTHON" -m venv .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(RELOCATABLE) || $(BIN)/uv venv --quiet --allow-existing --relocatable --python $(BIN)/python .venv
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@for path in .venv/lib/python*/site-packages/__editable__.sentiflow-*.pth; do echo ../../../../src > "$$path"; done
 	@touch $@
 	@echo "installed into .venv"
 

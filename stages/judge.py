@@ -10,12 +10,14 @@ to    MLflow            the aliases, and the verdict with the version
 import json
 from pathlib import Path
 
-from sentiflow import files, params, stage
+from sentiflow import experiments, files, params, stage
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import judging, registry, store
 
 
 def main(reviews_file: Path, tokens_dir: Path, published_file: Path, page_file: Path, judged_file: Path) -> None:
+    if experiments.skip(judged_file):
+        return
     p = params.load()
     held_out = HeldOut.read(reviews_file, tokens_dir, p.analyse)
     published = files.read_json(published_file)

@@ -10,7 +10,7 @@ to    MLflow                    a run of the retraining; in it a run and a versi
 import json
 from pathlib import Path
 
-from sentiflow import classifier, files, params, provenance, seen_texts, stage, training_record, vocabulary
+from sentiflow import classifier, experiments, files, params, provenance, seen_texts, stage, training_record, vocabulary
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import publishing, store
 
@@ -28,6 +28,8 @@ def main(
     cache_dir: Path,
     published_file: Path,
 ) -> None:
+    if experiments.skip(published_file):
+        return
     p = params.load()
     best = files.read_json(metrics_dir / "comparison.json")["best"]
     counts = files.read_json(metrics_dir / "splits.json")["rows"]

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sentiflow import locks, params, process_groups, terminal
+from sentiflow import experiments, locks, own_code, params, process_groups, terminal
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.running import progress, repair, scheduling
 from sentiflow.running.workers import Outcome, Stage, StageError, Workers
@@ -62,6 +62,7 @@ def main() -> None:
 def errors_told() -> Iterator[None]:
     """Where the block fails by a mistake of the user's, or a refusal of the machine's: one message, and exit status 1."""
     try:
+        own_code.require()
         yield
     except InputError as error:
         terminal.refuse(str(error))
@@ -177,11 +178,16 @@ def plain(page: str) -> str:
 
 
 def forget_publication() -> None:
-    """Removes the notes that everything is published and judged where the store is gone, is another one, or has lost some of it.
+    """Removes the notes that everything is published and judged where the store is gone, is another one, or has lost some of it,
+    and those of an experiment of DVC, which publishes nothing.
 
     The notes are outputs of the stages that publish and judge, so without them DVC runs those again and a lost database fills
     from what the other stages kept. They must be uncached outputs: DVC would bring a cached one back instead of publishing.
     """
+    if any(experiments.is_note(note) for note in PUBLISHED):
+        for note in PUBLISHED:
+            note.unlink(missing_ok=True)
+        log.warning("the last results are of an experiment: this run publishes them to MLflow")
     uri = tracking_uri()
     database = Path(uri.removeprefix("sqlite:///"))
     is_lost = uri.startswith("sqlite:///") and not database.exists()

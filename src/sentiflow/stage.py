@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from sentiflow import locks, process_groups, quiet, terminal, threads
+from sentiflow import locks, own_code, process_groups, quiet, terminal, threads
 from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -33,6 +33,7 @@ def run(main: Callable[..., None]) -> None:
         with quiet.chatter_dropped():
             # here, so that log and progress bars take the same way and keep their order
             terminal.show_log(force=True)
+            own_code.require()
             threads.limit(1)  # so that no result follows from the number of cores, or of stages at work
             app()
     except UnavailableError as error:
