@@ -30,6 +30,13 @@ def require_commits() -> None:
         raise InputError("this git repository has no commit yet; run `make repro`, then git add and git commit what it made")
 
 
+def missing_history() -> str | None:
+    """In a shallow clone, a sentence that says so and what to do; else None."""
+    if ask("rev-parse", "--is-shallow-repository").strip() != "true":
+        return None
+    return "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow"
+
+
 def commit(name: str) -> str:
     """The full hash of the commit that a branch, a tag, a hash or the like names.
 
@@ -38,7 +45,8 @@ def commit(name: str) -> str:
     """
     require_commits()
     if not (found := _commit(name)):
-        raise InputError(f"received {name!r}, which names no commit here; give a branch, a tag or a hash of: git log --oneline")
+        hint = missing_history() or "Give a branch, a tag or a hash of: git log --oneline"
+        raise InputError(f"received {name!r}, which names no commit here. {hint}")
     return found
 
 

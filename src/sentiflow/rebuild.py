@@ -152,6 +152,8 @@ def commits() -> list[Commit]:
                 entries = provenance.stage_entries(lock) if shown.returncode == 0 else {}
                 if isinstance(entries, dict) and STAGE in entries:
                     found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(entries)))
+    if hint := git.missing_history():
+        log.warning(hint)
     if not found:
         raise InputError(
             "git's history holds no dvc.lock with published results, so there is nothing to rebuild from; "

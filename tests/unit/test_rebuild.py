@@ -119,6 +119,14 @@ def test_commit_without_published_results_is_left_out(project):
     assert [found.subject for found in rebuild.commits()] == ["finished", "other words"]
 
 
+def test_shallow_clone_says_that_commits_are_missing_and_what_to_do(project, caplog, monkeypatch):
+    git("clone", "-q", "--depth", "1", f"file://{project}", "../shallow")
+    monkeypatch.chdir("../shallow")
+    assert [found.subject for found in rebuild.commits()] == ["other words"]
+    assert "This clone is shallow" in caplog.text
+    assert "git fetch --unshallow" in caplog.text
+
+
 def test_folder_without_git_or_history_is_refused_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -5,7 +5,7 @@ Everything stands in git: nothing is fetched. The last row is what this folder h
 
 from collections.abc import Mapping
 
-from sentiflow import params, source, stage, tables, terminal
+from sentiflow import git, params, source, stage, tables, terminal
 from sentiflow.corpus import fetching
 from sentiflow.errors import InputError
 from sentiflow.versions import history
@@ -37,6 +37,8 @@ def main() -> None:
     if found.passed_over:
         terminal.tell(f"\n{len(found.passed_over)} commits are left out:")
         terminal.tell("\n".join(f"  {commit[:SHORT]}: {reason}" for commit, reason in found.passed_over.items()))
+    if hint := git.missing_history():
+        terminal.tell(f"\n{hint}")
     if told:
         terminal.tell("\n" + "\n".join(told))
 

@@ -11,7 +11,7 @@ from data_projects import commit, git, repro, write
 from dvc_projects import copy
 
 from sentiflow.errors import InputError
-from sentiflow.versions import history, listing
+from sentiflow.versions import difference, history, listing
 
 FIRST = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(60)]
 MORE = [(f"another film {i}, and a joy", "positive") for i in range(7)]
@@ -105,6 +105,19 @@ def test_list_has_a_row_a_version_with_its_numbers(project, capsys):
     assert "30 negative, 37 positive" in rows[3]
     assert "not committed" not in told
     assert "Not run yet" not in told
+
+
+def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, capsys, monkeypatch):
+    assert "shallow" not in shown(capsys)
+    git("clone", "-q", "--depth", "1", f"file://{project}", "../shallow")
+    monkeypatch.chdir("../shallow")
+    told = shown(capsys)
+    assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 1
+    assert "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow" in told
+    with pytest.raises(InputError, match=r"'HEAD~1', which names no commit here\. This clone is shallow.*git fetch --unshallow"):
+        difference.of_commit("HEAD~1")
+    git("fetch", "-q", "--unshallow")
+    assert "shallow" not in shown(capsys)
 
 
 def test_commits_whose_lock_is_damaged_or_gone_are_passed_over_and_named(project, capsys):
