@@ -117,6 +117,9 @@ def verify(commit: str, *, full: bool) -> bool:
     _check_environment(sha)
     stages = list(committed) if full else quick(committed)
     folder = FOLDER / sha[:12]
+    if sha == _git("rev-parse", "HEAD").strip() and (changed := _uncommitted()):
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        terminal.tell(f"not verified, since it is not committed: {', '.join(changed[:3])}{more}", flush=True)
     title = _git("log", "-1", "--format=%h %s", sha).strip()
     terminal.tell(f"{title}: {len(stages)} of {len(committed)} stages, in {folder}", flush=True)
     with locks.locked(FOLDER / ".lock"):
@@ -300,6 +303,12 @@ def _committed_lock(sha: str) -> dict[str, Any]:
     except UnsafeError as error:
         raise UnsafeError(f"the dvc.lock of commit {sha[:10]} has an output outside the project: {error}; {with_lock}") from None
     return dict(stages)
+
+
+def _uncommitted() -> list[str]:
+    """Files that were changed, added or removed since the last commit, except those that git ignores."""
+    status = _git("-c", "core.quotePath=false", "status", "--porcelain", "--no-renames", "--untracked-files=all")
+    return [line[3:] for line in status.splitlines()]
 
 
 def _record(sha: str) -> dict[str, Any] | None:

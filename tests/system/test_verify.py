@@ -135,6 +135,17 @@ def test_the_quick_check_runs_the_data_and_the_linear_models_and_says_what_did_n
     assert "6 stages: 3 equal, 3 not run." in ended.stdout
 
 
+def test_uncommitted_work_is_named_and_not_verified(project):
+    assert "not committed" not in verify().stdout
+    with Path("params.yaml").open("a") as file:
+        file.write("# another line\n")
+    Path("größer.py").write_text("")
+    ended = verify()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "not verified, since it is not committed: params.yaml, größer.py\n" in ended.stdout
+    assert "6 stages: 3 equal, 3 not run." in ended.stdout
+
+
 def test_nothing_is_taken_from_the_projects_cache(project):
     for file in Path(".dvc/cache").rglob("*"):
         if file.is_file():
