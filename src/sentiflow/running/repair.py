@@ -84,11 +84,17 @@ def _may_be_dvc(pid: int, written: float) -> bool:
             return False
         if process.create_time() > written + CLOCK_ERROR:  # younger than the file: the id was given to another process
             return False
+        if not _is_at_work_here(process):  # a copy that was made during a run has that run's entries
+            return False
         return any("python" in word or "dvc" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _is_at_work_here(process: psutil.Process) -> bool:
+    return Path.cwd() in (folder := Path(process.cwd()), *folder.parents)
 
 
 def _dvc_process_here() -> str | None:

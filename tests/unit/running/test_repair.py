@@ -133,6 +133,14 @@ def test_entries_of_an_id_that_now_belongs_to_another_program_are_removed(folder
     assert json.loads(RWLOCK.read_text())["write"] == {}
 
 
+def test_entries_of_a_run_of_the_folder_that_this_one_was_copied_from_are_removed(folder, start, tmp_path_factory):
+    there = sleeping_python(start, cwd=tmp_path_factory.mktemp("original"))
+    RWLOCK.write_text(json.dumps({"write": {"/original/a": entry(there.pid)}}))
+    put_at_rest()
+    assert json.loads(RWLOCK.read_text())["write"] == {}
+    assert there.poll() is None
+
+
 def test_entries_of_a_live_process_stay_and_it_is_waited_for_by_name(folder, start, caplog):
     holder = sleeping_python(start).pid
     dead = subprocess.Popen(["true"])
