@@ -138,8 +138,9 @@ test: $(READY)  ## run the tests
 test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
 
-test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/system/test_three_classes.py tests/system/test_side_runs.py
+test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs, copies, experiments
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/system/test_three_classes.py tests/system/test_side_runs.py \
+	  tests/system/test_folders.py tests/system/test_experiments.py
 
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
 	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py

@@ -9,6 +9,15 @@ from pathlib import Path
 from sentiflow import side
 
 PROJECT = Path(__file__).parents[1]
+LINEAR = {  # values of params.yaml for a run that takes a minute
+    "download.source": "package",
+    "download.sample": 240,
+    "run": ["nb_svm", "logistic"],
+    "compare.baseline": "nb_svm",
+    "compare.tuned": "logistic",
+    "evaluate.resamples": 200,
+    "explain.reviews": 20,
+}
 
 
 def fresh(folder, changes):

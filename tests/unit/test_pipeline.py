@@ -18,7 +18,7 @@ import ports
 import processes
 import pytest
 
-from sentiflow import pipeline
+from sentiflow import experiments, pipeline
 from sentiflow.errors import InputError
 from sentiflow.running import repair
 from sentiflow.tracking import store
@@ -480,6 +480,15 @@ def test_lost_tracking_database_makes_dvc_publish_again(project):
     assert ran.returncode == 0, ran.stderr
     assert "mlflow.db is missing" in ran.stderr
     assert Path("published.log").read_text() == "again\nagain\n"
+
+
+def test_note_of_an_experiment_does_not_count_as_a_publication(project, monkeypatch, caplog):
+    assert not experiments.skip(pipeline.PUBLISHED[0])
+    monkeypatch.setenv("DVC_EXP_NAME", "c4")
+    assert experiments.skip(pipeline.PUBLISHED[0])
+    pipeline.forget_publication()
+    assert not any(note.exists() for note in pipeline.PUBLISHED)
+    assert "the last results are of an experiment" in caplog.text
 
 
 def test_missing_file_of_the_default_store_does_not_matter_where_another_store_is_named(project, monkeypatch):
