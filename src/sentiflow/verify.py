@@ -307,7 +307,8 @@ def _committed_lock(sha: str) -> dict[str, Any]:
 
 def _uncommitted() -> list[str]:
     """Files that were changed, added or removed since the last commit, except those that git ignores."""
-    status = _git("-c", "core.quotePath=false", "status", "--porcelain", "--no-renames", "--untracked-files=all")
+    quiet = ("--no-optional-locks", "-c", "core.quotePath=false")  # git status would write its index again
+    status = _git(*quiet, "status", "--porcelain", "--no-renames", "--untracked-files=all")
     return [line[3:] for line in status.splitlines()]
 
 
