@@ -39,7 +39,8 @@ def project(tmp_path_factory):
 def shell(folder, command):
     path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     make = 'make() { command make --no-print-directory --old-file .venv/.ready "$@"; }'  # the environment is this one
-    return run(["bash", "-c", f"{make}\n{command}"], folder, PATH=path, DVC_NO_ANALYTICS="1", COLUMNS="250").stdout
+    ended = run(["bash", "-c", f"{make}\n{command}"], folder, PATH=path, DVC_NO_ANALYTICS="1", COLUMNS="250")
+    return ended.stdout + ended.stderr
 
 
 def versions(folder):

@@ -61,7 +61,7 @@ def active(**environment):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_runs_its_own_code_by_make(name, original, tmp_path):
     copy = copy_of(original, tmp_path / name)
-    put_mark(copy / "src/sentiflow/versions/listing.py")
+    put_mark(copy / "src/sentiflow/versions/history.py")
     assert MARK in make(copy, "data-versions").stdout
 
 
