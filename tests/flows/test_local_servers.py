@@ -63,7 +63,8 @@ class Project:
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.started = None
         (folder / "flows").mkdir(parents=True)
-        (folder / "services").symlink_to(PROJECT / "services")
+        for package in ("services", "src"):
+            (folder / package).symlink_to(PROJECT / package)
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "prefect.yaml").write_text(yaml.safe_dump(with_limit()), encoding="utf-8")
         for name in ("local_servers.py", "deploying.py", "access.py", "lost_runs.py"):

@@ -160,7 +160,7 @@ def here(filled):
     """The address of MLflow's UI on that store, served by `make ui`."""
     port, prefect_port = ports.several(2)
     (filled / ".venv").symlink_to(sys.prefix)
-    for package in ("flows", "services"):
+    for package in ("flows", "services", "src"):
         (filled / package).symlink_to(PROJECT / package)
     command = ["make", "--makefile", str(PROJECT / "Makefile"), "--old-file", ".venv/.ready", "ui"]
     command += [f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
