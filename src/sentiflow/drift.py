@@ -316,7 +316,9 @@ def main(
     p = params.load()
     if file is not None and not (file.is_file() or file.is_dir()):
         what = "neither a file nor a folder" if file.exists() else "not there"
-        raise InputError(f"received --file {file}, which is {what}; expected a CSV file of reviews, or a folder of them")
+        raise InputError(
+            f"received {terminal.option('file', file)}, which is {what}; expected a CSV file of reviews, or a folder of them"
+        )
     drift = look(p, file)
     if drift is None:
         terminal.tell(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")

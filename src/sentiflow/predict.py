@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sentiflow import params, stage, terminal
 from sentiflow.corpus import delimited
 from sentiflow.errors import InputError
+from sentiflow.running import stage_paths
 from sentiflow.serving import SentimentModel
 from sentiflow.tracking import registry, store
 
@@ -26,6 +27,7 @@ log = logging.getLogger("sentiflow")
 
 STANDARD_INPUT = "-"
 TEXT_COLUMNS = ("text", "review")  # what a column of texts is called where nobody says
+ANSWERS = Path("predictions")
 ROWS, CHARACTERS = 1000, 2_000_000  # answered at once, at most; the last row may go beyond
 CELLS_A_ROW = 10  # of the longest kind
 NAMED = 20  # columns in an error
@@ -42,7 +44,7 @@ def main(
     text: Annotated[str | None, typer.Option(help="one text, in quotes; - reads it from the standard input")] = None,
     file: Annotated[Path | None, typer.Option(help="a CSV file in UTF-8 with a header; every row is answered")] = None,
     column: Annotated[str | None, typer.Option(help="its column of texts; without it `text`, `review` or the only one")] = None,
-    out: Annotated[Path | None, typer.Option(help="the answers; without it FILE.predictions.csv beside the file")] = None,
+    out: Annotated[Path | None, typer.Option(help="the answers; without it predictions/FILE.predictions.csv")] = None,
     version: Annotated[str | None, typer.Option(help="a registered version; without it the champion")] = None,
 ) -> None:
     p = params.load()
@@ -50,7 +52,8 @@ def main(
         raise InputError('expected either a text or a file, for example: make predict TEXT="A film I loved."')
     if file is None:
         if column is not None or out is not None:
-            raise InputError("received --column or --out with --text; they belong to --file")
+            column_or_out = f"{terminal.option('column')} or {terminal.option('out')}"
+            raise InputError(f"received {column_or_out} with {terminal.option('text')}; they belong to {terminal.option('file')}")
         longest = p.download.max_characters
         limit = 4 * longest + 1  # bytes of UTF-8; the standard input may be endless
         raw = sys.stdin.buffer.read(limit) if text == STANDARD_INPUT else os.fsencode(text or "")
@@ -60,7 +63,7 @@ def main(
         if len(text) > longest:
             raise InputError(f"received a text of more than {longest:,} characters, expected at most that; shorten it")
     else:
-        out = out or file.with_name(f"{file.stem}.predictions.csv")
+        out = out or ANSWERS / f"{file.stem}.predictions.csv"  # beside the file it might be in an input of a stage
         _check_places(file, out)
 
     found = opened(version)
@@ -101,11 +104,18 @@ def _shown(model: SentimentModel, text: str, name: str) -> str:
 
 def _check_places(file: Path, out: Path) -> None:
     if not file.is_file():
-        raise InputError(f"received --file {file}, which is {'no file' if file.exists() else 'not there'}; expected a CSV file")
+        problem = "no file" if file.exists() else "not there"
+        raise InputError(f"received {terminal.option('file', file)}, which is {problem}; expected a CSV file")
     if out.exists() and not out.is_file():
-        raise InputError(f"received --out {out}, which is a folder or a device; expected the name of a file")
+        raise InputError(
+            f"received {terminal.option('out', out)}, which is a folder or a device; expected the name of a file"
+        )
     if any(each.exists() and each.samefile(file) for each in (out, *stage.working_files(out))):
-        raise InputError(f"received {file} as --file and as --out; expected another --out, so that no review is overwritten")
+        raise InputError(
+            f"received {file} for both {terminal.option('file')} and {terminal.option('out')}; expected another "
+            f"{terminal.option('out')}, so that no review is overwritten"
+        )
+    stage_paths.refuse(out, elsewhere=str(ANSWERS / out.name))
 
 
 def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | None, longest: int) -> Answered:
@@ -145,7 +155,8 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
                     raise InputError(f"{file} was changed while it was read; wait until it is complete, then run again")
                 texts = [row[place] for row in part]
                 if not done and column is None and names[place] not in TEXT_COLUMNS and _are_numbers(texts):
-                    raise InputError(f"column {names[place]!r} of {file} holds numbers, expected texts; name one with --column")
+                    name_one = f"name one with {terminal.option('column')}"
+                    raise InputError(f"column {names[place]!r} of {file} holds numbers, expected texts; {name_one}")
                 answers = model.predict(texts)[["label", *probabilities]].to_numpy().tolist()
                 writer.writerows([*row, *answer] for row, answer in zip(part, answers, strict=True))
                 done += len(part)
@@ -235,11 +246,13 @@ def _place_of(names: list[str], wanted: str | None, file: Path) -> int:
         raise InputError(f"{file} has columns of the same name: {_listed(twice)}; rename them, then run again")
     if wanted is not None:
         if wanted not in names:
-            raise InputError(f"received --column {wanted!r}, expected a column of {file}: {_listed(names)}")
+            raise InputError(f"received {terminal.option('column', repr(wanted))}, expected a column of {file}: {_listed(names)}")
         return names.index(wanted)
     place = text_column(names)
     if place is None:
-        raise InputError(f"which column of {file} holds the texts is not clear; name it with --column: {_listed(names)}")
+        raise InputError(
+            f"which column of {file} holds the texts is not clear; name it with {terminal.option('column')}: {_listed(names)}"
+        )
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
         raise InputError(f"{file} seems to be separated by {other!r}: its header is {names[0]!r}; expected commas")
     return place

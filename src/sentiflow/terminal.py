@@ -1,6 +1,7 @@
 """What a terminal is given: nothing in a text, the name of a file, or a message from elsewhere can steer it."""
 
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -17,6 +18,11 @@ def printable(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text)
+
+
+def option(name: str, value: object = "") -> str:
+    """An option in the form that the user types: `COLUMN=text` where make runs this command, otherwise `--column text`."""
+    return f"{name.upper()}={value}" if "MAKELEVEL" in os.environ else f"--{name} {value}".rstrip()
 
 
 def tell(text: str, *, flush: bool = False) -> None:

@@ -576,7 +576,7 @@ BY_COMMANDS = [
     "reports/all.html",
     "reports/recipes.md",
     "reports/explanation.png",
-    "reviews.predictions.csv",
+    "predictions/reviews.predictions.csv",
     "metrics/champions.csv",
     ".cache/side",
     ".cache/verify",

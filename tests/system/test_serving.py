@@ -464,11 +464,16 @@ def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypa
     assert out.startswith(f"{expected['label']}  (version {other} (")
     assert f"positive  {expected['p_positive']:.4f}" in out
 
-    pd.DataFrame({"id": range(len(TEXTS)), "review": TEXTS}).to_csv("reviews.csv", index=False)
-    status, out, _ = run(monkeypatch, capsys, predict.main, "--file", "reviews.csv")
+    # a file of the folder that the stage `download` depends on: nothing is written there
+    file = Path("data/external/reviews.csv")
+    file.parent.mkdir(parents=True)
+    pd.DataFrame({"id": range(len(TEXTS)), "review": TEXTS}).to_csv(file, index=False)
+    status, out, _ = run(monkeypatch, capsys, predict.main, "--file", str(file))
     assert status == 0
-    assert re.fullmatch(rf"version {champion} \(\w+\) answered 40 rows of column 'review': reviews\.predictions\.csv\n", out)
-    answers = pd.read_csv("reviews.predictions.csv").drop(columns=["id", "review"]).rename(columns={"predicted": "label"})
+    made = "predictions/reviews.predictions.csv"
+    assert re.fullmatch(rf"version {champion} \(\w+\) answered 40 rows of column 'review': {re.escape(made)}\n", out)
+    assert [path.name for path in file.parent.iterdir()] == ["reviews.csv"]
+    answers = pd.read_csv(made).drop(columns=["id", "review"]).rename(columns={"predicted": "label"})
     pd.testing.assert_frame_equal(answers, pd.DataFrame([project.answers[champion][text] for text in TEXTS]))
 
 

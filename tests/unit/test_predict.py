@@ -264,7 +264,11 @@ def command(monkeypatch, capsys, *arguments):
         (["--file", "README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
         (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a CSV file"),
         (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
-        (["--file", "README.md", "--out", "./README.md"], "as --file and as --out"),
+        (["--file", "README.md", "--out", "./README.md"], "for both --file and --out"),
+        (["--file", "README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
+        (["--file", "README.md", "--out", "models/lstm/a.csv"], "expected another place, such as --out predictions/a.csv"),
+        (["--file", "README.md", "--out", "metrics/test/a.csv"], "which is in metrics/"),
+        (["--file", "README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
     ],
 )
 def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(monkeypatch, capsys, arguments, said):
@@ -287,7 +291,7 @@ def test_no_name_of_the_input_is_taken_as_output(monkeypatch, capsys, tmp_path, 
     else:  # where the answers are written before they take their place
         file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
     said = command(monkeypatch, capsys, "--file", file, "--out", out)
-    assert "as --file and as --out" in said
+    assert "for both --file and --out" in said
     assert file.read_text() == "text\na\n"
 
 

@@ -11,6 +11,7 @@ from sentiflow import stage, tables, terminal
 from sentiflow.analysis import as_csv
 from sentiflow.corpus.rows import excerpt
 from sentiflow.errors import InputError
+from sentiflow.running import stage_paths
 from sentiflow.versions import difference
 from sentiflow.versions.difference import Side
 
@@ -23,9 +24,11 @@ def main(
     out: Annotated[Path | None, typer.Option(help="the whole list, as CSV")] = None,
 ) -> None:
     if out is not None and out.is_dir():
-        raise InputError(f"received --out {out}, which is a folder; expected the name of a file")
-    before = difference.of_commit(a or "HEAD")
-    after = difference.of_commit(b) if b else difference.of_folder()
+        raise InputError(f"received {terminal.option('out', out)}, which is a folder; expected the name of a file")
+    if out is not None:
+        stage_paths.refuse(out, elsewhere=out.name)
+    before = difference.of_commit(a or "HEAD", "a")
+    after = difference.of_commit(b, "b") if b else difference.of_folder()
     table = difference.between(before, after)
     terminal.tell("\n".join([*_warnings(table), *_summary(before, after, table)]))
     if out is not None:
