@@ -56,8 +56,9 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 	@echo "installed into .venv"
 
-repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run
-	@$(BIN)/python -m sentiflow.pipeline
+repro: override export SAMPLE := $(value SAMPLE)
+repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run. A trial: make repro SAMPLE=400
+	@$(BIN)/python -m $(if $(value SAMPLE),sentiflow.side sample -- "$$SAMPLE",sentiflow.pipeline)
 
 all: $(READY)  ## run every architecture beside the default ones, in a folder of its own: reports/all.md and reports/all.html
 	@$(BIN)/python -m sentiflow.side all
@@ -65,7 +66,7 @@ all: $(READY)  ## run every architecture beside the default ones, in a folder of
 recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
 	@$(BIN)/python -m sentiflow.recipes
 
-explain: $(READY)  ## show which words a model goes by: make explain TEXT="..." [MODEL=lstm_attention] [OUT=reports/explanation.png]
+explain: $(READY)  ## show which words the champion's answer depends on: make explain TEXT="..." [MODEL=lstm] [OUT=reports/explanation.png]
 	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
 DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)

@@ -1,29 +1,40 @@
-"""Show which words each architecture's answers rest on, and whether attended words matter.
+"""Show which words each architecture's answers depend on, and whether attended words matter. The best model comes first.
 
-from  models        configuration and weights of each architecture
+from  reviews       raw texts, for examples where params.yaml gives no sentences
+      models        configuration and weights of each architecture
       tokens        vocabularies, and test as ragged word ids
-to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each sentence under each architecture
+      predictions   answers of each architecture on test
+      comparison    the models in order of their valid score
+to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each text under each architecture
 """
 
 import json
 from pathlib import Path
 
-from sentiflow import explanation, heatmap, params, stage, vocabulary
+from sentiflow import explanation, files, heatmap, params, stage, vocabulary
 
 
-def main(models_dir: Path, tokens_dir: Path, explanations_dir: Path) -> None:
+def main(
+    reviews_file: Path, models_dir: Path, tokens_dir: Path, predictions_dir: Path, comparison_file: Path, explanations_dir: Path
+) -> None:
     p = params.load()
+    names = [model["architecture"] for model in files.read_json(comparison_file)["models"]]  # best first
+    texts = p.explain.sentences
+    if texts is None:
+        raw = files.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
+        answers = files.read_frame(predictions_dir / names[0] / "test.parquet")
+        texts = explanation.examples(raw, answers, vocabulary.read_classes(tokens_dir))
     explained, deletions = [], []
     with stage.writing(explanations_dir) as (place,):
         place.mkdir()
-        for name in p.run:
+        for name in names:
             model = explanation.read(models_dir / name, tokens_dir)
-            found = explanation.explain(model, p.explain.sentences, keep_negations=p.clean.keep_negations)
-            for number, (sentence, each) in enumerate(zip(p.explain.sentences, found, strict=True), start=1):
+            found = explanation.explain(model, texts, keep_negations=p.clean.keep_negations)
+            for number, (text, each) in enumerate(zip(texts, found, strict=True), start=1):
                 figure = place / f"{name}_{number}.png"
-                heatmap.draw(each, f"{name}, sentence {number}", figure, words_a_row=p.explain.words_a_row)
-                explained.append(explanation.as_data(name, sentence, each))
-            stage.log.info("%s: weighed the words of %s sentences by %s", name, len(found), found[0].method)
+                heatmap.draw(each, f"{name}, text {number}", figure, words_a_row=p.explain.words_a_row)
+                explained.append(explanation.as_data(name, text, each))
+            stage.log.info("%s: weighed the words of %s texts by %s", name, len(found), found[0].method)
             if explanation.has_attention(model):
                 test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.settings["view"])
                 checked = explanation.deletion(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import logit
 from tqdm import tqdm
 
 from sentiflow import classifier, cleaning, tables
@@ -24,6 +25,11 @@ ATTENTION_LAYER = "attention"  # gives each word of a review its share; (B, T, 1
 MOST_WORDS = 1000  # of one text where each is left out in turn, which costs their square
 CHUNK = 32  # reviews of the deletion check at once, so that memory does not grow with their number
 SHOWN_WORDS = 5  # of an explanation in the page
+EXAMPLE_WORDS = 30  # of a review that is shown as an example: enough to weigh, and a few rows of a heatmap
+NEAREST = 1e-7  # a probability is kept this far from 0 and 1 before its log-odds are taken; float32 resolves no less
+# What gets the strongest shade, the same for every text and model, so that shades can be compared:
+STRONG_LOG_ODDS = 2.0  # a word that changes the odds by a factor of e^2 = 7.4
+STRONG_SHARE = 4.0  # a word with four times an equal share of the attention
 
 
 class Reader(Classifier, Protocol):
@@ -43,10 +49,21 @@ class Explanation:
     method: str  # attention | leave one out
     words: tuple[str, ...]  # as they stand in the cleaned text, T of them
     known: tuple[bool, ...]  # false where the classifier reads <unk>; T
-    weights: np.ndarray  # shape (T,); attention: at least 0, together 1; leave one out: the fall of `probability`, signed
+    weights: np.ndarray  # shape (T,); attention: at least 0, sum 1; leave one out: fall of the log-odds of `label`, signed
     label: str
     probability: float  # of `label`
     cut_off: int  # words that were too many to be read
+
+    @property
+    def strengths(self) -> np.ndarray:
+        """How strongly each word is shaded, in [-1, 1], shape (T,).
+
+        0 is a word whose removal changes nothing, or one with an equal share of the attention or less: attention that is
+        spread evenly says nothing of any word.
+        """
+        if self.method == ATTENTION:
+            return np.clip((self.weights * len(self.weights) - 1) / (STRONG_SHARE - 1), 0, 1)
+        return np.clip(self.weights / STRONG_LOG_ODDS, -1, 1)
 
 
 @dataclass(frozen=True)
@@ -178,6 +195,26 @@ def finding(checked: Mapping[str, Any]) -> str:
     )
 
 
+def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """For each class the correctly answered test review whose length is closest to EXAMPLE_WORDS.
+
+    A class without a correct answer has one that is answered wrongly.
+
+    Args:
+        texts: raw, by row.
+        predictions: of one model on test, as `evaluation.predictions` gives them.
+    """
+    distance = (texts.str.split().str.len() - EXAMPLE_WORDS).abs()
+    chosen = []
+    for name in classes:
+        of_class = predictions[predictions["label"] == name]
+        right = of_class[of_class["predicted"] == name]
+        rows = (of_class if right.empty else right)["row"]
+        if len(rows):
+            chosen.append(str(texts[distance[rows].idxmin()]))
+    return list(dict.fromkeys(chosen))  # a text may have two labels
+
+
 def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[str, Any]:
     """An explanation as JSON holds it, weights rounded to 6 digits."""
     return {
@@ -187,6 +224,7 @@ def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[st
         "words": list(explained.words),
         "known": list(explained.known),
         "weights": [round(float(weight), 6) for weight in explained.weights],
+        "strengths": [round(float(strength), 3) for strength in explained.strengths],
         "label": explained.label,
         "probability": round(explained.probability, 6),
         "cut_off": explained.cut_off,
@@ -194,24 +232,25 @@ def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[st
 
 
 def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[Mapping[str, Any]]) -> str:
-    """The page: each sentence under every architecture, beside its figures NAME_1.png and so on, and the deletion check.
+    """The page: each text under every architecture with its figures NAME_1.png and so on, and the deletion check.
 
     Args:
-        explanations: as `as_data` gives them, the sentences of each architecture in the same order.
+        explanations: as `as_data` gives them, the texts of each architecture in the same order.
         deletions: as `deletion` gives them, each with its `architecture`.
     """
     lines = [
         "# Explanations",
         "",
-        "Which words each model's answer rests on. A model with attention says so by itself: **attention** is the share that "
-        "each word gets, together 1. Of any other each word is left out in turn: **leave one out** is how much P(answer) falls "
-        "without the word; below 0 it rises. Words in [brackets] are unknown to the model.",
+        "Which words each model's answer depends on. **attention** is the share of the model's attention that each word gets; "
+        "the shares add up to 1, and are shaded where they exceed an equal share. **leave one out**, for models without "
+        "attention, is how much the log-odds of the answer fall when the word is removed; a negative weight means that they "
+        "rise. Words in [brackets] are unknown to the model.",
     ]
     by_architecture: dict[str, list[Mapping[str, Any]]] = {}
     for explained in explanations:
         by_architecture.setdefault(explained["architecture"], []).append(explained)
     for number, of_sentence in enumerate(zip(*by_architecture.values(), strict=True), start=1):
-        lines += ["", f"## Sentence {number}", "", f"> {tables.cell(of_sentence[0]['sentence'])}", ""]
+        lines += ["", f"## Text {number}", "", f"> {tables.cell(of_sentence[0]['sentence'])}", ""]
         rows = [
             [each["architecture"], tables.cell(each["label"]), f"{each['probability']:.3f}", each["method"], _heaviest(each)]
             for each in of_sentence
@@ -219,7 +258,7 @@ def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[M
         lines += tables.markdown(["architecture", "answer", "P(answer)", "method", "words that weigh most"], rows)
         for each in of_sentence:
             name = each["architecture"]
-            lines += ["", f"![words of sentence {number} as {name} weighs them]({name}_{number}.png)"]
+            lines += ["", f"![weights of the words of text {number}, {name}]({name}_{number}.png)"]
     return "\n".join([*lines, "", "## Do attended words matter?", "", *_deletion_lines(deletions)]) + "\n"
 
 
@@ -296,14 +335,19 @@ def _attention(model: Reader) -> Callable[[Ragged], list[np.ndarray]]:
 
 
 def _leave_one_out(model: Reader, texts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The answer to each text, shape (n, K), and for each the fall of the probability of its answer without each word."""
+    """The answer to each text, shape (n, K), and for each the fall of the log-odds of its answer without each word.
+
+    Log-odds, because a probability near 1 hardly moves whichever word is removed.
+    """
     variants = [variant for ids in texts for variant in (ids, *(np.delete(ids, place) for place in range(len(ids))))]
     probabilities = model.probabilities(_ragged(variants))
     answers, falls, start = [], [], 0
     for ids in texts:
         whole, *without = probabilities[start : start + len(ids) + 1]
         answers.append(whole)
-        falls.append(whole.max() - np.array([each[whole.argmax()] for each in without]))
+        answered = np.array([each[whole.argmax()] for each in (whole, *without)])
+        log_odds = logit(np.clip(answered.astype(np.float64), NEAREST, 1 - NEAREST))
+        falls.append(log_odds[0] - log_odds[1:])
         start += len(ids) + 1
     return np.array(answers), falls
 

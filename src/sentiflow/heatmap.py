@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 from sentiflow import plots
-from sentiflow.explanation import ATTENTION, Explanation
+from sentiflow.explanation import ATTENTION, STRONG_LOG_ODDS, STRONG_SHARE, Explanation
 
 LONGEST = 24  # characters of a word that are shown
 MOST_ROWS = 200  # in a figure; matplotlib draws none of more than 65,536 pixels a side
@@ -66,7 +66,7 @@ def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) ->
         axis.set_axis_off()
         for place, line in enumerate(lines):
             axis.text(EDGE, EDGE + LINE_HEIGHT * place, line, va="top", size=WORD_SIZE, weight="normal" if place else "bold")
-        strength = relative(explained.weights)
+        strength = explained.strengths
         left = EDGE + np.cumsum([0.0, *widths])
         for number, row in enumerate(rows):
             y = top + CELL_HEIGHT * number
@@ -83,18 +83,12 @@ def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) ->
 
 def as_terminal(explained: Explanation, *, width: int, colour: bool) -> str:
     """The words of an explanation, wrapped at `width` columns: shaded where `colour`, otherwise each as word(weight)."""
-    strength = relative(explained.weights)
+    strength = explained.strengths
     words = _marked(explained)
     if not colour:
         words = [f"{word}({number_of(weight)})" for word, weight in zip(words, explained.weights, strict=True)]
     pieces = [_shaded(word, value) if colour else word for word, value in zip(words, strength, strict=True)]
     return "\n".join(" ".join(pieces[i] for i in line) for line in _wrapped([_columns(word) for word in words], width))
-
-
-def relative(weights: np.ndarray) -> np.ndarray:
-    """Weights over the strongest of them, in [-1, 1]; all 0 where none weighs anything."""
-    strongest = np.abs(weights).max(initial=0.0)
-    return np.asarray(weights / strongest) if strongest > 0 else np.zeros(len(weights))
 
 
 def number_of(weight: float) -> str:
@@ -118,12 +112,19 @@ def shown(text: str) -> str:
 def meaning(explained: Explanation) -> str:
     """What the weights of an explanation are, in a line."""
     if explained.method == ATTENTION:
-        return "attention: the share of the model's attention that each word gets, together 1"
-    return f"leave one out: how much P({shown(explained.label)}) falls without the word; below 0 it rises"
+        return "attention: the share of the model's attention that each word gets; the shares add up to 1"
+    return f"leave one out: how much the log-odds of {shown(explained.label)} fall without the word; below 0 they rise"
+
+
+def shades(explained: Explanation) -> str:
+    """What the shades of an explanation stand for, in a line."""
+    if explained.method == ATTENTION:
+        return f"white: an equal share or less; strongest shade: {STRONG_SHARE:g} times an equal share or more"
+    return f"blue: for the answer, orange: against it; strongest shade: {STRONG_LOG_ODDS:g} or more"
 
 
 def _caption(explained: Explanation) -> list[str]:
-    lines = [_drawable(meaning(explained))]
+    lines = [_drawable(meaning(explained)), shades(explained)]
     if not all(explained.known):
         lines.append("in [brackets]: unknown to the model")
     return lines

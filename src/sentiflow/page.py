@@ -32,6 +32,7 @@ CHARACTERS = 3000  # of a review that the page holds; the tables beside the page
 OPENING = 160  # characters of a review that can be read before it is opened
 WEAK_GROUPS = 10  # shown, the clearest
 NAMED = 4  # models listed in a sentence; more are counted
+FILMS = {"imdb", "aclimdb", "rotten_tomatoes"}  # kinds of source with reviews of films
 HEAVIEST = 3  # words named beside a heatmap
 
 
@@ -178,7 +179,8 @@ def findings(card: Mapping[str, Any], splits: Mapping[str, Any]) -> list[str]:
         found.append(f"Texts with more than one label: {card['texts_with_conflicting_labels']:,}; no model can be right on all.")
     if card["markup_share"]:
         found.append(f"Reviews with HTML markup: {card['markup_share']:.1%}; cleaning removes it.")
-    if splits["shared_films"] is None:
+    is_of_films = FILMS & set(card["kinds"]) or "imdb" in card["location"].lower()
+    if splits["shared_films"] is None and is_of_films:
         found.append("The source does not say which film a review is about, so reviews of one film may be in train and in test.")
     return found
 
@@ -329,18 +331,15 @@ def divided(text: str, characters: int) -> tuple[str, str]:
 
 
 def _explanations(explanations: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By sentence: each explanation with its words as (word, strength from -1 to 1, known), and the heaviest of them named."""
+    """By text: each explanation with its words as (word, strength from -1 to 1, known), and the heaviest of them named."""
     found: dict[str, list[dict[str, Any]]] = {}
     for explanation in explanations:
         weights = explanation["weights"]
         words = list(zip(explanation["words"], weights, strict=True))
-        largest = max(map(abs, weights), default=0.0) or 1.0
         heaviest = sorted(words, key=lambda word: -abs(word[1]))[:HEAVIEST]
         sign = "" if explanation["method"] == "attention" else "+"
         shown = {
-            "shaded": [
-                (word, weight / largest, known) for (word, weight), known in zip(words, explanation["known"], strict=True)
-            ],
+            "shaded": list(zip(explanation["words"], explanation["strengths"], explanation["known"], strict=True)),
             "heaviest": ", ".join(f"“{word}” {weight:{sign}.2f}" for word, weight in heaviest),
         }
         found.setdefault(explanation["sentence"], []).append({**explanation, **shown})

@@ -3,6 +3,7 @@
 Nothing here changes a value: what is checked is what stands in the file, and DVC tracks those values by itself.
 """
 
+import difflib
 import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -121,7 +122,7 @@ class Analyse(Section):
 
 
 class Explain(Section):
-    sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None
     words_a_row: Annotated[int, Field(ge=1, le=40)]  # wider than a picture can be
     reviews: Count
     deleted: Fraction
@@ -237,7 +238,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise InputError(_explain(path, error)) from None
+        raise InputError(f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in explained(error, Params))) from None
 
 
 # The beginning of a value, since aliases of YAML let a few lines stand for more than fits into memory.
@@ -245,24 +246,29 @@ _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 120, 40, 120
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A line for each problem: its key, what is wrong with it, and what is allowed."""
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(_keys_beside(problem["loc"]))
-            lines.append(f"  {key}: unknown key; known here: {known}")
+            lines.append(f"{key}: unknown key{_meant(str(problem['loc'][-1]), _keys_beside(model, problem['loc']))}")
         elif problem["type"] == "missing":
-            lines.append(f"  {key}: missing")
+            lines.append(f"{key}: missing; add this key")
         elif problem["type"] == "value_error":
-            lines.append(f"  {key}: {problem['ctx']['error']}")
+            lines.append(f"{key}: {problem['ctx']['error']}")
         else:
-            lines.append(f"  {key}: received {_SHOWN.repr(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
-    return f"{path} cannot be used:\n" + "\n".join(lines)
+            lines.append(f"{key}: received {_SHOWN.repr(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return lines
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Params
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"; did you mean `{close[0]}`" if close else "") + (f"; known here: {', '.join(known)}" if known else "")
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section = model
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

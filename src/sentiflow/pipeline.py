@@ -33,6 +33,7 @@ log = logging.getLogger("sentiflow")
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
 COMPARISON = Path("reports/comparison.md")
 DATABASE = Path("mlflow.db")
+OWN_STORE = f"sqlite:///{DATABASE}"
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
 VERDICT = Path(".cache/verdict.md")
@@ -95,9 +96,10 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make 
             sys.exit(128 + stopped_by)
         if failures:
             what = "; ".join(map(str, failures))
+            end = "\n" if "\n" in what else ". "  # after lines to paste
             if any(each.disk_full for each in failures):
                 raise RunError(f"{what}: the disk is full{back}. Free some space, and `{again}` goes on from here")
-            raise RunError(f"{what}{back}. Put it right, and `{again}` goes on from here")
+            raise RunError(f"{what}{back}{end}Put it right, and `{again}` goes on from here")
 
 
 @contextlib.contextmanager
@@ -234,7 +236,7 @@ def _note_store() -> None:
 
 def tracking_uri() -> str:
     """The store that this project publishes to; a relative file is one in its folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or OWN_STORE
 
 
 def mlflow_server() -> str | None:

@@ -5,6 +5,7 @@ what a side run has trained is restored in the project later, and params.yaml, d
 stay as they are.
 
 `python -m sentiflow.side all` runs every architecture, whatever `run:` names, and publishes to the project's own MLflow store.
+`python -m sentiflow.side sample 400` is a trial: the pipeline as it is on 400 reviews, with an MLflow store of its own.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from sentiflow.settings import Architectures
 from sentiflow.storage import site
 
 FOLDER = Path(".cache/side")
+FEWEST_ROWS = 20  # as download.sample allows
 CODE = ("stages", "src")
 FILES = ("dvc.yaml", ".dvcignore")
 PARAMS = Path("params.yaml")
@@ -49,11 +51,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sentiflow.side", description="Run the pipeline beside the project's own run."
     )
-    parser.add_argument("what", choices=["all"], help="all: every architecture, into reports/all.md and MLflow")
-    parser.parse_args()
+    parser.add_argument(
+        "what",
+        choices=["all", "sample"],
+        help="all: every architecture, into reports/all.md and MLflow; sample: the pipeline on a few reviews, for a trial",
+    )
+    parser.add_argument("rows", nargs="?", default="", help="of the sample, drawn evenly over the labels")
+    arguments = parser.parse_args()
     terminal.show_log()
     with pipeline.errors_told():
-        run_all()
+        if arguments.what == "all":
+            run_all()
+        else:
+            run_sample(arguments.rows)
 
 
 def run_all() -> None:
@@ -73,6 +83,29 @@ def run_all() -> None:
                 shutil.copyfile(source, place)
     print(f"{REPORTS['reports/comparison.md'].read_text(encoding='utf-8').strip()}\n")
     print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: {pipeline.mlflow_server() or 'make ui'}")
+
+
+def run_sample(rows: str) -> None:
+    """Runs the whole pipeline on a sample of the reviews and prints where its results are; they stay in its folder.
+
+    Args:
+        rows: how many, as the user wrote it.
+
+    Raises:
+        InputError, SystemExit: as `run` does.
+    """
+    if not rows.isdecimal() or int(rows) < FEWEST_ROWS:
+        raise InputError(
+            f"received SAMPLE={rows}; expected a number of reviews >= {FEWEST_ROWS}, for example: make repro SAMPLE=400"
+        )
+    again = f"make repro SAMPLE={rows}"
+    print(f"A trial on {int(rows):,} reviews, in {FOLDER / 'sample'}; params.yaml, reports and MLflow's store stay as they are.")
+    own_store = {"MLFLOW_TRACKING_URI": pipeline.OWN_STORE}
+    changes = {"download.sample": int(rows)}
+    with running("sample", changes, again=again, targets=[str(repair.PIPELINE_FILE)], environment=own_store) as folder:
+        print((folder / "reports/comparison.md").read_text(encoding="utf-8"))
+        print(f"Reports of this trial: {folder / 'reports/report.html'}")
+        print(f"Its MLflow store: sqlite:///{folder.absolute() / 'mlflow.db'}")
 
 
 @contextlib.contextmanager

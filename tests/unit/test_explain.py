@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from publications import publication
 from ruamel.yaml import YAML
 from samples import reviews
 
-from sentiflow import architectures, cleaning, explain, explanation, neural, params, vocabulary
+from sentiflow import architectures, cleaning, explain, explanation, neural, params, predict, vocabulary
 from sentiflow.errors import InputError
 from sentiflow.keras import keras
+from sentiflow.tracking import publishing, registry, store
 
 TOP = Path(__file__).parents[2]
 RUN = ["nb_svm", "lstm", "lstm_attention"]
@@ -77,6 +79,25 @@ def projects(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def client(trained, tmp_path_factory):
+    """Of a store with a version of nb_svm, and no champion."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        made = store.connect()
+        parent = publishing.retraining(made, "f" * 64)
+        publishing.publish(made, publication(trained, folder), parent=parent)
+        yield made
+
+
+@pytest.fixture
+def champion(client):
+    registry.set_alias(client, registry.CHAMPION, "1")
+    yield
+    registry.set_alias(client, registry.CHAMPION, None)
+
+
 @pytest.fixture(params=[2, 3], ids=["two classes", "three classes"])
 def every_project(request, projects, tmp_path, monkeypatch):
     shutil.copytree(projects[request.param], tmp_path, dirs_exist_ok=True)
@@ -86,7 +107,7 @@ def every_project(request, projects, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def project(projects, tmp_path, monkeypatch):
+def project(projects, client, tmp_path, monkeypatch):
     shutil.copytree(projects[2], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     write_params()
@@ -114,25 +135,75 @@ def command(*arguments, **more):
 # the command
 
 
-def test_without_a_model_the_first_trained_one_with_attention_answers(run):
-    printed = run("A great film")
+TEXT = "A great film, and a moving story"
+
+
+def predicted(capsys, text):
+    """Label, and its probability to three digits, as `make predict` prints them."""
+    capsys.readouterr()
+    predict.main(text=text, file=None, column=None, out=None, version=None)
+    lines = capsys.readouterr().out.split("\n")
+    label = lines[0].split()[0]
+    [probability] = [line.split()[1] for line in lines[1:] if line.split()[:1] == [label]]
+    return label, f"{float(probability):.3f}"
+
+
+@pytest.mark.usefixtures("champion")
+def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(run, capsys):
+    label, probability = predicted(capsys, TEXT)
+    printed = run(TEXT)
+    assert printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}\n")
+    assert "no version is champion" not in printed
+    shutil.rmtree("models")  # the champion is the registered version, not what was trained here last
+    assert run(TEXT) == printed
+
+
+@pytest.mark.usefixtures("champion")
+def test_of_a_named_model_it_says_that_it_is_not_the_champion_and_what_that_answers(run, capsys):
+    label, probability = predicted(capsys, TEXT)
+    answer = f"the champion is version 1 (nb_svm), which answers {label}, probability {probability}\n"
+    printed = run(TEXT, "lstm_attention")
     assert printed.startswith("lstm_attention answers ")
-    assert "attention: the share" in printed
+    assert f"\nlstm_attention is not the champion; {answer}" in printed
+    assert f"\nnb_svm as trained last; {answer}" in run(TEXT, "nb_svm")
 
 
-def test_without_attention_the_best_on_valid_answers_and_without_a_comparison_the_first_of_the_run(run):
+@pytest.mark.usefixtures("champion")
+def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_too(run, capsys, monkeypatch):
+    monkeypatch.setattr(explanation, "MOST_WORDS", 3)
+    text = "a great film " + "dull boring awful story " * 5
+    label, probability = predicted(capsys, text)
+    printed = run(text)
+    assert not printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}")
+    assert f"of the whole text it answers {label}, probability {probability}, as `make predict` does\n" in printed
+
+
+def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/folder/mlflow.db")
+    printed = run(TEXT, "nb_svm")
+    assert printed.startswith("nb_svm answers ")
+    assert "\nwhat the champion answers is not known: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
+
+
+def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
     write_params(run=["lstm", "nb_svm"])
-    assert run("A great film").startswith("lstm answers ")
+    printed = run("A great film")
+    assert printed.startswith("lstm answers ")
+    assert "\nno version is champion, so this is lstm, the first in `run`\n" in printed
     Path("metrics").mkdir()
     Path("metrics/comparison.json").write_text('{"best": "nb_svm"}')
-    assert run("A great film").startswith("nb_svm answers ")
+    printed = run("A great film")
+    assert printed.startswith("nb_svm answers ")
+    assert "\nno version is champion, so this is nb_svm, the best on valid\n" in printed
     shutil.rmtree("models/nb_svm")  # a best that is not trained here any more
     assert run("A great film").startswith("lstm answers ")
 
 
-def test_a_model_that_is_named_answers_though_another_has_attention(run):
+def test_a_named_model_without_a_champion_says_that_there_is_none(run):
     for name in RUN:
-        assert run("A great film", name).startswith(f"{name} answers ")
+        printed = run("A great film", name)
+        assert printed.startswith(f"{name} answers ")
+        assert "\nno version is champion yet\n" in printed
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -194,7 +265,7 @@ def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkey
     [
         (("",), 'received no text; expected a review, for example: make explain TEXT="A film I loved."'),
         ((" \n ",), "received no text"),
-        (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another --model"),
+        (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another model: --model"),
         (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are left out; give"),
         (("good", "lstn"), "received --model lstn, which is not trained here; expected one of nb_svm, lstm, lstm_attention."),
         (("good", "gru"), "add it to `run` in params.yaml and run: make repro"),
@@ -264,7 +335,7 @@ def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(pro
     arguments = ("great \x1b[31m film \u202e", "--model", "nb_svm")
     coloured = on_terminal(*arguments)
     assert "\x1b[48;5;" in coloured
-    assert "blue: falls, orange: rises; strongest shade: " in coloured
+    assert "blue: for the answer, orange: against it; strongest shade: 2 or more" in coloured
     assert set(re.findall(r"\x1b\[[^m]*m", coloured)) <= {f"\x1b[48;5;{i}m" for i in range(256)} | {"\x1b[38;5;16m", "\x1b[0m"}
     assert "\u202e" not in coloured
 
@@ -282,11 +353,30 @@ def test_a_terminal_that_wants_no_colours_gets_none(run, monkeypatch, wish):
 # the stage
 
 
-def run_stage(out="reports/explanations"):
+def answers(right):
+    """Predictions on test as the best model's: right on the reviews (by row) that are given, wrong on all others."""
+    classes = json.loads(Path("data/tokens/classes.json").read_text())
+    texts, labels = reviews(80, classes=classes)
+    label = [classes[place] for place in labels]
+    wrong = [classes[(place + 1) % len(classes)] for place in labels]
+    predicted = [label[row] if row in right else wrong[row] for row in range(80)]
+    return pd.DataFrame({"row": range(80), "label": label, "predicted": predicted}), texts, classes
+
+
+def run_stage(out="reports/explanations", names=None, right=range(80)):
+    table, texts, _ = answers(right)
+    names = names or params.load().run
+    for name in names:
+        Path("data/predictions", name).mkdir(parents=True, exist_ok=True)
+        table.to_parquet(f"data/predictions/{name}/test.parquet", index=False)
+    pd.DataFrame({"row": range(80), "text": texts}).to_parquet("data/reviews.parquet", index=False)
+    Path("metrics").mkdir(exist_ok=True)
+    Path("metrics/comparison.json").write_text(json.dumps({"models": [{"architecture": name} for name in names]}))
     spec = importlib.util.spec_from_file_location("explain_stage", TOP / "stages" / "explain.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    script.main(Path("models"), Path("data/tokens"), Path(out))
+    folders = (Path("data/reviews.parquet"), Path("models"), Path("data/tokens"), Path("data/predictions"))
+    script.main(*folders, Path("metrics/comparison.json"), Path(out))
     return json.loads(Path(out, "explanations.json").read_text(encoding="utf-8"))
 
 
@@ -300,6 +390,29 @@ def test_the_stage_writes_every_sentence_under_every_architecture(every_project)
     assert written == figures | {"explanations.json", "explanations.md"}
     page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\((\w+\.png)\)", page)) == figures
+
+
+def test_the_stage_has_the_best_model_first(project):
+    best_first = ["lstm_attention", "nb_svm", "lstm"]
+    found = run_stage(names=best_first)
+    assert list(dict.fromkeys(each["architecture"] for each in found["explanations"])) == best_first
+    page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((\w+)_1\.png\)", page) == best_first
+
+
+def test_without_sentences_the_stage_shows_a_review_of_each_class_that_the_best_model_answers_correctly(every_project):
+    write_params(explain__sentences=None)
+    table, texts, classes = answers(())
+    words = texts.str.split().str.len()
+    right = [row for row in range(80) if words[row] < 15]
+    shown = list(dict.fromkeys(each["sentence"] for each in run_stage(right=right)["explanations"]))
+    assert len(shown) == len(classes)
+    for text, name in zip(shown, classes, strict=True):
+        candidates = [row for row in right if table["label"][row] == name]
+        assert len(text.split()) == max(words[row] for row in candidates)  # the closest to EXAMPLE_WORDS
+        assert text in {texts[row] for row in candidates}
+    nothing_is_right = {each["sentence"] for each in run_stage("other", right=())["explanations"]}
+    assert len(nothing_is_right) == len(classes)
 
 
 def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leaving_out(every_project):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from samples import FEELINGS, reviews
+from scipy.special import logit
 
 from sentiflow import architectures, calibration, cleaning, explanation, neural, params
 from sentiflow.errors import InputError
@@ -134,7 +135,7 @@ def test_a_word_left_out_is_not_replaced_by_one_that_was_cut_off(two_classes, tr
     assert explained.cut_off == 3
     whole = answer(model, kept)
     without = [answer(model, kept[:place] + kept[place + 1 :])[whole.argmax()] for place in range(4)]
-    np.testing.assert_allclose(explained.weights, whole.max() - without, atol=1e-6)
+    np.testing.assert_allclose(explained.weights, logit(whole.max()) - logit(without), atol=1e-5)
 
 
 def test_words_that_the_model_does_not_know_stand_as_they_were_written(model):
@@ -256,6 +257,41 @@ model, _ = architectures.module("nb_svm").fit(p.architectures["nb_svm"], data, h
 [explained] = explanation.explain(model, ["good dull good"], keep_negations=True)
 print(len(explained.weights))
 """
+
+
+# shades
+
+
+def strengths(weights, method):
+    weights = np.array(weights)
+    words = ("word",) * len(weights)
+    return explanation.Explanation(method, words, (True,) * len(words), weights, "positive", 0.9, 0).strengths
+
+
+def test_attention_that_is_spread_evenly_is_not_shaded_however_few_words_there_are():
+    for count in (1, 7, 200):
+        np.testing.assert_allclose(strengths(np.full(count, 1 / count), "attention"), 0, atol=1e-12)
+    nearly = np.array([0.16, *[0.14] * 6])
+    assert strengths(nearly, "attention").max() < 0.05
+    np.testing.assert_allclose(strengths([0.7, *[0.05] * 6], "attention"), [1, *[0] * 6])
+    np.testing.assert_allclose(strengths([0.3, *[0.1] * 7], "attention"), [1.4 / 3, *[0] * 7])
+
+
+def test_the_shade_of_a_word_does_not_depend_on_the_other_words():
+    assert strengths([0.5], "leave one out")[0] == strengths([0.5, -3.0], "leave one out")[0] == 0.25
+    np.testing.assert_allclose(strengths([0.001, -0.002, 9, -9], "leave one out"), [0.0005, -0.001, 1, -1])
+
+
+def test_words_of_a_sure_answer_have_weights_though_its_probability_hardly_moves(data):
+    model = model_of("nb_svm", data)
+    name = data.classes[-1]
+    text = " ".join(FEELINGS[name] * 4)
+    explained = explain_one(model, text)
+    assert explained.label == name
+    words = text.split()
+    fall = explained.probability - answer(model, words[1:]).max()
+    assert fall < 0.005
+    assert explained.weights.min() > 10 * fall
 
 
 def test_a_linear_model_does_not_wait_for_tensorflow():
@@ -428,7 +464,7 @@ def test_an_explanation_as_data_is_json_with_a_weight_a_word(model):
 def test_the_page_shows_each_sentence_under_every_architecture_with_its_figures():
     made = [made_up(name, sentence) for name in ("nb_svm", "lstm") for sentence in ("Good film.", "Bad film.")]
     page = explanation.as_markdown(made, [])
-    assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Sentence 1", "Sentence 2", "Do attended words matter?"]
+    assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Text 1", "Text 2", "Do attended words matter?"]
     assert re.findall(r"^> (.+)", page, re.MULTILINE) == ["Good film.", "Bad film."]
     assert re.findall(r"\((\w+\.png)\)", page) == ["nb_svm_1.png", "lstm_1.png", "nb_svm_2.png", "lstm_2.png"]
     assert page.count("| positive | 0.750 ") == 4

@@ -118,7 +118,7 @@ def test_no_line_of_the_title_is_cut(drawn):
         axis, _, _, lines = drawn(
             explained(["a"], known=[False], label=label), words_a_row=10, title="some_architecture, sentence 1"
         )
-        assert len(lines) == 3
+        assert len(lines) == 4
         for text in axis.texts:
             assert axis.figure.bbox.x0 < text.get_window_extent().x0 < text.get_window_extent().x1 < axis.figure.bbox.x1
 
@@ -127,11 +127,15 @@ def test_the_title_says_the_answer_its_probability_and_what_the_weights_are(draw
     *_, lines = drawn(explained(["good", "zzz"], known=[True, False]), words_a_row=10, title="lstm, sentence 2")
     assert lines == [
         "lstm, sentence 2: positive, probability 0.900",
-        "leave one out: how much P(positive) falls without the word; below 0 it rises",
+        "leave one out: how much the log-odds of positive fall without the word; below 0 they rise",
+        "blue: for the answer, orange: against it; strongest shade: 2 or more",
         "in [brackets]: unknown to the model",
     ]
     *_, lines = drawn(explained(["good"], method="attention"), words_a_row=10)
-    assert lines[1:] == ["attention: the share of the model's attention that each word gets, together 1"]
+    assert lines[1:] == [
+        "attention: the share of the model's attention that each word gets; the shares add up to 1",
+        "white: an equal share or less; strongest shade: 4 times an equal share or more",
+    ]
 
 
 def test_a_figure_without_a_word_says_so(drawn):
@@ -140,7 +144,7 @@ def test_a_figure_without_a_word_says_so(drawn):
 
 
 def test_a_stronger_weight_is_a_deeper_shade_and_its_sign_a_hue(drawn):
-    axis, *_ = drawn(explained(list("abcde"), weights=[-1, -0.5, 0, 0.5, 1]), words_a_row=5)
+    axis, *_ = drawn(explained(list("abcde"), weights=[-2, -1, 0, 1, 2]), words_a_row=5)
     red, green, blue = np.array([patch.get_facecolor()[:3] for patch in axis.patches]).T
     assert red[0] > blue[0]
     assert blue[4] > red[4]
@@ -182,7 +186,7 @@ def test_without_colours_each_word_stands_with_its_weight():
 
 
 def test_with_colours_the_words_are_shaded_and_every_shade_ends():
-    what = explained(["good", "bad", "the", "zzz"], weights=[1, -1, 0, 0.5], known=[True, True, True, False])
+    what = explained(["good", "bad", "the", "zzz"], weights=[2, -2, 0, 1], known=[True, True, True, False])
     found = heatmap.as_terminal(what, width=80, colour=True)
     assert ESCAPE.sub("", found) == "good bad the [zzz]"
     backgrounds = re.findall(r"\x1b\[48;5;(\d+)m\x1b\[38;5;16m(.+?)\x1b\[0m", found)
@@ -232,9 +236,3 @@ def test_a_word_is_shown_whole_up_to_a_limit_and_then_ends_in_an_ellipsis():
     assert heatmap.shown("w" * heatmap.LONGEST) == "w" * heatmap.LONGEST
     longer = heatmap.shown("w" * (heatmap.LONGEST + 1))
     assert longer == "w" * (heatmap.LONGEST - 1) + "…"
-
-
-def test_relative_weights_lie_between_minus_1_and_1_and_keep_their_sign():
-    np.testing.assert_allclose(heatmap.relative(np.array([0.2, -0.4, 0])), [0.5, -1, 0])
-    np.testing.assert_array_equal(heatmap.relative(np.zeros(3)), np.zeros(3))
-    assert len(heatmap.relative(np.array([]))) == 0

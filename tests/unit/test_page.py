@@ -4,7 +4,6 @@ import itertools
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pandas as pd
 import pytest
 from made_up_results import HOW, results
@@ -310,6 +309,8 @@ CARD = {
     "surplus_copies": 0,
     "texts_with_conflicting_labels": 0,
     "markup_share": 0.0,
+    "kinds": ["csv"],
+    "location": "data/external/tweets.csv",
 }
 SPLITS = {"left_out": 0, "shared_films": {"train-test": 0}}
 
@@ -328,7 +329,8 @@ SPLITS = {"left_out": 0, "shared_films": {"train-test": 0}}
         ({"markup_share": 0.587}, {}, "HTML markup: 58.7%"),
         ({}, {"left_out": 7}, "copies of a review in the test half: 7."),
         ({}, {"shared_films": {"train-test": 4}}, "Films in both of train and test: 4."),
-        ({}, {"shared_films": None}, "does not say which film"),
+        ({"kinds": ["imdb"]}, {"shared_films": None}, "does not say which film"),
+        ({"kinds": ["csv"], "location": "data/external/IMDB Dataset.csv"}, {"shared_films": None}, "does not say which film"),
     ],
 )
 def test_what_is_wrong_with_the_data_is_said_and_nothing_else(card, split, said):
@@ -338,6 +340,10 @@ def test_what_is_wrong_with_the_data_is_said_and_nothing_else(card, split, said)
 
 def test_data_without_a_fault_have_no_findings():
     assert page.findings(CARD, SPLITS) == []
+
+
+def test_of_data_that_are_not_about_films_nothing_is_said_of_films():
+    assert page.findings(CARD, SPLITS | {"shared_films": None}) == []
 
 
 @pytest.mark.parametrize(
@@ -402,7 +408,7 @@ def test_a_table_that_was_cut_off_is_an_error_that_names_it(tmp_path):
 def test_a_model_whose_every_word_weighs_nothing_is_shown_unshaded(tmp_path):
     found = results(tmp_path, names=("nb_svm",))
     [explanation] = found.explanations["explanations"]
-    flat = {**explanation, "weights": np.zeros(3).tolist()}
+    flat = {**explanation, "weights": [0.0] * 3, "strengths": [0.0] * 3}
     html = page.render(dataclasses.replace(found, explanations={"explanations": [flat], "deletion": []}), HOW)
     assert html.count("--share:0.000") >= 3
     assert "No model of this run has an attention layer" in html

@@ -178,7 +178,13 @@ def test_the_tuning_report_is_about_architectures_that_exist(with_changes, key):
 )
 def test_an_unknown_key_is_an_error_that_names_it_and_those_known_beside_it(with_changes, key, beside):
     message = refusal(with_changes({key: 1}))
-    assert re.search(rf"{re.escape(key)}: unknown key; known here: .*{beside}", message)
+    assert re.search(rf"{re.escape(key)}: unknown key;.* known here: .*{beside}", message)
+
+
+def test_an_unknown_key_that_is_close_to_a_known_one_is_taken_for_a_slip(with_changes):
+    message = refusal(with_changes({"train.patiense": 1}))
+    assert "  train.patiense: unknown key; did you mean `patience`; known here: " in message
+    assert "did you mean" not in refusal(with_changes({"train.epochs": 1}))
 
 
 def every_key():

@@ -83,6 +83,30 @@ def contents(top):
     return {path: path.read_bytes() for path in files}
 
 
+def test_trial_on_a_sample_leaves_every_file_of_the_project_as_it_was_and_says_where_its_results_are(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a.server.of.the.team")
+    before = contents(project)
+    trial = start("sample", "400")
+    said = trial.communicate(timeout=120)[0]
+    assert trial.returncode == 0, said
+    assert contents(project) == before
+    folder = side.FOLDER / "sample"
+    assert params.load(folder / "params.yaml").download.sample == 400
+    assert (folder / "reports/report.html").read_text() == "sqlite:///mlflow.db\n"  # the store that its stages are given
+    assert f"Reports of this trial: {folder}/reports/report.html\n" in said
+    assert f"Its MLflow store: sqlite:///{project}/{folder}/mlflow.db\n" in said
+    assert "nb_svm" in said  # its comparison
+
+
+@pytest.mark.parametrize("rows", ["", "0", "19", "-400", "4e2", "many"])
+def test_trial_on_something_else_than_a_number_of_reviews_is_refused(project, rows):
+    refused = start("sample", "--", rows)
+    said = refused.communicate(timeout=60)[0]
+    assert refused.returncode == 1
+    assert said == f"error: received SAMPLE={rows}; expected a number of reviews >= 20, for example: make repro SAMPLE=400\n"
+    assert not side.FOLDER.exists()
+
+
 # what is shared with the project and what is not
 
 
@@ -292,6 +316,17 @@ def test_disk_that_refuses_is_named_without_a_traceback(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"), pipeline.errors_told():
         (tmp_path / "no" / "folder").write_text("")
     assert capsys.readouterr().err == f"error: {tmp_path}/no/folder: No such file or directory; put that right and run again\n"
+
+
+def test_make_repro_with_a_sample_runs_the_trial_and_without_one_the_project():
+    def recipe(*words):
+        shown = subprocess.run(
+            ["make", "-n", "--old-file", ".venv/.ready", "repro", *words], cwd=TOP, capture_output=True, text=True
+        )
+        return shown.stdout.strip()
+
+    assert recipe("SAMPLE=400").endswith('-m sentiflow.side sample -- "$SAMPLE"')
+    assert recipe().endswith("-m sentiflow.pipeline")
 
 
 def test_help_says_what_it_runs():
