@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 # What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
 # the shell does not either.
 GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
-  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR
+  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
 
 # Nothing here reports home.
@@ -56,7 +56,6 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 	@echo "installed into .venv"
 
-repro: override export SAMPLE := $(value SAMPLE)
 repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run. A trial: make repro SAMPLE=400
 	@$(BIN)/python -m $(if $(value SAMPLE),sentiflow.side sample -- "$$SAMPLE",sentiflow.pipeline)
 

@@ -21,7 +21,11 @@ def published() -> pd.DataFrame:
 
 
 def compare(
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]], predictions: Mapping[str, pd.DataFrame], *, chosen_by: str
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    predictions: Mapping[str, pd.DataFrame],
+    *,
+    chosen_by: str,
+    has_published: bool = True,
 ) -> dict[str, Any]:
     """The comparison as data.
 
@@ -29,6 +33,7 @@ def compare(
         scores: of each architecture and split, as `evaluation.evaluate` gives them.
         predictions: of each architecture on test, as `evaluation.predictions` gives them.
         chosen_by: the score that decides, on valid.
+        has_published: whether these are the data of the published figures.
 
     Returns:
         `best` (on valid), and a `models` list in order of that score, best first, each with its scores, its published
@@ -42,7 +47,8 @@ def compare(
     order = sorted(scores, key=lambda name: (sign * scores[name]["valid"][chosen_by], scores[name]["valid"]["log_loss"], name))
     best, *others = order
     classes = sum(str(column).startswith("p_") for column in predictions[best])
-    known = {str(row["architecture"]): row for row in published().to_dict("records") if row["classes"] == classes}
+    rows = published().to_dict("records") if has_published else []
+    known = {str(row["architecture"]): row for row in rows if row["classes"] == classes}
     for name in others:
         if not np.array_equal(predictions[name]["row"], predictions[best]["row"]):
             raise InputError(
@@ -126,10 +132,10 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         f"method for the number of comparisons ({len(models) - 1}).",
         "",
         significance.ONE_SEED,
-        "",
-        "## Published figures",
-        "",
     ]
+    if not any(m["published"] for m in models):
+        return "\n".join(lines) + "\n"
+    lines += ["", "## Published figures", ""]
     lines += tables.markdown(
         ["architecture", chosen, "recipe", "published accuracy", "ours on test", "their data"],
         [
@@ -164,6 +170,8 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
         for model, value in zip(comparison["models"], values, strict=True)
     ]
     header = ["architecture", chosen, "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
+    if not any(model["published"] for model in comparison["models"]):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return "\n".join(tables.markdown(header, rows)) + "\n"
 
 

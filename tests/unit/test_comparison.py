@@ -4,9 +4,10 @@ import re
 import numpy as np
 import pytest
 
-from sentiflow import comparison, evaluation, significance
+from sentiflow import comparison, evaluation, params, significance
 from sentiflow.errors import InputError
 from sentiflow.scoring import SCORES, higher_is_better
+from stages import compare
 
 
 def scores(**values):
@@ -118,6 +119,35 @@ def test_models_of_three_classes_stand_beside_the_figures_of_three(evaluated):
     found = comparison.compare({"lstm_attention": by_split["lstm"]}, {"lstm_attention": answers}, chosen_by="f1_score")
     assert found["models"][0]["published"]["recipe"] == "001-multiclass"
     assert found["models"][0]["published"]["accuracy"] == 0.7961
+
+
+def test_models_of_other_data_stand_beside_no_published_figure_and_there_is_no_table_without_rows(evaluated):
+    found = comparison.compare(*evaluated, chosen_by="f1_score", has_published=False)
+    assert [model["published"] for model in found["models"]] == [None] * 3
+    for page in (comparison.as_markdown(found), comparison.as_summary(found)):
+        assert "ublished" not in page
+        assert "| nb_svm" in page
+    assert "published accuracy" in comparison.as_summary(compared(evaluated))
+    assert "## Published figures" in comparison.as_markdown(compared(evaluated))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"package": {"part": "rotten_tomatoes"}}, False),
+        ({"source": "aclimdb"}, True),
+        ({"source": "csv"}, True),
+        ({"source": "csv", "csv": {"location": "data/external/phones.csv"}}, False),
+        ({"source": "tsv"}, True),
+        ({"source": "tsv", "tsv": {"location": "data/external/phones.tsv"}}, False),
+    ],
+)
+def test_published_figures_are_those_of_imdb_and_of_the_tweets(changes, expected):
+    values = params.load().download.model_dump()
+    for key, value in changes.items():
+        values[key] = values[key] | value if isinstance(value, dict) else value
+    assert compare._are_published(params.Download.model_validate(values)) is expected
 
 
 def test_the_comparison_is_json_without_gaps(evaluated):
