@@ -117,9 +117,10 @@ class _Tables:
         header = written.header if isinstance(written, params.TsvSource) else True
         table = delimited.read(file, separator=written.separator, encoding=written.encoding, quoted=not is_tsv, header=header)
         columns = list(table.columns)
-        for column, fewest in ((written.text, 1), (written.label, 0)):
+        for key, column, fewest in (("text", written.text, 1), ("label", written.label, 0)):
             if not fewest <= columns.count(column) <= 1:
                 there = ", ".join(excerpt(str(name)) for name in columns[:NAMED])
                 problem = "more than one column" if columns.count(column) else "no column"
-                raise InputError(f"it has {problem} {column!r}, expected one as params.yaml (download) names it; it has {there}")
+                named = f"download.{'tsv' if is_tsv else 'csv'}.{key}"
+                raise InputError(f"it has {problem} {column!r}, expected one, as {named} in params.yaml; it has {there}")
         return table

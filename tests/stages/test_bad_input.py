@@ -332,7 +332,10 @@ SOURCES: Mapping[str, Bad] = {
     "blank lines only": Bad("download", csv_of("\n\n"), f"{CSV} is empty", "expected a header and one row a review"),
     "header only": Bad("download", csv_of(HEADER), f"{CSV} holds no rows", "expected"),
     "no column of reviews": Bad(
-        "download", csv_of(GOOD.replace("review,", "opinion,", 1)), "no column 'review'", "its columns are 'opinion', 'sentiment'"
+        "download",
+        csv_of(GOOD.replace("review,", "opinion,", 1)),
+        "no column 'review', which download.csv.text in params.yaml names",
+        "it has 'opinion', 'sentiment': set download.csv.text",
     ),
     "column twice": Bad(
         "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "its columns are"

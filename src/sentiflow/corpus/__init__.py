@@ -1,5 +1,7 @@
 """Where reviews come from. To add a source: write its file, add its line here, add its section to params."""
 
+import ast
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sentiflow.corpus import aclimdb, delimited, package
-from sentiflow.corpus.rows import Found, Origin, excerpt, flaw
+from sentiflow.corpus.rows import UNKNOWN_LABEL, Found, Origin, excerpt, flaw
 from sentiflow.errors import InputError
 from sentiflow.params import Download
 
@@ -23,6 +25,7 @@ SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
     "tsv": delimited.find_tsv,
 }
 
+MOST_LABELS = 20  # that a column of labels may hold before it is taken for another column
 FEWEST = 10  # rows a label, so that each of three splits can get some
 TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str"}
 
@@ -54,7 +57,7 @@ def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
     """
     origin = SOURCES[p.source](p, partial_dir)
     reviews, rejects = sort(origin, p.max_characters)
-    _require_few_rejects(rejects, len(reviews), origin.location, p.max_rejected, partial_dir / "rejects.csv")
+    _require_few_rejects(p, origin, reviews, rejects, partial_dir / "rejects.csv")
     if p.sample is not None:
         reviews = sample(reviews, p.sample, seed)
     classes = list(dict.fromkeys(origin.labels.values()))
@@ -93,22 +96,41 @@ def sample(reviews: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return reviews.loc[drawn].assign(row=range(len(drawn))).reset_index(drop=True)
 
 
-def _require_few_rejects(rejects: pd.DataFrame, kept: int, location: str, allowed: float, listing: Path) -> None:
+def _require_few_rejects(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: pd.DataFrame, listing: Path) -> None:
     listing.unlink(missing_ok=True)
     if rejects.empty:
         return
-    share = len(rejects) / (kept + len(rejects))
-    counted = f"{len(rejects):,} of the {kept + len(rejects):,} rows of {location} cannot be used, {share:.2%}"
-    reasons = _commonest(rejects)
-    if share <= allowed:
+    rows = len(reviews) + len(rejects)
+    share = len(rejects) / rows
+    counted = f"{len(rejects):,} of the {rows:,} rows of {origin.location} cannot be used, {share:.2%}"
+    reasons = "\n".join([_commonest(rejects), *_labels_to_set(p, origin, reviews, rejects)])
+    if share <= p.max_rejected:
         log.warning("%s; they are listed in rejects.csv:\n%s", counted, reasons)
         return
     listing.parent.mkdir(parents=True, exist_ok=True)
     rejects.to_csv(listing, index=False, lineterminator="\n")
     raise InputError(
-        f"{counted}; allowed are {allowed:.2%} (download.max_rejected). The commonest reasons:\n{reasons}\n"
-        f"All of them are listed in {listing}. Correct the file or its settings in params.yaml, or allow more"
+        f"{counted}; allowed are {p.max_rejected:.2%} (download.max_rejected). Correct the file, or its settings in "
+        f"params.yaml, or allow more; {listing} lists every row. The commonest reasons:\n{reasons}"
     )
+
+
+def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: pd.DataFrame) -> list[str]:
+    """Where labels are not mapped, lines for params.yaml that map every label of the file."""
+    unmapped = rejects["reason"].str.extract(f"^{UNKNOWN_LABEL}: (.+) is not mapped")[0].dropna().value_counts()
+    if unmapped.empty:
+        return []
+    key = f"download.{p.source}"
+    if len(unmapped) > MOST_LABELS:
+        return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
+    used = [(repr(label), name) for label, name in origin.labels.items() if name in set(reviews["label"])]
+    new = [(label, ast.literal_eval(label)) for label in unmapped.index if not label.endswith("...")]
+    lines = [f"      {json.dumps(ast.literal_eval(label))}: {json.dumps(name)}" for label, name in [*used, *new]]
+    return [
+        f"  Set the labels of {key} in params.yaml, each to the class it means; these are all labels of the file:",
+        "    labels:",
+        *lines,
+    ]
 
 
 def _commonest(rejects: pd.DataFrame) -> str:

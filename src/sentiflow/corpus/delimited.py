@@ -45,7 +45,7 @@ def find_tsv(p: Download, partial_dir: Path) -> Origin:
 def _find(source: str, p: CsvSource | TsvSource, partial_dir: Path, *, quoted: bool, header: bool) -> Origin:
     path = fetching.bring(p.location, partial_dir, sha256=p.sha256)
     table = read(path, separator=p.separator, encoding=p.encoding, quoted=quoted, header=header)
-    text, label = (_position(column, table, path, p.separator) for column in (p.text, p.label))
+    text, label = (position(table.columns, f"download.{source}", key, getattr(p, key), str(path)) for key in ("text", "label"))
     found = rows(table, source, fetching.name_of(p.location), text=text, label=label)
     return Origin(fetching.without_secrets(p.location), fetching.sha256_of(path), p.labels, found)
 
@@ -154,10 +154,18 @@ def _of_width(record: Record, width: int) -> Record:
     return record._replace(flaw=f"wrong number of fields: {len(record.fields)} where {width} were expected")
 
 
-def _position(column: str | int, table: Table, path: Path, separator: str) -> int:
-    if list(table.columns).count(column) == 1:
-        return list(table.columns).index(column)
-    problem = "more than one column" if column in table.columns else "no column"
-    hint = f"; is {separator!r} its separator?" if len(table.columns) == 1 else ""
-    there = ", ".join(excerpt(str(name)) for name in table.columns[:NAMED])
-    raise InputError(f"{path} has {problem} {column!r}; its columns are {there}{hint}")
+def position(columns: Sequence[str | int], section: str, key: str, column: str | int, name: str) -> int:
+    """The place of the column that a key of a section of params.yaml names.
+
+    Raises:
+        InputError: if the file, called `name`, does not have it exactly once.
+    """
+    if list(columns).count(column) == 1:
+        return list(columns).index(column)
+    problem = "more than one column" if column in columns else "no column"
+    there = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
+    separator = f", and {section}.separator to the character between them" if len(columns) == 1 else ""
+    raise InputError(
+        f"{name} has {problem} {column!r}, which {section}.{key} in params.yaml names; it has {there}: "
+        f"set {section}.{key} to one of its columns{separator}"
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 INVALID = re.compile("[\ud800-\udfff]")  # what errors="surrogateescape" makes of bytes that the encoding does not know
+UNKNOWN_LABEL = "unknown label"
 EXCERPT = 80  # characters of a rejected text that are shown
 
 
@@ -46,7 +47,7 @@ def flaw(row: Found, labels: Mapping[str, str], max_characters: int) -> str | No
     if not row.label.strip():
         return "missing label"
     if row.label not in labels:
-        return f"unknown label: {excerpt(row.label)} is not mapped; mapped are {', '.join(map(repr, labels))}"
+        return f"{UNKNOWN_LABEL}: {excerpt(row.label)} is not mapped; mapped are {', '.join(map(repr, labels))}"
     if not row.text.strip():
         return "empty text"
     if len(row.text) > max_characters:

@@ -68,13 +68,14 @@ class Format:
             InputError: if it has not the two columns that params.yaml names.
         """
         places = []
-        for column in (self.section.text, self.section.label):
+        section = "download.tsv" if isinstance(self.section, TsvSource) else "download.csv"
+        for key, column in (("text", self.section.text), ("label", self.section.label)):
             if list(table.columns).count(column) != 1:
                 problem = "more than one column" if column in table.columns else "no column"
                 there = ", ".join(excerpt(str(each)) for each in table.columns[:SHOWN])
                 raise InputError(
-                    f"{name} has {problem} {column!r}, expected one, as params.yaml (download) names it; it has {there}; "
-                    f"its separator is to be {self.section.separator!r}"
+                    f"{name} has {problem} {column!r}, expected one, as {section}.{key} in params.yaml; it has {there}; rename "
+                    f"its columns, and separate them by {self.section.separator!r}"
                 )
             places.append(list(table.columns).index(column))
         return list(delimited.rows(table, "csv", name, text=places[0], label=places[1]))

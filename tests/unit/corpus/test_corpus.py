@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+import yaml
 
 from sentiflow import corpus
 from sentiflow.corpus.rows import Found, Origin
@@ -92,9 +93,28 @@ def test_too_many_rejects_are_an_error_with_reasons_and_examples_and_a_list_that
     assert "'pos' is not mapped; mapped are '0', '1'" in said
     assert "2 x empty text" in said
     assert "wrong number of fields" not in said, "the three commonest reasons are enough"
+    first, *listed = said.split("\n")
+    assert first.endswith("The commonest reasons:")
+    assert all(line.startswith("  ") for line in listed)  # so that the summary of a run keeps them
     listing = tmp_path / "partial" / "rejects.csv"
     assert str(listing) in said
     assert pd.read_csv(listing).line.tolist() == list(range(42, 49))
+
+
+def test_labels_that_are_not_mapped_are_listed_as_lines_for_params_yaml_that_map_all_of_the_file(load):
+    bad = [("a", "pos: itive"), ("b", "no"), ("c", "pos: itive")]
+    with pytest.raises(InputError) as raised:
+        load([("x", 0)] * 20 + bad, max_rejected=0.01)
+    block = str(raised.value)[str(raised.value).index("    labels:") :]
+    assert "Set the labels of download.csv in params.yaml" in str(raised.value)
+    assert yaml.safe_load(block) == {"labels": {"0": "negative", "pos: itive": "pos: itive", "no": "no"}}
+
+
+def test_a_column_of_very_many_labels_is_taken_for_the_wrong_one(load):
+    with pytest.raises(
+        InputError, match=r"40 different labels are not mapped: is download\.csv\.label in params.yaml the column"
+    ):
+        load([*GOOD, *(("text", f"user {n}") for n in range(40))], max_rejected=0.01)
 
 
 def test_few_rejects_are_a_warning(load, caplog):

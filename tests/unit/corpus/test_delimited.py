@@ -149,12 +149,13 @@ def test_a_wrong_encoding_is_an_error_that_names_it(load):
 
 
 def test_a_missing_column_is_an_error_that_names_those_that_are_there(load):
-    with pytest.raises(InputError, match=r"no column 'sentiment'; its columns are 'review', 'label', 'id'$"):
+    named = r"no column 'sentiment', which download\.csv\.label in params.yaml names; it has 'review', 'label', 'id': set"
+    with pytest.raises(InputError, match=rf"{named} download\.csv\.label to one of its columns$"):
         load("review,label,id\nx,positive,1\n")
 
 
 def test_a_header_of_one_field_hints_at_the_separator(load):
-    with pytest.raises(InputError, match="its columns are 'review;sentiment'; is ',' its separator"):
+    with pytest.raises(InputError, match=r"it has 'review;sentiment': set .*, and download\.csv\.separator to the character"):
         load("review;sentiment\nx;positive\n")
 
 
@@ -190,7 +191,7 @@ def test_columns_without_a_header_are_taken_by_number(load):
     found = load(rows, "tsv", header=False, text=2, label=1)
     assert found.reviews.text[0] == "fine"
     assert rejected(found) == [(2, "wrong number of fields: 2 where 3 were expected")]
-    with pytest.raises(InputError, match="no column 3; its columns are '0', '1', '2'"):
+    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.label in params.yaml names; it has '0', '1', '2'"):
         load(rows, "tsv", header=False, text=3, label=1)
 
 
