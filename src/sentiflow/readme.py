@@ -4,7 +4,7 @@ import ast
 from importlib import resources, util
 from pathlib import Path
 
-from sentiflow import comparison, files, recipes, tables
+from sentiflow import comparison, files, pipeline, recipes, tables
 from sentiflow.architectures import ARCHITECTURES
 
 
@@ -43,4 +43,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with pipeline.errors_told():
+        main()

@@ -77,7 +77,15 @@ class Recipe(Section):
     def settings_are_all_of_the_architectures(self) -> "Recipe":
         if twice := sorted(self.given.keys() & self.chosen.keys()):
             raise ValueError(f"both given and chosen: {', '.join(twice)}")
-        Architectures.__annotations__[self.architecture].model_validate(self.settings)
+        section = Architectures.model_fields[self.architecture].annotation
+        assert section is not None
+        try:
+            section.model_validate(self.settings)
+        except ValidationError as error:
+            problems = "; ".join(params.explained(error, section))
+            raise ValueError(
+                f"given and chosen must be the settings of {self.architecture} (src/sentiflow/settings.py): {problems}"
+            ) from None
         return self
 
     @property
@@ -196,8 +204,11 @@ def read(file: Traversable) -> Book:
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
         return Book.model_validate(values)
-    except (YAMLError, UnicodeDecodeError, ValidationError) as error:
-        raise InputError(f"{file} cannot be used: {error}; bring back the one of your version: git checkout") from None
+    except ValidationError as error:
+        raise InputError(f"{file} cannot be used:\n" + "\n".join(f"  {line}" for line in params.explained(error, Book))) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file} is not valid YAML: {reason}; correct it, or restore it with git checkout") from None
 
 
 def at_hand(download: params.Download) -> dict[str, str | None]:

@@ -89,14 +89,24 @@ def broken(tmp_path, change):
 def test_broken_recipe_is_an_error_that_names_the_file_and_the_slip(change, named, tmp_path):
     with pytest.raises(InputError) as told:
         recipes.read(broken(tmp_path, change))
-    assert str(told.value).startswith(f"{tmp_path}/recipes.yaml cannot be used: ")
+    assert str(told.value).startswith(f"{tmp_path}/recipes.yaml cannot be used:\n")
+    assert "validation error" not in str(told.value)
     assert "003-lstm" in str(told.value)
     assert named in str(told.value)
 
 
+def test_setting_that_a_recipe_lacks_is_named_with_the_recipe_and_where_it_belongs(tmp_path):
+    with pytest.raises(InputError) as told:
+        recipes.read(broken(tmp_path, lambda recipe: recipe["given"].pop("units")))
+    assert str(told.value).endswith(
+        "\n  recipes.003-lstm: given and chosen must be the settings of lstm (src/sentiflow/settings.py): "
+        "units: missing; add this key"
+    )
+
+
 def test_file_that_is_no_yaml_is_an_error_that_names_it(tmp_path):
     (tmp_path / "recipes.yaml").write_text("recipes: [\n")
-    with pytest.raises(InputError, match=r"recipes\.yaml cannot be used"):
+    with pytest.raises(InputError, match=r"recipes\.yaml is not valid YAML: [^\n]+; correct it"):
         recipes.read(tmp_path / "recipes.yaml")
 
 

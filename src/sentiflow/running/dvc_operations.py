@@ -4,13 +4,18 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
+import signal
 import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from dvc.exceptions import DvcException, FileTransferError, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo
@@ -26,6 +31,8 @@ from sentiflow.storage.objects import Project, repository
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 END = "end"  # what ends the process instead of asking for something
 FULL = (errno.ENOSPC, errno.EDQUOT)
+EXITED = re.compile(r"exited with (-?\d+)$")
+TRAININGS = Path(".cache/training")  # epochs of trainings that have not ended
 SPARE = 1_000_000  # bytes that a disk has free at least which is not full
 
 
@@ -52,7 +59,8 @@ def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str,
         causes = list(_causes(error))
         telling = [cause for cause in causes if not isinstance(cause, ReproductionError)] or causes  # that one tells the stage
         lines = dict.fromkeys(text for cause in telling if (text := str(cause).strip()))
-        return _failure(error, ": ".join(lines), any(map(_is_temporary, causes)))
+        told = EXITED.sub(partial(_killed, named.get("name", "")), ": ".join(lines))
+        return _failure(error, told, any(map(_is_temporary, causes)))
     except InputError as error:
         return _failure(error, str(error), isinstance(error, UnavailableError))
     except Exception as error:  # such as those of a remote's library; the one who asked decides
@@ -60,6 +68,26 @@ def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str,
         if not failure["disk_full"]:
             traceback.print_exc(file=sys.stdout)
         return failure
+
+
+def _killed(stage: str, exited: re.Match[str]) -> str:
+    """How a stage's command ended, if a signal ended it: a shell reports that as 128 + the signal's number."""
+    status = int(exited[1])
+    number = -status if status < 0 else status - 128
+    if number not in set(signal.Signals):
+        return exited[0]
+    why = ", often because memory ran out: close other programs, or lower retrain.side_by_side" * (number == signal.SIGKILL)
+    kept = f"; epoch {epochs} is kept, and the next run resumes after it" if (epochs := _epochs_kept(stage)) else ""
+    return f"killed by signal {number} ({signal.Signals(number).name}){why}{kept}"
+
+
+def _epochs_kept(stage: str) -> int:
+    _, _, architecture = stage.partition("train@")
+    backups = sorted(TRAININGS.glob(f"{architecture}-*.npz"), key=lambda file: file.stat().st_mtime) if architecture else []
+    if not backups:
+        return 0
+    with np.load(backups[-1], allow_pickle=False) as saved:
+        return len(json.loads(str(saved["history"])))
 
 
 def _failure(error: BaseException, told: str, is_temporary: bool) -> dict[str, Any]:

@@ -133,18 +133,20 @@ class Workers:
             StageError: if it failed otherwise, or took too long; nothing of it runs any more.
         """
         started = time.monotonic()
-        reasons = []
+        reasons: list[str] = []
 
         def tell(line: str) -> None:
             told(line)
             if line.startswith(REFUSAL):
-                reasons.append(line.removeprefix(REFUSAL))
+                reasons[:] = [line.removeprefix(REFUSAL)]
+            elif reasons and line.startswith("  "):  # what a reason lists, such as lines to put into params.yaml
+                reasons.append(line)
 
         try:
             how = self.ask("run", seconds=seconds, told=tell, shown=shown, about=f"stage {name!r}", name=name, force=force)
         except StageError as error:
             if reasons and error.answered:  # DVC knows the exit status, the stage why
-                error.args = (f"stage {name!r} failed: {reasons[-1]}",)
+                error.args = ("\n".join([f"stage {name!r} failed: {reasons[0]}", *reasons[1:]]),)
             raise
         return Outcome(name, how, time.monotonic() - started)
 

@@ -1,5 +1,6 @@
 """Stages run one at a time or side by side, in processes that end with whoever started them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 from pathlib import Path
 
 import dvc_projects
+import numpy as np
 import processes
 import pytest
 
@@ -154,6 +156,34 @@ def test_failed_stage_is_named_with_its_exit_status(run):
     with pytest.raises(StageError, match=r"stage 'split' failed: .*exited with 3") as failure:
         run("split")
     assert not isinstance(failure.value, UnavailableStageError)
+
+
+@pytest.mark.parametrize("command", ["kill -9 $$", "sh -c 'kill -9 $$' || exit $?", "kill -TERM $$"])
+def test_stage_that_was_killed_says_by_which_signal_and_what_often_is_behind_it(run, command):
+    Path("split.sh").write_text(f"{command}\n")
+    with pytest.raises(StageError) as failure:
+        run("split")
+    number, name = (15, "SIGTERM") if "TERM" in command else (9, "SIGKILL")
+    assert f"failed to run: sh split.sh, killed by signal {number} ({name})" in str(failure.value)
+    assert ("because memory ran out: close other programs, or lower retrain.side_by_side" in str(failure.value)) == (number == 9)
+    assert "exited with" not in str(failure.value)
+    assert "is kept" not in str(failure.value)
+
+
+def test_training_that_was_killed_says_which_epoch_is_kept(run):
+    Path(".cache/training").mkdir(parents=True)
+    for name, epochs in (("a-0123456789abcdef.npz", 2), ("b-0123456789abcdef.npz", 5)):
+        np.savez(f".cache/training/{name}", history=np.array(json.dumps([{"epoch": 1}] * epochs)))
+    Path("train.sh").write_text("kill -9 $$\n")
+    with pytest.raises(StageError, match=r"\(SIGKILL\), .*; epoch 2 is kept, and the next run resumes after it$"):
+        run("train@a")
+
+
+def test_lines_that_a_refusal_lists_belong_to_the_reason(run):
+    Path("split.sh").write_text("echo 'error: 3 labels are not mapped:'; echo '    labels:'; echo '      pos: pos'; exit 1\n")
+    with pytest.raises(StageError) as failure:
+        run("split")
+    assert str(failure.value) == "stage 'split' failed: 3 labels are not mapped:\n    labels:\n      pos: pos"
 
 
 def test_what_a_stage_refuses_is_the_reason_and_a_timeout_is_one_by_itself(run):
