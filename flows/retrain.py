@@ -136,8 +136,8 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
 def _check(architectures: Architectures, p: Params) -> None:
     if unknown := sorted(set(architectures or []) - set(p.run)):
         raise InputError(
-            f"received the architectures {', '.join(unknown)}, which are not in `run:` of params.yaml; "
-            f"it has {', '.join(p.run)}: choose of these, or add them there"
+            f"received {terminal.option('architectures', ' '.join(unknown))}, which is not in `run:` of params.yaml; "
+            f"expected some of {', '.join(p.run)}, or add it there"
         )
 
 
@@ -231,6 +231,7 @@ def main(
     promote: Annotated[bool, typer.Option(help="let the best model become champion if it passes every rule")] = True,
 ) -> None:
     """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
+    _check(architectures, params.load())  # before a Prefect server starts, which would refuse by a traceback
     with temporary_settings(_server()):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterable, Iterator
 
+from sentiflow import terminal
 from sentiflow.errors import InputError
 
 NOT_INSTALLED = "git is not installed, and what is asked for stands in its history; install git and run again"
@@ -37,8 +38,11 @@ def missing_history() -> str | None:
     return "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow"
 
 
-def commit(name: str) -> str:
+def commit(name: str, option: str = "commit") -> str:
     """The full hash of the commit that a branch, a tag, a hash or the like names.
+
+    Args:
+        option: of the command, by which it was given.
 
     Raises:
         InputError: if it names none.
@@ -46,7 +50,7 @@ def commit(name: str) -> str:
     require_commits()
     if not (found := _commit(name)):
         hint = missing_history() or "Give a branch, a tag or a hash of: git log --oneline"
-        raise InputError(f"received {name!r}, which names no commit here. {hint}")
+        raise InputError(f"received {terminal.option(option, name)}, which names no commit here. {hint}")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sentiflow import git, terminal
 from sentiflow.errors import InputError
 from sentiflow.params import Params
 
@@ -61,10 +62,11 @@ def publications(commit: str) -> dict[str, str]:
     Raises:
         InputError: if git does not know the commit, or it has no dvc.lock.
     """
-    shown = subprocess.run(["git", "show", f"{commit}:./dvc.lock"], capture_output=True, text=True, check=False)
+    sha = git.commit(commit)
+    shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, text=True, check=False)
     if shown.returncode:
         raise InputError(
-            f"received commit {commit!r}, of which git shows no dvc.lock ({shown.stderr.strip()}); give one of: git log dvc.lock"
+            f"received {terminal.option('commit', commit)}, which has no dvc.lock; give one of: git log --oneline dvc.lock"
         )
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "dvc.lock"

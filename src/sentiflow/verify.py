@@ -466,7 +466,9 @@ def _git(*arguments: str, of: str | None = None) -> str:
     except FileNotFoundError:
         raise InputError("git is not installed, and the commit to verify is git's") from None
     if ended.returncode and of is not None:
-        raise InputError(f"received commit {of!r}, which git does not know here; give one of: git log dvc.lock")
+        raise InputError(
+            f"received {terminal.option('commit', of)}, which names no commit here; give one of: git log --oneline dvc.lock"
+        )
     if ended.returncode:
         raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
     return ended.stdout

@@ -241,7 +241,7 @@ def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
         assert next(iter(parameters)) in state.message
     state = run(architectures=["gru"])
     assert state.is_failed()
-    assert "gru, which are not in `run:`" in state.message
+    assert "received --architectures gru, which is not in `run:`" in state.message
 
 
 def test_second_one_is_cancelled_and_says_who_is_at_work(project):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -332,10 +333,21 @@ def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, 
     assert said.endswith("\n+ after a commit: something in the project differed from it when the version was made.\n")
 
 
-def test_versions_of_a_commit_that_git_does_not_know_are_refused(fresh, command):
+@pytest.mark.usefixtures("fresh")
+def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], check=True)
     status, _, said = command("versions", "--commit=nowhere")
     assert status == 1
-    assert said.startswith("error: received commit 'nowhere', of which git shows no dvc.lock (")
+    assert said == (
+        "error: received --commit nowhere, which names no commit here; give a branch, a tag or a hash of: git log --oneline\n"
+    )
+    monkeypatch.setenv("MAKELEVEL", "1")
+    status, _, said = command("versions", "--commit=HEAD")
+    assert status == 1
+    assert said == "error: received COMMIT=HEAD, which has no dvc.lock; give one of: git log --oneline dvc.lock\n"
 
 
 @pytest.mark.parametrize("words", [["versions"], ["history"], ["promote", "--version=1"], ["rollback"]])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import pipeline, process_groups, terminal
+from sentiflow import git, pipeline, process_groups, terminal
 from sentiflow.errors import InputError
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
 from sentiflow.storage import objects
@@ -46,7 +46,9 @@ def main() -> None:
     terminal.show_log()
     with pipeline.errors_told():
         if arguments.pushed is None:
-            terminal.tell(check([arguments.commit or "HEAD"]))
+            commit = arguments.commit or "HEAD"
+            git.commit(commit)
+            terminal.tell(check([commit]))
             return
         try:
             commits = pushed(sys.stdin, arguments.pushed)

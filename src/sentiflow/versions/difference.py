@@ -32,13 +32,16 @@ class Side:
         return int(self.texts["rows"].sum())
 
 
-def of_commit(name: str) -> Side:
+def of_commit(name: str, option: str = "a") -> Side:
     """The data as a commit recorded them.
+
+    Args:
+        option: of the command, by which the commit was given.
 
     Raises:
         InputError: if there is no such commit, or its data are out of reach.
     """
-    commit = git.commit(name)
+    commit = git.commit(name, option)
     reviews, *parts = recorded.files(commit, [str(REVIEWS), *map(str, PARTS.values())])
     return _side(f"{name} ({commit[: recorded.SHORT]})", reviews, dict(zip(PARTS, parts, strict=True)))
 
