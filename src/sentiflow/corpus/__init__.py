@@ -103,12 +103,13 @@ def _require_few_rejects(p: Download, origin: Origin, reviews: pd.DataFrame, rej
     rows = len(reviews) + len(rejects)
     share = len(rejects) / rows
     counted = f"{len(rejects):,} of the {rows:,} rows of {origin.location} cannot be used, {share:.2%}"
-    reasons = "\n".join([_commonest(rejects), *_labels_to_set(p, origin, reviews, rejects)])
+    reasons = _commonest(rejects)
     if share <= p.max_rejected:
         log.warning("%s; they are listed in rejects.csv:\n%s", counted, reasons)
         return
     listing.parent.mkdir(parents=True, exist_ok=True)
     rejects.to_csv(listing, index=False, lineterminator="\n")
+    reasons = "\n".join([reasons, *_labels_to_set(p, origin, reviews, rejects)])
     raise InputError(
         f"{counted}; allowed are {p.max_rejected:.2%} (download.max_rejected). Correct the file, or its settings in "
         f"params.yaml, or allow more; {listing} lists every row. The commonest reasons:\n{reasons}"
@@ -123,9 +124,9 @@ def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: 
     key = f"download.{p.source}"
     if len(unmapped) > MOST_LABELS:
         return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
-    used = [(repr(label), name) for label, name in origin.labels.items() if name in set(reviews["label"])]
-    new = [(label, ast.literal_eval(label)) for label in unmapped.index if not label.endswith("...")]
-    lines = [f"      {json.dumps(ast.literal_eval(label))}: {json.dumps(name)}" for label, name in [*used, *new]]
+    labels = {label: name for label, name in origin.labels.items() if name in set(reviews["label"])}
+    labels |= {label: label for label in map(ast.literal_eval, unmapped.index[~unmapped.index.str.endswith("...")])}
+    lines = [f"      {json.dumps(label)}: {json.dumps(name)}" for label, name in labels.items()]
     return [
         f"  Set the labels of {key} in params.yaml, each to the class it means; these are all labels of the file:",
         "    labels:",
