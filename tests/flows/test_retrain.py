@@ -244,22 +244,6 @@ def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
     assert "received --architectures gru, which is not in `run:`" in state.message
 
 
-@pytest.mark.parametrize("name", ["gru", "no_such"])
-def test_command_refuses_an_architecture_that_is_not_run_before_a_server_starts(project, tmp_path, monkeypatch, name):
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setenv("PYTHONPATH", f"{TOP}:{TOP / 'src'}")
-    monkeypatch.setenv("MAKELEVEL", "1")
-    command = [sys.executable, "-m", "flows.retrain", "--", name]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert refused.returncode == 1
-    said = (
-        f"error: received ARCHITECTURES={name}, which is not in `run:` of params.yaml; expected some of nb_svm, lstm, or add it"
-    )
-    assert refused.stderr.startswith(said)
-    assert refused.stderr.count("\n") == 1
-    assert not list((tmp_path / "prefect").rglob("*.db"))
-
-
 def test_second_one_is_cancelled_and_says_who_is_at_work(project):
     code = "import time; from sentiflow import pipeline\nwith pipeline.at_work(): print('up', flush=True); time.sleep(61)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

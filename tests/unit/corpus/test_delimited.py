@@ -191,7 +191,7 @@ def test_columns_without_a_header_are_taken_by_number(load):
     found = load(rows, "tsv", header=False, text=2, label=1)
     assert found.reviews.text[0] == "fine"
     assert rejected(found) == [(2, "wrong number of fields: 2 where 3 were expected")]
-    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.label in params.yaml names; it has '0', '1', '2'"):
+    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.text in params.yaml names; it has '0', '1', '2'"):
         load(rows, "tsv", header=False, text=3, label=1)
 
 
