@@ -34,7 +34,8 @@ def main(
     trained_on = {name: files.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
-    has_published = _are_published(p.download)
+    files_of = {"csv": p.download.csv.location, "tsv": p.download.tsv.location}
+    has_published = comparison.is_published(p.download.source, part=p.download.package.part, files=files_of)
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best, has_published=has_published)
     pair = (p.compare.baseline, p.compare.tuned)
     tuned = None
@@ -54,16 +55,6 @@ def main(
         plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
         plots.overlaid_curves(histories, figures_place / "curves.png")
     stage.log.info("best on %s: %s; wrote %s", compared["chosen_by"], compared["best"], page_file)
-
-
-def _are_published(download: params.Download) -> bool:
-    """Whether the reviews are IMDB's, or the recipes' tweets; a file is taken at its name."""
-    return {
-        "package": download.package.part == "imdb",
-        "aclimdb": True,
-        "csv": "imdb" in download.csv.location.lower(),
-        "tsv": "tweets" in download.tsv.location.lower(),
-    }[download.source]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from mlflow import MlflowClient
 
-from sentiflow import params, pipeline, process_groups, promotion, provenance, quiet, tables, terminal
+from sentiflow import git, params, pipeline, process_groups, promotion, provenance, quiet, tables, terminal
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.tracking import champions, judging, registry, store
@@ -171,6 +171,7 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
     client = store.connect()
     found = registry.versions(client)
     if commit:
+        git.commit(commit)  # says if there is no such commit
         keys = set(provenance.publications(commit).values())
         found = [version for version in found if version.tags.get(store.KEY_TAG) in keys]
     if not found:

@@ -1,6 +1,6 @@
 """Choose on valid, report on test: the models side by side, and whether they differ by more than chance."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -18,6 +18,22 @@ def published() -> pd.DataFrame:
     """The figures of the literature: columns architecture, classes, recipe, accuracy, f1, note."""
     with resources.files("sentiflow").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
+
+
+def is_published(source: str, *, part: str, files: Mapping[str, str]) -> bool:
+    """Whether there are published figures of the reviews: those of IMDB and the recipes' tweets; a file is taken at its name.
+
+    Args:
+        source: of params.yaml's `download`.
+        part: of the package.
+        files: where those of `csv` and `tsv` are.
+    """
+    return {
+        "package": part == "imdb",
+        "aclimdb": True,
+        "csv": "imdb" in files["csv"].lower(),
+        "tsv": "tweets" in files["tsv"].lower(),
+    }[source]
 
 
 def compare(

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import git, terminal
+from sentiflow import terminal
 from sentiflow.errors import InputError
 from sentiflow.params import Params
 
@@ -60,10 +60,9 @@ def publications(commit: str) -> dict[str, str]:
     """The keys that the architectures of a git commit were published under, by architecture.
 
     Raises:
-        InputError: if git does not know the commit, or it has no dvc.lock.
+        InputError: if the commit has no dvc.lock.
     """
-    sha = git.commit(commit)
-    shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, text=True, check=False)
+    shown = subprocess.run(["git", "show", f"{commit}:./dvc.lock"], capture_output=True, text=True, check=False)
     if shown.returncode:
         raise InputError(
             f"received {terminal.option('commit', commit)}, which has no dvc.lock; give one of: git log --oneline dvc.lock"

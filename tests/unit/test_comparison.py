@@ -4,10 +4,9 @@ import re
 import numpy as np
 import pytest
 
-from sentiflow import comparison, evaluation, params, significance
+from sentiflow import comparison, evaluation, significance
 from sentiflow.errors import InputError
 from sentiflow.scoring import SCORES, higher_is_better
-from stages import compare
 
 
 def scores(**values):
@@ -132,22 +131,19 @@ def test_models_of_other_data_stand_beside_no_published_figure_and_there_is_no_t
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("source", "part", "file", "expected"),
     [
-        ({}, True),
-        ({"package": {"part": "rotten_tomatoes"}}, False),
-        ({"source": "aclimdb"}, True),
-        ({"source": "csv"}, True),
-        ({"source": "csv", "csv": {"location": "data/external/phones.csv"}}, False),
-        ({"source": "tsv"}, True),
-        ({"source": "tsv", "tsv": {"location": "data/external/phones.tsv"}}, False),
+        ("package", "imdb", "phones", True),
+        ("package", "rotten_tomatoes", "IMDB Dataset.csv", False),
+        ("aclimdb", "imdb", "phones", True),
+        ("csv", "imdb", "data/external/IMDB Dataset.csv", True),
+        ("csv", "imdb", "data/external/phones.csv", False),
+        ("tsv", "imdb", "data/external/tweets.tsv", True),
+        ("tsv", "imdb", "data/external/phones.tsv", False),
     ],
 )
-def test_published_figures_are_those_of_imdb_and_of_the_tweets(changes, expected):
-    values = params.load().download.model_dump()
-    for key, value in changes.items():
-        values[key] = values[key] | value if isinstance(value, dict) else value
-    assert compare._are_published(params.Download.model_validate(values)) is expected
+def test_published_figures_are_those_of_imdb_and_of_the_tweets(source, part, file, expected):
+    assert comparison.is_published(source, part=part, files={"csv": file, "tsv": file}) is expected
 
 
 def test_the_comparison_is_json_without_gaps(evaluated):
