@@ -204,14 +204,14 @@ def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]
         texts: raw, by row.
         predictions: of one model on test, as `evaluation.predictions` gives them.
     """
-    distance = (texts.str.split().str.len() - EXAMPLE_WORDS).abs()
+    distance = {row: abs(len(text.split()) - EXAMPLE_WORDS) for row, text in texts.items()}
     chosen = []
     for name in classes:
         of_class = predictions[predictions["label"] == name]
         right = of_class[of_class["predicted"] == name]
         rows = (of_class if right.empty else right)["row"]
         if len(rows):
-            chosen.append(str(texts[distance[rows].idxmin()]))
+            chosen.append(str(texts[min(rows, key=distance.__getitem__)]))
     return list(dict.fromkeys(chosen))  # a text may have two labels
 
 

@@ -77,8 +77,7 @@ class Recipe(Section):
     def settings_are_all_of_the_architectures(self) -> "Recipe":
         if twice := sorted(self.given.keys() & self.chosen.keys()):
             raise ValueError(f"both given and chosen: {', '.join(twice)}")
-        section = Architectures.model_fields[self.architecture].annotation
-        assert section is not None
+        section: type[Section] = Architectures.__annotations__[self.architecture]
         try:
             section.model_validate(self.settings)
         except ValidationError as error:
