@@ -338,9 +338,9 @@ SOURCES: Mapping[str, Bad] = {
         "it has 'opinion', 'sentiment': set download.csv.text",
     ),
     "column twice": Bad(
-        "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "its columns are"
+        "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "rename one of the two"
     ),
-    "wrong separator": Bad("download", csv_of(GOOD.replace(",", ";")), "'review;sentiment'", "is ',' its separator?"),
+    "wrong separator": Bad("download", csv_of(GOOD.replace(",", ";")), "'review;sentiment'", "and download.csv.separator to the"),
     "Latin-1 bytes": Bad(
         "download",
         csv_of(GOOD.replace("fine", "séduisant").encode("latin-1")),

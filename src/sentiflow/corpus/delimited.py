@@ -162,10 +162,9 @@ def position(columns: Sequence[str | int], section: str, key: str, column: str |
     """
     if list(columns).count(column) == 1:
         return list(columns).index(column)
-    problem = "more than one column" if column in columns else "no column"
+    is_twice = column in columns
+    problem = "more than one column" if is_twice else "no column"
     there = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
     separator = f", and {section}.separator to the character between them" if len(columns) == 1 else ""
-    raise InputError(
-        f"{name} has {problem} {column!r}, which {section}.{key} in params.yaml names; it has {there}: "
-        f"set {section}.{key} to one of its columns{separator}"
-    )
+    advice = "rename one of the two in the file" if is_twice else f"set {section}.{key} to one of its columns{separator}"
+    raise InputError(f"{name} has {problem} {column!r}, which {section}.{key} in params.yaml names; it has {there}: {advice}")
