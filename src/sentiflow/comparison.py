@@ -1,6 +1,6 @@
 """Choose on valid, report on test: the models side by side, and whether they differ by more than chance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 

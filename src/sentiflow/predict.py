@@ -107,9 +107,7 @@ def _check_places(file: Path, out: Path) -> None:
         problem = "no file" if file.exists() else "not there"
         raise InputError(f"received {terminal.option('file', file)}, which is {problem}; expected a CSV file")
     if out.exists() and not out.is_file():
-        raise InputError(
-            f"received {terminal.option('out', out)}, which is a folder or a device; expected the name of a file"
-        )
+        raise InputError(f"received {terminal.option('out', out)}, which is a folder or a device; expected the name of a file")
     if any(each.exists() and each.samefile(file) for each in (out, *stage.working_files(out))):
         raise InputError(
             f"received {file} for both {terminal.option('file')} and {terminal.option('out')}; expected another "
