@@ -23,15 +23,15 @@ class CannotMountError(Exception):
 
 
 @contextlib.contextmanager
-def mounted(folder):
-    """A disk of SIZE at this folder.
+def mounted(folder, size=SIZE):
+    """A disk of this size at this folder.
 
     Raises:
         CannotMountError: if that is not permitted here.
     """
     folder.mkdir(parents=True)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise CannotMountError(f"mounting a disk that can be filled is not permitted here: {done.stderr.strip()}")

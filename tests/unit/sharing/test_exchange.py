@@ -1,9 +1,12 @@
+import contextlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import full_disks
 import posting
+import processes
 import pytest
 from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
@@ -112,3 +115,55 @@ def test_without_a_remote_it_says_how_to_set_one(project):
     remote_settings.OWN_CONFIG.unlink()
     with pytest.raises(InputError, match="no remote is set; set one with `make remote"):
         exchange.push()
+
+
+@contextlib.contextmanager
+def small_disk(folder, options):
+    """A disk of its own in place of a folder, with what is in the folder."""
+    aside = folder.with_name(f"{folder.name}.aside")
+    folder.rename(aside)
+    try:
+        with full_disks.mounted(folder, "2m"):
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+            subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+            yield
+    except full_disks.CannotMountError as error:
+        pytest.skip(str(error))
+    finally:
+        aside.rename(folder)
+
+
+def said_by(command):
+    """The one line that a command refuses with; in a process of its own, as DVC keeps files open."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "sentiflow.sharing.exchange", command], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1, ended.stderr
+    [line] = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in ended.stderr
+    return line
+
+
+@pytest.mark.parametrize("options", ["size=60k", "ro"], ids=["full", "read-only"])
+def test_push_to_a_disk_that_takes_nothing_is_one_line_and_goes_on_afterwards(project, options):
+    Path("split.sh").write_text(f"{Path('split.sh').read_text()}head -c 500000 /dev/urandom > splits/large.bin\n")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
+    remote = project.parent / "project-remote"
+    with small_disk(remote, options):
+        line = said_by("push")
+        assert ("No space left" if "size" in options else "Read-only file system") in line
+    assert exchange.push().startswith("Pushed ")
+    assert exchange.push().startswith("Pushed 0 files")
+
+
+def test_push_that_was_killed_is_completed_by_the_next_one(project, other):
+    remote = project.parent / "project-remote"
+    shutil.rmtree(remote / "files")
+    with subprocess.Popen([sys.executable, "-m", "sentiflow.sharing.exchange", "push"], cwd=project) as started:
+        processes.wait_until(lambda: any(each.is_file() for each in remote.rglob("*")), glance=0.001)
+        started.kill()
+    for command in ("push", "pull"):
+        folder = project if command == "push" else other
+        subprocess.run([sys.executable, "-m", "sentiflow.sharing.exchange", command], cwd=folder, check=True)
+    for name in ("splits/1.txt", "splits/more/4.txt", "words.txt", "reviews.csv"):
+        assert (other / name).read_bytes() == (project / name).read_bytes()
