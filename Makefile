@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 # What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
 # the shell does not either.
 GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
-  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE
+  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE TAKE_OVER
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
 
 # Nothing here reports home.
@@ -179,11 +179,12 @@ format: $(READY)  ## put the code into the house's format
 types: $(READY)  ## check the types
 	@$(BIN)/mypy
 
-ui: $(READY)  ## serve MLflow's UI at http://127.0.0.1:5000 and Prefect's at :4200 (other ports: make ui PORT=5001 PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.local_servers ui --port="$${PORT:-5000}" --prefect-port="$${PREFECT_PORT:-4200}"
+ui: $(READY)  ## serve MLflow's UI and Prefect's, at http://127.0.0.1:5000 and :4200 or the next free ports: make ui [PORT=5001] [PREFECT_PORT=4201]
+	@$(BIN)/python -m flows.local_servers ui $(if $(value PORT),--port="$$PORT") $(if $(value PREFECT_PORT),--prefect-port="$$PREFECT_PORT")
 
-schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C (another port: PREFECT_PORT=4201)
-	@$(BIN)/python -m flows.local_servers schedule --prefect-port="$${PREFECT_PORT:-4200}"
+schedule: $(READY)  ## retrain when prefect.yaml says so: Prefect's server and a worker, until Ctrl-C: make schedule [PREFECT_PORT=4201] [TAKE_OVER=1]
+	@$(BIN)/python -m flows.local_servers schedule $(if $(value PREFECT_PORT),--prefect-port="$$PREFECT_PORT") \
+	  $(if $(filter-out 0,$(TAKE_OVER)),--take-over)
 
 services: $(READY)  ## serve a team: PostgreSQL, storage, MLflow and Prefect, each with a password, until Ctrl-C
 	@$(BIN)/python -m services.team up

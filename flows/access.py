@@ -1,19 +1,25 @@
-"""Whether a Prefect server answers, and the password of those that are started here.
+"""Whether a Prefect server answers, and where those that are started here do; their password.
 
 Prefect checks neither Host nor, for WebSockets, Origin. Without a password any web page that is open in a browser on this machine
 could read and start everything, by DNS rebinding or over a WebSocket.
 """
 
 import contextlib
+import os
 import re
+import time
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
 from sentiflow.errors import InputError
-from services import secrets
+from services import secrets, supervise
 
+# The lock is held while the server of this checkout runs. In a copy of the folder nobody holds it.
+LOCK, ADDRESS = Path(".prefect/server.lock"), Path(".prefect/address")
+STARTING = 180.0  # seconds for a server to make its tables and answer, on a busy machine
 PASSWORD = Path(".prefect/password")  # `user:password`, as Prefect's settings and its login page take it
 
 
@@ -21,7 +27,7 @@ def require() -> None:
     """Asks the server of Prefect's settings, as PREFECT_API_URL sets it; not Prefect's cloud, which has its own messages.
 
     Raises:
-        InputError: if it does not answer, or asks for another password.
+        InputError: if it does not answer, asks for another password, or is on this machine and asks for none.
     """
     from prefect.client.base import ServerType  # here: Prefect takes seconds to load, which the other questions need not wait for
     from prefect.client.orchestration import get_client
@@ -33,6 +39,7 @@ def require() -> None:
         address = str(client.api_url).rstrip("/")
         if client.api_healthcheck() is not None:
             raise no_answer(address)
+        require_protected(address)
         try:
             client.api_version()  # for which it asks a password, if it has one
         except PrefectHTTPStatusError as error:
@@ -74,21 +81,56 @@ def generated() -> str | None:
     return password() if PASSWORD.exists() else None
 
 
-def password_of(address: str, *candidates: str | None) -> str | None:
-    """The first of the passwords that a Prefect server accepts; None if none is right, or no server answers.
-
-    Raises:
-        InputError: if it asks for none.
-    """
-    if not answers(address):
-        return None
-    if lets_in(address, None):
+def require_protected(address: str) -> None:
+    """Raises InputError if a Prefect server on this machine asks for no password."""
+    if urlsplit(address).hostname in ("127.0.0.1", "localhost") and lets_in(address, None):
         raise InputError(
             f"the Prefect server at {address} asks for no password, so any web page in a browser on this machine could use it; "
             "end it and run this again, or start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
             "PREFECT_API_AUTH_STRING to the same"
         )
+
+
+def password_of(address: str, *candidates: str | None) -> str | None:
+    """The first of the passwords that the Prefect server accepts; None if it accepts none of them."""
+    require_protected(address)
     return next((each for each in candidates if each and lets_in(address, each)), None)
+
+
+def own_server() -> str | None:
+    """Address of the Prefect server that this checkout runs; None if it runs none. Waits for one that is starting.
+
+    Raises:
+        InputError: if it does not answer.
+    """
+    until = time.monotonic() + STARTING
+    while not supervise.is_free(LOCK):
+        holder, address = _recorded()
+        # An address of another holder is of a former server: the port may be used by another checkout now.
+        if holder == LOCK.read_text(encoding="utf-8").strip() and answers(address):
+            return address
+        if time.monotonic() > until:
+            raise InputError(f"the Prefect server of this project runs, but does not answer after {STARTING:.0f} s; end it")
+        time.sleep(0.5)
+    return None
+
+
+def record_address(address: str) -> None:
+    """Keeps the address for the other commands of this checkout. Called by the server's process, before it becomes the server."""
+    ADDRESS.write_text(f"{os.getppid()} {address}\n", encoding="utf-8")
+
+
+def last_port(default: int) -> int:
+    """Port of the server that this checkout ran last."""
+    return urlsplit(_recorded()[1]).port or default
+
+
+def _recorded() -> tuple[str, str]:
+    """Process id of the lock's holder, and address."""
+    if not ADDRESS.exists():
+        return "", ""
+    holder, _, address = ADDRESS.read_text(encoding="utf-8").strip().partition(" ")
+    return holder, address
 
 
 def answers(address: str) -> bool:

@@ -1,54 +1,87 @@
 """Puts what prefect.yaml says on a Prefect server, without undoing what somebody switched off in its UI."""
 
 import asyncio
+import json
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import filters, sorting
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.objects import FlowRun, StateType, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_AUTH_STRING
+from prefect.states import Cancelled
 from prefect.workers.process import ProcessWorker
 
-from flows import access, lost_runs
+from flows import access, checkout, lost_runs
 from sentiflow.errors import InputError
 
-DEPLOYMENTS = Path("prefect.yaml")
-POOL = "sentiflow"  # as there
+DEPLOYED = Path(".prefect/deployments.yaml")  # prefect.yaml with the names of this checkout
+FORMER_POOL = "sentiflow"  # of all checkouts, in former versions
+DEFAULT_RESOURCE = "sentiflow.source"  # as in prefect.yaml
 # A run cannot set its command, environment or working directory, as it can with Prefect's own template. There is no `env` in
 # `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
 NO_VARIABLES = {"type": "object", "properties": {}, "additionalProperties": False}
 TEMPLATE = {"job_configuration": {"stream_output": True}, "variables": NO_VARIABLES}
-IN_POOL = filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[POOL]))
-STARTING = 180.0  # seconds for a server to make its tables and answer, on a busy machine
+SCHEDULED = filters.FlowRunFilter(
+    state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+)
 PLANNING = 20.0  # seconds for a server to plan the next runs of a deployment that is new to it
 
 
-async def prepare(worker: str) -> None:
+async def prepare(worker: str, take_over: bool) -> None:
     """Makes a server ready for a worker of this machine, and prints where its UI is and what is scheduled next.
 
     Args:
         worker: name of the worker; it must not be running.
+        take_over: move the deployments here if another checkout serves them.
 
     Raises:
-        InputError: if no server answers at PREFECT_API_URL, or prefect.yaml cannot be deployed.
+        InputError: if no server answers at PREFECT_API_URL, another checkout serves the deployments, or prefect.yaml cannot be
+            deployed.
     """
+    content = _content()
     async with get_client() as client:
         await _answered(client)
-        for run in await lost_runs.settle(client, POOL, worker):
+        moved = await _to_move(client, content, worker, take_over)
+        for run in await lost_runs.settle(client, [checkout.pool(), *moved], worker):
             print(f"{run.name} was {run.state_name} though its process is gone: settled", flush=True)
         await _make_pool(client)
-        await deploy(client)
+        await _deploy(client, content)
+        await _clean_up(client, content, moved)
         await _tell_next(client)
 
 
-async def deploy(client: PrefectClient) -> None:
+def _content() -> dict[str, Any]:
+    """Content of prefect.yaml, with this checkout's work pool and the project's name.
+
+    Raises:
+        InputError: if it has another form.
+    """
+    content = checkout.definitions()
+    try:
+        for deployment in content["deployments"]:
+            deployment["name"] = checkout.with_name(deployment["name"])
+            deployment["work_pool"] = deployment["work_pool"] | {"name": checkout.pool()}
+            for trigger in deployment.get("triggers", []):
+                trigger["name"] = checkout.with_name(trigger["name"])
+                if trigger["match"]["prefect.resource.id"] == DEFAULT_RESOURCE:
+                    trigger["match"]["prefect.resource.id"] = checkout.event_resource()
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{checkout.DEPLOYMENTS} has another form than expected ({type(error).__name__}: {error}): every deployment needs "
+            "name, entrypoint and work_pool, every trigger name and match; correct it and start again"
+        ) from None
+    return content
+
+
+async def _deploy(client: PrefectClient, content: dict[str, Any]) -> None:
     """Deploys all of prefect.yaml. What was switched off in the UI stays off, and nothing comes twice.
 
     A schedule keeps its switch by its slug. A paused deployment Prefect takes up again, and the automations that it makes of
@@ -57,14 +90,16 @@ async def deploy(client: PrefectClient) -> None:
     Raises:
         InputError: if Prefect refuses it.
     """
-    if not DEPLOYMENTS.exists():
-        raise InputError(f"there is no {DEPLOYMENTS} in {Path.cwd()}; run this in the top folder of the project")
     off = {automation.name for automation in await client.read_automations() if not automation.enabled}
-    paused = [deployment.id for deployment in await client.read_deployments(work_pool_filter=IN_POOL) if deployment.paused]
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    paused = [deployment.id for deployment in await _deployments(client, content) if deployment.paused]
+    DEPLOYED.parent.mkdir(exist_ok=True)
+    DEPLOYED.write_text(json.dumps(content, indent=2), encoding="utf-8")  # which is YAML as well
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYED)]
     deployed = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     if deployed.returncode:
-        raise InputError(f"Prefect refused {DEPLOYMENTS}; correct it and start again:\n{deployed.stdout}{deployed.stderr}")
+        raise InputError(
+            f"Prefect refused {checkout.DEPLOYMENTS}; correct it and start again:\n{deployed.stdout}{deployed.stderr}"
+        )
     for deployment in paused:
         await client.pause_deployment(deployment)
     for automation in await client.read_automations():
@@ -72,28 +107,102 @@ async def deploy(client: PrefectClient) -> None:
             await client.pause_automation(automation.id)
 
 
+async def _deployments(client: PrefectClient, content: dict[str, Any]) -> list[DeploymentResponse]:
+    """Deployments with the names of prefect.yaml, in whatever work pool."""
+    flows = {each["entrypoint"].rpartition(":")[2] for each in content["deployments"]}
+    names = [each["name"] for each in content["deployments"]]
+    return await client.read_deployments(
+        flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=list(flows))),
+        deployment_filter=filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=names)),
+    )
+
+
+async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, take_over: bool) -> list[str]:
+    """Work pools from which the deployments are to be moved to that of this checkout.
+
+    Raises:
+        InputError: if they are of another checkout, unless it is to be replaced.
+    """
+    others = {each.work_pool_name: each for each in await _deployments(client, content) if each.work_pool_name}
+    others.pop(checkout.pool(), None)
+    moved = []
+    for name, deployment in others.items():
+        pool = await client.read_work_pool(name)
+        owner = pool.description or f"{_folder(deployment)}, in the work pool {name}"
+        if not take_over and not await _is_former(client, pool, deployment, worker):
+            raise InputError(
+                f"the deployments at {client.api_url} are served by another checkout: {owner}; leave them there, take them "
+                f"over with `make schedule TAKE_OVER=1`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
+            )
+        print(f"moved the deployments here from {owner}", flush=True)
+        moved.append(name)
+    return moved
+
+
+async def _is_former(client: PrefectClient, pool: WorkPool, deployment: DeploymentResponse, worker: str) -> bool:
+    """Whether a work pool is a former one of this checkout."""
+    if pool.name == FORMER_POOL and _folder(deployment) == str(Path.cwd()):
+        return worker in {each.name for each in await client.read_workers_for_work_pool(pool.name)}
+    # The server is started from this folder, which was copied or moved with the server's database.
+    return access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None
+
+
+def _folder(deployment: DeploymentResponse) -> str | None:
+    """Folder in which the runs of a deployment work."""
+    steps = [step for each in deployment.pull_steps or [] for step in each.values()]
+    return next((step["directory"] for step in steps if "directory" in step), None)
+
+
+async def _clean_up(client: PrefectClient, content: dict[str, Any], moved: list[str]) -> None:
+    """Removes deployments that this checkout had under other names, and cancels runs that wait in work pools without a worker."""
+    entrypoints = {each["entrypoint"] for each in content["deployments"]}
+    kept = {each.id for each in await _deployments(client, content)}
+    for deployment in await client.read_deployments(work_pool_filter=_in([checkout.pool()])):
+        if deployment.id not in kept and deployment.entrypoint in entrypoints:
+            await client.delete_resource_owned_automations(f"prefect.deployment.{deployment.id}")
+            await client.delete_deployment(deployment.id)
+    if not moved:
+        return
+    waiting = await client.read_flow_runs(
+        flow_run_filter=SCHEDULED,
+        work_pool_filter=_in(moved),
+        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=list(kept))),
+    )
+    for run in waiting:
+        await client.set_flow_run_state(run.id, Cancelled(message="Its deployment was moved to another checkout."), force=True)
+
+
+def _in(pools: list[str]) -> filters.WorkPoolFilter:
+    return filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=pools))
+
+
 async def _answered(client: PrefectClient) -> None:
-    until = time.monotonic() + STARTING
+    until = time.monotonic() + access.STARTING
     while error := await client.api_healthcheck():
         if time.monotonic() > until:
-            raise InputError(f"no Prefect server answers at {client.api_url} after {STARTING:.0f} s: {error}")
+            raise InputError(f"no Prefect server answers at {client.api_url} after {access.STARTING:.0f} s: {error}")
         await asyncio.sleep(0.5)
     await asyncio.to_thread(access.require)
 
 
+async def _pool(client: PrefectClient) -> WorkPool | None:
+    """Work pool of this checkout, if it is there."""
+    return next(iter(await client.read_work_pools(work_pool_filter=_in([checkout.pool()]))), None)
+
+
 async def _make_pool(client: PrefectClient) -> None:
-    try:
-        pool = await client.read_work_pool(POOL)
-    except ObjectNotFound:
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=TEMPLATE))
-    else:
-        if pool.base_job_template != TEMPLATE:
-            await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=TEMPLATE))
+    pool = await _pool(client)
+    if pool is None:
+        about = checkout.described()
+        wanted = WorkPoolCreate(name=checkout.pool(), type=ProcessWorker.type, base_job_template=TEMPLATE, description=about)
+        await client.create_work_pool(wanted)
+    elif pool.base_job_template != TEMPLATE:
+        await client.update_work_pool(pool.name, WorkPoolUpdate(base_job_template=TEMPLATE))
 
 
 async def _tell_next(client: PrefectClient) -> None:
     names, planned = {}, set()
-    for deployment in await client.read_deployments(work_pool_filter=IN_POOL):
+    for deployment in await client.read_deployments(work_pool_filter=_in([checkout.pool()])):
         names[deployment.id] = deployment.name
         if not deployment.paused and any(schedule.active for schedule in deployment.schedules):
             planned.add(deployment.id)
@@ -117,11 +226,11 @@ async def _tell_next(client: PrefectClient) -> None:
 
 async def _next_runs(client: PrefectClient) -> dict[UUID, FlowRun]:
     """The next run of every deployment that has one, the soonest first."""
-    scheduled = filters.FlowRunFilter(
-        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-    )
     runs = await client.read_flow_runs(
-        flow_run_filter=scheduled, work_pool_filter=IN_POOL, sort=sorting.FlowRunSort.EXPECTED_START_TIME_ASC, limit=200
+        flow_run_filter=SCHEDULED,
+        work_pool_filter=_in([checkout.pool()]),
+        sort=sorting.FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=200,
     )
     first: dict[UUID, FlowRun] = {}
     for run in runs:

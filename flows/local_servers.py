@@ -10,10 +10,11 @@ import platform
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from flows import access
+from flows import access, checkout
 from sentiflow import locks, pipeline, terminal
 from sentiflow.errors import InputError
 from sentiflow.tracking import location
@@ -22,12 +23,14 @@ from services.safe import MLFLOW, PREFECT
 from services.supervise import Ending
 
 LOCK = Path(".prefect/worker.lock")
+UI_LOCK = Path(".prefect/ui.lock")
 WORKER = Ending(patience=60.0, lock=LOCK, children_first=True)  # a retraining has stages to end
 
-PREFECT_PORT = 4200
+PREFECT_PORT = 4200  # the first to try, where none is given
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-Port = Annotated[int, typer.Option(min=1, max=65535)]
+Port = Annotated[int | None, typer.Option(min=1, max=65535)]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="where another checkout serves them, move the deployments here")]
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
 
 
 @app.command()
-def schedule(prefect_port: Port = PREFECT_PORT) -> None:
+def schedule(prefect_port: Port = None, take_over: TakeOver = False) -> None:
     """Serve the deployments of prefect.yaml: a Prefect server, unless one answers already, and a worker."""
     try:
         with locks.locked(LOCK, patience=supervise.LEFT_OVER):
@@ -47,22 +50,25 @@ def schedule(prefect_port: Port = PREFECT_PORT) -> None:
         raise InputError(f"the deployments are served already: {error}") from None
     services = _Services(prefect_port)
     services.add_prefect(after_worker=True)
-    services.add("worker", [sys.executable, "-m", "flows.local_servers", "work"], WORKER)
+    command = [sys.executable, "-m", "flows.local_servers", "work", *["--take-over"] * take_over]
+    services.add("worker", command, WORKER)
     services.run()
 
 
 @app.command()
-def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
+def ui(port: Port = None, prefect_port: Port = None) -> None:
     """Serve MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
     server = pipeline.mlflow_server()
     if server is None:
         location.check(pipeline.tracking_uri())
-        supervise.require_free_port("127.0.0.1", port, "PORT", "MLflow's UI")
+    mlflow_port = None if server else _mlflow_port(port)
     services = _Services(prefect_port)
     services.add_prefect()
-    if server is None:
-        services.add_mlflow(port)
-    runs = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+    if mlflow_port:
+        services.add_mlflow(mlflow_port)
+        checkout.MLFLOW.parent.mkdir(exist_ok=True)
+        checkout.MLFLOW.write_text(f"http://127.0.0.1:{mlflow_port}\n", encoding="utf-8")
+    runs = f"{checkout.mlflow_ui()}/#/experiments/1/runs?workflowType=machine_learning"
     print(f"MLflow:  {server or runs}")
     print(f"Prefect: {services.address.removesuffix('/api')}")
     if services.environment.get("PREFECT_API_AUTH_STRING") == access.generated():
@@ -72,36 +78,88 @@ def ui(port: Port = 5000, prefect_port: Port = PREFECT_PORT) -> None:
         services.run()
 
 
+def _mlflow_port(given: int | None) -> int:
+    if not supervise.is_free(UI_LOCK):
+        raise InputError(f"MLflow's UI of this project is served already: {checkout.mlflow_ui()}")
+    if given is None:
+        last = urlsplit(checkout.mlflow_ui()).port or 5000
+        return supervise.next_free_port("127.0.0.1", last, "PORT", "MLflow's UI")
+    supervise.require_free_port("127.0.0.1", given, "PORT", "MLflow's UI")
+    return given
+
+
 @app.command(hidden=True)
-def work() -> None:
+def serve() -> None:
+    """Record the address of PREFECT_API_URL, then become the Prefect server that answers there."""
+    access.record_address(os.environ["PREFECT_API_URL"])
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "start"])
+
+
+@app.command(hidden=True)
+def work(take_over: TakeOver = False) -> None:
     """Put the deployments on the server at PREFECT_API_URL, then become the worker that runs them."""
     from flows import deploying  # here: it loads Prefect, which the other commands need not wait for
 
     worker = f"{platform.node()}-{Path.cwd().name}"  # the same at every start, so that it stays one worker in the UI
-    asyncio.run(deploying.prepare(worker))
-    os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--pool", deploying.POOL, "--name", worker])
+    asyncio.run(deploying.prepare(worker, take_over))
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--pool", checkout.pool(), "--name", worker])
 
 
 class _Services(supervise.Services):
-    """What runs here, around one Prefect server: ours, or one that answers already."""
+    """What runs here, around one Prefect server: ours, or the one that PREFECT_API_URL names."""
 
-    def __init__(self, prefect_port: int) -> None:
-        settings = PREFECT | {"PREFECT_SERVER_API_PORT": str(prefect_port)} | os.environ
-        self.host, self.port = settings["PREFECT_SERVER_API_HOST"], prefect_port
-        reached = "127.0.0.1" if self.host == "0.0.0.0" else self.host
-        ours = f"http://{reached}:{prefect_port}/api"
-        given = os.environ.get("PREFECT_API_URL", ours).rstrip("/")
-        self.address = ours if given == ours.replace("127.0.0.1", "localhost") else given
-        self.is_ours = self.address == ours
+    def __init__(self, prefect_port: int | None) -> None:
+        self.host = (PREFECT | os.environ)["PREFECT_SERVER_API_HOST"]
+        self.running = access.own_server()
+        self.named = self._named(prefect_port)
+        self.address = self.named or self._running_address(prefect_port) or self._new_address(prefect_port)
+        ours = urlsplit(self.address)
         # The origins from which a browser may ask; by default all.
-        origins = ",".join(f"http://{host}:{prefect_port}" for host in (reached, "localhost"))
+        origins = ",".join(f"http://{host}:{ours.port}" for host in (ours.hostname, "localhost"))
         environment = {
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
-            "PREFECT_SERVER_UI_API_URL": ours,
-            **settings,
+            "PREFECT_SERVER_UI_API_URL": self.address,
+            **PREFECT,
+            **os.environ,
+            "PREFECT_SERVER_API_PORT": str(ours.port),
             "PREFECT_API_URL": self.address,
         }
         super().__init__(environment)
+
+    def _at(self, port: int) -> str:
+        reached = "127.0.0.1" if self.host == "0.0.0.0" else self.host
+        return f"http://{reached}:{port}/api"
+
+    def _named(self, port: int | None) -> str | None:
+        """Address of PREFECT_API_URL; None if a server of this checkout answers there, or is to be started there."""
+        address = os.environ.get("PREFECT_API_URL", "").rstrip("/").replace("//localhost:", "//127.0.0.1:")
+        if address in ("", self.running):
+            return None
+        if access.answers(address):
+            access.require_protected(address)
+            return address
+        if self.running or address != self._at(port or access.last_port(PREFECT_PORT)):
+            raise access.no_answer(address)
+        return None
+
+    def _running_address(self, port: int | None) -> str | None:
+        if self.running and port and self._at(port) != self.running:
+            raise InputError(
+                f"the Prefect server of this project runs at {self.running}; end it, or leave out PREFECT_PORT={port}"
+            )
+        return self.running
+
+    def _new_address(self, port: int | None) -> str:
+        if port is None:
+            first = access.last_port(PREFECT_PORT)
+            return self._at(supervise.next_free_port(self.host, first, "PREFECT_PORT", "Prefect's server"))
+        if access.answers(address := self._at(port)):
+            raise InputError(
+                f"another Prefect server answers at {address}; to use it, set PREFECT_API_URL={address} and its password in "
+                f"PREFECT_API_AUTH_STRING, else choose another port: PREFECT_PORT={port + 1}"
+            )
+        supervise.require_free_port(self.host, port, "PREFECT_PORT", "Prefect's server")
+        return address
 
     def add_prefect(self, after_worker: bool = False) -> None:
         """Adds a Prefect server unless one answers.
@@ -110,22 +168,20 @@ class _Services(supervise.Services):
             after_worker: end it only when the worker has ended.
 
         Raises:
-            InputError: if none answers where the user says, something else is at its port, or it asks for no password.
+            InputError: if the one that answers asks for no password.
         """
-        answers = access.answers(self.address)
-        if answers:
+        if self.named or self.running:
             print(f"Prefect's server answers at {self.address} already.", flush=True)
-        if not self.is_ours:
-            if not answers:
-                raise access.no_answer(self.address)
+        if self.named:
             return
         password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or access.password()
-        if answers:
-            password = access.password_of(self.address, os.environ.get("PREFECT_API_AUTH_STRING"), password) or ""
+        if self.running:
+            password = access.password_of(self.running, os.environ.get("PREFECT_API_AUTH_STRING"), password) or ""
         else:
-            supervise.require_free_port(self.host, self.port, "PREFECT_PORT", "Prefect's server")
-            ending = Ending(after=(LOCK,), wait=WORKER.patience) if after_worker else Ending()
-            self.add("server", [sys.executable, "-m", "prefect", "server", "start"], ending)
+            ending = Ending(lock=access.LOCK)
+            if after_worker:
+                ending = Ending(lock=access.LOCK, after=(LOCK,), wait=WORKER.patience)
+            self.add("server", [sys.executable, "-m", "flows.local_servers", "serve"], ending)
         # variables, not options: everybody can read command lines
         self.environment |= {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_AUTH_STRING": password}
 
@@ -142,7 +198,7 @@ class _Services(supervise.Services):
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(addresses),
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),
         }  # fmt: skip
-        self.add("mlflow", command, Ending())
+        self.add("mlflow", command, Ending(lock=UI_LOCK))
 
 
 if __name__ == "__main__":

@@ -20,19 +20,19 @@ PAGE = 200  # runs that Prefect gives at once
 GONE = "Its process is gone: it was killed, or the machine went down."
 
 
-async def settle(client: PrefectClient, pool: str, worker: str) -> list[FlowRun]:
+async def settle(client: PrefectClient, pools: list[str], worker: str) -> list[FlowRun]:
     """Marks the runs of one worker whose process is gone: Crashed, or Cancelled where that was asked for; frees their slots.
 
     Args:
         client: of the server that keeps the runs.
-        pool: work pool of the runs.
+        pools: work pools of the runs.
         worker: name of the worker that had them, on this machine; it must not be running. Runs of others stay as they are.
 
     Returns:
         The runs as they were before.
     """
     alive = _running_here()
-    lost = [run for run in await _under_way(client, pool) if str(run.id) not in alive and _was_of(run, worker)]
+    lost = [run for run in await _under_way(client, pools) if str(run.id) not in alive and _was_of(run, worker)]
     for run in lost:
         await client.set_flow_run_state(run.id, _outcome(run))
         for task in await client.read_task_runs(
@@ -50,14 +50,14 @@ def _outcome(run: FlowRun) -> State:
     return Cancelled(message=GONE) if run.state_type == StateType.CANCELLING else Crashed(message=GONE)
 
 
-async def _under_way(client: PrefectClient, pool: str) -> list[FlowRun]:
+async def _under_way(client: PrefectClient, pools: list[str]) -> list[FlowRun]:
     runs: list[FlowRun] = []
     while True:
         page = await client.read_flow_runs(
             flow_run_filter=filters.FlowRunFilter(
                 state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=UNDER_WAY))
             ),
-            work_pool_filter=filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[pool])),
+            work_pool_filter=filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=pools)),
             limit=PAGE,
             offset=len(runs),
         )

@@ -36,7 +36,7 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import access, local_servers, telling
+from flows import access, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
@@ -210,16 +210,16 @@ def _server() -> dict[Any, str | None]:
     """Settings of the Prefect server to use.
 
     Raises:
-        InputError: if the one of PREFECT_API_URL cannot be used, or the one at the port of `make schedule` has no password.
+        InputError: if the one of PREFECT_API_URL cannot be used, or that of this checkout has no password.
     """
-    here = f"http://127.0.0.1:{local_servers.PREFECT_PORT}/api"
-    named = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if named in ("", here) and (password := access.password_of(here, PREFECT_API_AUTH_STRING.value(), access.generated())):
-        return {PREFECT_API_URL: here, PREFECT_API_AUTH_STRING: password}
+    named = os.environ.get("PREFECT_API_URL", "").rstrip("/").replace("//localhost:", "//127.0.0.1:")
+    own = access.own_server()
+    if own and named in ("", own) and (password := access.password_of(own, PREFECT_API_AUTH_STRING.value(), access.generated())):
+        return {PREFECT_API_URL: own, PREFECT_API_AUTH_STRING: password}
     if named:
         access.require()
         return {}
-    # A server there that rejects our password has another database, so a temporary one does no harm.
+    # A server of this checkout that rejects our password got another one from the user; a temporary one does no harm.
     password = f"admin:{secrets.generated()}"
     # With an API key, which is for another server, Prefect sends no events to a temporary one.
     return {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password, PREFECT_API_KEY: None}
@@ -230,7 +230,7 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
     promote: Annotated[bool, typer.Option(help="let the best model become champion if it passes every rule")] = True,
 ) -> None:
-    """Run the flow here and now, on the Prefect server of PREFECT_API_URL or that of `make schedule`, else on a temporary one."""
+    """Run the flow here and now, on the Prefect server of PREFECT_API_URL or of this checkout, else on a temporary one."""
     _check(architectures, params.load())  # before a Prefect server starts, which would refuse by a traceback
     with temporary_settings(_server()):
         state = retrain(architectures or None, force=force, promote=promote, return_state=True)

@@ -17,28 +17,28 @@ from prefect.artifacts import (
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
+from flows import checkout
 from sentiflow import pipeline
 from sentiflow.running.workers import Outcome
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 COMPARISON, VERDICT = Path("reports/comparison.md"), Path(".cache/verdict.md")
-MLFLOW_UI = "http://127.0.0.1:5000"  # where `make ui` serves a store that is a file
 EPOCH = re.compile(r"epoch (\d+) of (\d+): (.*)")
 
 
 def key(name: str) -> str:
-    """A name as Prefect's artifacts allow it: small letters, digits and dashes.
+    """A name as Prefect's artifacts allow it: small letters, digits and dashes; with the project's name unless it is the default.
 
     >>> key("train@lstm_small")
     'train-lstm-small'
     """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return checkout.with_name(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
 
 
 def _bar(name: str, about: str) -> UUID:
     # Prefect's functions wait where there is no event loop, and say that they may not
-    return cast(UUID, create_progress_artifact(0.0, key=name, description=about))
+    return cast(UUID, create_progress_artifact(0.0, key=key(name), description=about))
 
 
 class Progress:
@@ -64,7 +64,7 @@ def epochs(stage: str, told: Callable[[str], None]) -> Callable[[str], None]:
         if found := EPOCH.search(line):
             done, total = int(found[1]), int(found[2])
             if not bar:
-                bar.append(_bar(key(stage), stage))
+                bar.append(_bar(stage, stage))
             update_progress_artifact(bar[0], 100.0 * done / total, description=f"{stage}: {found[0]}")
 
     return tell
@@ -73,14 +73,14 @@ def epochs(stage: str, told: Callable[[str], None]) -> Callable[[str], None]:
 def stages_table(outcomes: Sequence[Outcome]) -> None:
     """Which stage ran, was restored or was fresh, and how long it took."""
     table = [{"stage": each.name, "what DVC did": each.how, "seconds": round(each.seconds, 1)} for each in outcomes]
-    create_table_artifact(table, key="stages", description="What DVC did with each stage.")
+    create_table_artifact(table, key=key("stages"), description="What DVC did with each stage.")
 
 
 def pages() -> None:
     """The comparison and the verdict, as they stand after the run."""
     for page, about in ((COMPARISON, "comparison"), (VERDICT, "verdict")):
         if page.exists():
-            create_markdown_artifact(page.read_text(encoding="utf-8"), key=about, description=f"As in {page}.")
+            create_markdown_artifact(page.read_text(encoding="utf-8"), key=key(about), description=f"As in {page}.")
 
 
 def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> None:
@@ -91,15 +91,15 @@ def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> 
         of_architectures: id of each architecture's run.
     """
     server = pipeline.mlflow_server()
-    at = f"{server or MLFLOW_UI}/#/experiments/{experiment}/runs"
+    at = f"{server or checkout.mlflow_ui()}/#/experiments/{experiment}/runs"
     about = "On the team's server." if server else "`make ui` serves it."
-    create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key="mlflow", description=about)
+    create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key=key("mlflow"), description=about)
     lines = [f"- [{name}]({at}/{run})" for name, run in of_architectures.items()]
-    create_markdown_artifact("\n".join(lines), key="mlflow-runs", description="The run of each architecture in MLflow.")
+    create_markdown_artifact("\n".join(lines), key=key("mlflow-runs"), description="The run of each architecture in MLflow.")
 
 
 def page(name: str, markdown: str, about: str) -> None:
-    create_markdown_artifact(markdown, key=name, description=about)
+    create_markdown_artifact(markdown, key=key(name), description=about)
 
 
 def notify(log: Logger, subject: str, body: str, blocks: Sequence[str], level: int = logging.INFO) -> None:

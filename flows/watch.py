@@ -15,13 +15,13 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
+from flows import checkout
 from flows.attempts import done, tried_again
 from sentiflow import params, source, stage
 from sentiflow.errors import InputError, UnavailableError
 from sentiflow.params import Params
 
 EVENT = "sentiflow.new-data"
-RESOURCE = "sentiflow.source"
 TOLD = Path(".cache/watch.json")
 KEPT = 100  # contents of which is remembered when they were told
 LONGEST_LOOK = 600  # seconds, whatever the attempts; while one look is at work, Prefect cancels the next ones
@@ -74,13 +74,14 @@ def tell(change: source.Change, again_hours: float) -> str:
     # Where a server calls the same bytes another version at every look, every look brings another fingerprint.
     if told.is_recent(change.fingerprint if change.certain else None, now, timedelta(hours=again_hours)):
         return "new data, told already and not read yet"
+    resource = checkout.event_resource()
     event = emit_event(
         event=EVENT,
-        resource={"prefect.resource.id": RESOURCE, "prefect.resource.name": "source of the reviews"},
+        resource={"prefect.resource.id": resource, "prefect.resource.name": "source of the reviews"},
         payload={"fingerprint": change.fingerprint, "in_words": change.in_words},
         # One id for one telling: of two that look at once, or where this dies before it has noted that it told, Prefect drops
         # the second.
-        id=uuid.uuid5(uuid.NAMESPACE_URL, f"{EVENT} {change.fingerprint} after {told.at.get(change.fingerprint)}"),
+        id=uuid.uuid5(uuid.NAMESPACE_URL, f"{EVENT} {resource} {change.fingerprint} after {told.at.get(change.fingerprint)}"),
     )
     if event is None:
         raise UnavailableError("Prefect does not take events; start its server, or set PREFECT_API_URL to one that runs")

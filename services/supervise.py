@@ -29,6 +29,7 @@ from sentiflow.errors import InputError
 MARK = "SENTIFLOW_HOLDER"  # environment variable of all that a holder started, directly or not
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 GLANCE = 0.3  # seconds between two looks at whether anything ended
+PORTS = 100  # ports to try, where none is given
 LEFT_OVER = 30.0  # seconds to wait for what a supervisor that was killed leaves to its holders
 
 
@@ -66,7 +67,7 @@ def main(
     with contextlib.ExitStack() as stack:
         stack.enter_context(process_groups.signals_to(lambda number, _: received.append(number)))
         if lock is not None:
-            stack.enter_context(locks.locked(lock, patience=0))
+            stack.enter_context(locks.locked(lock, patience=GLANCE))  # somebody may be testing whether it is free
         mark = f"{os.getpid()}:{time.time_ns()}:{Path.cwd()}"
         sign = signal.SIGINT if interrupt else signal.SIGTERM
         service = subprocess.Popen(
@@ -125,15 +126,35 @@ def die_with_parent(sign: int) -> None:
 
 def require_free_port(host: str, port: int, variable: str, what: str) -> None:
     """Raises InputError if something else listens there, naming the variable by which to choose another port."""
+    if reason := _unusable(host, port):
+        raise InputError(
+            f"{what} cannot use port {port} of {host}: {reason}; end what uses it, or choose another: {variable}={port + 1}"
+        )
+
+
+def next_free_port(host: str, first: int, variable: str, what: str) -> int:
+    """The first free port from `first` on; prints which one, if it is another.
+
+    Raises:
+        InputError: if there is none.
+    """
+    port = next((port for port in range(first, min(first + PORTS, 65536)) if not _unusable(host, port)), None)
+    if port is None:
+        require_free_port(host, first, variable, what)
+        return first
+    if port != first:
+        print(f"port {first} is in use, so {what} uses port {port}", flush=True)
+    return port
+
+
+def _unusable(host: str, port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise InputError(
-                f"{what} cannot use port {port} of {host}: {error.strerror}; end what uses it, "
-                f"or choose another: {variable}={port + 1}"
-            ) from None
+            return error.strerror
+    return None
 
 
 def is_free(lock: Path) -> bool:

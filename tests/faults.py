@@ -257,8 +257,8 @@ class Served:
         assert self.process.poll() is None, self.log.read_text()[-3000:]
 
     def _is_online(self):
-        name = self.worker().cmdline()[-1]
-        workers = self.client._client.post("/work_pools/sentiflow/workers/filter", json={}).json()
+        *_, pool, _, name = self.worker().cmdline()
+        workers = self.client._client.post(f"/work_pools/{pool}/workers/filter", json={}).json()
         return any(each["name"] == name and each["status"] == "ONLINE" for each in workers)
 
     def stop(self):

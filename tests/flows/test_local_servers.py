@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime
 
 import ports
 import prefect_servers
@@ -19,11 +22,11 @@ import requests
 import urllib3
 import yaml
 from clones import PROJECT
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 from requests import adapters
 
-from flows import local_servers, retrain
+from flows import checkout, retrain
 from sentiflow.errors import InputError
 
 PATIENCE = 300.0  # seconds for services to start, on a busy machine
@@ -42,6 +45,7 @@ def stage(seconds: float) -> None:
 @flow(log_prints=True)
 def retrain(force: bool = False, seconds: float = 0) -> None:
     print(f"planted: {os.environ.get('PLANTED')}")
+    print(f"folder: {os.getcwd()}")
     stage(seconds)
 """,
     "watch.py": """
@@ -67,13 +71,13 @@ class Project:
             (folder / package).symlink_to(PROJECT / package)
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "prefect.yaml").write_text(yaml.safe_dump(with_limit()), encoding="utf-8")
-        for name in ("local_servers.py", "deploying.py", "access.py", "lost_runs.py"):
+        for name in ("local_servers.py", "deploying.py", "access.py", "checkout.py", "lost_runs.py"):
             (folder / "flows" / name).symlink_to(PROJECT / "flows" / name)
         for name, code in FLOWS.items():
             (folder / "flows" / name).write_text(code, encoding="utf-8")
 
     def command(self, *words):
-        given = f"PREFECT_PORT={self.port}"
+        given = [f"PREFECT_PORT={self.port}"] if self.port else []
         return [
             "make",
             "--no-print-directory",
@@ -82,7 +86,7 @@ class Project:
             "--old-file",
             ".venv/.ready",
             *words,
-            given,
+            *given,
         ]
 
     def environment(self, **more):
@@ -176,6 +180,16 @@ class Project:
             wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"], self.said)
         return made
 
+    def pool(self):
+        with contextlib.chdir(self.folder):
+            return checkout.pool()
+
+    def found_by_retrain(self, monkeypatch, address=""):
+        """Settings of the Prefect server that `make retrain` uses."""
+        monkeypatch.chdir(self.folder)
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        return retrain._server()
+
     def slots(self):
         return sum(limit["active_slots"] for limit in self.api("POST", "/v2/concurrency_limits/filter"))
 
@@ -233,18 +247,14 @@ def open_server(project, tmp_path):
 
 @pytest.mark.slow
 def test_server_without_a_password_at_the_port_is_not_used_and_the_way_out_is_named(project, open_server, monkeypatch):
-    refusal = f"the Prefect server at {project.url} asks for no password"
-    for given in ({}, {"PREFECT_API_URL": project.url}, {"PREFECT_API_AUTH_STRING": "ann:secret"}):
-        for what in ("schedule", "ui"):
-            said = project.refused(what, f"PORT={project.other_port}", **given)
-            assert refusal in said
-            assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(local_servers, "PREFECT_PORT", project.port)
-    for address in ("", project.url):
-        monkeypatch.setenv("PREFECT_API_URL", address)
-        with pytest.raises(InputError, match="asks for no password"):
-            retrain._server()
+    for what in ("schedule", "ui"):
+        said = project.refused(what, f"PORT={project.other_port}", PREFECT_API_URL=project.url)
+        assert f"the Prefect server at {project.url} asks for no password" in said
+        assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
+        assert f"another Prefect server answers at {project.url}" in project.refused(what, f"PORT={project.other_port}")
+    with temporary_settings({PREFECT_API_URL: project.url}), pytest.raises(InputError, match="asks for no password"):
+        project.found_by_retrain(monkeypatch, project.url)
+    assert PREFECT_API_URL not in project.found_by_retrain(monkeypatch)
 
 
 def test_address_of_the_users_own_server_is_used_and_none_is_started_instead(project):
@@ -296,7 +306,7 @@ def test_what_somebody_switched_off_stays_off_and_nothing_is_there_twice_after_a
     assert [each["active"] for each in after["watch"]["schedules"]] == [True]
     [again] = project.api("POST", "/automations/filter")
     assert (again["name"], again["enabled"]) == (automation["name"], False)
-    assert [each["status"] for each in project.api("POST", "/work_pools/sentiflow/workers/filter")] == ["ONLINE"]
+    assert [each["status"] for each in project.api("POST", f"/work_pools/{project.pool()}/workers/filter")] == ["ONLINE"]
     assert project.api("GET", f"/flow_runs/{run}")["state_name"] == "Completed"
 
 
@@ -356,9 +366,8 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
     assert {address.ip for address in processes.listening(project.processes())} == {"127.0.0.1"}
 
     second = Project(project.folder.parent / "second")
-    second.port = project.port
     try:
-        second.schedule(PREFECT_API_AUTH_STRING=project.password)
+        second.schedule(PREFECT_API_URL=project.url, PREFECT_API_AUTH_STRING=project.password)
         assert f"Prefect's server answers at {project.url} already" in second.said()
         assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
@@ -399,11 +408,8 @@ def test_schedule_shares_a_generated_password_with_its_worker_and_says_where_it_
     assert processes.that(lambda process: secret in " ".join(process.cmdline())) == []
     assert secret not in project.said()
 
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setattr(local_servers, "PREFECT_PORT", project.port)
-    for address in ("", project.url):  # as `make retrain` finds it
-        monkeypatch.setenv("PREFECT_API_URL", address)
-        found = retrain._server()
+    for address in ("", project.url):
+        found = project.found_by_retrain(monkeypatch, address)
         assert (found[PREFECT_API_URL], found[PREFECT_API_AUTH_STRING]) == (project.url, project.password)
     project.run(0, until="Completed")
 
@@ -413,7 +419,7 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
     project.schedule()
     marker = project.folder / "marker"
     harmful = {"command": f"touch {marker}", "env": {"PLANTED": "yes"}, "env.PLANTED": "yes", "working_dir": str(project.folder)}
-    project.api("PATCH", "/work_pools/sentiflow", base_job_template=ProcessWorker.get_default_base_job_template())
+    project.api("PATCH", f"/work_pools/{project.pool()}", base_job_template=ProcessWorker.get_default_base_job_template())
     start = f"/deployments/{project.deployments()['by-hand']['id']}/create_flow_run"
     project.api("POST", start, job_variables={"command": harmful["command"]})
     wait(marker.exists, project.said)  # so it is with the template that Prefect gives a pool
@@ -431,7 +437,7 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
         "/flow_runs/",
         flow_id=found["flow_id"],
         deployment_id=found["id"],
-        work_pool_name="sentiflow",
+        work_pool_name=project.pool(),
         job_variables=harmful,
         state={"type": "SCHEDULED"},
     )["id"]
@@ -460,3 +466,200 @@ def answers(url):
         return requests.get(f"{url}/health", timeout=5).ok
     except requests.RequestException:
         return False
+
+
+# --- two checkouts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(project):
+    """Another checkout on the same machine."""
+    made = Project(project.folder.parent / "second")
+    yield made
+    made.kill_everything()
+
+
+def set_name(checked_out, name):
+    file = checked_out.folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"name": name}), encoding="utf-8")
+
+
+def pools(project):
+    """Work pool of each deployment on the project's server."""
+    return {name: each["work_pool_name"] for name, each in project.deployments().items()}
+
+
+def folder_of_a_run(project, name):
+    """Where a run of the deployment works."""
+    made = project.api("POST", f"/deployments/{project.deployments()[name]['id']}/create_flow_run")["id"]
+    [said] = wait(lambda: logged(project, made, "folder: "), project.said)
+    return said.removeprefix("folder: ")
+
+
+def run_by_an_event(project, resource):
+    """Names of the deployments of which an event starts a run."""
+    before = {each["id"] for each in project.api("POST", "/flow_runs/filter")}
+    event = {
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "sentiflow.new-data",
+        "resource": {"prefect.resource.id": resource},
+        "id": str(uuid.uuid4()),
+    }
+    auth = tuple(project.password.split(":"))
+    with requests.Session() as session:
+        session.auth = auth
+        client = str(uuid.uuid4())
+        token = session.get(f"{project.url}/csrf-token", params={"client": client}, timeout=30).json()["token"]
+        headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+        session.post(f"{project.url}/events", json=[event], headers=headers, timeout=30).raise_for_status()
+
+    def started():
+        names = {each["id"]: name for name, each in project.deployments().items()}
+        new = [each for each in project.api("POST", "/flow_runs/filter") if each["id"] not in before]
+        return [
+            names[each["deployment_id"]]
+            for each in new
+            if not each["auto_scheduled"] or each["created_by"]["type"] == "AUTOMATION"
+        ]
+
+    wait(started, project.said)
+    time.sleep(3)  # for one that must not come
+    return started()
+
+
+@pytest.mark.slow
+def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is_asked_for(project, second):
+    project.schedule()
+    server = {"PREFECT_API_URL": project.url, "PREFECT_API_AUTH_STRING": project.password}
+    before = pools(project)
+    assert set(before.values()) == {project.pool()}
+    said = run(second, "schedule", server)
+    assert f"served by another checkout: {project.folder} on {platform.node()}" in said
+    assert "make schedule TAKE_OVER=1" in said
+    assert pools(project) == before
+
+    set_name(second, "other")
+    second.schedule(**server)
+    assert re.search(r"\| nightly-other: next ", second.said())
+    assert pools(project) == before | {f"{name}-other": second.pool() for name in before}
+    assert folder_of_a_run(project, "by-hand") == str(project.folder)
+    assert folder_of_a_run(project, "by-hand-other") == str(second.folder)
+    assert run_by_an_event(project, "sentiflow.source") == ["on-new-data"]
+    assert run_by_an_event(project, "other.source") == ["on-new-data-other"]
+    second.end()
+
+    set_name(second, "sentiflow")
+    second.start("schedule", "TAKE_OVER=1", until="Worker '", **server)
+    assert f"moved the deployments here from {project.folder} on " in second.said()
+    assert pools(project) == dict.fromkeys(before, second.pool())  # and none has the former name
+    assert len(project.api("POST", "/automations/filter")) == 1
+    assert folder_of_a_run(project, "by-hand") == str(second.folder)
+    second.end()
+    project.end()
+    assert f"served by another checkout: {second.folder} on " in run(project, "schedule", {})
+
+
+def run(checked_out, what, environment):
+    """All that a command says that fails."""
+    command = checked_out.command(what)
+    own = checked_out.environment(**environment)
+    ended = subprocess.run(command, cwd=checked_out.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def port_in_use(checked_out, what):
+    """The port that a service uses instead of one in use."""
+    [port] = re.findall(rf"port \d+ is in use, so {what} uses port (\d+)", checked_out.said())
+    return int(port)
+
+
+@pytest.mark.slow
+def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_the_other(project, monkeypatch):
+    project.schedule()
+    project.end()
+    copy = Project.__new__(Project)
+    shutil.copytree(project.folder, project.folder.parent / "copy", symlinks=True)
+    copy.folder, copy.log, copy.started = project.folder.parent / "copy", project.folder.parent / "copy/said.log", None
+    assert copy.password == project.password
+    project.port = copy.port = None  # no ports are given from here on
+    project.schedule()
+    assert copy.found_by_retrain(monkeypatch).get(PREFECT_API_URL) is None
+    try:
+        copy.schedule()
+        port = port_in_use(copy, "Prefect's server")
+        copy.url = f"http://127.0.0.1:{port}/api"
+        assert f"moved the deployments here from {project.folder} on " in copy.said()
+        assert set(pools(copy).values()) == {copy.pool()}
+        assert set(pools(project).values()) == {project.pool()}
+        assert folder_of_a_run(project, "by-hand") == str(project.folder)
+        assert folder_of_a_run(copy, "by-hand") == str(copy.folder)
+        assert copy.found_by_retrain(monkeypatch)[PREFECT_API_URL] == copy.url
+        assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
+        copy.end()
+        assert PREFECT_API_URL not in copy.found_by_retrain(monkeypatch)
+    finally:
+        copy.kill_everything()
+
+
+@pytest.mark.slow
+def test_ui_takes_the_next_ports_where_the_default_ones_are_in_use_and_schedule_uses_its_server(project, monkeypatch):
+    project.port = None
+    with contextlib.ExitStack() as stack:
+        for port in (4200, 5000):
+            other = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # something of the machine's is there
+                other.bind(("127.0.0.1", port))
+                other.listen()
+        project.start("ui", until="Uvicorn running on http://127.0.0.1:")
+        prefect, mlflow = port_in_use(project, "Prefect's server"), port_in_use(project, "MLflow's UI")
+    assert prefect > 4200
+    assert f"Uvicorn running on http://127.0.0.1:{mlflow}" in project.said()
+    monkeypatch.chdir(project.folder)
+    assert checkout.mlflow_ui() == f"http://127.0.0.1:{mlflow}"
+    project.url = f"http://127.0.0.1:{prefect}/api"
+    wait(lambda: answers(project.url), project.said)
+    assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
+    assert f"served already: http://127.0.0.1:{mlflow}" in project.refused("ui")
+    project.port = prefect + 1
+    assert f"runs at {project.url}; end it, or leave out PREFECT_PORT" in project.refused("schedule")
+
+
+@pytest.mark.slow
+def test_deployments_of_a_former_version_are_used_again_and_run_once(project, second):
+    home = project.folder / ".prefect"
+    former = prefect_servers.Server(home)
+    former.environment["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] = "true"
+    project.url, project.port = former.api, int(former.api.split(":")[2].removesuffix("/api"))
+    (home / "password").touch(0o600)
+    (home / "password").write_text(former.password + "\n")
+    former.start()
+    worker = ["worker", "start", "--pool", "sentiflow", "--type", "process", "--name", f"{platform.node()}-{project.folder.name}"]
+    for words in (
+        ["work-pool", "create", "sentiflow", "--type", "process"],
+        ["--no-prompt", "deploy", "--all"],
+        [*worker, "--run-once"],
+    ):
+        command = [*former.command[:3], *words]
+        subprocess.run(command, cwd=project.folder, env=former.environment, check=True, capture_output=True, timeout=PATIENCE)
+    before = project.deployments()
+    assert {each["work_pool_name"] for each in before.values()} == {"sentiflow"}
+    project.api("PATCH", f"/deployments/{before['weekly']['id']}", paused=True)
+    waiting = project.api("POST", f"/deployments/{before['by-hand']['id']}/create_flow_run")["id"]
+    server = {"PREFECT_API_URL": project.url, "PREFECT_API_AUTH_STRING": former.password}
+    assert f"served by another checkout: {project.folder}, in the work pool sentiflow" in run(second, "schedule", server)
+    former.stop()
+
+    project.schedule()
+    after = project.deployments()
+    assert {name: each["id"] for name, each in after.items()} == {name: each["id"] for name, each in before.items()}
+    assert {each["work_pool_name"] for each in after.values()} == {project.pool()}
+    assert after["weekly"]["paused"]
+    assert len(project.api("POST", "/automations/filter")) == 1
+    assert project.api("GET", f"/flow_runs/{waiting}")["state_name"] == "Cancelled"
+    assert folder_of_a_run(project, "by-hand") == str(project.folder)
+    due = project.api("POST", "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})
+    assert {each["work_pool_name"] for each in due} == {project.pool()}
+    times = [each["expected_start_time"] for each in due if each["deployment_id"] == after["nightly"]["id"]]
+    assert len(times) == len(set(times)) > 0

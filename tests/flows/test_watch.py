@@ -18,6 +18,7 @@ from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.settings import PREFECT_API_URL
 from sources import TOP, csv, download, settings
 
+from flows import checkout
 from flows import watch as watching
 from sentiflow import source
 from sentiflow.corpus import fetching
@@ -114,7 +115,7 @@ def test_the_trigger_of_prefect_yaml_has_no_key_that_prefect_would_pass_over_and
     [trigger] = DEPLOYMENTS["on-new-data"]["triggers"]
     assert set(trigger) <= set(DeploymentEventTrigger.model_fields)
     assert trigger["expect"] == [watching.EVENT]
-    assert trigger["match"] == {"prefect.resource.id": watching.RESOURCE}
+    assert trigger["match"] == {"prefect.resource.id": checkout.event_resource()}
 
 
 # --- new data -----------------------------------------------------------------------------------------------------------

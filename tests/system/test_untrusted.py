@@ -81,7 +81,7 @@ def test_a_folder_of_incoming_files_whose_names_are_hostile_is_told_without_acti
 READ_BY = {
     "serve": ["PORT"],
     "ui": ["PORT", "PREFECT_PORT"],
-    "schedule": ["PREFECT_PORT"],
+    "schedule": ["PREFECT_PORT", "TAKE_OVER"],
     "predict": ["TEXT", "FILE", "COLUMN", "OUT", "VERSION"],
     "explain": ["TEXT", "MODEL", "OUT"],
     "promote": ["VERSION", "REASON", "FORCE", "DRY_RUN"],
@@ -97,7 +97,7 @@ READ_BY = {
     "restore": ["FROM"],
     "setup": ["PYTHON", "PREFECT_HOME"],
 }
-SWITCHES = {"FORCE", "DRY_RUN", "START", "SKIP_REJECTED", "FULL", "PROMOTE", "REPAIR", "RESET", "REMOVE"}
+SWITCHES = {"FORCE", "DRY_RUN", "START", "SKIP_REJECTED", "FULL", "PROMOTE", "REPAIR", "RESET", "REMOVE", "TAKE_OVER"}
 RUNS = "'\"$(shell touch ran)$$(touch ran)$(touch ran)`touch ran`;touch ran;#"
 
 

@@ -1,0 +1,67 @@
+"""What distinguishes this checkout from others on the same Prefect server and the same machine."""
+
+import hashlib
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sentiflow.errors import InputError
+
+DEPLOYMENTS = Path("prefect.yaml")
+DEFAULT_NAME = "sentiflow"  # as there
+MLFLOW = Path(".prefect/mlflow")  # address of MLflow's UI that `make ui` served last
+
+
+def described() -> str:
+    return f"{Path.cwd()} on {platform.node()}"
+
+
+def pool() -> str:
+    """Work pool of this checkout. It depends on folder and host, so a copy has another one."""
+    return f"sentiflow-{hashlib.sha256(described().encode()).hexdigest()[:8]}"
+
+
+def definitions() -> dict[str, Any]:
+    """Content of prefect.yaml.
+
+    Raises:
+        InputError: if it cannot be read, or `name` is not a name.
+    """
+    try:
+        content = YAML(typ="safe").load(DEPLOYMENTS)
+    except FileNotFoundError:
+        raise InputError(f"there is no {DEPLOYMENTS} in {Path.cwd()}; run this in the top folder of the project") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{DEPLOYMENTS} is not valid YAML; correct it and start again: {' '.join(str(error).split())}") from None
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise InputError(f"{DEPLOYMENTS}: `name` must consist of small letters, digits and dashes, got {name!r}")
+    return dict(content)
+
+
+def with_name(text: str) -> str:
+    """`text`, followed by the project's name unless that is the default one.
+
+    It keeps projects with different names apart on one Prefect server.
+    """
+    name = _name()
+    return text if name == DEFAULT_NAME else f"{text}-{name}"
+
+
+def event_resource() -> str:
+    """Resource of the events of new data; the trigger in prefect.yaml matches it."""
+    return f"{_name()}.source"
+
+
+def mlflow_ui() -> str:
+    """Address at which `make ui` serves a store that is a file."""
+    return MLFLOW.read_text(encoding="utf-8").strip() if MLFLOW.exists() else "http://127.0.0.1:5000"
+
+
+def _name() -> str:
+    # a flow can run without deployments
+    return str(definitions()["name"]) if DEPLOYMENTS.exists() else DEFAULT_NAME
