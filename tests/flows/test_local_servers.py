@@ -373,7 +373,7 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
         second.end()
 
         told = second.command("ui", f"PORT={project.other_port}")  # a port that is taken: nothing is to be served there
-        environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example")
+        environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example", PREFECT_API_URL=project.url)
         ended = subprocess.run(told, cwd=second.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert ended.returncode == 0, ended.stderr
         assert "MLflow:  https://mlflow.example\nPrefect: " in ended.stdout

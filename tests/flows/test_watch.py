@@ -158,6 +158,17 @@ def test_other_new_data_is_told_at_once():
     assert answer(p) == TOLD
 
 
+def test_same_content_that_two_projects_see_is_an_event_of_each(client):
+    p = settings("csv", location=str(FILE))
+    download(p)
+    append()
+    assert answer(p) == TOLD
+    watching.TOLD.unlink()  # which each project has in its own folder
+    Path("prefect.yaml").write_text("name: other")
+    assert answer(p) == TOLD
+    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.source", "other.source"}
+
+
 def test_who_dies_before_noting_that_it_told_starts_no_second_run(on_new_data):
     p = settings("csv", location=str(FILE))
     download(p)

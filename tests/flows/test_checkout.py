@@ -1,0 +1,48 @@
+"""What distinguishes checkouts and projects on one Prefect server."""
+
+import shutil
+
+import pytest
+from clones import PROJECT
+
+from flows import checkout, telling
+from sentiflow.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    made = tmp_path / "one"
+    made.mkdir()
+    shutil.copy(PROJECT / "prefect.yaml", made)
+    monkeypatch.chdir(made)
+    return made
+
+
+def test_default_name_changes_no_name(folder):
+    assert checkout.with_name("nightly") == "nightly"
+    assert telling.key("train@lstm") == "train-lstm"
+    assert checkout.event_resource() == "sentiflow.source"
+
+
+def test_another_name_is_in_the_names_of_deployments_artifacts_and_events(folder):
+    file = folder / "prefect.yaml"
+    file.write_text(file.read_text().replace("\nname: sentiflow\n", "\nname: anna\n"))
+    assert checkout.with_name("nightly") == "nightly-anna"
+    assert telling.key("train@lstm") == "train-lstm-anna"
+    assert checkout.event_resource() == "anna.source"
+
+
+def test_copy_has_another_work_pool_and_the_same_checkout_always_the_same(folder, monkeypatch):
+    first = checkout.pool()
+    assert checkout.pool() == first
+    shutil.copytree(folder, folder.with_name("two"))
+    monkeypatch.chdir(folder.with_name("two"))
+    assert checkout.pool() != first
+
+
+@pytest.mark.parametrize("content", ["", "[]", "name: [", "name: Anna", "name: a/b", "name: 7", "deployments: []"])
+def test_file_without_a_usable_name_is_refused_in_one_line(folder, content):
+    (folder / "prefect.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"^prefect\.yaml") as refused:
+        checkout.event_resource()
+    assert "\n" not in str(refused.value)
