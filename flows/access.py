@@ -81,6 +81,11 @@ def generated() -> str | None:
     return password() if PASSWORD.exists() else None
 
 
+def is_generated(password: str | None) -> bool:
+    """Whether it is the one in the file."""
+    return password is not None and password == generated()
+
+
 def require_protected(address: str) -> None:
     """Raises InputError if a Prefect server on this machine asks for no password."""
     if urlsplit(address).hostname in ("127.0.0.1", "localhost") and lets_in(address, None):

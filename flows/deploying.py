@@ -212,7 +212,7 @@ async def _tell_next(client: PrefectClient) -> None:
     address = str(client.api_url).rstrip("/")
     print(f"Prefect's UI: {address.removesuffix('/api')}")
     export = f'export PREFECT_API_URL="{address}"'
-    if PREFECT_API_AUTH_STRING.value() == access.generated():
+    if access.is_generated(PREFECT_API_AUTH_STRING.value()):
         print(f"The page asks for a password, once: paste the line in {access.PASSWORD}")
         export += f' PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(access.PASSWORD.resolve()))})"'
     print(f"In another terminal: {export}")

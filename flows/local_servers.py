@@ -71,7 +71,7 @@ def ui(port: Port = None, prefect_port: Port = None) -> None:
     runs = f"{checkout.mlflow_ui()}/#/experiments/1/runs?workflowType=machine_learning"
     print(f"MLflow:  {server or runs}")
     print(f"Prefect: {services.address.removesuffix('/api')}")
-    if services.environment.get("PREFECT_API_AUTH_STRING") == access.generated():
+    if access.is_generated(services.environment.get("PREFECT_API_AUTH_STRING")):
         print(f"         asks for a password, once: paste the line in {access.PASSWORD}")
     sys.stdout.flush()
     if services.has_any():

@@ -15,7 +15,7 @@ from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from sources import TOP, csv, download, settings
 
 from flows import checkout
@@ -126,7 +126,11 @@ def test_appended_rows_start_one_run_of_the_retraining_and_a_process_that_ends_a
     download(p)
     append()
     command = [sys.executable, "-c", "from flows.watch import watch; print(watch(return_state=True).message)"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TOP / "src"), str(TOP)]), "PREFECT_API_URL": PREFECT_API_URL.value()}
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(TOP / "src"), str(TOP)]),
+        "PREFECT_API_URL": PREFECT_API_URL.value(),
+        "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
+    }
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     assert "told Prefect of new data: data/external/reviews.csv: its SHA-256 is now " in done.stdout
     until(lambda: on_new_data() == 1)

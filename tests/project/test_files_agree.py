@@ -586,6 +586,7 @@ BY_COMMANDS = [
     ".cache/retraining.json",
     "data/incoming",
     ".env",
+    ".prefect",
     ".services",
     "backups",
     "data/external/reviews.csv",
