@@ -67,8 +67,11 @@ def _content() -> dict[str, Any]:
     content = checkout.definitions()
     try:
         for deployment in content["deployments"]:
-            deployment["name"] = checkout.with_name(deployment["name"])
-            deployment["work_pool"] = deployment["work_pool"] | {"name": checkout.pool()}
+            deployment |= {
+                "name": checkout.with_name(deployment["name"]),
+                "entrypoint": str(deployment["entrypoint"]),
+                "work_pool": deployment["work_pool"] | {"name": checkout.pool()},
+            }
             for trigger in deployment.get("triggers", []):
                 trigger["name"] = checkout.with_name(trigger["name"])
                 if trigger["match"]["prefect.resource.id"] == DEFAULT_RESOURCE:
@@ -134,17 +137,17 @@ async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, 
                 f"the deployments at {client.api_url} are served by another checkout: {owner}; leave them there, take them "
                 f"over with `make schedule TAKE_OVER=1`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
             )
-        print(f"moved the deployments here from {owner}", flush=True)
+        print(f"moved the deployments at {client.api_url} from {owner} to this checkout", flush=True)
         moved.append(name)
     return moved
 
 
 async def _is_former(client: PrefectClient, pool: WorkPool, deployment: DeploymentResponse, worker: str) -> bool:
     """Whether a work pool is a former one of this checkout."""
-    if pool.name == FORMER_POOL and _folder(deployment) == str(Path.cwd()):
-        return worker in {each.name for each in await client.read_workers_for_work_pool(pool.name)}
-    # The server is started from this folder, which was copied or moved with the server's database.
-    return access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None
+    if access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None:
+        return True  # the server is started from this folder, which was copied or moved with the server's database
+    workers = {each.name for each in await client.read_workers_for_work_pool(pool.name)}
+    return pool.name == FORMER_POOL and _folder(deployment) == str(Path.cwd()) and worker in workers
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:

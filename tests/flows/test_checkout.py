@@ -5,7 +5,7 @@ import shutil
 import pytest
 from clones import PROJECT
 
-from flows import checkout, telling
+from flows import checkout, deploying, telling
 from sentiflow.errors import InputError
 
 
@@ -46,3 +46,21 @@ def test_file_without_a_usable_name_is_refused_in_one_line(folder, content):
     with pytest.raises(InputError, match=r"^prefect\.yaml") as refused:
         checkout.event_resource()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("deployments", ["7", "[7]", "[{name: a}]", "[{name: a, work_pool: {}}]"])
+def test_deployments_in_another_form_are_refused_in_one_line(folder, deployments):
+    (folder / "prefect.yaml").write_text(f"name: anna\ndeployments: {deployments}\n")
+    with pytest.raises(InputError, match=r"^prefect\.yaml has another form than expected") as refused:
+        deploying._content()
+    assert "\n" not in str(refused.value)
+
+
+def test_each_definition_has_the_work_pool_of_the_checkout_and_the_trigger_matches_its_events(folder):
+    file = folder / "prefect.yaml"
+    file.write_text(file.read_text().replace("\nname: sentiflow\n", "\nname: anna\n"))
+    deployments = deploying._content()["deployments"]
+    assert {each["work_pool"]["name"] for each in deployments} == {checkout.pool()}
+    [trigger] = [trigger for each in deployments for trigger in each.get("triggers", [])]
+    assert trigger["match"] == {"prefect.resource.id": "anna.source"}
+    assert trigger["name"] == "sentiflow-new-data-anna"

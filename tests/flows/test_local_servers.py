@@ -157,14 +157,14 @@ class Project:
     def password(self):
         return (self.folder / ".prefect/password").read_text().strip()
 
-    def api(self, method, path, **content):
+    def api(self, method, path, content=None, **named):
         with requests.Session() as session:
             session.auth = tuple(self.password.split(":"))
             session.mount(self.url, adapters.HTTPAdapter(max_retries=BUSY))
             client = str(uuid.uuid4())
             token = session.get(f"{self.url}/csrf-token", params={"client": client}, timeout=30).json()["token"]
             headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
-            answer = session.request(method, self.url + path, json=content, headers=headers, timeout=30)
+            answer = session.request(method, self.url + path, json=content or named, headers=headers, timeout=30)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -179,6 +179,13 @@ class Project:
         if until == "Running":
             wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"], self.said)
         return made
+
+    def copied(self):
+        copy = object.__new__(Project)
+        copy.folder, copy.started = self.folder.with_name("copy"), None
+        copy.log = copy.folder / "said.log"
+        shutil.copytree(self.folder, copy.folder, symlinks=True)
+        return copy
 
     def pool(self):
         with contextlib.chdir(self.folder):
@@ -505,13 +512,7 @@ def run_by_an_event(project, resource):
         "resource": {"prefect.resource.id": resource},
         "id": str(uuid.uuid4()),
     }
-    auth = tuple(project.password.split(":"))
-    with requests.Session() as session:
-        session.auth = auth
-        client = str(uuid.uuid4())
-        token = session.get(f"{project.url}/csrf-token", params={"client": client}, timeout=30).json()["token"]
-        headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
-        session.post(f"{project.url}/events", json=[event], headers=headers, timeout=30).raise_for_status()
+    project.api("POST", "/events", content=[event])
 
     def started():
         names = {each["id"]: name for name, each in project.deployments().items()}
@@ -550,7 +551,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
 
     set_name(second, "sentiflow")
     second.start("schedule", "TAKE_OVER=1", until="Worker '", **server)
-    assert f"moved the deployments here from {project.folder} on " in second.said()
+    assert f"moved the deployments at {project.url}/ from {project.folder} on " in second.said()
     assert pools(project) == dict.fromkeys(before, second.pool())  # and none has the former name
     assert len(project.api("POST", "/automations/filter")) == 1
     assert folder_of_a_run(project, "by-hand") == str(second.folder)
@@ -579,9 +580,7 @@ def port_in_use(checked_out, what):
 def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_the_other(project, monkeypatch):
     project.schedule()
     project.end()
-    copy = Project.__new__(Project)
-    shutil.copytree(project.folder, project.folder.parent / "copy", symlinks=True)
-    copy.folder, copy.log, copy.started = project.folder.parent / "copy", project.folder.parent / "copy/said.log", None
+    copy = project.copied()
     assert copy.password == project.password
     project.port = copy.port = None  # no ports are given from here on
     project.schedule()
@@ -590,7 +589,7 @@ def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_t
         copy.schedule()
         port = port_in_use(copy, "Prefect's server")
         copy.url = f"http://127.0.0.1:{port}/api"
-        assert f"moved the deployments here from {project.folder} on " in copy.said()
+        assert f"moved the deployments at {copy.url}/ from {project.folder} on " in copy.said()
         assert set(pools(copy).values()) == {copy.pool()}
         assert set(pools(project).values()) == {project.pool()}
         assert folder_of_a_run(project, "by-hand") == str(project.folder)
