@@ -26,7 +26,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect.workers.process import ProcessWorker
 from requests import adapters
 
-from flows import checkout, retrain
+from flows import access, checkout, retrain
+from sentiflow import locks
 from sentiflow.errors import InputError
 
 PATIENCE = 300.0  # seconds for services to start, on a busy machine
@@ -598,6 +599,12 @@ def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_t
         assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
         copy.end()
         assert PREFECT_API_URL not in copy.found_by_retrain(monkeypatch)
+        # its next server has not written its own address yet, and the other answers at the former one
+        (copy.folder / access.ADDRESS).write_text(f"1 {project.url}\n")
+        monkeypatch.setattr(access, "STARTING", 1.0)
+        monkeypatch.chdir(copy.folder)
+        with locks.locked(access.LOCK), pytest.raises(InputError, match="does not answer"):
+            access.own_server()
     finally:
         copy.kill_everything()
 
