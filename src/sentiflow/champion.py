@@ -5,12 +5,10 @@
 """
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from mlflow import MlflowClient
 
 from sentiflow import git, params, pipeline, process_groups, promotion, provenance, quiet, tables, terminal
 from sentiflow.errors import InputError
@@ -126,7 +124,7 @@ def history() -> None:
     """Show who was champion from when to when, and why."""
     client = store.connect()
     with champions.looking(client) as entries:
-        if differs := _disagreement(client, entries):
+        if differs := champions.disagreement(client, entries):
             terminal.tell(f"{differs}\n")
         elif not entries:
             print("No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.")
@@ -140,29 +138,6 @@ def history() -> None:
         for entry in entries:
             terminal.tell(f"\n{entry.at}  version {entry.version}:")
             terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
-
-
-def _disagreement(client: MlflowClient, entries: Sequence[champions.Entry]) -> str:
-    """A sentence where the alias `champion` and the history name different versions; empty where they agree."""
-    named, reigning, lost = registry.champion(client), champions.current(entries), champions.deleted(entries)
-    number = "" if named is None else str(named.version)
-    if lost is not None and number in ("", reigning):
-        found = f"Version {lost.version}, the champion, was deleted in MLflow"
-        if not reigning:
-            return f"{found}, and no earlier champion is left: make repro evaluates the best version as the first one."
-        outcome = f"version {reigning}, which was champion before it, returns"
-    elif number == reigning:
-        return ""
-    elif not entries:
-        found = f"Version {number} has the alias champion, but the history ({champions.HISTORY} in MLflow) is gone"
-        outcome = f"the history returns from {champions.JOURNAL}, or begins again with this version,"
-    elif not number:
-        found = f"The alias champion was removed in MLflow, but by the history version {reigning} is champion"
-        outcome = "the alias is set again"
-    else:
-        found = f"The alias champion names version {number}, but by the history {reigning or 'no version'} is champion"
-        outcome = f"version {number} enters the history as moved by hand"
-    return f"{found}; {outcome} with the next make repro, make promote or make rollback."
 
 
 @app.command()

@@ -114,6 +114,29 @@ def deleted(entries: Sequence[Entry]) -> Entry | None:
     return entries[-1] if entries and not entries[-1].exists else None
 
 
+def disagreement(client: MlflowClient, entries: Sequence[Entry]) -> str:
+    """A sentence where the alias `champion` and the history name different versions; empty where they agree."""
+    named, reigning, lost = registry.champion(client), current(entries), deleted(entries)
+    number = "" if named is None else str(named.version)
+    if lost is not None and number in ("", reigning):
+        found = f"Version {lost.version}, the champion, was deleted in MLflow"
+        if not reigning:
+            return f"{found}, and no earlier champion is left: make repro evaluates the best version as the first one."
+        outcome = f"version {reigning}, which was champion before it, returns"
+    elif number == reigning:
+        return ""
+    elif not entries:
+        found = f"Version {number} has the alias champion, but the history ({HISTORY} in MLflow) is gone"
+        outcome = f"the history returns from {JOURNAL}, or begins again with this version,"
+    elif not number:
+        found = f"The alias champion was removed in MLflow, but by the history version {reigning} is champion"
+        outcome = "the alias is set again"
+    else:
+        found = f"The alias champion names version {number}, but by the history {reigning or 'no version'} is champion"
+        outcome = f"version {number} enters the history as moved by hand"
+    return f"{found}; {outcome} with the next make repro, make promote or make rollback."
+
+
 @contextmanager
 def changing(client: MlflowClient) -> Iterator[list[Entry]]:
     """Gives the history, with what a killed command left put in order; within the block no other command here changes it."""
