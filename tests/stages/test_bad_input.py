@@ -345,7 +345,7 @@ SOURCES: Mapping[str, Bad] = {
         "download",
         csv_of(GOOD.replace("fine", "séduisant").encode("latin-1")),
         "40 of the 80 rows",
-        "Correct the file or its settings",
+        "Correct the file, or its settings",
     ),
     "Latin-1 header": Bad(
         "download",
@@ -365,7 +365,7 @@ SOURCES: Mapping[str, Bad] = {
         "or allow more",
     ),
     "quote left open": Bad(
-        "download", csv_of(GOOD.replace("A fine", '"A fine')), "40 x quotes do not match", "Correct the file or its settings"
+        "download", csv_of(GOOD.replace("A fine", '"A fine')), "40 x quotes do not match", "Correct the file, or its settings"
     ),
     "label nobody mapped": Bad(
         "download", csv_of(GOOD.replace("positive", "superb")), "40 x unknown label", "mapped are 'negative', 'positive'"
@@ -748,14 +748,20 @@ def test_the_command_of_dvc_says_the_same_and_nothing_else(name, project):
     assert not (project.path.parent / "evil.txt").exists()
 
 
-@pytest.mark.parametrize("store", ["http://127.0.0.1:9", "sqlite:///nowhere/mlflow.db"])
-def test_tracking_store_that_does_not_answer_is_named_within_half_a_minute(store, project):
+@pytest.mark.parametrize(
+    ("store", "advice"),
+    [
+        ("http://127.0.0.1:9", "start it, or unset MLFLOW_TRACKING_URI"),
+        ("sqlite:///nowhere/mlflow.db", "check that its folder exists and is writable"),
+    ],
+)
+def test_tracking_store_that_does_not_answer_is_named_within_half_a_minute(store, advice, project):
     project.env["MLFLOW_TRACKING_URI"] = store
     before = project.earlier_outputs()
     status, output = run_apart("register", project, seconds=30)
     assert status == (1 if store.startswith("sqlite") else stages.TEMPORARY)
     assert f"MLflow's store at {store} does not answer" in output
-    assert "start it, or unset MLFLOW_TRACKING_URI" in output
+    assert advice in output
     assert "Traceback" not in output
     assert project.earlier_outputs() == before
 
