@@ -216,8 +216,8 @@ def forget_publication() -> None:
 def _is_published() -> bool:
     try:
         keys = json.loads(PUBLISHED[0].read_text(encoding="utf-8"))["keys"]
-    except (OSError, ValueError, KeyError, TypeError):  # only one of the two notes is left, or it was edited
-        return False
+    except (OSError, ValueError, KeyError, TypeError):  # DVC runs the stage again whose note is missing or was edited
+        return True
     from sentiflow.tracking import publishing, store  # MLflow's import takes seconds
 
     try:

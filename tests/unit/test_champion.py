@@ -342,7 +342,7 @@ def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_
     status, _, said = command("versions", "--commit=nowhere")
     assert status == 1
     assert said == (
-        "error: received --commit nowhere, which names no commit here; give a branch, a tag or a hash of: git log --oneline\n"
+        "error: received --commit nowhere, which names no commit here. Give a branch, a tag or a hash of: git log --oneline\n"
     )
     monkeypatch.setenv("MAKELEVEL", "1")
     status, _, said = command("versions", "--commit=HEAD")

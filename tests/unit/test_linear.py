@@ -105,7 +105,7 @@ def test_a_missing_column_of_many_names_some_of_them(tmp_path):
     found = table(tmp_path, f"{columns(1000)}\n")
     assert len(found.columns) == 1000
     with pytest.raises(InputError) as raised:
-        delimited._position("text", found, tmp_path / "reviews.csv", ",")
+        delimited.position(found.columns, "download.csv", "text", "text", "reviews.csv")
     assert len(str(raised.value)) < 500
 
 
