@@ -510,6 +510,7 @@ def predicted(project, *prefix, **changes):
     return ended.returncode, ended.stderr.splitlines()[-1] if ended.returncode else ended.stdout
 
 
+@pytest.mark.slow  # MLflow waits 20 s for a lock, twice
 def test_a_store_that_another_process_has_locked_is_waited_for_and_then_said_to_be_busy(project):
     assert predicted(project)[0] == 0
     with contextlib.closing(sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)) as other:

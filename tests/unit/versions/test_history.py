@@ -114,7 +114,7 @@ def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, ca
     told = shown(capsys)
     assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 1
     assert "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow" in told
-    with pytest.raises(InputError, match=r"'HEAD~1', which names no commit here\. This clone is shallow.*git fetch --unshallow"):
+    with pytest.raises(InputError, match=r"HEAD~1, which names no commit here\. This clone is shallow.*git fetch --unshallow"):
         difference.of_commit("HEAD~1")
     git("fetch", "-q", "--unshallow")
     assert "shallow" not in shown(capsys)
