@@ -27,7 +27,7 @@ export PATH := $(CURDIR)/$(BIN):$(value PATH)
 # The package of this folder, before any of the same name in the user's PYTHONPATH.
 export PYTHONPATH := src$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-folders test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,12 +138,16 @@ test: $(READY)  ## run the tests
 test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
 
-test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs, copies, experiments
+test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs, experiments
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/system/test_three_classes.py tests/system/test_side_runs.py \
-	  tests/system/test_folders.py tests/system/test_experiments.py
+	  tests/system/test_experiments.py
+
+test-folders: $(READY)  ## run the tests of copied, moved and linked folders, each with an environment of its own
+	@$(BIN)/python -m pytest -m slow tests/system/test_folders.py tests/system/test_moved_project.py
 
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
-	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py
+	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py \
+	  tests/system/test_verdicts.py tests/system/test_serving.py
 
 test-orchestration: $(READY)  ## run the tests of the flows and the schedule: real Prefect servers (SQLite, PostgreSQL), workers, UI
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder tests/system/test_orchestration.py \

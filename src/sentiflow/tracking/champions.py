@@ -58,7 +58,7 @@ class Entry:
     by: str  # the user
     at: str  # UTC, ISO 8601
     applied: bool  # whether the aliases followed
-    exists: bool = True  # whether the store still has this version, with this key
+    exists: bool = True  # whether the store still has this version, with this key and its run
 
     @property
     def described(self) -> str:
@@ -72,7 +72,12 @@ def history(client: MlflowClient) -> list[Entry]:
     for entry in _entries(client):
         if entry.replaced == (counting[-1].version if counting else ""):
             counting.append(entry)
-    there = {(str(each.version), each.tags.get(KEY_TAG, "")) for each in registry.versions(client)} if counting else set()
+    named = {(entry.version, entry.key) for entry in counting}
+    there = {
+        version
+        for each in (registry.versions(client) if counting else [])
+        if (version := (str(each.version), each.tags.get(KEY_TAG, ""))) in named and registry.has_run(client, each)
+    }
     return [replace(entry, exists=(entry.version, entry.key) in there) for entry in counting]
 
 
@@ -107,6 +112,10 @@ def line_of_succession(entries: Sequence[Entry]) -> list[str]:
 def current(entries: Sequence[Entry]) -> str:
     """The version that is champion by this history; empty if there is none."""
     return next(reversed(line_of_succession(entries)), "")
+
+
+def _is_of(entry: Entry, version: ModelVersion) -> bool:
+    return (entry.version, entry.key) == (str(version.version), version.tags.get(KEY_TAG, ""))
 
 
 def deleted(entries: Sequence[Entry]) -> Entry | None:
@@ -164,7 +173,10 @@ def settle(client: MlflowClient) -> list[Entry]:
     named = registry.champion(client)
     newest, line = (entries[-1] if entries else None), line_of_succession(entries)
     replaced = newest.version if newest else ""
-    if named is not None and (newest is None or newest.applied) and str(named.version) not in line[-1:]:
+    is_lost_one = (
+        newest is not None and named is not None and _is_of(newest, named)
+    )  # a version that lost its run keeps its alias
+    if named is not None and (newest is None or newest.applied) and str(named.version) not in line[-1:] and not is_lost_one:
         why = "the alias was moved without `make promote`" if newest else "it was champion before this history began"
         log.warning("version %s has the alias champion, which is new to the history: %s", named.version, why)
         _add(client, named, replaced, BY_HAND, why)

@@ -96,6 +96,11 @@ def check_complete(client: MlflowClient, found: ModelVersion) -> None:
         )
 
 
+def has_run(client: MlflowClient, found: ModelVersion) -> bool:
+    """Whether the run of a version is still there; `mlflow gc` removes deleted ones for good."""
+    return not found.run_id or _tags_of_run(client, found) is not None
+
+
 def _tags_of_run(client: MlflowClient, found: ModelVersion) -> Mapping[str, str] | None:
     try:
         tags: Mapping[str, str] = client.get_run(run_of(found)).data.tags
