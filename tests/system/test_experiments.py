@@ -83,7 +83,8 @@ def test_every_command_of_the_page_works_in_its_order(project):
     assert "regularisation" in said["dvc exp diff HEAD c2"]
     assert "c4" in said["dvc exp list --all-commits origin"]
     assert "regularisation-4" in run(["git", "branch"], project).stdout
-    assert run(["git", "for-each-ref", "refs/exps"], project).stdout == ""
+    left = run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).stdout.split()
+    assert not [ref for ref in left if not ref.startswith(("refs/exps/apply/", "refs/exps/exec/"))], "DVC's own stay"
     assert run(["git", "ls-files", "mlartifacts"], project).stdout == ""
 
 
@@ -95,4 +96,4 @@ def test_an_experiment_in_the_folder_is_published_by_the_next_run(project):
     again = repro(project)
     assert "the last results are of an experiment" in again.stderr
     assert versions(project) == before + 1
-    assert "14 of 14 stages are up to date" in repro(project).stdout
+    assert "Data and pipelines are up to date." in repro(project).stdout
