@@ -453,21 +453,6 @@ def test_every_command_works_after_the_champion_was_deleted(fresh, command, anot
         assert (status, said) == (1, "error: there is no champion to go back to: version 1 is the first; see `make history`\n")
 
 
-def test_champion_whose_run_was_removed_for_good_counts_as_deleted(fresh, command, tmp_path, trained):
-    made = publishing.publish(fresh, publication(trained, tmp_path, key="7" * 64), parent=publishing.retraining(fresh, "f" * 64))
-    force(command, "1")
-    force(command, str(made.version))
-    fresh.delete_run(made.run_id)
-    gc.main(["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--run-ids", made.run_id], standalone_mode=False)
-    try:
-        assert command("promote", "--version=2")[0] == 1
-        assert champion_of(fresh) == "1"
-        force(command, "3")
-        assert [entry.version for entry in champions.history(fresh)] == ["1", str(made.version), "1", "3"]
-    finally:
-        fresh.delete_model_version(store.MODEL, made.version)
-
-
 def test_only_champion_that_was_deleted_leaves_none_and_the_next_is_the_first_again(fresh, command, another):
     lost = another("d")
     force(command, lost)
@@ -529,3 +514,19 @@ def test_publication_counts_as_there_only_while_its_version_and_its_runs_are(fre
     assert publishing.are_published(fresh, keys)
     fresh.delete_model_version(store.MODEL, version.version)
     assert not publishing.are_published(fresh, keys)
+
+
+# Last in this file: `mlflow gc` also removes logged models that the versions above need.
+def test_champion_whose_run_was_removed_for_good_counts_as_deleted(fresh, command, tmp_path, trained):
+    made = publishing.publish(fresh, publication(trained, tmp_path, key="7" * 64), parent=publishing.retraining(fresh, "f" * 64))
+    force(command, "1")
+    force(command, str(made.version))
+    fresh.delete_run(made.run_id)
+    gc.main(["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--run-ids", made.run_id], standalone_mode=False)
+    try:
+        assert command("promote", "--version=2")[0] == 1
+        assert champion_of(fresh) == "1"
+        force(command, "3")
+        assert [entry.version for entry in champions.history(fresh)] == ["1", str(made.version), "1", "3"]
+    finally:
+        fresh.delete_model_version(store.MODEL, made.version)
