@@ -82,7 +82,7 @@ def project(folder: Path, how: str, sample: int) -> Path:
         "retrain.notify": [],
     }
     side.refresh(folder, changes, cache=folder / ".dvc/cache")
-    for package in ("flows", "services"):
+    for package in ("flows", "services", "src"):
         shutil.copytree(package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2("pyproject.toml", folder)
     return folder

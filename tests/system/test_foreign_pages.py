@@ -29,7 +29,7 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.workers.process import ProcessWorker
 from probes import ALL_SOCKETS
 
-from flows import watch
+from flows import checkout, watch
 from services.safe import PREFECT
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ class Ui:
 
     def start(self):
         (self.folder / ".venv").symlink_to(sys.prefix)
-        for package in ("flows", "services"):
+        for package in ("flows", "services", "src"):
             (self.folder / package).symlink_to(PROJECT / package)
         command = ["make", "--makefile", str(PROJECT / "Makefile"), "--old-file", ".venv/.ready", "ui"]
         command += [f"PORT={self.port}", f"PREFECT_PORT={self.prefect_port}"]
@@ -146,7 +146,7 @@ def attack(page, served):
     listing = page.fetch("POST", "/api/deployments/filter", {})
     page.fetch(*served.start())
     page.send(*served.start())
-    event = {"event": watch.EVENT, "resource": {"prefect.resource.id": watch.RESOURCE}, "id": str(uuid.uuid4())}
+    event = {"event": watch.EVENT, "resource": {"prefect.resource.id": checkout.event_resource()}, "id": str(uuid.uuid4())}
     page.socket("/api/events/in", event | {"occurred": datetime.now(UTC).isoformat()})
     sockets = [page.socket(path, ALL_EVENTS) for path in ALL_SOCKETS]
     time.sleep(2)  # the server writes events down a moment later

@@ -140,7 +140,7 @@ def test_servers_of_a_moved_project_use_the_files_where_they_are_now(original, t
 
     shown = tmp_path / "shown"
     (shown / ".venv").symlink_to(sys.prefix)
-    for package in ("flows", "services"):
+    for package in ("flows", "services", "src"):
         (shown / package).symlink_to(TOP / package)
     command = ["make", "--makefile", str(TOP / "Makefile"), "--old-file", ".venv/.ready", "ui"]
     command += [f"PORT={ui_port}", f"PREFECT_PORT={prefect_port}"]
