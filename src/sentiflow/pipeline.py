@@ -32,8 +32,6 @@ log = logging.getLogger("sentiflow")
 
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
 COMPARISON = Path("reports/comparison.md")
-DATABASE = Path("mlflow.db")
-OWN_STORE = f"sqlite:///{DATABASE}"
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
 VERDICT = Path(".cache/verdict.md")
@@ -186,30 +184,28 @@ def forget_publication() -> None:
     The notes are outputs of the stages that publish and judge, so without them DVC runs those again and a lost database fills
     from what the other stages kept. They must be uncached outputs: DVC would bring a cached one back instead of publishing.
     """
-    if any(experiments.is_note(note) for note in PUBLISHED):
+    if any(note.exists() for note in PUBLISHED) and (reason := _why_to_publish()):
         for note in PUBLISHED:
             note.unlink(missing_ok=True)
-        log.warning("the last results are of an experiment: this run publishes them to MLflow")
+        log.warning(reason)
+
+
+def _why_to_publish() -> str | None:
+    if any(experiments.is_note(note) for note in PUBLISHED):
+        return "the last results are of an experiment: this run publishes them to MLflow"
     uri = tracking_uri()
-    database = Path(uri.removeprefix("sqlite:///"))
-    is_lost = uri.startswith("sqlite:///") and not database.exists()
-    is_another = STORE.exists() and STORE.read_text(encoding="utf-8") != _hashed(uri)
-    if not any(note.exists() for note in PUBLISHED):
-        return
-    if is_lost:
+    database = location.database(uri)
+    if database is not None and not database.exists():
         reason = f"{database} is missing"
-    elif is_another:
+    elif STORE.exists() and STORE.read_text(encoding="utf-8") != _hashed(uri):
         reason = "MLFLOW_TRACKING_URI names another store than before"
     elif not _is_published():
         reason = "models or runs that this project published were deleted in MLflow"
     else:
-        return
-    for note in PUBLISHED:
-        note.unlink(missing_ok=True)
-    log.warning(
-        "%s: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, restores those of "
-        "earlier commits and the history of champions)",
-        reason,
+        return None
+    return (
+        f"{reason}: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, restores those "
+        "of earlier commits and the history of champions)"
     )
 
 
@@ -236,7 +232,7 @@ def _note_store() -> None:
 
 def tracking_uri() -> str:
     """The store that this project publishes to; a relative file is one in its folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or OWN_STORE
+    return os.environ.get("MLFLOW_TRACKING_URI") or location.DEFAULT_STORE
 
 
 def mlflow_server() -> str | None:

@@ -30,6 +30,7 @@ from sentiflow.errors import InputError
 from sentiflow.running import repair
 from sentiflow.settings import Architectures
 from sentiflow.storage import site
+from sentiflow.tracking import location
 
 FOLDER = Path(".cache/side")
 FEWEST_ROWS = 20  # as download.sample allows
@@ -100,7 +101,7 @@ def run_sample(rows: str) -> None:
         )
     again = f"make repro SAMPLE={rows}"
     print(f"A trial on {int(rows):,} reviews, in {FOLDER / 'sample'}; params.yaml, reports and MLflow's store stay as they are.")
-    own_store = {"MLFLOW_TRACKING_URI": pipeline.OWN_STORE}
+    own_store = {"MLFLOW_TRACKING_URI": location.DEFAULT_STORE}
     changes = {"download.sample": int(rows)}
     with running("sample", changes, again=again, targets=[str(repair.PIPELINE_FILE)], environment=own_store) as folder:
         print((folder / "reports/comparison.md").read_text(encoding="utf-8"))

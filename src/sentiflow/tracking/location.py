@@ -17,6 +17,7 @@ from sentiflow.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
+DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "sentiflow"
 ARTIFACTS = "mlartifacts"  # next to the database
 OF_MLFLOW = "mlruns"  # next to it as well: where MLflow puts the artifacts of experiments that are not this project's

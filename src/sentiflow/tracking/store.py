@@ -32,8 +32,7 @@ from sentiflow.tracking import location
 
 log = logging.getLogger("sentiflow")
 
-DEFAULT_STORE = "sqlite:///mlflow.db"
-EXPERIMENT = location.EXPERIMENT
+DEFAULT_STORE, EXPERIMENT = location.DEFAULT_STORE, location.EXPERIMENT
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of prompts
 MODEL = "sentiflow"
 KEY_TAG = "sentiflow.key"
