@@ -1,8 +1,11 @@
+import shutil
+import subprocess
+
 import dvc_projects
 import pytest
 from dvc.repo import Repo
 
-from sentiflow.sharing import exchange, remote
+from sentiflow.sharing import exchange, remote, remote_settings
 
 PIPELINE = """
 stages:
@@ -33,4 +36,14 @@ def project(finished_project, tmp_path, monkeypatch):
     exchange.push()
     with Repo() as repo:
         assert repo.status() == {}  # from now on DVC takes these files for known
+    return folder
+
+
+@pytest.fixture
+def other(project, tmp_path, monkeypatch):
+    """Another one's clone, in which the test goes on."""
+    folder = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
+    shutil.copy(project / remote_settings.OWN_CONFIG, folder / remote_settings.OWN_CONFIG)
+    monkeypatch.chdir(folder)
     return folder

@@ -15,16 +15,6 @@ from sentiflow.errors import InputError
 from sentiflow.sharing import exchange, remote_settings
 
 
-@pytest.fixture
-def other(project, tmp_path, monkeypatch):
-    """Another one's clone, in which the test goes on."""
-    folder = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
-    shutil.copy(project / remote_settings.OWN_CONFIG, folder / remote_settings.OWN_CONFIG)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def test_push_and_pull_bring_everything_to_another_clone_where_nothing_is_left_to_run(project, other):
     assert "Pulled 7 files" in exchange.pull()
     for name in ("splits/1.txt", "splits/more/4.txt", "words.txt", "reviews.csv"):

@@ -74,16 +74,6 @@ def everything(top):
     return {path: path.read_bytes() if path.is_file() else b"" for path in kept}
 
 
-@pytest.fixture
-def other(project, tmp_path, monkeypatch):
-    """Another one's clone, in which the test goes on."""
-    folder = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
-    shutil.copy(project / remote_settings.OWN_CONFIG, folder / remote_settings.OWN_CONFIG)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 @pytest.mark.parametrize("kind", LISTS)
 def test_list_of_a_hostile_commit_is_refused_by_name_and_nothing_is_written(kind, other, tmp_path):
     oid = name_in_lock(list_of(kind))
