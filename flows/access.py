@@ -102,6 +102,11 @@ def password_of(address: str, *candidates: str | None) -> str | None:
     return next((each for each in candidates if each and lets_in(address, each)), None)
 
 
+def named() -> str:
+    """Address of PREFECT_API_URL as addresses are written here; empty if it is not set."""
+    return os.environ.get("PREFECT_API_URL", "").rstrip("/").replace("//localhost:", "//127.0.0.1:")
+
+
 def own_server() -> str | None:
     """Address of the Prefect server that this checkout runs; None if it runs none. Waits for one that is starting.
 

@@ -132,7 +132,7 @@ class _Services(supervise.Services):
 
     def _named(self, port: int | None) -> str | None:
         """Address of PREFECT_API_URL; None if a server of this checkout answers there, or is to be started there."""
-        address = os.environ.get("PREFECT_API_URL", "").rstrip("/").replace("//localhost:", "//127.0.0.1:")
+        address = access.named()
         if address in ("", self.running):
             return None
         if access.answers(address):
@@ -190,8 +190,8 @@ class _Services(supervise.Services):
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         command += ["--default-artifact-root", "mlartifacts"]
         command += ["--app-name", "sentiflow"]  # services/mlflow_app.py
-        # not an option: the address of a database has its password, and everybody can read command lines
         addresses = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
+        # not options: the address of a database has its password, and everybody can read command lines
         self.environment = MLFLOW | self.environment | {
             "MLFLOW_BACKEND_STORE_URI": pipeline.tracking_uri(),
             # By default MLflow accepts every host whose name begins like a private address, such as 10.evil.com.

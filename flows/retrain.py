@@ -6,7 +6,6 @@ DVC decides what is stale, the rules of params.yaml decide what is promoted; thi
 import contextlib
 import json
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,8 +211,7 @@ def _server() -> dict[Any, str | None]:
     Raises:
         InputError: if the one of PREFECT_API_URL cannot be used, or that of this checkout has no password.
     """
-    named = os.environ.get("PREFECT_API_URL", "").rstrip("/").replace("//localhost:", "//127.0.0.1:")
-    own = access.own_server()
+    named, own = access.named(), access.own_server()
     if own and named in ("", own) and (password := access.password_of(own, PREFECT_API_AUTH_STRING.value(), access.generated())):
         return {PREFECT_API_URL: own, PREFECT_API_AUTH_STRING: password}
     if named:
