@@ -400,20 +400,19 @@ def _pull(folder: Path, names: Sequence[str]) -> None:
     add = [*dvc, "remote", "add", "--local", "--quiet", CACHE_AS_REMOTE, str(side.cache_of_project())]
     subprocess.run(add, cwd=folder, check=True, capture_output=True, env=os.environ | _environment(folder))
     targets = [str((folder / name).absolute()) for name in names]
-    try:
-        with objects.opened(folder) as project:
-            try:
-                project.pull(targets, CACHE_AS_REMOTE)
-            except UnsafeError:
-                raise
-            except InputError:
-                project.pull(targets)
-    except UnsafeError:
-        raise
-    except InputError as error:
-        raise InputError(
-            f"DVC's cache and its remote have not all of {', '.join(names)} ({error}); bring the reviews back: dvc pull"
-        ) from None
+    problem = ""
+    for remote in (CACHE_AS_REMOTE, None):
+        try:
+            with objects.opened(folder) as project:
+                project.pull(targets, remote)
+            return
+        except UnsafeError:
+            raise
+        except InputError as error:
+            problem = str(error)
+    raise InputError(
+        f"DVC's cache and its remote have not all of {', '.join(names)} ({problem}); bring the reviews back: dvc pull"
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:
