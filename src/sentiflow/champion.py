@@ -53,8 +53,7 @@ def promote(
             )
         number = str(chosen.version)
         registry.check_complete(client, chosen)
-        reigning = champions.current(entries)
-        champion = registry.version(client, reigning) if reigning else None
+        champion = champions.champion(client, entries)
         if champion is not None and str(champion.version) == number:
             raise InputError(f"version {number} is the champion already; nothing was changed")
         try:

@@ -61,6 +61,11 @@ class Entry:
     exists: bool = True  # whether the store still has this version, with this key and its run
 
     @property
+    def publication(self) -> tuple[str, str]:
+        """Number and key, which together name a version although its number may have been given again."""
+        return self.version, self.key
+
+    @property
     def described(self) -> str:
         instead = f" instead of version {self.replaced}" if self.replaced else ""
         return f"version {self.version} ({self.architecture}){instead}, {self.how}: {self.why}"
@@ -72,13 +77,14 @@ def history(client: MlflowClient) -> list[Entry]:
     for entry in _entries(client):
         if entry.replaced == (counting[-1].version if counting else ""):
             counting.append(entry)
-    named = {(entry.version, entry.key) for entry in counting}
-    there = {
-        version
-        for each in (registry.versions(client) if counting else [])
-        if (version := (str(each.version), each.tags.get(KEY_TAG, ""))) in named and registry.has_run(client, each)
-    }
-    return [replace(entry, exists=(entry.version, entry.key) in there) for entry in counting]
+    named = {entry.publication for entry in counting}
+    registered = registry.versions(client) if counting else []
+    there = {_publication(each) for each in registered if _publication(each) in named and registry.has_run(client, each)}
+    return [replace(entry, exists=entry.publication in there) for entry in counting]
+
+
+def _publication(version: ModelVersion) -> tuple[str, str]:
+    return str(version.version), version.tags.get(KEY_TAG, "")
 
 
 def _entries(client: MlflowClient) -> list[Entry]:
@@ -101,9 +107,9 @@ def line_of_succession(entries: Sequence[Entry]) -> list[str]:
     """The champion, last, and those that `rollback` goes back to, the nearest last; without versions that were deleted."""
     line: list[Entry] = []
     for entry in entries:
-        before = [(each.version, each.key) for each in line[:-1]]
-        if entry.how in (ROLLBACK, DELETED) and (entry.version, entry.key) in before:
-            line = line[: len(before) - before[::-1].index((entry.version, entry.key))]
+        before = [each.publication for each in line[:-1]]
+        if entry.how in (ROLLBACK, DELETED) and entry.publication in before:
+            line = line[: len(before) - before[::-1].index(entry.publication)]
         else:
             line.append(entry)
     return [entry.version for entry in line if entry.exists]
@@ -114,8 +120,10 @@ def current(entries: Sequence[Entry]) -> str:
     return next(reversed(line_of_succession(entries)), "")
 
 
-def _is_of(entry: Entry, version: ModelVersion) -> bool:
-    return (entry.version, entry.key) == (str(version.version), version.tags.get(KEY_TAG, ""))
+def champion(client: MlflowClient, entries: Sequence[Entry]) -> ModelVersion | None:
+    """The same as MLflow's version; None if there is none."""
+    number = current(entries)
+    return registry.version(client, number) if number else None
 
 
 def deleted(entries: Sequence[Entry]) -> Entry | None:
@@ -173,10 +181,9 @@ def settle(client: MlflowClient) -> list[Entry]:
     named = registry.champion(client)
     newest, line = (entries[-1] if entries else None), line_of_succession(entries)
     replaced = newest.version if newest else ""
-    is_lost_one = (
-        newest is not None and named is not None and _is_of(newest, named)
-    )  # a version that lost its run keeps its alias
-    if named is not None and (newest is None or newest.applied) and str(named.version) not in line[-1:] and not is_lost_one:
+    # also where the champion has lost its run, since that leaves the alias
+    is_of_newest = newest is not None and named is not None and newest.publication == _publication(named)
+    if named is not None and (newest is None or newest.applied) and not is_of_newest and str(named.version) not in line[-1:]:
         why = "the alias was moved without `make promote`" if newest else "it was champion before this history began"
         log.warning("version %s has the alias champion, which is new to the history: %s", named.version, why)
         _add(client, named, replaced, BY_HAND, why)
@@ -319,7 +326,8 @@ def write_journal(client: MlflowClient) -> None:
 
     One that tells of another store's champions is not written over.
     """
-    if journal_is_of_another_store(history(client)):
+    entries = history(client)
+    if journal_is_of_another_store(entries):
         log.warning(
             "left %s as it is: it tells of champions that this store does not know; `make rebuild-tracking` enters them into an "
             "empty store, and without the file a new history begins",
@@ -328,7 +336,7 @@ def write_journal(client: MlflowClient) -> None:
         return
     JOURNAL.parent.mkdir(parents=True, exist_ok=True)
     partial = JOURNAL.with_name(f".{JOURNAL.name}.partial")
-    as_table(history(client)).to_csv(partial, index=False, lineterminator="\n")
+    as_table(entries).to_csv(partial, index=False, lineterminator="\n")
     partial.replace(JOURNAL)
 
 

@@ -123,8 +123,7 @@ def challenge(
         classes, it says why: that is no reason to lose what a run has made.
     """
     with champions.changing(client) as entries:
-        number = champions.current(entries)
-        champion = registry.version(client, number) if number else None
+        champion = champions.champion(client, entries)
         if champion is not None and champion.version == challenger.version:
             registry.set_alias(client, registry.CHALLENGER, None)
             return f"Version {champion.version} ({champion.tags.get('architecture', '')}) is the champion already.\n"

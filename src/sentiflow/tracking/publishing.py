@@ -10,7 +10,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -297,13 +297,18 @@ def log_predictions(client: MlflowClient, run_id: str, test_set: str, prediction
 @failures_told()
 def keep_artifacts(client: MlflowClient, version: ModelVersion, publication: Publication) -> None:
     """Stores what `registry.reference` and `registry.seen_texts` read in the run of a version, unless it is there already."""
-    drift = Reference.of_model(publication.model_dir, publication.tokens_dir, publication.predictions_file)
-    for artifact, table in ((REFERENCE, drift.table), (SEEN, publication.seen)):
-        run, place = run_of(version), Path(artifact)
+    of_model = publication.model_dir, publication.tokens_dir, publication.predictions_file
+    writers: dict[str, Callable[[Path], None]] = {  # called only where the file is missing: a reference takes time
+        REFERENCE: lambda file: Reference.of_model(*of_model).write(file),
+        SEEN: lambda file: publication.seen.to_parquet(file, index=False),
+    }
+    run = run_of(version)
+    for artifact, write_file in writers.items():
+        place = Path(artifact)
         if artifact in {item.path for item in client.list_artifacts(run, str(place.parent))}:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            table.to_parquet(Path(folder) / place.name, index=False)
+            write_file(Path(folder) / place.name)
             client.log_artifact(run, str(Path(folder) / place.name), str(place.parent))
 
 
