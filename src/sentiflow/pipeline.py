@@ -33,7 +33,7 @@ log = logging.getLogger("sentiflow")
 BEFORE = repair.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
 COMPARISON = Path("reports/comparison.md")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
-STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to
+STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to; when it was written
 VERDICT = Path(".cache/verdict.md")
 
 Result = TypeVar("Result")
@@ -197,9 +197,9 @@ def _why_to_publish() -> str | None:
     database = location.database(uri)
     if database is not None and not database.exists():
         reason = f"{database} is missing"
-    elif STORE.exists() and STORE.read_text(encoding="utf-8") != _hashed(uri):
+    elif (noted := _noted_store()) and noted.partition(" ")[0] != _hashed(uri):
         reason = "MLFLOW_TRACKING_URI names another store than before"
-    elif not _is_published():
+    elif (database is None or noted != _store()) and not _is_published():  # not asked where nobody wrote to it: MLflow is slow
         reason = "models or runs that this project published were deleted in MLflow"
     else:
         return None
@@ -224,10 +224,24 @@ def _is_published() -> bool:
 
 
 def _note_store() -> None:
-    if PUBLISHED[0].exists() and not (STORE.exists() and STORE.read_text(encoding="utf-8") == _hashed(tracking_uri())):
+    if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
         partial = STORE.with_name(f".{STORE.name}.partial")
-        partial.write_text(_hashed(tracking_uri()), encoding="utf-8")
+        partial.write_text(now, encoding="utf-8")
         partial.replace(STORE)
+
+
+def _noted_store() -> str:
+    return STORE.read_text(encoding="utf-8") if STORE.exists() else ""
+
+
+def _store() -> str:
+    """Which store it is and, of a SQLite file, which state of it."""
+    uri = tracking_uri()
+    database = location.database(uri)
+    if database is None or not database.exists():
+        return _hashed(uri)
+    found = database.stat()
+    return f"{_hashed(uri)} {found.st_size} {found.st_mtime_ns}"
 
 
 def tracking_uri() -> str:

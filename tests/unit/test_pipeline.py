@@ -491,6 +491,24 @@ def test_note_of_an_experiment_does_not_count_as_a_publication(project, monkeypa
     assert "the last results are of an experiment" in caplog.text
 
 
+def test_store_is_asked_what_it_has_only_where_it_was_written_to_since(project, caplog):
+    Path("mlflow.db").unlink()
+    store.connect()  # a store that has nothing of what the note says
+    pipeline.PUBLISHED[0].write_text('{"keys": {"nb_svm": "a", "comparison": "b"}}')
+    with pipeline.at_work():
+        pass
+    assert not pipeline.PUBLISHED[0].exists(), "it was written to since the run before"
+    assert "were deleted in MLflow" in caplog.text
+
+    pipeline.PUBLISHED[0].write_text('{"keys": {"nb_svm": "a", "comparison": "b"}}')
+    pipeline.STORE.write_text(pipeline._store())
+    pipeline.forget_publication()
+    assert pipeline.PUBLISHED[0].exists()
+    os.utime("mlflow.db")
+    pipeline.forget_publication()
+    assert not pipeline.PUBLISHED[0].exists()
+
+
 def test_missing_file_of_the_default_store_does_not_matter_where_another_store_is_named(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     Path("mlflow.db").unlink()
