@@ -34,7 +34,7 @@ def main(
     trained_on = {name: files.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
-    files_of = {"csv": p.download.csv.location, "tsv": p.download.tsv.location}
+    files_of = {"csv": str(p.download.csv.location), "tsv": str(p.download.tsv.location)}
     has_published = comparison.is_published(p.download.source, part=p.download.package.part, files=files_of)
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best, has_published=has_published)
     pair = (p.compare.baseline, p.compare.tuned)

@@ -48,6 +48,7 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
         },
         "rejected_rows": len(corpus.rejects),
         "rejected_by_reason": _counts(corpus.rejects["reason"].str.split(":").str[0]),
+        "excluded_by_label": dict(corpus.excluded),
         "words": _percentiles([len(review.split()) for review in text]),
         "characters": _percentiles([len(review) for review in text]),
         "markup_share": round(float(text.str.contains(MARKUP).mean()), 4),
@@ -93,6 +94,9 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     if card["rejected_by_reason"]:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
         parts += ["`rejects.csv` beside the reviews lists each of them."]
+    if card["excluded_by_label"]:
+        parts += ["## Rows left out on purpose", _table(["label", "rows"], card["excluded_by_label"].items())]
+        parts += ["params.yaml maps these labels to null."]
     parts += ["## Terms", *dict.fromkeys(TERMS.get(kind, _terms_of_a_file(card)) for kind in card["kinds"])]
     return "\n\n".join(parts) + "\n"
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from sentiflow import params
-from sentiflow.corpus import delimited
-from sentiflow.corpus.rows import Found, excerpt, flaw
+from sentiflow.corpus import tables
+from sentiflow.corpus.rows import Found, flaw, tidied
 from sentiflow.errors import InputError
 
 MEGABYTE = 1e6
-NAMED = 20  # columns in an error
 
 
 @dataclass(frozen=True)
@@ -47,45 +46,49 @@ def read(location: Path, download: params.Download, how: params.Drift) -> Incomi
     Raises:
         InputError: if there are files, and none of them can be read.
     """
-    written = download.tsv if download.source == "tsv" else download.csv
-    files = _newest_first(location, f".{'tsv' if download.source == 'tsv' else 'csv'}")
+    written = download.table
+    meant = {tidied(label): name for label, name in written.labels.items()}
+    files = _newest_first(location, "tsv" if download.source == "tsv" else "csv")
     texts: list[str] = []
     labels: list[str | None] = []
     rejects: Counter[str] = Counter()
-    tables = _Tables(files, written, how.max_bytes)
+    found = _Tables(files, written, f"download.{'tsv' if download.source == 'tsv' else 'csv'}", how.max_bytes)
     left_out = False
-    for row in tables.rows():
+    for row in found.rows():
         if len(texts) == how.maximum_reviews:
             left_out = True
             break
-        label = row.label if row.label.strip() else None
-        as_if = row if label else row._replace(label=next(iter(written.labels)))  # a label may be missing here
-        if reason := flaw(as_if, written.labels, download.max_characters):
+        label = tidied(row.label) or None
+        as_if = row if label else row._replace(label=next(iter(meant)))  # a label may be missing here
+        if reason := flaw(as_if, meant, download.max_characters):
             rejects[reason.partition(":")[0]] += 1
-        else:
+        elif label is None or meant[label] is not None:
             texts.append(row.text)
-            labels.append(written.labels[label] if label else None)
+            labels.append(meant[label] if label else None)
     if not files:
         return None
-    if not tables.read:
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(tables.passed_over.items())[:3])
+    if not found.read:
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(found.passed_over.items())[:3])
         raise InputError(f"no file of {location} can be read: {told}")
-    found = pd.Series(texts, dtype="str"), pd.Series(labels, dtype=object)
-    return Incoming(str(location), *found, tables.read, dict(rejects.most_common()), tables.passed_over, left_out)
+    columns = pd.Series(texts, dtype="str"), pd.Series(labels, dtype=object)
+    return Incoming(str(location), *columns, found.read, dict(rejects.most_common()), found.passed_over, left_out)
 
 
 def _newest_first(location: Path, suffix: str) -> list[Path]:
     if not location.is_dir():
         return [location] if location.is_file() else []
-    named = [file for file in location.iterdir() if file.suffix.lower() == suffix and not file.name.startswith(".")]
+    read = {suffix, *tables.SUFFIXES}
+    named = [
+        file for file in location.iterdir() if not file.name.startswith(".") and read & set(file.name.lower().split(".")[1:])
+    ]
     return sorted(filter(Path.is_file, named), key=lambda file: (file.stat().st_mtime, file.name), reverse=True)
 
 
 class _Tables:
     """Reads one file after the other, as far as anybody asks for its rows."""
 
-    def __init__(self, files: Sequence[Path], written: params.CsvSource | params.TsvSource, max_bytes: int) -> None:
-        self._files, self._written, self._max_bytes = files, written, max_bytes
+    def __init__(self, files: Sequence[Path], written: params.TableSource, key: str, max_bytes: int) -> None:
+        self._files, self._written, self._key, self._max_bytes = files, written, key, max_bytes
         self.read = 0
         self.passed_over: dict[str, str] = {}
 
@@ -93,34 +96,19 @@ class _Tables:
         """Every row, the last of a file first."""
         for file in self._files:
             try:
-                table = self._table(file)
+                read = self._rows(file)
             except (InputError, OSError) as error:
                 self.passed_over[file.name] = str(error)
                 continue
             self.read += 1
-            text, label = (
-                list(table.columns).index(column) if column in table.columns else None
-                for column in (self._written.text, self._written.label)
-            )
-            for line, fields, broken in reversed(table.records):
-                said, meant = ("" if place is None or broken else fields[place] for place in (text, label))
-                yield Found("incoming", file.name, line, said, meant, flaw=broken)
+            yield from reversed(read)
 
-    def _table(self, file: Path) -> delimited.Table:
+    def _rows(self, file: Path) -> list[Found]:
         if (size := file.stat().st_size) > self._max_bytes:
             raise InputError(
                 f"it has {size / MEGABYTE:,.1f} MB, and drift.max_bytes allows {self._max_bytes / MEGABYTE:,.1f}; "
                 "split it, or raise the limit"
             )
-        written = self._written
-        is_tsv = isinstance(written, params.TsvSource)
-        header = written.header if isinstance(written, params.TsvSource) else True
-        table = delimited.read(file, separator=written.separator, encoding=written.encoding, quoted=not is_tsv, header=header)
-        columns = list(table.columns)
-        for key, column, fewest in (("text", written.text, 1), ("label", written.label, 0)):
-            if not fewest <= columns.count(column) <= 1:
-                there = ", ".join(excerpt(str(name)) for name in columns[:NAMED])
-                problem = "more than one column" if columns.count(column) else "no column"
-                named = f"download.{'tsv' if is_tsv else 'csv'}.{key}"
-                raise InputError(f"it has {problem} {column!r}, expected one, as {named} in params.yaml; it has {there}")
-        return table
+        table = tables.read(file, self._written, labels=self._written.labels)
+        where = tables.places(table.columns, self._written, self._key, "it", only_text=True)
+        return list(tables.rows(table, where, "incoming", file.name))

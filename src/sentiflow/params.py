@@ -5,10 +5,11 @@ Nothing here changes a value: what is checked is what stands in the file, and DV
 
 import difflib
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -22,30 +23,62 @@ class PackageSource(Section):
     sha256: Sha256 | None
 
 
-class CsvSource(Section):
-    location: Annotated[str, Field(min_length=1)]
-    sha256: Sha256 | None
-    separator: Separator
-    encoding: str
-    text: str
-    label: str
-    labels: Labels
+def _tagged(**kinds: type) -> Discriminator:
+    """Chooses by the kind of a value, so that an error names what was meant and not every alternative."""
+    return Discriminator(lambda value: next((f"[{tag}]" for tag, kind in kinds.items() if isinstance(value, kind)), "[other]"))
 
 
-class TsvSource(Section):
-    location: Annotated[str, Field(min_length=1)]
-    sha256: Sha256 | None
+Location = Annotated[str, Field(min_length=1)]
+Character = Annotated[str, Field(pattern=r"^[^\r\n]$")]
+# Its name, or its number from 0 where there is no header.
+Column = Annotated[Annotated[Annotated[int, Field(ge=0)], Tag("[number]")] | Annotated[str, Tag("[other]")], _tagged(number=int)]
+
+
+class Dialect(Section):
+    """How a table is written; JSON lines and Parquet, which have no choice, pay no heed to it."""
+
     separator: Separator
     encoding: str
-    text: str | int
-    label: str | int
+    quote: Character | None
+    escape: Character | None
+    skip_rows: Annotated[int, Field(ge=0)]
     header: bool
+
+
+class TableSource(Dialect):
+    location: Annotated[
+        Annotated[dict[Literal["train", "valid", "test"], Location], Field(min_length=1), Tag("[several]")]
+        | Annotated[Location, Tag("[other]")],
+        _tagged(several=dict),
+    ]
+    sha256: Sha256 | None
+    text: Annotated[
+        Annotated[list[Column], Field(min_length=1), Tag("[several]")] | Annotated[Column, Tag("[other]")], _tagged(several=list)
+    ]
+    label: Column
+    split: Column | None
+    group: Column | None
     labels: Labels
+
+    @property
+    def texts(self) -> list[Column]:
+        """The columns whose cells, joined, are the text."""
+        return self.text if isinstance(self.text, list) else [self.text]
 
     @model_validator(mode="after")
-    def numbers_where_there_is_no_header(self) -> "TsvSource":
-        wanted = str if self.header else int
-        wrong = [f"{key} is {getattr(self, key)!r}" for key in ("text", "label") if not isinstance(getattr(self, key), wanted)]
+    def columns_have_names_only_under_a_header(self) -> "TableSource":
+        named: dict[str, Sequence[Column | None]] = {
+            "text": self.texts,
+            "label": [self.label],
+            "split": [self.split],
+            "group": [self.group],
+        }
+        wrong = [
+            f"{key} is {column!r}"
+            for key, columns in named.items()
+            for column in columns
+            if column is not None and (isinstance(column, int) if self.header else not str(column).isdecimal())
+        ]
         if wrong:
             kind = "name" if self.header else "number from 0"
             raise ValueError(
@@ -54,21 +87,34 @@ class TsvSource(Section):
         return self
 
 
+class FolderSource(Section):
+    location: Location
+    encoding: str
+    max_bytes: Count
+    labels: Labels
+
+
 class AclimdbSource(Section):
-    location: Annotated[str, Field(min_length=1)]
+    location: Location
     sha256: Sha256 | None
     max_bytes: Count
 
 
 class Download(Section):
-    source: Literal["package", "csv", "aclimdb", "tsv"]
+    source: Literal["package", "csv", "tsv", "folder", "aclimdb"]
     sample: Annotated[int, Field(ge=20)] | None
     max_rejected: Annotated[float, Field(ge=0, le=1)]
     max_characters: Count
     package: PackageSource
-    csv: CsvSource
+    csv: TableSource
+    tsv: TableSource
+    folder: FolderSource
     aclimdb: AclimdbSource
-    tsv: TsvSource
+
+    @property
+    def table(self) -> TableSource:
+        """How tables of reviews are written here, those that do not come from the source included."""
+        return self.tsv if self.source == "tsv" else self.csv
 
 
 class Clean(Section):
@@ -250,7 +296,12 @@ def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """A line for each problem: its key, what is wrong with it, and what is allowed."""
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
+        where = [str(part) for part in problem["loc"] if not (str(part).startswith("[") and part != "[key]")]  # without tags
+        key = ".".join(where) or "the file as a whole"
+        if where[-1:] == ["[key]"] and not isinstance(problem["input"], str):
+            name = ".".join(where[:-2])
+            lines.append(f'{name}: {problem["input"]!r} must be in quotes, as a label is text: "{str(problem["input"]).lower()}"')
+            continue
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_meant(str(problem['loc'][-1]), _keys_beside(model, problem['loc']))}")
         elif problem["type"] == "missing":

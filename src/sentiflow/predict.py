@@ -1,23 +1,26 @@
-"""Ask the champion: the label and probabilities of one text, or of every review in a CSV file.
+"""Ask the champion: the label and probabilities of one text, or of every review in a file.
 
 Reads the registered models of the project in the working folder, or of the store that MLFLOW_TRACKING_URI names.
 """
 
 import csv
+import itertools
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import IO, Annotated
 
 import typer
 from tqdm import tqdm
 
 from sentiflow import params, stage, terminal
-from sentiflow.corpus import delimited
+from sentiflow.corpus import delimited, structured, tables
+from sentiflow.corpus.rows import INVALID
+from sentiflow.corpus.unpacking import Unpacked, unpacked
 from sentiflow.errors import InputError
 from sentiflow.running import stage_paths
 from sentiflow.serving import SentimentModel
@@ -30,6 +33,7 @@ TEXT_COLUMNS = ("text", "review")  # what a column of texts is called where nobo
 ANSWERS = Path("predictions")
 ROWS, CHARACTERS = 1000, 2_000_000  # answered at once, at most; the last row may go beyond
 CELLS_A_ROW = 10  # of the longest kind
+START = 65_536  # bytes of a file by which its dialect is known
 NAMED = 20  # columns in an error
 
 
@@ -42,8 +46,10 @@ class Answered:
 
 def main(
     text: Annotated[str | None, typer.Option(help="one text, in quotes; - reads it from the standard input")] = None,
-    file: Annotated[Path | None, typer.Option(help="a CSV file in UTF-8 with a header; every row is answered")] = None,
-    column: Annotated[str | None, typer.Option(help="its column of texts; without it `text`, `review` or the only one")] = None,
+    file: Annotated[Path | None, typer.Option(help="a file as `download` reads it, or CSV in UTF-8 with a header")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="its column of texts; by default that of params.yaml, or `text` or `review`")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the answers; without it predictions/FILE.predictions.csv")] = None,
     version: Annotated[str | None, typer.Option(help="a registered version; without it the champion")] = None,
 ) -> None:
@@ -71,7 +77,7 @@ def main(
     if file is None or out is None:
         terminal.tell(_shown(found.model, text or "", name))
         return
-    answered = answer_file(found.model, file, out, column=column, longest=p.download.max_characters)
+    answered = answer_file(found.model, file, out, p.download, column=column)
     if answered.empty:
         log.warning(
             "%s of %s rows hold no text; they have the answer to an empty text", f"{answered.empty:,}", f"{answered.rows:,}"
@@ -105,7 +111,7 @@ def _shown(model: SentimentModel, text: str, name: str) -> str:
 def _check_places(file: Path, out: Path) -> None:
     if not file.is_file():
         problem = "no file" if file.exists() else "not there"
-        raise InputError(f"received {terminal.option('file', file)}, which is {problem}; expected a CSV file")
+        raise InputError(f"received {terminal.option('file', file)}, which is {problem}; expected a file of reviews")
     if out.exists() and not out.is_file():
         raise InputError(f"received {terminal.option('out', out)}, which is a folder or a device; expected the name of a file")
     if any(each.exists() and each.samefile(file) for each in (out, *stage.working_files(out))):
@@ -116,18 +122,17 @@ def _check_places(file: Path, out: Path) -> None:
     stage_paths.refuse(out, elsewhere=str(ANSWERS / out.name))
 
 
-def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | None, longest: int) -> Answered:
-    """Writes every column of a CSV file as it stands, and after them `predicted` and `p_CLASS` for each class.
+def answer_file(model: SentimentModel, file: Path, out: Path, download: params.Download, *, column: str | None) -> Answered:
+    """Writes every column of a file as it is, and after them `predicted` and `p_CLASS` for each class, as CSV in UTF-8.
 
     Reads and answers a part at a time, so memory does not grow with the file. An empty cell is answered as an empty text.
     `out` is there as a whole or not at all.
 
     Args:
         model: what answers.
-        file: UTF-8, comma-separated, with a header; rows of blank lines are left out.
+        file: as `download` reads it, or in UTF-8, comma-separated, with a header; rows of blank lines are left out.
         out: any file there is replaced.
-        column: of the texts; None takes `text`, `review`, or the only column.
-        longest: characters in a cell, at most.
+        column: of the texts; None takes those of params.yaml, `text`, `review`, or the only column.
 
     Raises:
         InputError: naming the line, the column or the byte that cannot be used.
@@ -135,13 +140,11 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
     probabilities = [f"p_{each}" for each in model.classifier.classes]
     columns = ["predicted", *probabilities]  # a file that has labels calls the column `label`
     with (
-        file.open(encoding="utf-8-sig", newline="") as source,
+        unpacked(file) as content,
         tqdm(total=file.stat().st_size, desc="predict", unit="B", unit_scale=True, disable=None) as bar,
     ):
-        table = rows(_lines(source, file, CELLS_A_ROW * longest), longest=longest, name=str(file))
         size = bar.total
-        _, names = next(table, (0, []))
-        place = _place_of(names, column, file)
+        names, places, table = _table(content, file, download, column)
         if clash := [each for each in names if each in columns]:
             raise InputError(f"{file} has columns named as an answer's: {_listed(clash)}; rename them, then run again")
         with stage.writing(out) as [partial], partial.open("w", encoding="utf-8", newline="") as target:
@@ -149,39 +152,121 @@ def answer_file(model: SentimentModel, file: Path, out: Path, *, column: str | N
             writer.writerow([*names, *columns])
             done, empty = 0, 0
             for part in _parts(table):
-                if os.fstat(source.fileno()).st_size != size:  # a file that grows as fast as it is read has no end
+                if os.fstat(content.on_disk.fileno()).st_size != size:  # a file that grows as fast as it is read has no end
                     raise InputError(f"{file} was changed while it was read; wait until it is complete, then run again")
-                texts = [row[place] for row in part]
-                if not done and column is None and names[place] not in TEXT_COLUMNS and _are_numbers(texts):
+                texts = [tables.text_of(row, places) for row in part]
+                name = names[places[0]]
+                if not done and column is None and name not in _known(download) and _are_numbers(texts):
                     name_one = f"name one with {terminal.option('column')}"
-                    raise InputError(f"column {names[place]!r} of {file} holds numbers, expected texts; {name_one}")
+                    raise InputError(f"column {name!r} of {file} holds numbers, expected texts; {name_one}")
                 answers = model.predict(texts)[["label", *probabilities]].to_numpy().tolist()
                 writer.writerows([*row, *answer] for row, answer in zip(part, answers, strict=True))
                 done += len(part)
                 empty += sum(not each.strip() for each in texts)
-                bar.update(os.lseek(source.fileno(), 0, os.SEEK_CUR) - bar.n)
-    return Answered(done, empty, names[place])
+                bar.update(os.lseek(content.on_disk.fileno(), 0, os.SEEK_CUR) - bar.n)
+    return Answered(done, empty, ", ".join(names[place] for place in places))
 
 
-def _lines(source: TextIO, file: Path, limit: int) -> Iterator[str]:
-    number = 0
-    try:
-        while line := source.readline(limit + 1):  # a file may be one endless line; `rows` refuses what is over the limit
-            number += 1
+def _known(download: params.Download) -> list[str]:
+    """What a column of texts is called."""
+    return [*TEXT_COLUMNS, *map(str, download.table.texts)]
+
+
+def _table(
+    content: Unpacked, file: Path, download: params.Download, column: str | None
+) -> tuple[list[str], list[int], Iterator[tuple[int, list[str]]]]:
+    """The names of the columns, the places of the texts, and line and cells of each row."""
+    columns: list[str | int] = [column] if column else list(download.table.texts)
+    if content.is_parquet or structured.is_json(content.name):
+        found, records = structured.read(content, file)
+        names, table = list(found), _unflawed(records, file)
+        places = places_of(names, columns)
+    else:
+        start = content.file.peek(START)[:START]  # type: ignore[attr-defined]
+        names, places, table = table_of(
+            start,
+            lambda dialect: _lines(content.file, file, dialect),
+            download.table,
+            columns,
+            longest=download.max_characters,
+            name=str(file),
+        )
+    return names, places or [_place_of(names, column, file)], table
+
+
+def table_of(
+    start: bytes,
+    lines_in: Callable[[params.Dialect], Iterator[str]],
+    section: params.TableSource,
+    columns: Sequence[str | int],
+    *,
+    longest: int,
+    name: str,
+) -> tuple[list[str], list[int] | None, Iterator[tuple[int, list[str]]]]:
+    """A table that is written as params.yaml says, or else comma-separated in UTF-8.
+
+    Args:
+        start: its first bytes.
+        lines_in: its lines in a dialect, without those before the header.
+        section: of params.yaml.
+        columns: of the texts.
+        longest, name: see `rows`.
+
+    Returns:
+        Names of the columns, places of `columns` or None where they are not in it, and line and cells of each row.
+    """
+    written = tables.dialect_of(start, section, columns)
+    has_header = written is None or section.header
+    written = written or tables.Written(tables.PLAIN, blank_before_quote=False)
+    table = rows(lines_in(written.dialect), longest=longest, name=name, written=written)
+    line, first = next(table, (0, []))
+    if has_header:
+        return first, places_of(first, columns), table
+    names = [str(place) for place in range(len(first))]
+    return names, places_of(names, columns), itertools.chain([(line, first)], table)
+
+
+def places_of(names: Sequence[str], columns: Sequence[str | int]) -> list[int] | None:
+    """The places of columns, or None where one is not there once."""
+    found = [place for column in columns if (place := tables.position(names, column)) is not None]
+    return found if len(found) == len(columns) else None
+
+
+def _unflawed(records: Iterable[delimited.Record], file: Path) -> Iterator[tuple[int, list[str]]]:
+    for line, fields, flaw in records:
+        if flaw is not None:
+            raise InputError(f"{file}: line {line} is {flaw}; correct it, then run again")
+        yield line, fields
+
+
+def _lines(source: IO[bytes], file: Path, dialect: params.Dialect) -> Iterator[str]:
+    lines = delimited.lines_of(source, dialect.encoding, file, whole=False)
+    start = list(itertools.islice(lines, dialect.skip_rows + 1))
+    skipped = delimited.preamble(start, dialect, file)
+    for number, line in enumerate(itertools.chain(start, lines), start=1):
+        if not line.isascii() and (invalid := INVALID.search(line)):
+            raise InputError(
+                f"{file} is not {dialect.encoding.upper()} text (byte 0x{ord(invalid[0]) - 0xDC00:02x} in line {number}); "
+                "save it as UTF-8"
+            )
+        if number > skipped:
             yield line
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file} is not UTF-8 text (byte 0x{error.object[error.start]:02x} soon after line {number}); save it as UTF-8"
-        ) from None
 
 
-def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line in which each row of a CSV begins, and its cells; the header is the first.
+def rows(
+    lines: Iterable[str],
+    *,
+    longest: int,
+    name: str,
+    written: tables.Written = tables.Written(tables.PLAIN, blank_before_quote=False),  # noqa: B008  it is frozen
+) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line in which each row of a table begins, and its cells; the header is the first.
 
     Args:
         lines: with their ends.
         longest: characters in a cell, at most.
-        name: of the whole, for errors; what stands in it is in none of them.
+        name: of the whole, for errors; what is in it is in none of them.
+        written: how the table is written.
 
     Raises:
         InputError: where a quote is not closed, a cell or a row is too long, the header has too many columns, or a row has
@@ -197,9 +282,9 @@ def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int
             size += len(line)
             if size > limit:
                 raise InputError(f"{name}: the row that begins in line {begin} has more than {limit:,} characters; split it")
-            yield line
+            yield delimited.escaped(line, written.dialect)
 
-    reader = csv.reader(bounded(), strict=True)
+    reader = delimited.reader(bounded(), written.dialect, blank_before_quote=written.blank_before_quote)
     while True:
         begin, size = reader.line_num + 1, 0
         try:
@@ -216,13 +301,13 @@ def rows(lines: Iterable[str], *, longest: int, name: str) -> Iterator[tuple[int
         if not row:
             continue  # a blank line
         if not width:
-            delimited.check_width(row, name)
+            tables.check_width(row, name)
             width = len(row)
         if len(row) != width:
             raise InputError(
                 f"{name} has {len(row)} cells in line {begin}, expected {width} as in its first; quote a cell with commas"
             )
-        yield begin, row
+        yield begin, delimited.unescaped(row, written.dialect)
 
 
 def text_column(names: Sequence[str]) -> int | None:

@@ -214,9 +214,15 @@ def at_hand(download: params.Download) -> dict[str, str | None]:
     """The sources that can be read, and where; the package needs no place."""
     found: dict[str, str | None] = {"package": None}
     folder = str(Path(download.aclimdb.location).with_name("aclImdb"))  # what the archive unpacks to
-    given = {"csv": [download.csv.location], "aclimdb": [download.aclimdb.location, folder], "tsv": [download.tsv.location]}
+    given: dict[str, list[str | dict[Any, str]]] = {
+        "csv": [download.csv.location],
+        "aclimdb": [download.aclimdb.location, folder],
+        "tsv": [download.tsv.location],
+    }
     for source, locations in given.items():
         for location in reversed(locations):
+            if isinstance(location, dict):
+                continue  # files by split, where a published data set is one file
             if fetching.is_url(location) or Path(location).exists():
                 found[source] = location
     return found

@@ -1,13 +1,15 @@
 """The texts of a request to the server, or what it is refused with. Nothing of a text stands in a refusal."""
 
 import io
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sentiflow import predict
+from sentiflow.corpus import tables
 from sentiflow.errors import InputError
-from sentiflow.params import Serve
+from sentiflow.params import Dialect, Serve, TableSource
 
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 EXPECTED = 'expected {"inputs": ["a text", ...]}, or what else MLflow documents: instances, dataframe_split, dataframe_records'
@@ -22,22 +24,19 @@ class RefusedError(Exception):
         self.headers = headers or {}
 
 
-def texts_of(body: bytes, kind: str, limits: Serve) -> list[str]:
+def texts_of(body: bytes, kind: str, limits: Serve, table: TableSource) -> list[str]:
     """The texts of a request to /invocations.
 
     Args:
         body: of the request.
         kind: its media type, application/json or text/csv.
         limits: texts in a request, and characters in a text.
+        table: how params.yaml says that tables are written; CSV may be written so too.
 
     Raises:
         RefusedError: with the status that fits, and what to do.
     """
-    try:
-        decoded = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RefusedError(400, f"received bytes that are not UTF-8 (at {error.start}), expected UTF-8; encode them so") from None
-    found = _texts_of_csv(decoded, limits) if kind == "text/csv" else _texts_of_json(decoded)
+    found = _texts_of_csv(body, limits, table) if kind == "text/csv" else _texts_of_json(_decoded(body, "utf-8-sig"))
     if not found:
         raise RefusedError(400, "received no text, expected at least one; send a text")
     if len(found) > limits.max_rows:
@@ -117,15 +116,27 @@ def _texts_of_split(content: Any) -> list[Any]:
     return [row[place] for row in table]
 
 
-def _texts_of_csv(text: str, limits: Serve) -> list[Any]:
-    lines = io.StringIO(text, newline="")
-    table = predict.rows(lines, longest=limits.max_bytes, name="the text/csv body")
+def _decoded(body: bytes, encoding: str) -> str:
     try:
-        _, names = next(table, (0, []))
+        return body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, f"received bytes that are not UTF-8 (at {error.start}), expected UTF-8; encode them so") from None
+
+
+def _texts_of_csv(body: bytes, limits: Serve, table: TableSource) -> list[Any]:
+    def lines(dialect: Dialect) -> Iterator[str]:
+        text = _decoded(body, "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
+        yield from itertools.islice(io.StringIO(text, newline=""), dialect.skip_rows, None)
+
+    start = body[: predict.START]
+    try:
+        names, places, rows = predict.table_of(
+            start, lines, table, table.texts, longest=limits.max_bytes, name="the text/csv body"
+        )
         if not names:
             return []
-        place = _place_of(names)
-        return [row[place] for _, row in table]
+        places = places or [_place_of(names)]
+        return [tables.text_of(row, places) for _, row in rows]
     except InputError as error:
         raise RefusedError(400, f"received CSV that cannot be read: {error}; correct it and send it again") from None
 

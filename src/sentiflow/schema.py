@@ -12,7 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Separator = Annotated[str, Field(pattern=r"^[^\"\r\n]$")]
-Labels = Annotated[dict[str, str], Field(min_length=2)]
+Labels = Annotated[dict[str, str | None], Field(min_length=2)]  # None: rows with this label are left out on purpose
 Words = Annotated[list[Annotated[str, Field(pattern=r"^[a-z']+$")]], Field(min_length=1)]
 
 

@@ -43,7 +43,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sentiflow import params, predict, serving, stage
 from sentiflow.errors import InputError
-from sentiflow.params import Serve
+from sentiflow.params import Serve, TableSource
 from sentiflow.request_texts import RefusedError, texts_of
 
 log = logging.getLogger("sentiflow")
@@ -183,9 +183,10 @@ class Application:
     space of the longest.
     """
 
-    def __init__(self, watch: Watch, limits: Serve) -> None:
+    def __init__(self, watch: Watch, limits: Serve, table: TableSource) -> None:
         self.watch = watch
         self.limits = limits
+        self.table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -234,7 +235,7 @@ class Application:
         return await _ask(current, scope, payload, body.receive)
 
     def _payload(self, content: bytes, kind: str) -> bytes:
-        texts = texts_of(content, kind, self.limits)
+        texts = texts_of(content, kind, self.limits, self.table)
         return json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text] for text in texts]}}).encode()
 
 
@@ -406,12 +407,13 @@ def protocol(seconds: float) -> type[H11Protocol]:
 def main(
     port: Annotated[int, typer.Option(min=0, max=65535, help=f"of {HOST}; 0 takes any that is free")] = 8000,
 ) -> None:
-    limits = params.load().serve
+    p = params.load()
+    limits = p.serve
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that is away is told of once, by the watch
     with _listening(port) as listener:
         watch = Watch(store.connect(), served(predict.opened(None)))
         config = uvicorn.Config(
-            Application(watch, limits),
+            Application(watch, limits, p.download.table),
             loop="asyncio",
             http=protocol(limits.body_seconds),
             ws="none",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sentiflow import files, stage
-from sentiflow.corpus import aclimdb, fetching, package
+from sentiflow.corpus import aclimdb, fetching, folder, package, tables
 from sentiflow.corpus.rows import excerpt
 from sentiflow.params import Download, Params
 
@@ -62,13 +62,20 @@ def changed(p: Params, *, settle_seconds: float = 0.0) -> Change | None:
     if chosen == "package":
         path, _ = package.installed()
         # It is part of the environment, which nobody writes to piece by piece while this runs in it.
-        return _change_of_file(path, f"the package {package.PACKAGE}", p.download.package.sha256, read, settle_seconds=0.0)
-    section = getattr(p.download, chosen)
-    if fetching.is_url(section.location):
-        return _change_of_url(section.location, section.sha256, read)
-    if chosen == "aclimdb" and Path(section.location).is_dir():
-        return _change_of_folder(p.download, read, settle_seconds)
-    return _change_of_file(Path(section.location), section.location, section.sha256, read, settle_seconds)
+        return _change_of_files([path], f"the package {package.PACKAGE}", p.download.package.sha256, read, settle_seconds=0.0)
+    if chosen == "folder":
+        return _change_of_folder(p.download, lambda: folder.files_of(p.download), folder.sha256_of_folder, read, settle_seconds)
+    if chosen == "aclimdb":
+        where, pinned = p.download.aclimdb.location, p.download.aclimdb.sha256
+        if not fetching.is_url(where) and Path(where).is_dir():
+            return _change_of_folder(p.download, lambda: _aclimdb_files(where), aclimdb.sha256_of_folder, read, settle_seconds)
+        locations = [where]
+    else:
+        section = p.download.table
+        locations, pinned = [location for _, location in tables.located(section)], section.sha256
+    if fetching.is_url(locations[0]):
+        return _change_of_url(locations[0], pinned, read)
+    return _change_of_files([Path(each) for each in locations], ", ".join(locations), pinned, read, settle_seconds)
 
 
 class _Read(NamedTuple):
@@ -87,41 +94,54 @@ def _last_read(p: Download) -> _Read:
         return _Read(None, stale=True)
     card = files.read_json(CARD)
     try:
-        location = fetching.without_secrets(getattr(p, p.source).location) if p.source != "package" else card["location"]
+        location = card["location"] if p.source == "package" else _location(p)
         return _Read(card["sha256_source"], stale=(card["source"], card["location"]) != (p.source, location))
     except (KeyError, TypeError) as error:
         raise files.damaged(CARD, error) from None
 
 
+def _location(p: Download) -> str:
+    if p.source in ("csv", "tsv"):
+        return tables.location_of(p.table)
+    return fetching.without_secrets(p.aclimdb.location if p.source == "aclimdb" else p.folder.location)
+
+
 # --- files and folders --------------------------------------------------------------------------------------------------
 
 
-def _change_of_file(path: Path, shown: str, pinned: str | None, read: _Read, settle_seconds: float) -> Change | None:
-    if not path.is_file():
+def _change_of_files(paths: list[Path], shown: str, pinned: str | None, read: _Read, settle_seconds: float) -> Change | None:
+    for path in paths:
+        if not path.is_file():
+            fetching.require_file(path, sha256=None)
+    is_seen = all(_is_seen(path, read) for path in paths)
+    found = _hash(lambda: paths, lambda: tables.combined([fetching.sha256_of(path) for path in paths]), settle_seconds)
+    if isinstance(found, _Unsettled):
+        return _being_written(shown, found, is_seen)
+    if found == read.sha256:
+        return None
+    if pinned not in (None, found):  # what the download would refuse is no new data
+        fetching.require_file(paths[0], sha256=pinned)
+    for path in paths:
         fetching.require_file(path, sha256=None)
-    found = _hash(lambda: [path], lambda: fetching.sha256_of(path), settle_seconds)
+    return Change(found, f"{shown}: its SHA-256 is now {_short(found)}, {read.in_words}", is_seen)
+
+
+def _aclimdb_files(location: str) -> list[Path]:
+    if not (paths := aclimdb.files_of(Path(location))):
+        raise aclimdb.no_review(location)
+    return paths
+
+
+def _change_of_folder(
+    p: Download, find: Callable[[], list[Path]], calculate: Callable[[Download], str], read: _Read, settle_seconds: float
+) -> Change | None:
+    top = Path(_location(p))
+    found = _hash(find, lambda: calculate(p), settle_seconds)
     if isinstance(found, _Unsettled):
-        return _being_written(shown, found, _is_seen(path, read))
+        return _being_written(str(top), found, _is_seen(top, read))
     if found == read.sha256:
         return None
-    fetching.require_file(path, sha256=None if found == pinned else pinned)  # what the download would refuse is no new data
-    return Change(found, f"{shown}: its SHA-256 is now {_short(found)}, {read.in_words}", _is_seen(path, read))
-
-
-def _change_of_folder(p: Download, read: _Read, settle_seconds: float) -> Change | None:
-    folder = Path(p.aclimdb.location)
-
-    def find() -> list[Path]:
-        if not (paths := aclimdb.files_of(folder)):
-            raise aclimdb.no_review(str(folder))
-        return paths
-
-    found = _hash(find, lambda: aclimdb.sha256_of_folder(p), settle_seconds)
-    if isinstance(found, _Unsettled):
-        return _being_written(str(folder), found, _is_seen(folder, read))
-    if found == read.sha256:
-        return None
-    return Change(found, f"{folder}: the SHA-256 of its files is now {_short(found)}, {read.in_words}", _is_seen(folder, read))
+    return Change(found, f"{top}: the SHA-256 of its files is now {_short(found)}, {read.in_words}", _is_seen(top, read))
 
 
 def _is_seen(path: Path, read: _Read) -> bool:

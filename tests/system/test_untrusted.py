@@ -40,11 +40,11 @@ def make(folder, *words, **given):
 
 # target, the variable that holds what is hostile, the others, and what is said of it
 COMMANDS = {
-    "predict a file": ("predict", "FILE", [], "received --file --help"),
+    "predict a file": ("predict", "FILE", [], "received FILE=--help"),
     "predict into a file": ("predict", "OUT", ["FILE=reviews.csv"], "no registered version is champion"),
     "predict a column": ("predict", "COLUMN", ["FILE=reviews.csv"], "no registered version is champion"),
     "predict a text": ("predict", "TEXT", [], "no registered version is champion"),
-    "drift of a file": ("drift", "FILE", [], "received --file --help"),
+    "drift of a file": ("drift", "FILE", [], "received FILE=--help"),
     "explain a text": ("explain", "TEXT", [], "no model is trained yet"),
     "explain with a model": ("explain", "MODEL", ["TEXT=fine"], "no model is trained yet"),
     "explain into a picture": ("explain", "OUT", ["TEXT=fine"], "expected a name that ends in .png"),
@@ -95,6 +95,7 @@ READ_BY = {
     "member": ["NAME", "RESET", "REMOVE"],
     "backup": ["TO"],
     "restore": ["FROM"],
+    "repro": ["SAMPLE"],
     "setup": ["PYTHON", "PREFECT_HOME"],
 }
 SWITCHES = {"FORCE", "DRY_RUN", "START", "SKIP_REJECTED", "FULL", "PROMOTE", "REPAIR", "RESET", "REMOVE", "TAKE_OVER"}

@@ -2,14 +2,15 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from growth import growth
 from starlette.datastructures import Headers
 
-from sentiflow import cleaning, predict, request_texts, server
-from sentiflow.corpus import delimited
+from sentiflow import cleaning, params, predict, request_texts, server
+from sentiflow.corpus import delimited, tables
 from sentiflow.errors import InputError
 from sentiflow.params import Serve
 from sentiflow.sharing import remote, remote_settings
@@ -17,6 +18,7 @@ from sentiflow.storage import stores
 from sentiflow.versions import appending
 
 LIMITS = Serve(max_bytes=10**8, max_rows=1000, max_characters=10**8, body_seconds=1.0, poll_seconds=1.0)
+TABLE = params.load(Path(__file__).parents[2] / "params.yaml").download.table
 
 
 def columns(n, mark=","):
@@ -30,11 +32,11 @@ def csv_of(header):
 def table(folder, content):
     file = folder / "reviews.csv"
     file.write_text(content)
-    return delimited.read(file, separator=",", encoding="utf-8", quoted=True, header=True)
+    return tables.read(file, tables.PLAIN)
 
 
 def request(text):
-    return request_texts.texts_of(text.encode(), "application/json", LIMITS)
+    return request_texts.texts_of(text.encode(), "application/json", LIMITS, TABLE)
 
 
 def media_type(text):
@@ -105,7 +107,7 @@ def test_a_missing_column_of_many_names_some_of_them(tmp_path):
     found = table(tmp_path, f"{columns(1000)}\n")
     assert len(found.columns) == 1000
     with pytest.raises(InputError) as raised:
-        delimited.position(found.columns, "download.csv", "text", "text", "reviews.csv")
+        tables.places(found.columns, TABLE, "download.csv", "reviews.csv")
     assert len(str(raised.value)) < 500
 
 

@@ -60,7 +60,7 @@ def test_every_shipped_key_is_explained_by_a_comment():
     beside = set(re.findall(r"^ *(\w+):.*#", text, re.MULTILINE))
     above = set(re.findall(r"^ *#.*\n *(\w+):", text, re.MULTILINE))
     scalars = set(re.findall(r"^ *(\w+):[ ]*[^\s#]", text, re.MULTILINE))
-    assert scalars - words_of_comments - beside - above <= {"separator", "encoding", "negative", "positive"}
+    assert scalars - words_of_comments - beside - above <= {"separator", "encoding", "negative", "positive", "neg", "pos"}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_every_shipped_key_is_explained_by_a_comment():
         ("run", [], "[]", "at least 1"),
         ("run", "lstm", "'lstm'", "list"),
         ("run", None, "None", "list"),
-        ("download.source", "kaggle", "'kaggle'", "'package', 'csv', 'aclimdb' or 'tsv'"),
+        ("download.source", "kaggle", "'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"),
         ("download.sample", 0, "0", "greater than or equal to 20"),
         ("download.sample", 0.5, "0.5", "integer"),
         ("download.max_rejected", 1.5, "1.5", "less than or equal to 1"),
@@ -244,7 +244,7 @@ def test_a_tsv_column_is_given_by_name_where_there_is_a_header_and_by_number_whe
     [
         {"sead": 1, "split.valid": 2, "train.patience": MISSING, "architectures.lstm.padding": "left"},
         {"seed": -1, "split.valid": 0.6, "split.test": 0.6, "download.tsv.header": False},
-        {"download.csv.text": 1, "download.csv.label": 2, "download.csv.encoding": 3},
+        {"download.csv.text": 1.5, "download.csv.label": [2], "download.csv.encoding": 3},
     ],
 )
 def test_several_slips_are_all_named_at_once(with_changes, changes):

@@ -1,6 +1,7 @@
 """Files through a real small model; the command on a real store is in tests/system/test_serving.py."""
 
 import csv
+import gzip
 import io
 import os
 import sys
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import reviews
 
-from sentiflow import predict, serving, stage
+from sentiflow import params, predict, serving, stage
 from sentiflow.errors import InputError
 
 LONGEST = 5000
+DOWNLOAD = params.load(Path(__file__).parents[2] / "params.yaml").download.model_copy(update={"max_characters": LONGEST})
 TEXTS = reviews(7)[0].tolist()
 
 
@@ -33,17 +35,47 @@ def model(trained, tmp_path_factory):
 def answered(model, tmp_path):
     """Answers a file of these bytes."""
 
-    def run(content, column=None, longest=LONGEST):
-        file = tmp_path / "reviews.csv"
+    def run(content, column=None, longest=LONGEST, download=DOWNLOAD, name="reviews.csv"):
+        file = tmp_path / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         out = tmp_path / "answers.csv"
-        told = predict.answer_file(model, file, out, column=column, longest=longest)
+        told = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
         return told, pd.read_csv(out, dtype="str", keep_default_na=False)
 
     return run
 
 
 # what a file gets
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "section"),
+    [
+        (
+            "r.csv",
+            "Kommentar;Label\na caf\u00e9;positive\n".encode("cp1252"),
+            {"separator": ";", "encoding": "cp1252"},
+        ),
+        ("r.csv.gz", gzip.compress("Kommentar,Label\na caf\u00e9,positive\n".encode()), {}),
+        ("r.tsv", "Kommentar\tLabel\na caf\u00e9\tpositive\n".encode(), {"separator": "\t", "quote": None}),
+        ("r.jsonl", '{"Kommentar": "a caf\u00e9", "Label": 1}\n'.encode(), {}),
+        ("r.csv", "a line before\nKommentar,Label\n'a caf\u00e9',positive\n".encode(), {"skip_rows": 1, "quote": "'"}),
+        ("r.csv", 'Label, Kommentar\npositive, "a caf\u00e9"\n'.encode(), {}),
+        ("r.csv", "positive,a caf\u00e9\n".encode(), {"header": False, "text": 1, "label": 0}),
+        ("r.csv", "Kommentar,more\na,caf\u00e9\n".encode(), {"text": ["Kommentar", "more"]}),
+    ],
+)
+def test_a_file_is_read_as_download_reads_it(model, answered, name, content, section):
+    table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)
+    told, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
+    assert told.rows == 1
+    expected = model.predict(["a\ncaf\u00e9" if isinstance(table.text, list) else "a caf\u00e9"])
+    assert found["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
+
+
+def test_a_bad_line_of_json_is_named(answered):
+    with pytest.raises(InputError, match="line 2 is not a JSON object"):
+        answered('{"text": "fine"}\nnot one\n', name="r.jsonl")
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -130,7 +162,7 @@ def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
         file.write_text("text\n" + f"{TEXTS[0]} and more of it\n" * rows)
         tracemalloc.start()
         try:
-            predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+            predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -144,8 +176,8 @@ def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
 REFUSED = {
     "nothing": ("", "is empty; expected a header"),
     "blank": ("\n\n", "is empty; expected a header"),
-    "latin-1": (b"text\ngreat\nna\xefve\n", r"is not UTF-8 text \(byte 0xef soon after line \d\); save it as UTF-8"),
-    "UTF-16": ("text\ngreat\n".encode("utf-16"), "is not UTF-8 text"),
+    "latin-1": (b"text\ngreat\nna\xefve\n", r"is not UTF-8 text \(byte 0xef in line \d\); save it as UTF-8"),
+    "UTF-16": ("text\ngreat\n".encode("utf-16"), "is UTF-16 text"),
     "too many cells": ("id,text\n1,a\n2,b,c\n", "has 3 cells in line 3, expected 2"),
     "too few cells": ('id,text\n1,"a\nb"\n\n2\n', "has 1 cells in line 5, expected 2"),
     "open quote": ('id,text\n1,a\n2,"b\n3,c\n', "is not valid CSV in the row that begins in line 3: unexpected end of data"),
@@ -159,7 +191,7 @@ REFUSED = {
     "an endless row": ("text\n" + '"a\n",' * 20_000, "the row that begins in line 2 has more than 50,000 characters"),
     "many columns": (",".join(f"c{i}" for i in range(1001)) + "\n", "has 1,001 columns, expected at most 1,000"),
     "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
-    "two that could be": ("text,review\na,b\n", "which column of .* is not clear; name it with --column: 'text', 'review'"),
+    "two that could be": ("text,review,review\na,b,c\n", "columns of the same name: 'review'"),
     "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
     "semicolons": ("id;text\n1;b\n", "seems to be separated by ';'"),
     "tabs": ("id\ttext\n1\tb\n", r"seems to be separated by '\\t'"),
@@ -218,7 +250,7 @@ def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
     file = tmp_path / os.fsdecode(name)
     file.write_text("text\ngreat\n")
     out = file.with_name(f"{file.stem}.predictions.csv")
-    assert predict.answer_file(model, file, out, column=None, longest=LONGEST).rows == 1
+    assert predict.answer_file(model, file, out, DOWNLOAD, column=None).rows == 1
     assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name, f".{out.name}.lock"}
 
 
@@ -231,12 +263,12 @@ def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, 
     out = sent / "reviews.predictions.csv"
     for name in (out.name, f".{out.name}.partial"):
         (sent / name).symlink_to(own)
-    assert predict.answer_file(model, sent / "reviews.csv", out, column=None, longest=LONGEST).rows == 1
+    assert predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None).rows == 1
     assert not out.is_symlink()
     (sent / f".{out.name}.lock").unlink()
     (sent / f".{out.name}.lock").symlink_to(own)
     with pytest.raises(InputError, match="is a link"):
-        predict.answer_file(model, sent / "reviews.csv", out, column=None, longest=LONGEST)
+        predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None)
     assert own.read_text() == "precious"
 
 
@@ -258,11 +290,11 @@ def command(monkeypatch, capsys, *arguments):
         (["--text", "a", "--file", "b.csv"], "expected either a text or a file"),
         (["--text", " \n"], "received no text"),
         (["--text", "a", "--out", "b.csv"], "they belong to --file"),
-        (["--file", "no.csv"], "received --file no.csv, which is not there; expected a CSV file"),
-        (["--file", "src"], "received --file src, which is no file; expected a CSV file"),
+        (["--file", "no.csv"], "received --file no.csv, which is not there; expected a file of reviews"),
+        (["--file", "src"], "received --file src, which is no file; expected a file of reviews"),
         (["--file", "README.md", "--out", "src"], "received --out src, which is a folder or a device"),
         (["--file", "README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
-        (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a CSV file"),
+        (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a file of reviews"),
         (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
         (["--file", "README.md", "--out", "./README.md"], "for both --file and --out"),
         (["--file", "README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
@@ -306,14 +338,14 @@ def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
         assert "received a text of more than 1,000,000 characters" in command(monkeypatch, capsys, "--text", "-")
 
 
-def test_ten_gigabytes_of_nothing_are_refused_after_their_first_line_is_too_long(model, tmp_path):
+def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp_path):
     file = tmp_path / "reviews.csv"
     with file.open("wb") as sparse:
         sparse.truncate(10 * 2**30)
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="the row that begins in line 1 has more than 50,000 characters"):
-            predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+        with pytest.raises(InputError, match="is no text file"):
+            predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally:
         tracemalloc.stop()
@@ -333,5 +365,5 @@ def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypa
 
     monkeypatch.setattr(serving.SentimentModel, "predict", and_grow)
     with pytest.raises(InputError, match="was changed while it was read; wait until it is complete, then run again"):
-        predict.answer_file(model, file, tmp_path / "answers.csv", column=None, longest=LONGEST)
+        predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
     assert not (tmp_path / "answers.csv").exists()

@@ -9,13 +9,14 @@ import sys
 import time
 import tracemalloc
 from importlib import metadata
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentiflow import request_texts, server, serving, stage
+from sentiflow import params, request_texts, server, serving, stage
 from sentiflow.errors import InputError
 from sentiflow.params import Serve
 
@@ -25,6 +26,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
 
 LIMITS = Serve(max_bytes=1000, max_rows=4, max_characters=200, body_seconds=0.3, poll_seconds=0.1)
+TABLE = params.load(Path(__file__).parents[2] / "params.yaml").download.table
 TEXTS = ["A great film.", "so dull, an awful waste", "na\u00efve \U0001f600"]
 SECRET = "tell nobody of this"
 JSON, CSV = "application/json", "text/csv"
@@ -64,7 +66,7 @@ def watch(both):
 
 @pytest.fixture
 def app(watch):
-    return server.Application(watch, LIMITS)
+    return server.Application(watch, LIMITS, TABLE)
 
 
 @dataclasses.dataclass
@@ -178,7 +180,7 @@ def test_a_body_may_arrive_in_any_parts(app, model):
 
 def test_long_and_short_texts_side_by_side_take_no_more_room_than_they_need(both):
     limits = Serve(max_bytes=400_000, max_rows=1000, max_characters=100_000, body_seconds=5.0, poll_seconds=1.0)
-    app = server.Application(server.Watch(None, both[0]), limits)
+    app = server.Application(server.Watch(None, both[0]), limits, TABLE)
     tracemalloc.start()
     try:
         answer = asked(app, {"inputs": ["a " * 50_000] + ["b"] * 999})
@@ -232,7 +234,7 @@ def test_a_request_is_answered_by_the_version_that_was_there_when_it_came(app, w
 def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, monkeypatch, caplog):
     watch = server.Watch(None, server.served(opened("14", model)))
     monkeypatch.setitem(model.__dict__, "view", "no such view")
-    answer = asked(server.Application(watch, LIMITS), {"inputs": [SECRET]})
+    answer = asked(server.Application(watch, LIMITS, TABLE), {"inputs": [SECRET]})
     assert answer.status == 500
     assert answer.json == {"error": "version 14 could not answer; the server's log says why"}
     assert "version 14 could not answer 1 texts" in caplog.text
@@ -262,7 +264,7 @@ def filled(size):
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_of_the_largest_size_is_answered_and_one_byte_more_is_not(both, declared):
-    app = server.Application(server.Watch(None, both[0]), LIMITS.model_copy(update={"max_characters": 1000}))
+    app = server.Application(server.Watch(None, both[0]), LIMITS.model_copy(update={"max_characters": 1000}), TABLE)
     for size, status in ((LIMITS.max_bytes, 200), (LIMITS.max_bytes + 1, 413)):
         answer = ask(app, parts=[filled(size)], length=size if declared else None)
         assert answer.status == status, answer.body
@@ -401,7 +403,7 @@ def test_a_compressed_body_is_refused(app):
 def test_json_that_is_nested_deeper_than_python_goes_is_refused():
     for body in (b'{"inputs": ' + b"[" * 500_000, b'{"a":' * 100_000):
         with pytest.raises(request_texts.RefusedError, match="nested too deeply"):
-            request_texts.texts_of(body, JSON, LIMITS)
+            request_texts.texts_of(body, JSON, LIMITS, TABLE)
 
 
 VALUES = st.recursive(
@@ -419,7 +421,7 @@ VALUES = st.recursive(
 @example(body=b'{"dataframe_split": {"data": [[]]}}', kind=JSON)
 def test_any_body_is_texts_or_refused(body, kind):
     try:
-        texts = request_texts.texts_of(body, kind, LIMITS)
+        texts = request_texts.texts_of(body, kind, LIMITS, TABLE)
     except request_texts.RefusedError:
         return
     assert 0 < len(texts) <= LIMITS.max_rows

@@ -4,15 +4,16 @@ import ast
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from sentiflow.corpus import aclimdb, delimited, package
-from sentiflow.corpus.rows import UNKNOWN_LABEL, Found, Origin, excerpt, flaw
+from sentiflow.corpus import aclimdb, folder, package, tables
+from sentiflow.corpus.rows import UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
 from sentiflow.errors import InputError
 from sentiflow.params import Download
 
@@ -20,27 +21,30 @@ log = logging.getLogger("sentiflow")
 
 SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
     "package": package.find,
-    "csv": delimited.find_csv,
+    "csv": partial(tables.find, "csv"),
+    "tsv": partial(tables.find, "tsv"),
+    "folder": folder.find,
     "aclimdb": aclimdb.find,
-    "tsv": delimited.find_tsv,
 }
 
 MOST_LABELS = 20  # that a column of labels may hold before it is taken for another column
 FEWEST = 10  # rows a label, so that each of three splits can get some
-TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str"}
+TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str", "group": "str"}
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Labelled reviews and where they came from.
 
-    reviews: row, text, label, source, split, rating, film; the last three are empty where the source does not know them.
+    reviews: row, text, label, source, split, rating, film, group; the last four are empty where the source does not know them.
     rejects: source (a file), line, reason, excerpt of each row that could not be used.
+    excluded: rows that were left out on purpose, by their label.
     classes: every label the source may have, in the order of the labels mapping.
     """
 
     reviews: pd.DataFrame
     rejects: pd.DataFrame
+    excluded: Mapping[str, int]
     classes: list[str]
     location: str
     sha256: str
@@ -56,37 +60,44 @@ def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
         InputError: if the source cannot be read, too much of it cannot be used, or what is left is too little to learn from.
     """
     origin = SOURCES[p.source](p, partial_dir)
-    reviews, rejects = sort(origin, p.max_characters)
+    reviews, rejects, excluded = sort(origin, p.max_characters)
     _require_few_rejects(p, origin, reviews, rejects, partial_dir / "rejects.csv")
     if p.sample is not None:
         reviews = sample(reviews, p.sample, seed)
-    classes = list(dict.fromkeys(origin.labels.values()))
+    classes = list(dict.fromkeys(name for name in origin.labels.values() if name is not None))
     _require_enough(reviews, classes, origin.location, p.sample)
-    return Corpus(reviews, rejects, classes, origin.location, origin.sha256)
+    return Corpus(reviews, rejects, excluded, classes, origin.location, origin.sha256)
 
 
-def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of a source that can be used and those that cannot, as in Corpus; every row is in one of them."""
+def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """The reviews, rejects and excluded rows of a source, as in Corpus; every row is in one of them."""
     kept: list[Found] = []
     rejected: list[tuple[str, int, str, str]] = []
+    excluded: Counter[str] = Counter()
     read = 0
+    labels = {tidied(label): name for label, name in origin.labels.items()}
+    classes = {label: name for label, name in labels.items() if name is not None}
     for row in tqdm(origin.found, desc="reading", unit=" rows", disable=None, delay=2):
         read += 1
-        reason = flaw(row, origin.labels, max_characters)
-        if reason is None:
-            kept.append(row._replace(label=origin.labels[row.label]))
+        label = tidied(row.label)
+        if row.flaw is None and label in labels and label not in classes:
+            excluded[label] += 1
+        elif (reason := flaw(row, labels, max_characters)) is None:
+            kept.append(row._replace(label=classes[label]))
         else:
             rejected.append((row.file, row.line, reason, excerpt(row.text)))
     reviews = pd.DataFrame(kept, columns=list(Found._fields))[list(TYPES)].astype(TYPES)
     reviews.insert(0, "row", pd.RangeIndex(len(reviews)).to_numpy("int64"))
     rejects = pd.DataFrame(rejected, columns=["source", "line", "reason", "excerpt"]).astype({"line": "int64"})
-    if read != len(reviews) + len(rejects):
-        raise RuntimeError(f"{read:,} rows read, but {len(reviews):,} kept and {len(rejects):,} rejected")
-    return reviews, rejects
+    if read != len(reviews) + len(rejects) + excluded.total():
+        raise RuntimeError(
+            f"{read:,} rows read, but {len(reviews):,} kept, {len(rejects):,} rejected, {excluded.total():,} excluded"
+        )
+    return reviews, rejects, dict(sorted(excluded.items()))
 
 
 def sample(reviews: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """That many rows, drawn evenly over label and split, in their own order and numbered anew; all if there are fewer.
+    """That many rows, drawn evenly over label and split, in their own order and numbered again; all if there are fewer.
 
     Every group of label and split gives a random row in turn until there are enough, so a small group gives all it has.
     """
@@ -124,11 +135,15 @@ def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: 
     key = f"download.{p.source}"
     if len(unmapped) > MOST_LABELS:
         return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
-    labels = {label: name for label, name in origin.labels.items() if name in set(reviews["label"])}
-    labels |= {label: label for label in map(ast.literal_eval, unmapped.index[~unmapped.index.str.endswith("...")])}
-    lines = [f"      {json.dumps(label)}: {json.dumps(name)}" for label, name in labels.items()]
+    labels = {label: name for label, name in origin.labels.items() if name is None or name in set(reviews["label"])}
+    meant = {tidied(label).lower(): name for label, name in labels.items()}  # what differs in case alone has the same class
+    found = map(ast.literal_eval, unmapped.index[~unmapped.index.str.endswith("...")])
+    labels |= {label: meant.get(label.lower(), label) for label in found}
+    lines = [
+        f"      {json.dumps(label, ensure_ascii=False)}: {json.dumps(name, ensure_ascii=False)}" for label, name in labels.items()
+    ]
     return [
-        f"  Set the labels of {key} in params.yaml, each to the class it means; these are all labels of the file:",
+        f"  Set the labels of {key} in params.yaml, each to its class, or to null to leave its rows out; all labels of the file:",
         "    labels:",
         *lines,
     ]
@@ -153,6 +168,8 @@ def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sa
     if len(classes) < 2:
         raise InputError(f"every label of {location} means {classes[0]!r}; at least 2 different ones are needed")
     if min(counts.values()) < FEWEST:
-        advice = "raise download.sample or set it to null" if sampled else "add rows, or leave that label out of the labels"
+        advice = (
+            "raise download.sample or set it to null" if sampled else "add rows, or map that label to null, which leaves it out"
+        )
         raise InputError(f"{location} gives {found}; at least {FEWEST} rows of each label are needed: {advice}")
     log.info("%s reviews from %s: %s", f"{len(reviews):,}", location, found)

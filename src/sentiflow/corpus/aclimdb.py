@@ -4,16 +4,12 @@ aclImdb/{train,test}/{pos,neg}/ID_RATING.txt holds a review each, aclImdb/{train
 0) the page of its film. The unlabelled half, unsup, is left out.
 """
 
-import hashlib
 import logging
 import re
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
-from sentiflow.corpus import archives, fetching
+from sentiflow.corpus import archives, fetching, folders
 from sentiflow.corpus.rows import Found, Origin
 from sentiflow.errors import InputError
 from sentiflow.params import Download
@@ -37,8 +33,8 @@ def find(p: Download, partial_dir: Path) -> Origin:
         if p.aclimdb.sha256 is not None:
             log.info("%s is a folder: download.aclimdb.sha256 is that of the archive and is not checked", location)
         fetching.warn_if_not_watched(Path(location))
-        contents = list(_in_folder(Path(location), max_bytes, max_member))
-        sha256 = _sha256_of_all(contents)
+        contents = list(_in_folder(p))
+        sha256 = folders.sha256_of(contents)
     else:
         path = fetching.bring(location, partial_dir, sha256=p.aclimdb.sha256)
         members = archives.members(path, wanted=_is_wanted, max_bytes=max_bytes, max_member=max_member)
@@ -63,7 +59,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def sha256_of_folder(p: Download) -> str:
     """The SHA-256 that `find` gives for an unpacked folder; a file at a time is in memory."""
-    return _sha256_of_all(_in_folder(Path(p.aclimdb.location), p.aclimdb.max_bytes, _max_member(p)))
+    return folders.sha256_of(_in_folder(p))
 
 
 def _top(folder: Path) -> Path:
@@ -82,17 +78,11 @@ def _is_wanted(name: str) -> bool:
     return bool(FILE.fullmatch(_inside(name)) or URLS.fullmatch(_inside(name)))
 
 
-def _in_folder(folder: Path, max_bytes: int, max_member: int) -> Iterator[tuple[str, bytes]]:
-    top = _top(folder)
-    for path in tqdm(files_of(folder), desc=str(folder), unit=" files", disable=None, delay=2):
-        if not stat.S_ISREG(path.lstat().st_mode):  # a link may lead anywhere, and a fifo is waited for without end
-            raise InputError(f"{path} is no plain file, expected a review; remove it, or fetch the folder again")
-        with path.open("rb") as file:
-            content = file.read(max_member)
-        max_bytes -= len(content)
-        if max_bytes < 0:
-            raise InputError(f"{folder} holds more than download.aclimdb.max_bytes; if you trust it, raise that number")
-        yield path.relative_to(top).as_posix(), content
+def _in_folder(p: Download) -> Iterator[tuple[str, bytes]]:
+    folder = Path(p.aclimdb.location)
+    return folders.contents(
+        _top(folder), files_of(folder), max_bytes=p.aclimdb.max_bytes, max_member=_max_member(p), key="aclimdb"
+    )
 
 
 def _found(contents: list[tuple[str, bytes]]) -> Iterator[Found]:
@@ -118,10 +108,3 @@ def _found(contents: list[tuple[str, bytes]]) -> Iterator[Found]:
 def _film(urls: list[bytes], number: int) -> str | None:
     found = FILM.search(urls[number]) if number < len(urls) else None
     return found[1].decode() if found else None
-
-
-def _sha256_of_all(contents: Iterable[tuple[str, bytes]]) -> str:
-    whole = hashlib.sha256()
-    for name, content in contents:
-        whole.update(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode("utf-8", "surrogateescape"))
-    return whole.hexdigest()

@@ -1,26 +1,28 @@
-"""Reviews in a comma- or tab-separated file.
-
-In a csv file a field may stand in quotes, and then hold separators, line ends and doubled quotes. In a tsv file a quote is
-a letter like any other, because tweets hold single ones: there a record is a line and cannot hold a tab.
-"""
+"""Records of delimited text, such as CSV and TSV. Whatever cannot be read costs its own line and no other."""
 
 import codecs
 import contextlib
 import csv
+import io
+import itertools
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
-from sentiflow.corpus import fetching
-from sentiflow.corpus.rows import INVALID, Found, Origin, excerpt
+from sentiflow.corpus import unpacking
+from sentiflow.corpus.rows import INVALID, excerpt
 from sentiflow.errors import InputError
-from sentiflow.params import CsvSource, Download, TsvSource
+from sentiflow.params import Dialect
 
-MOST_COLUMNS = 1_000
 MOST_CHARACTERS = 2_000_000_000  # of a file, which is in memory as a whole
 LONGEST = 100_000_000  # characters in a line or a field, of which the csv module takes four bytes each
-NAMED = 20  # columns in an error
+PEEKED = 4096  # bytes in which something shows that is no text
+BROKEN = 0.1  # share of records that cannot be read, from which blanks before quotes are tried as the reason
+EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # the line that tells Excel the separator
+# What an escaped character is while the csv module reads, which would drop the escape of any character: noncharacters of Unicode.
+STANDINS = ("\ufdd0", "\ufdd1", "\ufdd2")
 
 
 class Record(NamedTuple):
@@ -29,114 +31,167 @@ class Record(NamedTuple):
     flaw: str | None
 
 
-class Table(NamedTuple):
-    columns: Sequence[str | int]  # names, or numbers from 0 where there is no header
-    records: list[Record]  # every one that is not flawed has a field a column
+class Content(NamedTuple):
+    columns: Sequence[str | int]  # empty where there is not even a header
+    records: list[Record]
+    blank_before_quote: bool
 
 
-def find_csv(p: Download, partial_dir: Path) -> Origin:
-    return _find("csv", p.csv, partial_dir, quoted=True, header=True)
-
-
-def find_tsv(p: Download, partial_dir: Path) -> Origin:
-    return _find("tsv", p.tsv, partial_dir, quoted=False, header=p.tsv.header)
-
-
-def _find(source: str, p: CsvSource | TsvSource, partial_dir: Path, *, quoted: bool, header: bool) -> Origin:
-    path = fetching.bring(p.location, partial_dir, sha256=p.sha256)
-    table = read(path, separator=p.separator, encoding=p.encoding, quoted=quoted, header=header)
-    text, label = (position(table.columns, f"download.{source}", key, getattr(p, key), str(path)) for key in ("text", "label"))
-    found = rows(table, source, fetching.name_of(p.location), text=text, label=label)
-    return Origin(fetching.without_secrets(p.location), fetching.sha256_of(path), p.labels, found)
-
-
-def rows(table: Table, source: str, file: str, *, text: int, label: int) -> Iterator[Found]:
-    """A row a record; text and label are positions from 0."""
-    for line, fields, flaw in table.records:
-        if flaw is None:
-            yield Found(source, file, line, fields[text], fields[label])
-        else:
-            yield Found(source, file, line, " ".join(fields), "", flaw=flaw)
-
-
-def read(path: Path, *, separator: str, encoding: str, quoted: bool, header: bool) -> Table:
-    """Every record of a file, those that cannot be read as such included; only blank lines are left out.
-
-    Bytes that are not valid in the encoding come out as lone surrogates, so that they cost their own row and no other.
-
-    Raises:
-        InputError: if the file is empty, the encoding unknown or not the file's, or the header unreadable.
-    """
-    records = list(_records(_lines(path, encoding), separator, quoted))
+def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str]) -> Content:
+    """The columns and every record of a file, blank lines left out; see `tables.read`."""
+    lines = list(lines_of(file, dialect.encoding, path))
+    first = preamble(lines[: dialect.skip_rows + 1], dialect, path)
+    records = list(_records(lines, first, dialect, labels, blank_before_quote=False))
+    blank_before_quote = False
+    if dialect.quote is not None and _broken(records) > BROKEN:
+        again = list(_records(lines, first, dialect, labels, blank_before_quote=True))
+        if blank_before_quote := _broken(again) < _broken(records):
+            records = again
     if not records:
-        raise InputError(f"{path} is empty: expected {'a header and ' if header else ''}one row a review")
+        return Content([], [], blank_before_quote)
     columns: Sequence[str | int]
-    if header:
-        first = records.pop(0)
-        if first.flaw is not None or any("\0" in name or INVALID.search(name) for name in first.fields):
-            raise InputError(
-                f"{path}: the header on line {first.line} cannot be read as {encoding}: {excerpt(separator.join(first.fields))}"
-                f"{f' ({first.flaw})' if first.flaw else ''}; set encoding and separator to those of the file"
-            )
-        columns = first.fields
+    if dialect.header:
+        columns = header(records.pop(0), dialect, path)
     else:
         widths = Counter(len(record.fields) for record in records)
         columns = range(widths.most_common(1)[0][0])
-    check_width(columns, str(path))
-    return Table(columns, [_of_width(record, len(columns)) for record in records])
+    return Content(columns, [_of_width(record, len(columns)) for record in records], blank_before_quote)
 
 
-def check_width(columns: Sequence[object], name: str) -> None:
-    """Raises InputError if a table has too many columns; `name` is that of the table."""
-    if len(columns) > MOST_COLUMNS:
-        raise InputError(
-            f"{name} has {len(columns):,} columns, expected at most {MOST_COLUMNS:,}; keep the text and what belongs to it"
-        )
+def lines_of(file: IO[bytes], encoding: str, path: Path, *, whole: bool = True) -> Iterator[str]:
+    """The lines of a file with their ends; bytes that are not valid in the encoding come out as lone surrogates.
 
+    Args:
+        whole: whether the whole file will be in memory, which limits its size.
 
-def _lines(path: Path, encoding: str) -> list[str]:
+    Raises:
+        InputError: if the file is no text, not in this encoding, or too large.
+    """
     try:
         if codecs.lookup(encoding).name == "utf-8":
             encoding = "utf-8-sig"  # the same, without the byte order mark that some programs put first
-        with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-            lines, size = [], 0
-            while line := file.readline(LONGEST + 1):
+        buffered = io.BufferedReader(file)  # type: ignore[type-var]
+        text = io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="")
+        size = 0
+        try:
+            unpacking.require_text(path, buffered.peek(PEEKED)[:PEEKED], encoding)
+            while line := text.readline(LONGEST + 1):
                 size += len(line)
-                if len(line) > LONGEST or size > MOST_CHARACTERS:
+                if len(line) > LONGEST or (whole and size > MOST_CHARACTERS):
                     raise InputError(
                         f"{path} is too large: expected at most {MOST_CHARACTERS:,} characters, "
                         f"and {LONGEST:,} in a line; split it"
                     )
-                lines.append(line)
-            return lines
+                yield line
+        finally:
+            with contextlib.suppress(ValueError):  # the caller, whose file it is, has closed it already
+                text.detach()
+                buffered.detach()
     except LookupError:
         raise InputError(f"no text encoding {encoding!r}; use one that Python knows, such as utf-8 or cp1252") from None
     except UnicodeError as error:
         raise InputError(f"{path} is not {encoding}: {error}; set encoding to that of the file") from None
 
 
-def _records(lines: list[str], separator: str, quoted: bool) -> Iterator[Record]:
-    # Where quotes do not match, one line is given up and reading starts anew on the next, so that a quote left open takes
+def preamble(lines: Sequence[str], dialect: Dialect, path: Path) -> int:
+    """The number of lines before the header: those to skip, and the line that tells Excel the separator.
+
+    Raises:
+        InputError: if that line names another separator than the dialect.
+    """
+    line = next(iter(lines[dialect.skip_rows :]), "")
+    if not (said := EXCEL.fullmatch(line)):
+        return dialect.skip_rows
+    if said[1] != dialect.separator:
+        raise InputError(f"{path} is separated by {said[1]!r}, as its line {line.strip()!r} says; set separator to that")
+    return dialect.skip_rows + 1
+
+
+def header(record: Record, dialect: Dialect, path: Path) -> list[str]:
+    """The names of the columns, without white space around them.
+
+    Raises:
+        InputError: if they cannot be read.
+    """
+    if record.flaw is not None or any("\0" in name or INVALID.search(name) for name in record.fields):
+        raise InputError(
+            f"{path}: the header on line {record.line} cannot be read as {dialect.encoding}: "
+            f"{excerpt(dialect.separator.join(record.fields))}{f' ({record.flaw})' if record.flaw else ''}; "
+            "set encoding, separator, quote and skip_rows to those of the file"
+        )
+    return [name.strip() for name in record.fields]
+
+
+def reader(lines: Iterator[str], dialect: Dialect, *, blank_before_quote: bool = False) -> Any:
+    """A strict reader of the csv module; `unescaped` undoes what `escaped` has done to the lines."""
+    return csv.reader(
+        lines,
+        delimiter=dialect.separator,
+        quotechar=dialect.quote,
+        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
+        skipinitialspace=blank_before_quote,
+        strict=True,
+    )
+
+
+def escaped(line: str, dialect: Dialect) -> str:
+    """The line with a stand-in for each escaped quote, separator and escape."""
+    if dialect.escape is None or dialect.escape not in line:
+        return line
+    standins = dict(zip((dialect.escape, dialect.quote or "", dialect.separator), STANDINS, strict=True))
+    return re.sub(f"{re.escape(dialect.escape)}(.)", lambda found: standins.get(found[1], found[0]), line)
+
+
+def unescaped(fields: list[str], dialect: Dialect) -> list[str]:
+    if dialect.escape is None:
+        return fields
+    meant = str.maketrans(dict(zip(STANDINS, (dialect.escape, dialect.quote or "", dialect.separator), strict=True)))
+    return [field.translate(meant) for field in fields]
+
+
+def _records(
+    lines: list[str], start: int, dialect: Dialect, labels: Collection[str], *, blank_before_quote: bool
+) -> Iterator[Record]:
+    # Where quotes do not match, one line is given up and reading starts again on the next, so that a quote left open takes
     # no good rows with it. A file made of such lines would be read over and over: when `spare` lines were read again, all
     # lines up to the error are given up.
-    start, spare = 0, 10 * len(lines)
+    spare = 10 * len(lines)
+    width = 0
     with _long_fields():
         while start < len(lines):
-            rest = (lines[index] for index in range(start, len(lines)))
-            reader = csv.reader(rest, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+            rest = (escaped(line, dialect) for line in itertools.islice(lines, start, None))
+            parsed = reader(rest, dialect, blank_before_quote=blank_before_quote)
             first = start
             try:
-                for fields in reader:
+                for fields in parsed:
+                    end = start + parsed.line_num
+                    width = width or len(fields)
+                    if end - first > 2 and spare > 0 and _holds_a_row(lines[first + 1 : end - 1], dialect, width, labels):
+                        raise csv.Error("a quote is left open, and the lines after it are rows of their own")
                     if fields:
-                        yield Record(first + 1, fields, None)
-                    first = start + reader.line_num
+                        yield Record(first + 1, unescaped(fields, dialect), None)
+                    first = end
                 return
             except csv.Error as error:
-                last = start + reader.line_num
+                last = start + parsed.line_num
                 start = first + 1 if last - first <= spare else last
                 spare -= last - start
                 for index in range(first, start):
-                    yield Record(index + 1, [lines[index].rstrip("\r\n")], f"quotes do not match: {error}")
+                    line = lines[index].rstrip("\r\n")
+                    hint = "; if a backslash escapes quotes, set escape" if dialect.escape is None and '\\"' in line else ""
+                    yield Record(index + 1, [line], f"quotes do not match: {error}{hint}")
+
+
+def _holds_a_row(lines: list[str], dialect: Dialect, width: int, labels: Collection[str]) -> bool:
+    """Whether one of the lines within a field is a row with a label: then the quote before it was left open."""
+    for line in lines:
+        try:
+            fields: list[str] = next(reader(iter([escaped(line, dialect)]), dialect), [])
+        except csv.Error:
+            continue
+        if len(fields) == width > 1 and any(field.strip() in labels for field in fields):
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -148,23 +203,14 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
+def _broken(records: list[Record]) -> float:
+    """Share of records that are flawed or have another number of fields than the first."""
+    return sum(record.flaw is not None or len(record.fields) != len(records[0].fields) for record in records) / max(
+        1, len(records)
+    )
+
+
 def _of_width(record: Record, width: int) -> Record:
     if record.flaw is not None or len(record.fields) == width:
         return record
     return record._replace(flaw=f"wrong number of fields: {len(record.fields)} where {width} were expected")
-
-
-def position(columns: Sequence[str | int], section: str, key: str, column: str | int, name: str) -> int:
-    """The place of the column that a key of a section of params.yaml names.
-
-    Raises:
-        InputError: if the file, called `name`, does not have it exactly once.
-    """
-    if list(columns).count(column) == 1:
-        return list(columns).index(column)
-    is_twice = column in columns
-    problem = "more than one column" if is_twice else "no column"
-    there = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
-    separator = f", and {section}.separator to the character between them" if len(columns) == 1 else ""
-    advice = "rename one of the two in the file" if is_twice else f"set {section}.{key} to one of its columns{separator}"
-    raise InputError(f"{name} has {problem} {column!r}, which {section}.{key} in params.yaml names; it has {there}: {advice}")

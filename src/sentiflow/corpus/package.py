@@ -7,7 +7,7 @@ training half of Maas et al. and nothing of the test half, so `split` stays empt
 from importlib import metadata
 from pathlib import Path
 
-from sentiflow.corpus import delimited, fetching
+from sentiflow.corpus import fetching, tables
 from sentiflow.corpus.rows import Origin
 from sentiflow.errors import InputError
 from sentiflow.params import Download
@@ -21,11 +21,12 @@ LABELS = {"0": "negative", "1": "positive"}
 def find(p: Download, partial_dir: Path) -> Origin:
     path, version = installed()
     fetching.require_file(path, sha256=p.package.sha256)
-    table = delimited.read(path, separator=",", encoding="utf-8", quoted=True, header=True)
+    table = tables.read(path, tables.PLAIN, labels=LABELS)
     if table.columns != COLUMNS:
         raise InputError(f"{path} has the columns {table.columns}, expected {COLUMNS}; run `pip install {PACKAGE}==0.0.2`")
     part = [record for record in table.records if record.flaw is not None or record.fields[2] == p.package.part]
-    found = delimited.rows(table._replace(records=part), p.package.part, path.name, text=0, label=1)
+    where = tables.Columns([0], 1, None, None)
+    found = tables.rows(table._replace(records=part), where, p.package.part, path.name)
     return Origin(f"{FILE} of the package {PACKAGE} {version}", fetching.sha256_of(path), LABELS, found)
 
 

@@ -1,25 +1,33 @@
-"""What a source hands over, and which of it can be used."""
+"""A row of a source, and whether it can be used."""
 
+import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 INVALID = re.compile("[\ud800-\udfff]")  # what errors="surrogateescape" makes of bytes that the encoding does not know
 UNKNOWN_LABEL = "unknown label"
 EXCERPT = 80  # characters of a rejected text that are shown
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}  # what a source calls a split: the split
 
 
 class Found(NamedTuple):
-    """One row as it stands in the source, usable or not."""
+    """One row as it is in the source, usable or not."""
 
-    source: str  # kind of source: imdb, rotten_tomatoes, csv, tsv, aclimdb
-    file: str  # the file it stands in
+    source: str  # kind of source: imdb, rotten_tomatoes, csv, tsv, folder, aclimdb
+    file: str  # the file it is in
     line: int  # physical line on which it starts, from 1
     text: str
     label: str  # as written there
     split: str | None = None
     rating: int | None = None
     film: str | None = None
+    group: str | None = None  # rows of one group belong into one split
     flaw: str | None = None  # why it could not be read, where its reader already knows
 
 
@@ -28,15 +36,27 @@ class Origin(NamedTuple):
 
     location: str  # for people; the same on every machine, without passwords
     sha256: str
-    labels: Mapping[str, str]  # what stands there: the class it means
+    labels: Mapping[str, str | None]  # label in the source: its class, or None to leave its rows out
     found: Iterable[Found]
 
 
-def flaw(row: Found, labels: Mapping[str, str], max_characters: int) -> str | None:
+def tidied(label: str) -> str:
+    """A label as it is compared: without white space around it, in Unicode's normal form.
+
+    >>> tidied(" positive\\t")
+    'positive'
+    """
+    return unicodedata.normalize("NFC", label.strip())
+
+
+def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> str | None:
     """Why a row cannot be used, or None. The part before the first colon is the kind of flaw, of which there are few.
 
-    >>> flaw(Found("csv", "reviews.csv", 2, "Fine film.", "posotive"), {"0": "negative", "positive": "positive"}, 1000)
-    "unknown label: 'posotive' is not mapped; mapped are '0', 'positive'"
+    Args:
+        labels: by the tidied label.
+
+    >>> flaw(Found("csv", "reviews.csv", 2, "Fine film.", "Positive"), {"0": "negative", "positive": "positive"}, 1000)
+    "unknown label: 'Positive' is not mapped; did you mean 'positive'? mapped are '0', 'positive'"
     """
     if row.flaw is not None:
         return row.flaw
@@ -44,10 +64,16 @@ def flaw(row: Found, labels: Mapping[str, str], max_characters: int) -> str | No
         return "bytes that are not valid in the encoding"
     if "\0" in row.text:
         return "NUL byte in the text"
-    if not row.label.strip():
+    label = tidied(row.label)
+    if not label:
         return "missing label"
-    if row.label not in labels:
-        return f"{UNKNOWN_LABEL}: {excerpt(row.label)} is not mapped; mapped are {', '.join(map(repr, labels))}"
+    if label not in labels:
+        by_lower = {each.lower(): each for each in labels}
+        close = difflib.get_close_matches(label.lower()[:EXCERPT], by_lower, n=1, cutoff=0.8)
+        hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
+        return f"{UNKNOWN_LABEL}: {excerpt(label)} is not mapped; {hint}mapped are {', '.join(map(repr, labels))}"
+    if row.split is not None and row.split not in SPLITS.values():
+        return f"unknown split: {excerpt(row.split)}; expected one of {', '.join(SPLITS)}"
     if not row.text.strip():
         return "empty text"
     if len(row.text) > max_characters:

@@ -20,10 +20,10 @@ import pandas as pd
 
 from sentiflow import corpus, params, side, stage
 from sentiflow.analysis import as_csv
-from sentiflow.corpus import delimited, fetching, package
-from sentiflow.corpus.rows import Found, excerpt, flaw
+from sentiflow.corpus import fetching, package, structured, tables, unpacking
+from sentiflow.corpus.rows import Found, excerpt, flaw, tidied
 from sentiflow.errors import InputError
-from sentiflow.params import CsvSource, Download, Params, TsvSource
+from sentiflow.params import Download, Params, TableSource
 from sentiflow.storage import site
 from sentiflow.versions import difference
 
@@ -49,39 +49,29 @@ class Added:
 class Format:
     """How a file of reviews is written."""
 
-    section: CsvSource | TsvSource
+    section: TableSource
     max_characters: int
+    key: str  # of the section in params.yaml
 
-    @property
-    def quoted(self) -> bool:
-        return isinstance(self.section, CsvSource)
+    def read(self, path: Path) -> tables.Table:
+        return tables.read(path, self.section, labels=self.section.labels)
 
-    def read(self, path: Path) -> delimited.Table:
-        header = True if isinstance(self.section, CsvSource) else self.section.header
-        written = self.section
-        return delimited.read(path, separator=written.separator, encoding=written.encoding, quoted=self.quoted, header=header)
-
-    def found(self, table: delimited.Table, name: str) -> list[Found]:
+    def found(self, table: tables.Table, name: str) -> list[Found]:
         """The rows of a table as the download would take them.
 
         Raises:
-            InputError: if it has not the two columns that params.yaml names.
+            InputError: if it lacks a column that params.yaml names.
         """
-        places = []
-        section = "download.tsv" if isinstance(self.section, TsvSource) else "download.csv"
-        for key, column in (("text", self.section.text), ("label", self.section.label)):
-            if list(table.columns).count(column) != 1:
-                problem = "more than one column" if column in table.columns else "no column"
-                there = ", ".join(excerpt(str(each)) for each in table.columns[:SHOWN])
-                raise InputError(
-                    f"{name} has {problem} {column!r}, expected one, as {section}.{key} in params.yaml; it has {there}; rename "
-                    f"its columns, and separate them by {self.section.separator!r}"
-                )
-            places.append(list(table.columns).index(column))
-        return list(delimited.rows(table, "csv", name, text=places[0], label=places[1]))
+        where = tables.places(table.columns, self.section, self.key, name)
+        return list(tables.rows(table, where, "csv", name))
+
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """The class by the tidied label."""
+        return {tidied(label): name for label, name in self.section.labels.items()}
 
     def flaw(self, row: Found) -> str | None:
-        return flaw(row, self.section.labels, self.max_characters)
+        return flaw(row, self.labels, self.max_characters)
 
 
 def target(p: Download) -> Path:
@@ -100,8 +90,15 @@ def target(p: Download) -> Path:
             "download.source is aclimdb, an archive or folder of one file a review; put new files into that folder yourself, "
             "or set download.source: csv in params.yaml to keep a table of reviews"
         )
-    section = _section(p)
+    if p.source == "folder":
+        raise InputError(
+            "download.source is folder, with one file per review; put new files into that folder yourself, "
+            "or set download.source: csv in params.yaml to keep a table of reviews"
+        )
+    section = p.table
     key = f"download.{p.source}"
+    if not isinstance(section.location, str) or tables.PATTERN & set(section.location):
+        raise InputError(f"{key}.location names several files; add the rows to one of them yourself")
     if fetching.is_url(section.location):
         raise InputError(f"{key}.location is a URL; expected a file under {fetching.WATCHED}: put the file there, then run again")
     path = Path(os.path.normpath(section.location))
@@ -112,11 +109,11 @@ def target(p: Download) -> Path:
         )
     if section.sha256 is not None:
         raise InputError(f"{key}.sha256 in params.yaml admits one content of {path} only; set it to null, then run again")
+    if path.is_file():
+        with unpacking.unpacked(path) as content:
+            if content.is_parquet or structured.is_json(content.name) or content.name != path.name:
+                raise InputError(f"reviews can be added to a plain CSV or TSV file, and {path} is none; save it as one")
     return path
-
-
-def _section(p: Download) -> CsvSource | TsvSource:
-    return p.tsv if p.source == "tsv" else p.csv
 
 
 def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
@@ -135,7 +132,7 @@ def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
         tracked = path.with_name(f"{path.name}.dvc").exists()
         advice = "`make pull` brings it from the remote" if tracked else "put it there, or set its location in params.yaml"
         raise InputError(f"no file {path} to add to; {advice}")
-    how = Format(_section(p.download), p.download.max_characters)
+    how = Format(p.download.table, p.download.max_characters, f"download.{p.download.source}")
     with stage.writing(path) as [partial]:
         shutil.copyfile(path, partial)
         partial.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)  # DVC protects what it links to its cache
@@ -165,21 +162,22 @@ def start(p: Params, new: Path, *, name: str, skip_rejected: bool, params_file: 
     values = {
         "location": str(OWN),
         "sha256": None,
-        "separator": ",",
-        "encoding": "utf-8",
+        **tables.PLAIN.model_dump(),
         "text": text,
         "label": label,
+        "split": None,
+        "group": None,
         "labels": labels,
     }
     now = p.download.csv.model_dump()
     changes = {f"download.csv.{key}": value for key, value in values.items() if now[key] != value}
-    section = CsvSource.model_validate(values)
+    section = TableSource.model_validate(values)
     with stage.writing(OWN, params_file) as [partial, partial_params]:
-        reviews, _ = corpus.sort(package.find(p.download, PARTIAL_DIR), p.download.max_characters)
+        reviews, _, _ = corpus.sort(package.find(p.download, PARTIAL_DIR), p.download.max_characters)
         with partial.open("w", encoding="utf-8", newline="") as file:
             file.write(_line(COLUMNS, section))
             file.writelines(_line(row, section) for row in reviews[["text", "label"]].to_numpy().tolist())
-        how = Format(section, p.download.max_characters)
+        how = Format(section, p.download.max_characters, "download.csv")
         added = add_rows(partial, how, new, name=name, skip_rejected=skip_rejected)
         changed = side.with_changes(params_file.read_text(encoding="utf-8"), {"download.source": "csv"} | changes)
         partial_params.write_text(changed, encoding="utf-8")
@@ -204,7 +202,7 @@ def add_rows(own: Path, how: Format, new: Path, *, name: str, skip_rejected: boo
         )
     usable = [(row, record.fields) for row, record in zip(rows, more.records, strict=True) if how.flaw(row) is None]
     there = [row for row in how.found(table, own.name) if how.flaw(row) is None]
-    wanted, conflicts = _sorted_out(there, [row for row, _ in usable], how.section.labels)
+    wanted, conflicts = _sorted_out(there, [row for row, _ in usable], how.labels)
     if conflicts:
         raise _refusal(
             f"{len(conflicts):,} texts of {name} have another label in the file, or twice in {name}, so none was added",
@@ -220,17 +218,17 @@ def add_rows(own: Path, how: Format, new: Path, *, name: str, skip_rejected: boo
 
 
 def _sorted_out(
-    there: Sequence[Found], new: Sequence[Found], labels: Mapping[str, str]
+    there: Sequence[Found], new: Sequence[Found], labels: Mapping[str, str | None]
 ) -> tuple[list[bool], list[tuple[int, str, str]]]:
     """Whether each new row is wanted, which a copy is not; and line, reason and text of those with another label."""
     keys = difference.identity(pd.Series([row.text for row in [*there, *new]], dtype="str")).tolist()
     known: dict[str, set[str]] = {}
     for row, key in zip(there, keys, strict=False):
-        known.setdefault(key, set()).add(labels[row.label])
+        known.setdefault(key, set()).add(_class(row, labels))
     wanted: list[bool] = []
     conflicts: list[tuple[int, str, str]] = []
     for row, key in zip(new, keys[len(there) :], strict=True):
-        label = labels[row.label]
+        label = _class(row, labels)
         wanted.append(key not in known)
         others = known.setdefault(key, {label}) - {label}
         if label not in known[key]:
@@ -247,6 +245,10 @@ def _refusal(what: str, rows: Sequence[tuple[int, str, str]], advice: str) -> In
             partial.write_text(as_csv(listed), encoding="utf-8", newline="")
         lines.append(f"  and {len(rows) - SHOWN:,} more: {LISTING} lists all")
     return InputError("\n".join([f"{what}:", *lines, f"{advice}, then run again"]))
+
+
+def _class(row: Found, labels: Mapping[str, str | None]) -> str:
+    return labels[tidied(row.label)] or f"left out ({tidied(row.label)})"
 
 
 def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: list[list[str]], name: str) -> list[list[str]]:
@@ -268,7 +270,7 @@ def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: li
     return [["" if place is None else fields[place] for place in places] for fields in records]
 
 
-def _write_behind(own: Path, section: CsvSource | TsvSource, columns: Sequence[str | int], records: list[list[str]]) -> None:
+def _write_behind(own: Path, section: TableSource, columns: Sequence[str | int], records: list[list[str]]) -> None:
     with own.open(encoding=section.encoding, errors="surrogateescape", newline="") as file:
         first = file.readline()
         whole = (first + file.read()).endswith(("\n", "\r")) or not first
@@ -282,17 +284,19 @@ def _write_behind(own: Path, section: CsvSource | TsvSource, columns: Sequence[s
         os.fsync(file.fileno())
 
 
-def _line(fields: Sequence[str | int], section: CsvSource | TsvSource, end: str = "\n", *, all_quoted: bool = False) -> str:
-    if isinstance(section, TsvSource):  # it was read without quotes, so no field holds a separator or a line's end
+def _line(fields: Sequence[str | int], section: TableSource, end: str = "\n", *, all_quoted: bool = False) -> str:
+    if section.quote is None:  # it was read without quotes, so no field holds a separator or a line's end
         return section.separator.join(map(str, fields)) + end
+    if section.escape is not None:
+        fields = [str(field).replace(section.escape, 2 * section.escape) for field in fields]
     written = io.StringIO()
     # the writer puts quotes where a field holds a character of the line's end, and a reader wants them around either of the two
-    writer = functools.partial(csv.writer, written, delimiter=section.separator, lineterminator="\r\n")
+    writer = functools.partial(csv.writer, written, delimiter=section.separator, quotechar=section.quote, lineterminator="\r\n")
     (writer(quoting=csv.QUOTE_ALL) if all_quoted else writer()).writerow(fields)
     return written.getvalue().removesuffix("\r\n") + end
 
 
-def _require_whole(written: delimited.Table, before: delimited.Table, added: list[list[str]], own: Path, name: str) -> None:
+def _require_whole(written: tables.Table, before: tables.Table, added: list[list[str]], own: Path, name: str) -> None:
     """Raises InputError unless the file now reads as it did, and then as the new rows."""
     expected = [record.fields for record in before.records] + added
     if [record.fields for record in written.records] != expected:

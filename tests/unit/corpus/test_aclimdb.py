@@ -146,5 +146,5 @@ def test_what_is_no_plain_file_in_a_folder_is_refused_and_neither_read_nor_waite
     folder = tmp_path / "aclImdb/train/pos"
     folder.mkdir(parents=True)
     plant(folder / "0_9.txt")
-    with pytest.raises(InputError, match=r"0_9\.txt is no plain file"):
+    with pytest.raises(InputError, match=r"0_9\.txt is not a plain file"):
         load(tmp_path / "aclImdb")

@@ -35,24 +35,25 @@ GOOD = [(f"review {n}", n % 2) for n in range(40)]
 
 
 def test_every_row_is_kept_or_rejected():
-    reviews, rejects = corpus.sort(origin(row(), row(label="2"), row(""), row(flaw="broken"), row("ok", "0")), 100)
+    reviews, rejects, _ = corpus.sort(origin(row(), row(label="2"), row(""), row(flaw="broken"), row("ok", "0")), 100)
     assert reviews[["row", "text", "label"]].values.tolist() == [[0, "fine", "positive"], [1, "ok", "negative"]]
     assert rejects.reason.str.split(":").str[0].tolist() == ["unknown label", "empty text", "broken"]
 
 
 def test_columns_have_the_same_types_whatever_the_source_knows():
-    bare, _ = corpus.sort(origin(row()), 100)
-    full, _ = corpus.sort(origin(row(split="train", rating=9, film="tt0064354")), 100)
-    empty, _ = corpus.sort(origin(), 100)
+    bare, _, _ = corpus.sort(origin(row()), 100)
+    full, _, _ = corpus.sort(origin(row(split="train", rating=9, film="tt0064354")), 100)
+    empty, _, _ = corpus.sort(origin(), 100)
     assert bare.dtypes.astype(str).to_dict() == {
         "row": "int64", "text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str",
+        "group": "str",
     }  # fmt: skip
     assert bare.dtypes.equals(full.dtypes)
     assert bare.dtypes.equals(empty.dtypes)
 
 
 def test_an_excerpt_cannot_act_in_a_terminal_or_a_sheet():
-    _, rejects = corpus.sort(origin(row("\x1b[2J=cmd()" + "x" * 1000, "?"), row("=cmd()", "?")), 100)
+    _, rejects, _ = corpus.sort(origin(row("\x1b[2J=cmd()" + "x" * 1000, "?"), row("=cmd()", "?")), 100)
     assert rejects.excerpt[0].startswith(r"'\x1b[2J=cmd()")
     assert len(rejects.excerpt[0]) < 100
     assert rejects.excerpt[1] == "'=cmd()'"
@@ -60,7 +61,7 @@ def test_an_excerpt_cannot_act_in_a_terminal_or_a_sheet():
 
 def test_a_sample_has_that_many_rows_evenly_and_in_their_order():
     rows = [row(f"review {n}", str(int(n % 5 == 0)), split="train" if n < 150 else "test") for n in range(200)]
-    reviews, _ = corpus.sort(origin(*rows), 100)
+    reviews, _, _ = corpus.sort(origin(*rows), 100)
     drawn = corpus.sample(reviews, 40, seed=7)
     assert set(drawn.groupby(["label", "split"]).size()) == {10}
     numbers = drawn.text.str.split().str[1].astype(int)
@@ -69,14 +70,14 @@ def test_a_sample_has_that_many_rows_evenly_and_in_their_order():
 
 
 def test_a_small_label_gives_a_sample_all_it_has():
-    reviews, _ = corpus.sort(origin(*(row(f"review {n}", str(int(n < 3))) for n in range(100))), 100)
+    reviews, _, _ = corpus.sort(origin(*(row(f"review {n}", str(int(n < 3))) for n in range(100))), 100)
     drawn = corpus.sample(reviews, 20, seed=7)
     assert drawn.label.value_counts().to_dict() == {"negative": 17, "positive": 3}
     assert len(corpus.sample(reviews, 1000, seed=7)) == 100
 
 
 def test_a_sample_follows_from_the_seed():
-    reviews, _ = corpus.sort(origin(*numbered(200)), 100)
+    reviews, _, _ = corpus.sort(origin(*numbered(200)), 100)
     first = corpus.sample(reviews, 40, seed=7)
     pd.testing.assert_frame_equal(first, corpus.sample(reviews, 40, seed=7))
     assert first.text.tolist() != corpus.sample(reviews, 40, seed=8).text.tolist()
