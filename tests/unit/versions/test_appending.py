@@ -8,7 +8,7 @@ import pytest
 import sources
 
 from sentiflow import params
-from sentiflow.corpus import package
+from sentiflow.corpus import package, tables
 from sentiflow.errors import InputError
 from sentiflow.versions import appending
 from sentiflow.versions.appending import Added, Format
@@ -23,13 +23,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def csv_format(**changed):
-    written = {"location": str(OWN), "sha256": None, "separator": ",", "encoding": "utf-8", "text": "review", "label": "label"}
-    return Format(params.CsvSource.model_validate(written | {"labels": LABELS} | changed), max_characters=100)
+    written = tables.PLAIN.model_dump() | {"location": str(OWN), "sha256": None, "text": "review", "label": "label"}
+    section = params.TableSource.model_validate(written | {"split": None, "group": None, "labels": LABELS} | changed)
+    return Format(section, max_characters=100, key="download.csv")
 
 
 def tsv_format(**changed):
-    written = {"location": str(OWN), "sha256": None, "separator": "\t", "encoding": "utf-8", "text": 1, "label": 0}
-    return Format(params.TsvSource.model_validate(written | {"header": False, "labels": LABELS} | changed), max_characters=100)
+    return csv_format(**{"separator": "\t", "quote": None, "header": False, "text": 1, "label": 0} | changed)
 
 
 def add(own, new, how=None, *, skip_rejected=False):
@@ -146,7 +146,7 @@ def test_long_list_of_bad_rows_stands_whole_in_a_file():
     [
         ("", "is empty"),
         ("review,label\n", "holds no rows"),
-        ("review;label\nC.;positive\n", "no column 'review', expected one"),
+        ("review;label\nC.;positive\n", "no column 'review', which download.csv.text"),
         ("text,label\nC.,positive\n", "no column 'review'"),
     ],
 )
@@ -217,7 +217,7 @@ def test_own_file_is_started_with_the_package_s_reviews_and_becomes_the_source(m
     assert appending.target(now) == appending.OWN
     changed = [line for line in Path("params.yaml").read_text().splitlines() if line not in shipped.splitlines()]
     assert len(changed) == 2, "no other line, and no comment, was changed"
-    table = Format(now.csv, now.max_characters).read(appending.OWN)
+    table = Format(now.csv, now.max_characters, "download.csv").read(appending.OWN)
     texts = [row.text for row in package.find(p.download, Path(".cache")).found]
     assert [record.fields[0] for record in table.records] == [*texts, "A film of our own."]
     with pytest.raises(InputError, match=r"received START, but download.source is csv"):
