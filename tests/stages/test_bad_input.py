@@ -329,7 +329,7 @@ SOURCES: Mapping[str, Bad] = {
         "download", lambda p: a_folder_in_place_of(p, CSV), f"{CSV} is a folder", "give the path of the file in it"
     ),
     "empty file": Bad("download", csv_of(""), f"{CSV} is empty, 0 bytes", "was it downloaded to the end?"),
-    "blank lines only": Bad("download", csv_of("\n\n"), f"{CSV} is empty", "expected a header and one row a review"),
+    "blank lines only": Bad("download", csv_of("\n\n"), f"{CSV} is empty", "expected a header and one review per row"),
     "header only": Bad("download", csv_of(HEADER), f"{CSV} holds no rows", "expected"),
     "no column of reviews": Bad(
         "download",
@@ -338,9 +338,9 @@ SOURCES: Mapping[str, Bad] = {
         "it has 'opinion', 'sentiment': set download.csv.text",
     ),
     "column twice": Bad(
-        "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "rename one of the two"
+        "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "rename one of them"
     ),
-    "wrong separator": Bad("download", csv_of(GOOD.replace(",", ";")), "'review;sentiment'", "and download.csv.separator to the"),
+    "wrong separator": Bad("download", csv_of(GOOD.replace(",", ";")), "'review;sentiment'", "set separator to ';'"),
     "Latin-1 bytes": Bad(
         "download",
         csv_of(GOOD.replace("fine", "séduisant").encode("latin-1")),
@@ -351,9 +351,9 @@ SOURCES: Mapping[str, Bad] = {
         "download",
         csv_of(GOOD.replace("review", "opinión").encode("latin-1")),
         "cannot be read as utf-8",
-        "set encoding and separator",
+        "set encoding, separator",
     ),
-    "UTF-16 file": Bad("download", csv_of(GOOD.encode("utf-16")), "cannot be read as utf-8", "set encoding and separator"),
+    "UTF-16 file": Bad("download", csv_of(GOOD.encode("utf-16")), "is UTF-16 text", "set encoding: utf-16"),
     "encoding nobody knows": Bad(
         "download", params_with(download__csv__encoding="utf-9"), "no text encoding 'utf-9'", "use one that Python knows"
     ),
@@ -488,7 +488,7 @@ SETTINGS: Mapping[str, Bad] = {
         "clean", params_with(clean__rows=9), "clean.rows: unknown key", "known here: keep_negations, partition_rows"
     ),
     "source nobody wrote": Bad(
-        "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'aclimdb' or 'tsv'"
+        "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"
     ),
     "architecture nobody wrote": Bad(
         "train@nb_svm",
