@@ -75,20 +75,23 @@ def digest(texts: pd.Series) -> pd.Series:
 
 def _stratified(labels: pd.Series, keys: pd.Series, fractions: dict[str, float], seed: int) -> pd.Series:
     """Cuts each label's groups, in shuffled order, where the running count of reviews passes a fraction."""
-    members = pd.DataFrame({"key": keys, "label": labels})
-    groups = members.groupby("key").agg(label=("label", _commonest), size=("label", "size")).sort_index()
+    groups = _by_label(labels, keys)
     groups = groups.iloc[np.random.default_rng(seed).permutation(len(groups))]
     sizes = groups.groupby("label")["size"]
     middle = (sizes.cumsum() - groups["size"] / 2) / sizes.transform("sum")  # where in its label a group stands, in (0, 1)
     return keys.map(_cut(middle, fractions))
 
 
-def _commonest(labels: pd.Series) -> str:
-    return str(labels.mode().iloc[0])
+def _by_label(labels: pd.Series, keys: pd.Series) -> pd.DataFrame:
+    """Size and most frequent label of each group, by key; of labels that are equally frequent, the first by name."""
+    counts = pd.DataFrame({"key": keys, "label": labels}).value_counts().rename("size").reset_index()
+    groups = counts.sort_values(["size", "label"], ascending=[False, True]).drop_duplicates("key").set_index("key")
+    return groups.assign(size=counts.groupby("key")["size"].sum()).sort_index()
 
 
 def _by_hash(keys: pd.Series, how: Split) -> pd.Series:
-    place = keys.str.slice(0, 13).map(lambda digits: int(digits, 16) / 16**13)  # 52 bits, exact in a float
+    first_64_bits = np.frombuffer(bytes.fromhex("".join(keys)), ">u8")[::4]
+    place = pd.Series((first_64_bits >> 12) / 2**52, index=keys.index)  # 52 bits, exact in a float
     return _cut(place, {"test": how.test, "valid": how.valid})
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,32 @@ def test_copies_with_different_labels_still_go_to_one_split():
     reviews = pd.concat([reviews, argued], ignore_index=True)
     for seed in range(5):
         assert splits.assign(reviews, how(), seed=seed)[reviews["text"] == "so so"].nunique() == 1
+
+
+def by_definition(reviews, how, seed):
+    """The stratified method, one group at a time: the label of a group is its mode, the first by name where there are several."""
+    keys = splits.digest(reviews["text"])
+    groups = [(key, of_group.mode().iloc[0], len(of_group)) for key, of_group in reviews["label"].groupby(keys)]
+    total = Counter()
+    for _, label, size in groups:
+        total[label] += size
+    before, split_of = Counter(), {}
+    for place in np.random.default_rng(seed).permutation(len(groups)):
+        key, label, size = groups[place]
+        middle = (before[label] + size / 2) / total[label]
+        split_of[key] = "test" if middle < how.test else "valid" if middle < how.test + how.valid else "train"
+        before[label] += size
+    return keys.map(split_of)
+
+
+@reproducibly
+@given(seed=seeds)
+def test_groups_whose_labels_are_tied_are_split_by_the_first_label_by_name(seed):
+    draw = np.random.default_rng(seed)
+    texts = [f"review {number}" for number in draw.integers(0, 120, 400)]  # 3 copies each on average, so ties abound
+    reviews = pd.DataFrame({"text": texts, "label": draw.choice(["c", "a", "b"], 400), "film": None}).astype("str")
+    assigned = splits.assign(reviews, how(valid=0.25, test=0.25), seed=seed)
+    pd.testing.assert_series_equal(assigned, by_definition(reviews, how(valid=0.25, test=0.25), seed), check_names=False)
 
 
 # the same again
