@@ -17,16 +17,15 @@ def main(clean_file: Path, splits_dir: Path, proof_file: Path) -> None:
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", clean_file)
 
     assigned = splits.assign(reviews, p.split, seed=p.seed)
-    proof = splits.prove(reviews, assigned, keep_films_together=p.split.keep_films_together)
+    proof = splits.prove(reviews, assigned, p.split)
 
     with stage.writing(splits_dir, proof_file) as (splits_place, proof_place):
         splits_place.mkdir()
         for split in splits.SPLITS:
             reviews[assigned == split].to_parquet(splits_place / f"{split}.parquet", index=False)
         proof_place.write_text(json.dumps(proof, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    stage.log.info(
-        "wrote %s to %s; no text is in two of them", ", ".join(f"{n:,} {split}" for split, n in proof["rows"].items()), splits_dir
-    )
+    sizes = ", ".join(f"{rows:,} {split}" for split, rows in proof["rows"].items())
+    stage.log.info("wrote %s to %s, left out %s; no text is in two of them", sizes, splits_dir, f"{proof['left_out']:,}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def results(
     known[first : first + len(texts or [])] = texts or []
     of_class = np.array(classes, dtype=object)[np.concatenate(list(labels.values()))]
     table = pd.DataFrame({"row": range(len(known)), "text": known, "label": of_class, "source": "csv"})
-    table = table.assign(split=None, rating=None, film=None).astype(TYPES)
+    table = table.assign(split=None, rating=None, film=None, group=None).astype(TYPES)
     corpus = Corpus(table, pd.DataFrame({"reason": []}, dtype=str), list(classes), location, "0" * 64)
 
     probabilities = {
@@ -50,7 +50,7 @@ def results(
     best_first = [model["architecture"] for model in compared["models"]]
     return page.Results(
         card=data_card.describe(corpus, "csv"),
-        splits=splits.prove(table, assigned, keep_films_together=False),
+        splits=splits.prove(table, assigned, params.load().split),
         vocabulary=dict.fromkeys(("text", "content"), vocabulary.describe(words, {"test": words.ids(table["text"])})),
         comparison=compared,
         models={name: model(name, predictions[name], classes) for name in names},

@@ -127,6 +127,7 @@ class Split(Section):
     valid: Fraction
     test: Fraction
     keep_films_together: bool
+    leave_out_conflicts: bool
 
     @model_validator(mode="after")
     def something_is_left_for_train(self) -> "Split":

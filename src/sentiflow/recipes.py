@@ -121,6 +121,7 @@ class Group:
             "split.method": self.split.method,
             "split.valid": self.split.valid,
             "split.keep_films_together": False,
+            "split.leave_out_conflicts": False,
             "tokenize.minimum_count": 1,
         }
         if self.location is None:

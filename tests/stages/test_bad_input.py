@@ -518,14 +518,14 @@ STAGES: Mapping[str, Bad] = {
     "halves that the source does not have": Bad(
         "split",
         params_with(split__method="official"),
-        "split.method is official, but the source has no train",
-        "choose stratified or hash",
+        "split.method is official, but the source has no train and test halves of its own",
+        "set download.csv.split to the column that holds train and test",
     ),
     "films that the source does not know": Bad(
         "split",
         params_with(split__keep_films_together=True),
         "split.keep_films_together is true, but the source names no films",
-        "set it to false in params.yaml",
+        "and download.csv.group to the column whose rows belong together",
     ),
     "fraction too small for these reviews": Bad(
         "split", params_with(split__valid=0.001), "valid would hold 0 reviews", "use more reviews or larger fractions"

@@ -24,10 +24,10 @@ class Found(NamedTuple):
     line: int  # physical line on which it starts, from 1
     text: str
     label: str  # as written there
-    split: str | None = None
+    split: str | None = None  # train, valid or test
     rating: int | None = None
     film: str | None = None
-    group: str | None = None  # rows of one group belong into one split
+    group: str | None = None  # rows with the same one stay in one split
     flaw: str | None = None  # why it could not be read, where its reader already knows
 
 

@@ -42,7 +42,7 @@ def test_every_row_is_kept_or_rejected():
 
 def test_columns_have_the_same_types_whatever_the_source_knows():
     bare, _, _ = corpus.sort(origin(row()), 100)
-    full, _, _ = corpus.sort(origin(row(split="train", rating=9, film="tt0064354")), 100)
+    full, _, _ = corpus.sort(origin(row(split="train", rating=9, film="tt0064354", group="7")), 100)
     empty, _, _ = corpus.sort(origin(), 100)
     assert bare.dtypes.astype(str).to_dict() == {
         "row": "int64", "text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str",
