@@ -29,6 +29,8 @@ def main(reviews_dir: Given, card_file: Given, card_page: Given, partial_dir: Gi
         (reviews / "classes.json").write_text(json.dumps(found.classes) + "\n", encoding="utf-8")
         file.write_text(json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         page.write_text(data_card.to_markdown(card), encoding="utf-8")
+    for line in data_card.warnings(card):
+        stage.log.warning(line)
     stage.log.info("wrote %s reviews and %s rejects to %s", f"{len(found.reviews):,}", f"{len(found.rejects):,}", reviews_dir)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sentiflow import copies, tables
 from sentiflow.corpus import Corpus
 
 MARKUP = r"(?i)<br|</?[a-z][^<>]*>"
@@ -33,7 +34,6 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
     """
     reviews = corpus.reviews
     text, label, split = reviews["text"], reviews["label"], reviews["split"]
-    labels_per_text = reviews.drop_duplicates(["text", "label"])["text"].value_counts()
     return {
         "source": source,
         "kinds": sorted(reviews["source"].unique()),
@@ -52,9 +52,7 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
         "words": _percentiles([len(review.split()) for review in text]),
         "characters": _percentiles([len(review) for review in text]),
         "markup_share": round(float(text.str.contains(MARKUP).mean()), 4),
-        "distinct_texts": int(text.nunique()),
-        "surplus_copies": int(text.duplicated().sum()),
-        "texts_with_conflicting_labels": int((labels_per_text > 1).sum()),
+        **copies.describe(text, label),
         "rows_with_film": int(reviews["film"].notna().sum()),
         "films": int(reviews["film"].nunique()),
         "rows_per_rating": _counts(reviews["rating"].dropna()),
@@ -79,9 +77,6 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         ("reviews", card["rows"]),
         ("rows rejected", card["rejected_rows"]),
         ("reviews with markup", f"{card['markup_share']:.1%}"),
-        ("distinct texts", card["distinct_texts"]),
-        ("surplus copies of a text", card["surplus_copies"]),
-        ("texts with more than one label", card["texts_with_conflicting_labels"]),
     ]
     if card["films"]:
         facts += [("reviews whose film is known", card["rows_with_film"]), ("films", card["films"])]
@@ -91,6 +86,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     lengths = [(unit, *card[unit].values()) for unit in ("words", "characters")]
     parts += ["## Lengths", _table(["", *PERCENTILES], lengths)]
     parts += ["`p5` means: 5 % of the reviews are this long or shorter. A word is what stands between white space."]
+    parts += ["## Copies", *_copies(card)]
     if card["rejected_by_reason"]:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
         parts += ["`rejects.csv` beside the reviews lists each of them."]
@@ -101,6 +97,47 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def warnings(card: Mapping[str, Any]) -> list[str]:
+    """A line for each text that is a large part of the reviews."""
+    return [
+        f"{text['excerpt']} is the text of {text['rows']:,} of {card['rows']:,} rows ({text['share']:.1%}), "
+        + (
+            f"with {len(text['labels'])} labels: {_counted(text['labels'])}; remove these rows from the source or set "
+            "split.leave_out_conflicts: true in params.yaml"
+            if len(text["labels"]) > 1
+            else f"all labelled {next(iter(text['labels']))}, and all are put in the same split; keep one of these rows in the "
+            "source and remove the others, unless they are different reviews"
+        )
+        for text in card["frequent_texts"]
+    ]
+
+
+def _copies(card: Mapping[str, Any]) -> list[str]:
+    counts = [
+        ("distinct texts", card["distinct_texts"]),
+        ("surplus copies of a text (reviews)", card["surplus_copies"]),
+        ("texts with several labels", card["texts_with_conflicting_labels"]),
+        ("reviews with such a text", card["rows_with_conflicting_labels"]),
+    ]
+    parts = [_table(["", ""], counts), "Texts are equal if they are equal after markup, case and spacing are removed."]
+    for title, texts in (
+        (f"Texts of at least {copies.FREQUENT_SHARE:.0%} of the reviews:", card["frequent_texts"]),
+        ("The most frequent texts with several labels:", card["conflicting_texts"]),
+    ):
+        if texts:
+            rows = [
+                [
+                    tables.cell(text["excerpt"]),
+                    f"{text['rows']:,}",
+                    f"{text['share']:.1%}",
+                    tables.cell(_counted(text["labels"])),
+                ]
+                for text in texts
+            ]
+            parts += [title, "\n".join(tables.markdown(["text", "reviews", "share", "labels"], rows))]
+    return parts
+
+
 def _per_label(card: Mapping[str, Any]) -> str:
     splits = card["rows_per_split_and_label"]
     rows = [(name, count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()]
@@ -109,6 +146,10 @@ def _per_label(card: Mapping[str, Any]) -> str:
 
 def _terms_of_a_file(card: Mapping[str, Any]) -> str:
     return MAAS if "imdb" in card["location"].rpartition("/")[2].lower() else UNKNOWN
+
+
+def _counted(labels: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {label}" for label, count in labels.items())
 
 
 def _percentiles(lengths: list[int]) -> dict[str, int]:

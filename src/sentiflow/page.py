@@ -149,12 +149,15 @@ def listed(names: Sequence[str]) -> str:
 
 def about_data(card: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
     """One sentence: how many reviews of which classes, and in which split they are."""
-    labels = listed([f"{count:,} {name}" for name, count in card["rows_per_label"].items()])
     rows = splits["rows"]
     return (
-        f"{card['rows']:,} reviews, {labels}: {rows['train']:,} to train on, {rows['valid']:,} to choose by (valid) "
-        f"and {rows['test']:,} to report on (test)."
+        f"{card['rows']:,} reviews, {_counted(card['rows_per_label'])}: {rows['train']:,} to train on, {rows['valid']:,} to "
+        f"choose by (valid) and {rows['test']:,} to report on (test)."
     )
+
+
+def _counted(labels: Mapping[str, int]) -> str:
+    return listed([f"{count:,} {name}" for name, count in labels.items()])
 
 
 def findings(card: Mapping[str, Any], splits: Mapping[str, Any]) -> list[str]:
@@ -171,12 +174,22 @@ def findings(card: Mapping[str, Any], splits: Mapping[str, Any]) -> list[str]:
     if card["surplus_copies"]:
         share = f"{card['surplus_copies'] / card['rows']:.1%}"
         found.append(f"Copies of another review: {card['surplus_copies']:,} ({share}); all copies of a text are in one split.")
-    if splits["left_out"]:
-        found.append(f"Left out of training, as copies of a review in the test half: {splits['left_out']:,}.")
+    for text in card["frequent_texts"]:
+        found.append(f"One text is {text['share']:.1%} of the reviews: {text['excerpt']} ({_counted(text['labels'])}).")
+    conflicts, copied = splits["left_out_conflicts"], splits["left_out"] - splits["left_out_conflicts"]
+    if card["texts_with_conflicting_labels"]:
+        text = card["conflicting_texts"][0]
+        found.append(
+            f"Texts with several labels: {card['texts_with_conflicting_labels']:,}, of {card['rows_with_conflicting_labels']:,} "
+            f"reviews, such as {text['excerpt']} ({_counted(text['labels'])}); "
+            + (f"{conflicts:,} reviews are left out of every split." if conflicts else "no model can be right on all of them.")
+        )
+    if copied:
+        found.append(
+            f"Left out, because a copy or another review of the same group is in a later split of the source: {copied:,}."
+        )
     shared_films = sorted((splits["shared_films"] or {}).items())
     found += [f"Films in both of {pair.replace('-', ' and ')}: {count:,}." for pair, count in shared_films if count]
-    if card["texts_with_conflicting_labels"]:
-        found.append(f"Texts with more than one label: {card['texts_with_conflicting_labels']:,}; no model can be right on all.")
     if card["markup_share"]:
         found.append(f"Reviews with HTML markup: {card['markup_share']:.1%}; cleaning removes it.")
     is_of_films = FILMS & set(card["kinds"]) or "imdb" in card["location"].lower()

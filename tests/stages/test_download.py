@@ -46,7 +46,7 @@ def test_the_project_as_it_stands_gives_the_reviews_of_the_package_and_their_car
     done = download()
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "metrics/data_card.json").read_text())
-    assert (card["rows"], card["distinct_texts"], card["surplus_copies"]) == (25_000, 24_904, 96)
+    assert (card["rows"], card["distinct_texts"], card["surplus_copies"]) == (25_000, 24_901, 99)
     assert card["texts_with_conflicting_labels"] == 0
     assert len(pd.read_parquet(tmp_path / "data/reviews/reviews.parquet")) == 25_000
     assert json.loads((tmp_path / "data/reviews/classes.json").read_text()) == ["negative", "positive"]
@@ -64,6 +64,15 @@ def test_the_well_known_csv_is_read_by_switching_the_source_alone_and_twice_give
     assert download(source="csv").returncode == 0
     assert contents(tmp_path) == first
     assert sorted(first) == ["classes.json", "data_card.json", "data_card.md", "rejects.csv", "reviews.parquet"]
+
+
+def test_a_text_that_is_a_large_part_of_the_reviews_is_warned_about(download, tmp_path):
+    rows = "".join(f"Film {i} was a joy.,positive\nFilm {i} was a bore.,negative\n" for i in range(60))
+    write_csv(tmp_path, rows + "Not Available,positive\nnot  available,negative\n" * 15)
+    done = download(source="csv")
+    assert done.returncode == 0
+    assert "'Not Available' is the text of 30 of 150 rows (20.0%), with 2 labels: 15 negative, 15 positive; remove" in done.stderr
+    assert "Not Available" in (tmp_path / "reports/data_card.md").read_text()
 
 
 def test_too_many_rejects_end_in_one_message_and_leave_earlier_outputs_as_they_were(download, tmp_path):

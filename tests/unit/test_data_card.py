@@ -1,9 +1,10 @@
 import json
+import re
 
 import pandas as pd
 import pytest
 
-from sentiflow import data_card
+from sentiflow import cleaning, data_card, params, splits
 from sentiflow.corpus import TYPES, Corpus
 
 REJECTS = pd.DataFrame({"reason": ["unknown label: 'x' is not mapped", "unknown label: 'y' is not mapped", "empty text"]})
@@ -12,7 +13,8 @@ REJECTS = pd.DataFrame({"reason": ["unknown label: 'x' is not mapped", "unknown 
 def corpus_of(*rows, rejects=REJECTS[:0], location="reviews.csv"):
     """Rows are (text, label) and, where known, split, rating, film."""
     columns = ["text", "label", "split", "rating", "film"]
-    reviews = pd.DataFrame([row + (None,) * (5 - len(row)) for row in rows], columns=columns).assign(source="csv").astype(TYPES)
+    reviews = pd.DataFrame([row + (None,) * (5 - len(row)) for row in rows], columns=columns)
+    reviews = reviews.assign(source="csv", group=None).astype(TYPES)
     return Corpus(reviews, rejects, ["negative", "positive"], location, "0" * 64)
 
 
@@ -24,8 +26,61 @@ def test_counts_copies_and_texts_with_two_labels():
         "csv",
     )
     assert (card["rows"], card["distinct_texts"], card["surplus_copies"]) == (6, 3, 3)
-    assert card["texts_with_conflicting_labels"] == 1
+    assert (card["texts_with_conflicting_labels"], card["rows_with_conflicting_labels"]) == (1, 3)
     assert card["rows_per_label"] == {"negative": 3, "positive": 3}
+
+
+def test_copies_and_conflicts_are_those_that_the_splits_count():
+    written = ["A <b>good</b> film", "a good  film", "A GOOD FILM", "It&apos;s dull", "it\u2019s dull"]
+    texts = [*written, *(f"review {i} of a film" for i in range(200))]
+    corpus = corpus_of(*((text, ("negative", "positive")[i % 2]) for i, text in enumerate(texts)))
+    card = data_card.describe(corpus, "csv")
+    cleaned = corpus.reviews.assign(text=cleaning.clean(corpus.reviews["text"], keep_negations=True)["text"])
+    config = params.load().split
+    proof = splits.prove(cleaned, splits.assign(cleaned, config, seed=1), config)
+    counted = ("distinct_texts", "surplus_copies", "texts_with_conflicting_labels", "rows_with_conflicting_labels")
+    assert [card[name] for name in counted] == [sum(proof[name].values()) for name in counted] == [202, 3, 2, 5]
+
+
+def made_up(*counts):
+    """As many rows of a text as given, by label; and a hundred other rows."""
+    rows = [(text, label) for text, labels in counts for label, count in labels.items() for _ in range(count)]
+    return corpus_of(*rows, *((f"review {i}", "positive") for i in range(100)))
+
+
+def test_a_text_that_is_a_large_part_of_the_reviews_is_named_on_the_page_and_warned_about():
+    found = made_up(("Not Available", {"negative": 30, "positive": 20}), ("<i>N/A</i>|=1", {"negative": 50}))
+    card = data_card.describe(found, "csv")
+    assert [text["rows"] for text in card["frequent_texts"]] == [50, 50]
+    assert card["conflicting_texts"] == [
+        {"excerpt": "'Not Available'", "rows": 50, "share": 0.25, "labels": {"negative": 30, "positive": 20}}
+    ]
+    several, one = data_card.warnings(card)
+    assert several == (
+        "'Not Available' is the text of 50 of 200 rows (25.0%), with 2 labels: 30 negative, 20 positive; remove these rows from "
+        "the source or set split.leave_out_conflicts: true in params.yaml"
+    )
+    assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all are put in the ")
+    page = data_card.to_markdown(card)
+    assert re.search(r"^\| 'Not Available' +\| 50 +\| 25\.0% \| 30 negative, 20 positive \|$", page, re.MULTILINE)
+    assert r"'&lt;i&gt;N/A&lt;/i&gt;\|=1'" in page
+
+
+@pytest.mark.parametrize(("copied", "others"), [(9, 20), (10, 191)])
+def test_a_text_that_is_repeated_little_is_no_large_part(copied, others):
+    rows = [("the same", "negative")] * copied + [(f"review {i}", "positive") for i in range(others)]
+    card = data_card.describe(corpus_of(*rows), "csv")
+    assert card["surplus_copies"] == copied - 1
+    assert card["frequent_texts"] == data_card.warnings(card) == []
+
+
+def test_the_five_most_frequent_conflicting_texts_are_listed_and_all_are_counted():
+    found = made_up(*((f"so so {i}", {"negative": 1, "positive": 1 + i % 4}) for i in range(8)))
+    card = data_card.describe(found, "csv")
+    assert [(text["excerpt"], text["rows"]) for text in card["conflicting_texts"]] == [
+        ("'so so 3'", 5), ("'so so 7'", 5), ("'so so 2'", 4), ("'so so 6'", 4), ("'so so 1'", 3),
+    ]  # fmt: skip
+    assert (card["texts_with_conflicting_labels"], card["rows_with_conflicting_labels"]) == (8, 28)
 
 
 def test_counts_splits_ratings_and_films_where_they_are_known():

@@ -209,8 +209,8 @@ def test_a_run_without_mistakes_says_so(tmp_path):
 
 
 def test_a_review_is_there_from_its_beginning_to_its_end_once(tmp_path):
-    text = " ".join(f"word{i}" for i in range(100))
-    html = page.render(results(tmp_path, names=("nb_svm",), texts=[text] * 60), HOW)
+    texts = [" ".join([*(f"word{i}" for i in range(50)), f"number{n}", *(f"word{i}" for i in range(50, 100))]) for n in range(60)]
+    html = page.render(results(tmp_path, names=("nb_svm",), texts=texts), HOW)
     assert html.count("word0 word1") == html.count("word98 word99</") > 0
     assert re.search(r"word(\d+) <span class=\"more\">…</span></summary><p>word(\d+) ", html)
     assert "…</p>" not in html
@@ -308,11 +308,16 @@ CARD = {
     "rows_per_label": {"no": 500, "yes": 500},
     "surplus_copies": 0,
     "texts_with_conflicting_labels": 0,
+    "rows_with_conflicting_labels": 0,
+    "frequent_texts": [],
+    "conflicting_texts": [],
     "markup_share": 0.0,
     "kinds": ["csv"],
     "location": "data/external/tweets.csv",
 }
-SPLITS = {"left_out": 0, "shared_films": {"train-test": 0}}
+COPIED = {"excerpt": "'Not <available>'", "rows": 300, "share": 0.3, "labels": {"no": 100, "yes": 200}}
+CONFLICTS = {"texts_with_conflicting_labels": 2, "rows_with_conflicting_labels": 304, "conflicting_texts": [COPIED]}
+SPLITS = {"left_out": 0, "left_out_conflicts": 0, "shared_films": {"train-test": 0}}
 
 
 @pytest.mark.parametrize(
@@ -325,9 +330,15 @@ SPLITS = {"left_out": 0, "shared_films": {"train-test": 0}}
         ),
         ({"rows_per_label": {"no": 900, "yes": 100}}, {}, "Uneven classes: 90.0% of the reviews are no,"),
         ({"surplus_copies": 10}, {}, "Copies of another review: 10 (1.0%)"),
-        ({"texts_with_conflicting_labels": 2}, {}, "Texts with more than one label: 2;"),
+        ({"frequent_texts": [COPIED]}, {}, "One text is 30.0% of the reviews: 'Not <available>' (100 no and 200 yes)."),
+        (
+            CONFLICTS,
+            {},
+            "Texts with several labels: 2, of 304 reviews, such as 'Not <available>' (100 no and 200 yes); no model can be right",
+        ),
+        (CONFLICTS, {"left_out": 304, "left_out_conflicts": 304}, "; 304 reviews are left out of every split."),
         ({"markup_share": 0.587}, {}, "HTML markup: 58.7%"),
-        ({}, {"left_out": 7}, "copies of a review in the test half: 7."),
+        ({}, {"left_out": 7}, "in a later split of the source: 7."),
         ({}, {"shared_films": {"train-test": 4}}, "Films in both of train and test: 4."),
         ({"kinds": ["imdb"]}, {"shared_films": None}, "does not say which film"),
         ({"kinds": ["csv"], "location": "data/external/IMDB Dataset.csv"}, {"shared_films": None}, "does not say which film"),

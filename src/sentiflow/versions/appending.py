@@ -18,14 +18,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from sentiflow import corpus, params, side, stage
+from sentiflow import copies, corpus, params, side, stage
 from sentiflow.analysis import as_csv
 from sentiflow.corpus import fetching, package, structured, tables, unpacking
 from sentiflow.corpus.rows import Found, excerpt, flaw, tidied
 from sentiflow.errors import InputError
 from sentiflow.params import Download, Params, TableSource
 from sentiflow.storage import site
-from sentiflow.versions import difference
 
 OWN = fetching.WATCHED / "reviews.csv"  # where an own file is started
 COLUMNS = ["review", "sentiment"]
@@ -221,7 +220,7 @@ def _sorted_out(
     there: Sequence[Found], new: Sequence[Found], labels: Mapping[str, str | None]
 ) -> tuple[list[bool], list[tuple[int, str, str]]]:
     """Whether each new row is wanted, which a copy is not; and line, reason and text of those with another label."""
-    keys = difference.identity(pd.Series([row.text for row in [*there, *new]], dtype="str")).tolist()
+    keys = copies.identity(pd.Series([row.text for row in [*there, *new]], dtype="str")).tolist()
     known: dict[str, set[str]] = {}
     for row, key in zip(there, keys, strict=False):
         known.setdefault(key, set()).add(_class(row, labels))

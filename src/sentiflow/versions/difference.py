@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sentiflow import cleaning, files, git, splits
+from sentiflow import copies, files, git, splits
 from sentiflow.errors import InputError
 from sentiflow.versions import history, recorded
 
@@ -65,18 +65,13 @@ def _side(name: str, reviews_file: Path, parts: Mapping[str, Path]) -> Side:
     return Side(name, distinct(reviews.assign(split=reviews["row"].map(split).fillna(""))))
 
 
-def identity(texts: pd.Series) -> pd.Series:
-    """What copies of a text share, under the same index."""
-    return splits.digest(cleaning.clean(texts, keep_negations=True, views=["text"])["text"])
-
-
 def distinct(reviews: pd.DataFrame) -> pd.DataFrame:
     """The distinct texts by digest: the first as it stands, all its labels, how many rows, and the split.
 
     Args:
         reviews: columns `text`, `label` and `split`.
     """
-    keyed = reviews.assign(key=identity(reviews["text"]))
+    keyed = reviews.assign(key=copies.identity(reviews["text"]))
 
     def joined(column: str) -> pd.Series:
         return keyed.drop_duplicates(["key", column]).sort_values(column).groupby("key")[column].agg(" | ".join)
