@@ -13,7 +13,8 @@ UV_VERSION := 0.13.9
 # What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
 # the shell does not either.
 GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
-  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE TAKE_OVER
+  URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE TAKE_OVER \
+  SIMILARITY
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
 
 # Nothing here reports home.
@@ -27,7 +28,7 @@ export PATH := $(CURDIR)/$(BIN):$(value PATH)
 # The package of this folder, before any of the same name in the user's PYTHONPATH.
 export PYTHONPATH := src$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-folders test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff near-copies add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-folders test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ data-versions: $(READY)  ## list the versions of the data over git's history: ro
 
 data-diff: $(READY)  ## show which texts differ between two commits' data: make data-diff [A=HEAD] [B=feature] [OUT=changes.csv]
 	@$(BIN)/python -m sentiflow.versions.diff $(if $(value A),--a="$$A") $(if $(value B),--b="$$B") $(if $(value OUT),--out="$$OUT")
+
+near-copies: $(READY)  ## list near-copies across the splits, and accuracy on test without them: make near-copies [SIMILARITY=0.8]
+	@$(BIN)/python -m sentiflow.near_copies --similarity="$${SIMILARITY:-0.8}"
 
 add-reviews: $(READY)  ## add reviews to your file as a new version: make add-reviews FILE=new.csv [START=1] [SKIP_REJECTED=1]
 	@$(BIN)/python -m sentiflow.versions.add $(if $(value FILE),--file="$$FILE") $(if $(value COMMIT),--commit="$$COMMIT") \
@@ -218,7 +222,7 @@ readme: $(READY)  ## fill the tables of README.md: the committed comparison, the
 clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; not your reviews, DVC's cache or MLflow's store
 	@rm -rf .venv build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots models plots \
 	  data/reviews data/clean.parquet data/splits data/tokens data/predictions \
-	  reports/models reports/errors reports/explanations reports/explanation.png reports/report.html reports/all.html reports/all.md
+	  reports/models reports/errors reports/explanations reports/explanation.png reports/near_copies.csv reports/report.html reports/all.html reports/all.md
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf src/*.egg-info
 

@@ -576,6 +576,7 @@ BY_COMMANDS = [
     "reports/all.html",
     "reports/recipes.md",
     "reports/explanation.png",
+    "reports/near_copies.csv",
     "predictions/reviews.predictions.csv",
     "metrics/champions.csv",
     ".cache/side",
