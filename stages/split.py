@@ -16,6 +16,14 @@ def main(clean_file: Path, splits_dir: Path, proof_file: Path) -> None:
     reviews = files.read_frame(clean_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", clean_file)
 
+    own = reviews["split"].dropna().value_counts()
+    if len(own) and p.split.method != "official":
+        counts = ", ".join(f"{count:,} in {name}" for name, count in own.items())
+        stage.log.warning(
+            "the source has a split of its own (%s), which split.method: %s does not use; set split.method: official to keep it",
+            counts,
+            p.split.method,
+        )
     assigned = splits.assign(reviews, p.split, seed=p.seed)
     proof = splits.prove(reviews, assigned, p.split)
 

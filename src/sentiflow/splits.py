@@ -19,7 +19,7 @@ from sentiflow.params import Split
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT = "left_out"
-WITHOUT_COLUMNS = {"imdb", "rotten_tomatoes", "aclimdb"}  # kinds of source whose columns and labels are not settings
+WITHOUT_COLUMNS = {"imdb", "rotten_tomatoes", "folder", "aclimdb"}  # kinds of source whose columns and labels are not settings
 
 
 def assign(reviews: pd.DataFrame, config: Split, *, seed: int) -> pd.Series:

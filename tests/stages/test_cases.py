@@ -22,7 +22,7 @@ REVIEWS, TOKENS, MODEL = Path("data/reviews"), Path("data/tokens"), Path("models
 class Case:
     """A project whose source is the files of a case."""
 
-    def __init__(self, name, source="csv", max_rejected=None, split=None, **section):
+    def __init__(self, name, source="csv", max_rejected=None, splitting=None, **section):
         Path("data/external").mkdir(parents=True)
         for file in (CASES / name).iterdir():
             shutil.copyfile(file, Path("data/external") / file.name)
@@ -30,7 +30,7 @@ class Case:
         values["run"] = ["logistic"]
         values["download"]["source"] = source
         values["download"][source] |= section
-        values["split"] |= split or {}
+        values["split"] |= splitting or {}
         if max_rejected is not None:
             values["download"]["max_rejected"] = max_rejected
         Path("params.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
@@ -200,31 +200,42 @@ def test_a_stray_quote_costs_its_own_line():
 def test_a_text_with_a_large_share_of_the_rows_is_named_and_can_be_left_out(caplog):
     labels = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
     section = {"location": "data/external/s.txt", "header": False, "text": 2, "label": 1, "labels": labels}
-    case = Case("82-semeval", "tsv", split={"leave_out_conflicts": True}, **section)
+    case = Case("82-semeval", "tsv", splitting={"leave_out_conflicts": True}, **section)
     parts = case.split()
-    assert "'Not Available' is the text of 300 of 1,000 rows (30.0 %)" in caplog.text
+    assert "'Not Available' is the text of 300 of 1,000 rows (30.0%)" in caplog.text
     assert "'Not Available'" in Path("reports/data_card.md").read_text()
     assert sum(map(len, parts.values())) == 700
 
 
 @pytest.mark.parametrize(
-    ("name", "section"),
+    "section",
     [
-        ("83-own-split-column", {"location": "data/external/r.csv", "split": "split"}),
-        ("84-two-files", {"location": "data/external/*.csv"}),
-        ("84-two-files", {"location": {"train": "data/external/train.csv", "test": "data/external/test.csv"}}),
+        {"location": "data/external/*.csv"},
+        {"location": {"train": "data/external/train.csv", "test": "data/external/test.csv"}},
     ],
 )
-def test_a_split_of_ones_own_is_kept(name, section):
-    case = Case(name, split={"method": "official"}, **section)
+def test_files_by_split_are_the_split(section):
+    case = Case("84-two-files", splitting={"method": "official"}, **section)
+    assert case.download()["split"].value_counts().to_dict() == {"train": 60, "test": 20}
+    with pytest.raises(InputError, match="test would hold 20 reviews and none labelled negative"):
+        case.split()
+
+
+def test_a_split_of_ones_own_is_kept():
+    case = Case("83-own-split-column", location="data/external/r.csv", split="split", splitting={"method": "official"})
     own = case.download()["split"]
     assert set(own) == {"train", "test"}
     assert set(case.split()["test"]["row"]) == set(np.flatnonzero(own == "test"))
 
 
+def test_a_split_of_ones_own_that_is_not_used_is_named(caplog):
+    Case("83-own-split-column", location="data/external/r.csv", split="split").split()
+    assert "a split of its own (48 in train, 12 in test), which split.method: stratified does not use" in caplog.text
+
+
 def test_a_split_of_ones_own_that_nobody_names_is_asked_for():
     with pytest.raises(InputError, match=r"download\.csv\.split"):
-        Case("83-own-split-column", location="data/external/r.csv", split={"method": "official"}).split()
+        Case("83-own-split-column", location="data/external/r.csv", splitting={"method": "official"}).split()
 
 
 def test_phrases_of_a_sentence_stay_together():

@@ -15,7 +15,7 @@ def corpus_of(*rows, rejects=REJECTS[:0], location="reviews.csv"):
     columns = ["text", "label", "split", "rating", "film"]
     reviews = pd.DataFrame([row + (None,) * (5 - len(row)) for row in rows], columns=columns)
     reviews = reviews.assign(source="csv", group=None).astype(TYPES)
-    return Corpus(reviews, rejects, ["negative", "positive"], location, "0" * 64)
+    return Corpus(reviews, rejects, {}, ["negative", "positive"], location, "0" * 64)
 
 
 def test_counts_copies_and_texts_with_two_labels():
