@@ -22,6 +22,7 @@ from sentiflow import classifier, corpus, drift, files, params, reference, stage
 from sentiflow.params import Params
 from sentiflow.reference import Reference
 from sentiflow.serving import SentimentModel
+from sentiflow.stopwords import Stopwords
 from sentiflow.vocabulary import Vocabulary
 
 DATA = Path("data")
@@ -36,7 +37,8 @@ def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd
     """Measures and label of the reviews of train, of valid and test, and of Rotten Tomatoes; the first have no probability."""
     settings = classifier.read_config(model_dir)["settings"]
     words = Vocabulary.read(DATA / f"tokens/{settings['view']}.json")
-    model = SentimentModel(classifier.load(model_dir, words), words, settings["view"], p.clean.keep_negations)
+    stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
+    model = SentimentModel(classifier.load(model_dir, words), words, settings["view"], stopwords)
     texts = files.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
     names = pd.Series(vocabulary.read_classes(DATA / "tokens"))
     tokens = {

@@ -26,6 +26,7 @@ from mlflow.types import ColSpec, Schema
 from sentiflow import calibration, classifier, cleaning, files, params, registered_model, serving, stage
 from sentiflow.errors import InputError
 from sentiflow.neural import PREDICTION_BATCH, NeuralClassifier
+from sentiflow.stopwords import Stopwords
 from sentiflow.vocabulary import Vocabulary
 
 MODELS = ["nb_svm", "ngram_mean", "lstm_tuned"]  # the best linear one, a cheap network, a recurrent one of 200 words
@@ -51,7 +52,7 @@ class Stock(PythonModel):
         words = Vocabulary.read(folder / "vocabulary.json")
         trained = classifier.load(folder / "model", words)
         self.model, self.settings = trained.model, trained.settings
-        self.stopwords = cleaning.stopwords(keep_negations=told["keep_negations"])
+        self.stopwords = Stopwords(told["language"], told["keep_negations"]).words()
         self.tokenizer = tokenizer_from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
         self.tokenizer.num_words = words.size(
             at_most=self.settings["vocabulary_size"], minimum_count=self.settings["minimum_count"]
@@ -150,7 +151,7 @@ def shares(calls: list[dict[str, float]]) -> str:
 def parts_of(model: serving.SentimentModel, texts: list[str]) -> dict[str, float]:
     """Seconds of each step of one answer."""
     started = time.perf_counter()
-    views = cleaning.clean(pd.Series(texts, dtype="str"), keep_negations=model.keep_negations, views=[model.view])
+    views = cleaning.clean(pd.Series(texts, dtype="str"), stopwords=model.stopwords, views=[model.view])
     cleaned = time.perf_counter()
     ids = model.vocabulary.ids(views[model.view])
     parts = {"clean": cleaned - started, "ids": time.perf_counter() - cleaned}
@@ -177,6 +178,7 @@ def main(
     drawn = drawn.sample(min(reviews + WARM_UP, len(drawn)), random_state=1)
     texts = drawn["text"].tolist()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    how = params.load().clean
     print(f"on {len(os.sched_getaffinity(0))} cores")
     for name in model:
         print(name)
@@ -186,7 +188,7 @@ def main(
                 scratch / "bundle",
                 model_dir=Path("models") / name,
                 tokens_dir=Path("data/tokens"),
-                keep_negations=params.load().clean.keep_negations,
+                stopwords=Stopwords(how.language, how.keep_negations),
             )
             loaded = serving.SentimentModel.load(scratch / "bundle")
             if isinstance(loaded.classifier, NeuralClassifier):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from sentiflow import cleaning, files, params, stage
+from sentiflow.stopwords import Stopwords
 
 
 def main(reviews_file: Path, clean_file: Path, report_file: Path) -> None:
@@ -16,7 +17,8 @@ def main(reviews_file: Path, clean_file: Path, report_file: Path) -> None:
     reviews = files.read_frame(reviews_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", reviews_file)
 
-    views = cleaning.clean_all(reviews["text"], keep_negations=p.clean.keep_negations, partition_rows=p.clean.partition_rows)
+    stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
+    views = cleaning.clean_all(reviews["text"], stopwords=stopwords, partition_rows=p.clean.partition_rows)
     report = {
         "rows": len(views),
         "empty_text": int((views["text"] == "").sum()),

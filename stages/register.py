@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sentiflow import classifier, experiments, files, params, provenance, seen_texts, stage, training_record, vocabulary
 from sentiflow.held_out import HeldOut
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import publishing, store
 
 ABOUT_ALL = ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
@@ -62,7 +63,7 @@ def main(
                 model_dir=models_dir / name,
                 tokens_dir=tokens_dir,
                 seen=seen,
-                keep_negations=p.clean.keep_negations,
+                stopwords=Stopwords(p.clean.language, p.clean.keep_negations),
                 classes=vocabulary.read_classes(tokens_dir),
             )
             versions[name] = publishing.publish(client, publication, parent=parent)

@@ -20,6 +20,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
     threads.limit(p.train.threads)
     settings = p.architectures[architecture]
     data = vocabulary.read_training_data(tokens_dir, settings.view)
+    vocabulary.require_words(data, settings.view, architecture)
     stage.log.info("read %s train and %s valid reviews from %s", f"{len(data.train):,}", f"{len(data.valid):,}", tokens_dir)
 
     with stage.writing(model_dir, history_file) as (model_place, history_place), system_metrics.watching() as system:

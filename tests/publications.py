@@ -11,6 +11,7 @@ from samples import reviews, training_data
 from sentiflow import architectures, cleaning, environment, evaluation, params, seen_texts, vocabulary
 from sentiflow.held_out import HeldOut
 from sentiflow.serving import SentimentModel
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import publishing
 from sentiflow.training_record import Record
 
@@ -31,7 +32,7 @@ def train(folder):
     """A model, the tokens folder it was trained on, and raw texts with the probabilities that the training path gives them."""
     texts, labels = reviews(80)
     raw = pd.Series([f"<b>{text.upper()}</b>!" for text in texts])
-    views = cleaning.clean(raw, keep_negations=True)
+    views = cleaning.clean(raw, stopwords=Stopwords("english", keep_negations=True))
     tokens_dir, model_dir = folder / "tokens", folder / "nb_svm"
     tokens_dir.mkdir()
     model_dir.mkdir()
@@ -96,7 +97,7 @@ def publication(trained, folder, **changes):
         "model_dir": model_dir,
         "tokens_dir": tokens_dir,
         "seen": seen(raw[:0]),
-        "keep_negations": True,
+        "stopwords": Stopwords("english", keep_negations=True),
         "classes": CLASSES,
     }
     return publishing.Publication(**(defaults | changes))
@@ -156,6 +157,6 @@ def fitted(folder, name, key):
         model_dir=model_dir,
         tokens_dir=tokens_dir,
         seen=seen(texts[:0]),
-        keep_negations=True,
+        stopwords=Stopwords("english", keep_negations=True),
         classes=CLASSES,
     )

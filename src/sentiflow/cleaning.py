@@ -1,86 +1,68 @@
 """Two views of a review: `text` without markup and case, `content` without punctuation and stopwords too.
 
-Every step works on a whole column at once, in linear time, so no review, however it is made, can hold the stage up. Only what
-is short to compile is a regular expression: Arrow compiles one at every call, and one over all of Unicode's letters takes
-longer than all that is done to a review.
+Every step works on a whole column at once, in linear time, so no review, whatever it holds, can block the stage. Arrow
+compiles a regular expression at every call, so only short ones are left to it.
 """
 
 import html
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import regex
 
+from sentiflow import emoji, markup, normal_form
 from sentiflow.errors import InputError
+from sentiflow.stopwords import NO_STOPWORDS, Stopwords
 
-NLTK_DATA = Path(__file__).parent / "nltk_data"
-
-# Markup: `<` and then a letter, `/` or `!`, so that "I <3 it" and "a < b" stay.
-MARKUP = r"<[A-Za-z/!][^<>]*>"
-URL = r"(?i)\b(?:https?://|www\.)[^\s<>\"]+"
+URL = r"(?i)\b(?:https?://|www\.)[!#-;=?-~]+"  # of ASCII alone (RFC 3986): a sentence in Chinese may follow without a space
 APOSTROPHES = "[\u2018\u2019\u02bc\u0060\u00b4]"
+ROUNDS = 3  # of entities in entities, as in `&amp;amp;#39;`
 
-# What a character is to a token, and how Arrow's regular expressions, which know Unicode's categories, say it.
-SPACE, OTHER, MARK, NUMBER, LETTER = range(5)
-KINDS = {SPACE: r"[\pZ\p{Cc}]", MARK: r"\pM", NUMBER: r"\pN", LETTER: r"\pL"}  # SPACE: every kind of it and control characters
+# What a character is to a token. From LETTER on it is part of a word.
+SPACE, MARK, NUMBER, OTHER, LETTER, CHARACTER, EMOJI = range(7)
+# Scripts that put no space between words: each character, with its marks, is a token.
+UNSPACED = (
+    r"\p{Balinese}\p{Bopomofo}\p{Han}\p{Javanese}\p{Khmer}\p{Lao}\p{Myanmar}\p{New_Tai_Lue}\p{Tai_Le}\p{Tai_Tham}\p{Tai_Viet}"
+    r"\p{Thai}\p{Yi}\p{scx=Hiragana}\p{scx=Katakana}"  # scx: with the long vowel sign, which both share
+)
+KINDS = {  # a later pattern has precedence
+    SPACE: r"[\p{Z}\p{Cc}]",
+    MARK: r"[\p{M}\u200c\u200d\U000e0020-\U000e007f]",  # joiners and the letters of flags
+    NUMBER: r"\p{N}",
+    LETTER: r"\p{L}",
+    CHARACTER: rf"[\p{{L}}&&[{UNSPACED}]]",
+    EMOJI: emoji.EMOJI,
+}
 CODE_POINTS = "utf-32-le"
-SURROGATES = slice(0xD800, 0xE000)  # no characters
+JOINER = ord("\u200d")
+REGIONAL = ord("\U0001f1e6"), ord("\U0001f1ff")  # two of these letters are a flag
+SKIN = ord("\U0001f3fb"), ord("\U0001f3ff")
 
 VIEWS = ("text", "content")
-NEGATIONS = frozenset({"no", "nor", "not", "ain"})
 
 
-@cache
-def stopwords(*, keep_negations: bool) -> frozenset[str]:
-    """NLTK's English stopwords, from the list in this package, so that no run needs `nltk.download`.
-
-    Args:
-        keep_negations: leaves out of the list whatever turns a meaning round: no, nor, not, and every word in n't.
-
-    >>> "not" in stopwords(keep_negations=False), "not" in stopwords(keep_negations=True)
-    (True, False)
-    """
-    import nltk  # here, because it takes a second, and most that import this module clean nothing
-    from nltk.corpus.reader import WordListCorpusReader
-
-    # NLTK reads only from folders that are named to it, and no file that another account owns or that its group may write: that
-    # is every file of a clone under Ubuntu's umask of 002, or of somebody else's checkout. So it reads a private copy.
-    with tempfile.TemporaryDirectory() as folder:
-        copied = Path(shutil.copyfile(NLTK_DATA / "corpora/stopwords/english", Path(folder) / "english"))
-        copied.chmod(0o600)
-        nltk.data.path.append(folder)
-        try:
-            words = frozenset(WordListCorpusReader(folder, [copied.name]).words())
-        finally:
-            nltk.data.path.remove(folder)
-    if not keep_negations:
-        return words
-    return frozenset(word for word in words if word not in NEGATIONS and not word.endswith("n't") and f"{word}'t" not in words)
-
-
-def clean(reviews: pd.Series, *, keep_negations: bool, views: Sequence[str] = VIEWS) -> pd.DataFrame:
+def clean(reviews: pd.Series, *, stopwords: Stopwords, views: Sequence[str] = VIEWS) -> pd.DataFrame:
     """The views of each review, under the index of `reviews`.
 
     Args:
         reviews: raw texts, any markup and case; shape (n,).
-        keep_negations: see `stopwords`.
+        stopwords: what `content` leaves out.
         views: those that are wanted; one alone takes less time.
 
     Returns:
-        A column a view, tokens separated by one space; an empty string where nothing is left.
+        A column per view, tokens separated by one space; an empty string where nothing is left.
 
     Raises:
         InputError: if a review is missing.
         ValueError: if there is no such view.
 
-    >>> clean(pd.Series(["It's <b>NOT</b> good&hellip; 2/10!"]), keep_negations=True).iloc[0].to_list()
+    >>> stopwords = Stopwords("english", keep_negations=True)
+    >>> clean(pd.Series(["It's <b>NOT</b> good&hellip; 2/10!"]), stopwords=stopwords).iloc[0].to_list()
     ["it's not good \u2026 2 / 10 !", 'not good']
     """
     if unknown := set(views) - set(VIEWS):
@@ -91,8 +73,7 @@ def clean(reviews: pd.Series, *, keep_negations: bool, views: Sequence[str] = VI
             f"{len(missing)} of {len(reviews)} reviews have no text, first number {missing[0] + 1}; "
             "expected a text for each, which may be empty; leave those rows out"
         )
-    raw = _without_entities(reviews)
-    raw = pc.replace_substring_regex(raw, MARKUP, " ")
+    raw = pa.array([_without_markup(review) for review in reviews.tolist()], pa.large_string())
     raw = pc.replace_substring_regex(raw, URL, " ")
     raw = pc.utf8_lower(pc.replace_substring_regex(raw, APOSTROPHES, "'"))
     codes, kind, starts = _tokens(raw)
@@ -101,25 +82,36 @@ def clean(reviews: pd.Series, *, keep_negations: bool, views: Sequence[str] = VI
         if view == "text":
             column = _rows(codes, kind != SPACE, starts)
         else:
-            column = _without_words(_rows(codes, kind == LETTER, starts), stopwords(keep_negations=keep_negations))
+            column = _without_words(_rows(codes, kind >= LETTER, starts), _unwanted(stopwords))
         cleaned[view] = pd.array(column, dtype="str")
     return pd.DataFrame(cleaned, index=reviews.index)
 
 
-def clean_all(reviews: pd.Series, *, keep_negations: bool, partition_rows: int) -> pd.DataFrame:
+def clean_all(reviews: pd.Series, *, stopwords: Stopwords, partition_rows: int) -> pd.DataFrame:
     """`clean` over partitions side by side, with a progress bar; the same rows in the same order."""
     from dask.base import compute  # here, because it reads pickles of its own while it is imported, and answering needs none
     from dask.delayed import delayed
     from tqdm.dask import TqdmCallback
 
     starts = range(0, len(reviews), partition_rows)
-    parts = [delayed(clean)(reviews.iloc[s : s + partition_rows], keep_negations=keep_negations) for s in starts]
+    parts = [delayed(clean)(reviews.iloc[s : s + partition_rows], stopwords=stopwords) for s in starts]
     with TqdmCallback(desc="clean", unit="partition", disable=None):
         return pd.concat(compute(*parts, scheduler="threads"))  # type: ignore[no-untyped-call]
 
 
-def _without_entities(reviews: pd.Series) -> pa.Array:
-    return pa.array([_unescape(review) if "&" in review else review for review in reviews.tolist()], pa.large_string())
+@cache
+def _unwanted(stopwords: Stopwords) -> frozenset[str]:
+    """The stopwords as they are in a cleaned text."""
+    return frozenset(clean(pd.Series(sorted(stopwords.words()), dtype="str"), stopwords=NO_STOPWORDS, views=["text"])["text"])
+
+
+def _without_markup(text: str) -> str:
+    text = normal_form.normalised(text)
+    for _ in range(ROUNDS):
+        if "&" not in text or (plain := _unescape(text)) == text:
+            break
+        text = normal_form.normalised(plain)
+    return markup.removed(text)
 
 
 def _unescape(text: str) -> str:
@@ -132,39 +124,58 @@ def _unescape(text: str) -> str:
 @cache
 def _kinds() -> np.ndarray:
     """The kind of every character by its code point; uint8, shape (0x110000,)."""
-    exists = np.ones(sys.maxunicode + 1, bool)
-    exists[SURROGATES] = False
-    characters = np.flatnonzero(exists).astype("<u4").tobytes().decode(CODE_POINTS)
-    column = pa.array(list(characters), pa.large_string())
-    kinds = np.full(len(exists), OTHER, np.uint8)
+    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    kinds = np.full(len(characters), OTHER, np.uint8)
     for kind, pattern in KINDS.items():
-        kinds[exists] = np.where(pc.match_substring_regex(column, pattern), kind, kinds[exists])
+        for run in regex.finditer(f"{pattern}+", characters, regex.V1):
+            kinds[run.start() : run.end()] = kind
     return kinds
 
 
 def _tokens(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The code point of every character, each text after a line feed; its kind, LETTER all through a word; and whether a
-    token starts with it. Each of shape (characters,).
+    """The code point of every character, each text after a line feed; its kind, that of its word or emoji where it is inside
+    one; and whether a token starts with it. Each of shape (characters,).
 
-    A token is a word (with inner apostrophes), a number, or one mark of punctuation; marks such as accents belong to the
-    character before them.
+    A token is a word (with inner apostrophes), a character of a script without spaces, an emoji, a number, or one mark of
+    punctuation; marks such as accents belong to the character before them.
     """
-    rows = "\n".join(["", *pc.replace_substring(texts, "\n", " ").to_pylist()])
+    # lower case may be composed where capitals are not: there is \u1e96, but no capital of it
+    rows = "\n".join(["", *map(normal_form.composed, pc.replace_substring(texts, "\n", " ").to_pylist())])
     codes = np.frombuffer(rows.encode(CODE_POINTS), "<u4")  # (characters,), each text after a line feed
     kind = _kinds()[codes]
-    is_letter = kind == LETTER
-    in_word = is_letter
-    if (kind == MARK).any():
-        carrier = np.maximum.accumulate(np.where(kind == MARK, 0, np.arange(len(kind))))
-        in_word = is_letter[carrier]
-    is_inner = (codes[1:-1] == ord("'")) & in_word[:-2] & is_letter[2:]
-    kind[in_word] = LETTER
+    keycaps = np.flatnonzero(codes == ord(emoji.KEYCAP))  # never first
+    kind[[place - 1 for place in keycaps if chr(codes[place - 1]) in emoji.KEYS]] = EMOJI
+    is_mark, is_letter = kind == MARK, kind == LETTER
+    if is_mark.any():
+        carrier = np.maximum.accumulate(np.where(is_mark, 0, np.arange(len(kind))))
+        kind = np.where(is_mark & (kind[carrier] >= LETTER), kind[carrier], kind)
+    is_inner = (codes[1:-1] == ord("'")) & (kind[:-2] == LETTER) & is_letter[2:]
     kind[1:-1][is_inner] = LETTER
+    has_emoji = bool((kind == EMOJI).any())
+    if has_emoji:
+        is_joined = _joined_emoji(codes, kind)
+        kind[is_joined] = EMOJI
 
     before, after = kind[:-1], kind[1:]
     starts = kind != SPACE
-    starts[1:] &= ~((after == before) & (after != OTHER)) & ~((after == MARK) & (before == OTHER))
+    starts[1:] &= ~((after == before) & ((after < OTHER) | (after == LETTER))) & ~((after == MARK) & (before == OTHER))
+    starts[is_mark & (kind > LETTER)] = False
+    if has_emoji:
+        starts[is_joined] = False
     return codes, kind, starts
+
+
+def _joined_emoji(codes: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Whether a character belongs to the emoji before it: skin tone, second letter of a flag, or after a joiner."""
+    follows = np.zeros(len(codes), bool)
+    follows[1:] = kind[:-1] == EMOJI
+    previous = np.concatenate([[0], codes[:-1]])
+    is_skin = (codes >= SKIN[0]) & (codes <= SKIN[1])
+    is_regional = (codes >= REGIONAL[0]) & (codes <= REGIONAL[1])
+    place = np.arange(len(codes))
+    run_start = np.maximum.accumulate(np.where(is_regional, 0, place + 1))
+    is_second = is_regional & ((place - run_start) % 2 == 1)
+    return (follows & is_skin) | (follows & (previous == JOINER) & ((kind == EMOJI) | (kind == OTHER))) | is_second
 
 
 def _rows(codes: np.ndarray, wanted: np.ndarray, starts: np.ndarray) -> pa.Array:

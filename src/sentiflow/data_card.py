@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow import copies, tables
+from sentiflow import copies, markup, tables
 from sentiflow.corpus import Corpus
 
-MARKUP = r"(?i)<br|</?[a-z][^<>]*>"
 PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 MAAS = """\
@@ -51,7 +50,7 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
         "excluded_by_label": dict(corpus.excluded),
         "words": _percentiles([len(review.split()) for review in text]),
         "characters": _percentiles([len(review) for review in text]),
-        "markup_share": round(float(text.str.contains(MARKUP).mean()), 4),
+        "markup_share": round(float((text.map(markup.removed) != text).mean()), 4),
         **copies.describe(text, label),
         "rows_with_film": int(reviews["film"].notna().sum()),
         "films": int(reviews["film"].nunique()),

@@ -149,7 +149,7 @@ def measure(model: SentimentModel, settings: dict[str, object], texts: pd.Series
     parts = []
     for start in tqdm(range(0, len(texts), PART), desc="drift", unit="part", disable=None, delay=2, leave=False):
         raw = texts.iloc[start : start + PART]
-        views = cleaning.clean(raw, keep_negations=model.keep_negations, views=[model.view])
+        views = cleaning.clean(raw, stopwords=model.stopwords, views=[model.view])
         ids = model.vocabulary.ids(views[model.view])
         rows = np.arange(start, start + len(ids))
         told = reference.measures(Tokens(rows, np.zeros_like(rows), ids), model.vocabulary, settings)

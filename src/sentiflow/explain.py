@@ -18,6 +18,7 @@ from sentiflow.explanation import Explanation, Reader
 from sentiflow.params import Params
 from sentiflow.running import stage_paths
 from sentiflow.serving import SentimentModel
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import registry, store
 
 MODELS, TOKENS, COMPARISON = Path("models"), Path("data/tokens"), Path("metrics/comparison.json")
@@ -43,7 +44,7 @@ def main(
 
     name, chosen, note = _trained(model, text, p) if model else _champion_or_best(p)
     reader = cast(Reader, chosen.classifier)
-    [explained] = explanation.explain(reader, [text], keep_negations=chosen.keep_negations)
+    [explained] = explanation.explain(reader, [text], stopwords=chosen.stopwords)
     if not explained.words:
         raise InputError(
             f"{name} reads no word of this text{_unread(reader)}; give another text or another model: {terminal.option('model')}"
@@ -113,7 +114,8 @@ def _trained_names(p: Params) -> list[str]:
 
 def _read(name: str, p: Params) -> SentimentModel:
     reader = explanation.read(MODELS / name, TOKENS)
-    return SentimentModel(reader, reader.vocabulary, reader.settings["view"], p.clean.keep_negations)
+    stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
+    return SentimentModel(reader, reader.vocabulary, reader.settings["view"], stopwords)
 
 
 def _answer(model: SentimentModel, text: str) -> str:

@@ -15,6 +15,7 @@ from sentiflow import classifier, cleaning, tables
 from sentiflow.classifier import Classifier
 from sentiflow.errors import InputError
 from sentiflow.params import Explain
+from sentiflow.stopwords import Stopwords
 from sentiflow.vocabulary import PAD, UNKNOWN, Ragged, Vocabulary
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def has_attention(model: Reader) -> bool:
     return network is not None and any(layer.name == ATTENTION_LAYER for layer in network.layers)
 
 
-def explain(model: Reader, texts: Sequence[str], *, keep_negations: bool) -> list[Explanation]:
+def explain(model: Reader, texts: Sequence[str], *, stopwords: Stopwords) -> list[Explanation]:
     """What each word of each raw text weighs in the model's answer to it.
 
     By attention where the model has it, otherwise by leaving out each word in turn, of MOST_WORDS at most; the answer is of
@@ -94,9 +95,9 @@ def explain(model: Reader, texts: Sequence[str], *, keep_negations: bool) -> lis
 
     Args:
         texts: raw, at least one.
-        keep_negations: as when the model was trained; see `cleaning.stopwords`.
+        stopwords: as when the model was trained.
     """
-    views = cleaning.clean(pd.Series(list(texts), dtype="str"), keep_negations=keep_negations)
+    views = cleaning.clean(pd.Series(list(texts), dtype="str"), stopwords=stopwords)
     readings = [_read_text(model, text) for text in views[model.settings["view"]]]
     if has_attention(model):
         ids = _ragged([reading.ids for reading in readings])

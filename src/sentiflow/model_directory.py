@@ -42,7 +42,7 @@ FILES = {
     "serving_input_example.json": 32 * KB,
 } | {f"{BUNDLE}/{name}": size for name, size in BUNDLE_FILES.items()}
 CODE = re.compile(
-    r"code/sentiflow/(?:\w+/)*\w[\w.]*\.(?:py|csv|yaml|jinja)|code/sentiflow/nltk_data/corpora/stopwords/english", re.ASCII
+    r"code/sentiflow/(?:\w+/)*\w[\w.]*\.(?:py|csv|yaml|jinja)|code/sentiflow/nltk_data/corpora/stopwords/\w+", re.ASCII
 )
 FOLDERS = re.compile(rf"artifacts|{BUNDLE}(?:/model)?|code(?:/sentiflow(?:/\w+)*)?", re.ASCII)
 BUNDLE_FOLDERS, ANY_FOLDERS = re.compile("model"), re.compile(".*", re.DOTALL)

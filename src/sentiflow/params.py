@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sentiflow.errors import InputError
-from sentiflow.schema import Count, Fraction, Labels, Positive, Section, Seed, Separator, Sha256, Share, Words
+from sentiflow.schema import Count, Fraction, Labels, Language, Positive, Section, Seed, Separator, Sha256, Share, Words
 from sentiflow.settings import Architecture, Architectures
 
 
@@ -118,6 +118,7 @@ class Download(Section):
 
 
 class Clean(Section):
+    language: Language
     keep_negations: bool
     partition_rows: Count
 

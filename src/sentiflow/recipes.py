@@ -117,6 +117,7 @@ class Group:
         changes = {
             "run": [recipe.architecture for recipe in self.recipes.values()],
             "download.source": self.source,
+            "clean.language": "english",
             "clean.keep_negations": self.keep_negations,
             "split.method": self.split.method,
             "split.valid": self.split.valid,

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from sentiflow import files, vocabulary
+from sentiflow import files, normal_form, vocabulary
 
 SEEN = ("train", "valid")  # valid too: the kept epoch, the temperature and the best model were chosen on it
 
@@ -18,6 +18,7 @@ def hashes(texts: pd.Series) -> np.ndarray:
     >>> hashes(pd.Series(["A good film!", "a  GOOD film"])).tolist()
     [17634939635782828857, 17634939635782828857]
     """
+    texts = normal_form.normalise(texts)
     plain = texts.str.normalize("NFKC").str.lower().str.replace(r"[\W_]+", "", regex=True)
     kept = plain.where(plain != "", texts)  # texts without a letter, such as emoji
     return np.array([int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) for text in kept], np.uint64)

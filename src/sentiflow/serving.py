@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,7 @@ import pandas as pd
 from sentiflow import classifier, cleaning, files
 from sentiflow.classifier import Classifier
 from sentiflow.errors import InputError
+from sentiflow.stopwords import OLDER_LANGUAGE, Stopwords
 from sentiflow.vocabulary import Vocabulary
 
 PROBE = ("A wonderful film, moving and funny.", "Two hours I will never get back.", "")
@@ -26,7 +27,7 @@ class SentimentModel:
     classifier: Classifier
     vocabulary: Vocabulary
     view: str  # text | content
-    keep_negations: bool
+    stopwords: Stopwords
 
     def predict(self, texts: Sequence[str]) -> pd.DataFrame:
         """The answer to each raw text: `label` and `p_CLASS` for each class, in the order of `texts`."""
@@ -37,7 +38,7 @@ class SentimentModel:
         return answer
 
     def _probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        views = cleaning.clean(pd.Series(list(texts), dtype="str"), keep_negations=self.keep_negations, views=[self.view])
+        views = cleaning.clean(pd.Series(list(texts), dtype="str"), stopwords=self.stopwords, views=[self.view])
         return self.classifier.probabilities(self.vocabulary.ids(views[self.view]))
 
     @classmethod
@@ -45,7 +46,8 @@ class SentimentModel:
         """Reads what `bundle` wrote."""
         cleaned = files.read_json(folder / "cleaning.json")
         words = Vocabulary.read(folder / "vocabulary.json")
-        return cls(classifier.load(folder / "model", words), words, cleaned["view"], cleaned["keep_negations"])
+        stopwords = Stopwords(cleaned.get("language", OLDER_LANGUAGE), cleaned["keep_negations"])
+        return cls(classifier.load(folder / "model", words), words, cleaned["view"], stopwords)
 
     def prove(self, folder: Path) -> None:
         """Compares the answers with those that stood in the bundle when it was made.
@@ -63,13 +65,13 @@ class SentimentModel:
             )
 
 
-def bundle(folder: Path, *, model_dir: Path, tokens_dir: Path, keep_negations: bool) -> None:
+def bundle(folder: Path, *, model_dir: Path, tokens_dir: Path, stopwords: Stopwords) -> None:
     """Puts all that `SentimentModel` needs into one new folder, with what it answers there to `PROBE`."""
     view = classifier.read_config(model_dir)["settings"]["view"]
     folder.mkdir(parents=True)
     shutil.copytree(model_dir, folder / "model")
     shutil.copyfile(tokens_dir / f"{view}.json", folder / "vocabulary.json")
-    told = {"keep_negations": keep_negations, "view": view}
+    told = asdict(stopwords) | {"view": view}
     (folder / "cleaning.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     answered = SentimentModel.load(folder)._probabilities(PROBE)
     probe = {"texts": list(PROBE), "probabilities": answered.tolist()}

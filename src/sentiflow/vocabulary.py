@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from sentiflow import files
+from sentiflow.emoji import is_emoji
 from sentiflow.errors import InputError
 
 PAD, UNKNOWN = 0, 1
@@ -109,7 +110,7 @@ class Vocabulary:
     @cached_property
     def is_word(self) -> np.ndarray:
         """By id: false for marks of punctuation."""
-        return np.array([word in SPECIAL or word[0].isalnum() for word in self.words])
+        return np.array([word in SPECIAL or word[0].isalnum() or is_emoji(word) for word in self.words])
 
     def ids(self, texts: pd.Series) -> Ragged:
         """Word ids of cleaned texts, words not in train as <unk>.
@@ -184,21 +185,13 @@ def fit(texts: pd.Series, *, minimum_count: int) -> str:
 
     Args:
         texts: cleaned texts of train, tokens separated by one space.
-        minimum_count: occurrences below which a word is <unk>.
-
-    Raises:
-        InputError: if no word occurs that often.
+        minimum_count: occurrences below which a word is <unk>; every word may be.
     """
     from tensorflow.keras.preprocessing.text import Tokenizer  # here, because reading must not need TensorFlow
 
     tokenizer = Tokenizer(oov_token=SPECIAL[UNKNOWN], filters="", lower=False)
     tokenizer.fit_on_texts(tqdm(texts.tolist(), desc="fit vocabulary", unit="review", disable=None, leave=False))
     kept = sum(count >= minimum_count for count in tokenizer.word_counts.values())
-    if not kept:
-        raise InputError(
-            f"no word occurs {minimum_count} times or more in the {len(texts)} reviews of train; "
-            "lower tokenize.minimum_count in params.yaml or use more reviews"
-        )
     tokenizer.num_words = kept + len(SPECIAL)
     saved = json.loads(tokenizer.to_json())
     # Keras counts documents over sets of words, whose order differs from process to process.
@@ -269,4 +262,18 @@ def read_training_data(tokens_dir: Path, view: str) -> TrainingData:
         read_tokens(tokens_dir / "valid.parquet", view),
         read_classes(tokens_dir),
         Vocabulary.read(tokens_dir / f"{view}.json"),
+    )
+
+
+def require_words(data: TrainingData, view: str, architecture: str) -> None:
+    """Raises InputError if the view that an architecture reads has no words to learn from."""
+    if len(data.vocabulary) > len(SPECIAL):
+        return
+    if len(data.train.ids.values):
+        why, advice = "none occurs tokenize.minimum_count times", "lower tokenize.minimum_count in params.yaml, use more reviews"
+    else:
+        why, advice = "every review is empty in it", "check metrics/cleaning.json"
+    raise InputError(
+        f"the view {view} holds no words in train: {why}; {advice}, "
+        f"or choose another view for {architecture} (architectures.{architecture}.view)"
     )

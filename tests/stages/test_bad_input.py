@@ -485,7 +485,7 @@ SETTINGS: Mapping[str, Bad] = {
     ),
     "number in quotes": Bad("split", params_with(split__test="0.1"), "split.test: received '0.1'", "should be a valid number"),
     "unknown key": Bad(
-        "clean", params_with(clean__rows=9), "clean.rows: unknown key", "known here: keep_negations, partition_rows"
+        "clean", params_with(clean__rows=9), "clean.rows: unknown key", "known here: language, keep_negations, partition_rows"
     ),
     "source nobody wrote": Bad(
         "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"

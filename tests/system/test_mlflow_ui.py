@@ -21,6 +21,7 @@ from publications import CLASSES, held_out, publication
 from samples import reviews
 
 from sentiflow import architectures, cleaning, environment, evaluation, params, promotion, provenance, vocabulary
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import champions, judging, publishing, registry, store
 from sentiflow.training_record import Record
 
@@ -77,7 +78,7 @@ def trained(folder):
     tokens_dir, model_dir = folder / "tokens", folder / "nb_svm"
     tokens_dir.mkdir()
     model_dir.mkdir()
-    views = cleaning.clean(texts, keep_negations=True)
+    views = cleaning.clean(texts, stopwords=Stopwords("english", keep_negations=True))
     (tokens_dir / "text.json").write_text(vocabulary.fit(views["text"], minimum_count=1))
     (tokens_dir / "classes.json").write_text(json.dumps(CLASSES))
     words = vocabulary.Vocabulary.read(tokens_dir / "text.json")

@@ -21,6 +21,7 @@ from samples import reviews
 from sentiflow import architectures, cleaning, explain, explanation, neural, params, predict, vocabulary
 from sentiflow.errors import InputError
 from sentiflow.keras import keras
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import publishing, registry, store
 
 TOP = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def write_params(**changes):
 def make_project(top, classes):
     """Tokens and models in a folder; the neural ones are as good as their fresh weights."""
     texts, labels = reviews(80, classes=classes)
-    views = cleaning.clean(texts, keep_negations=True)
+    views = cleaning.clean(texts, stopwords=Stopwords("english", keep_negations=True))
     tokens_dir = top / "data/tokens"
     tokens_dir.mkdir(parents=True)
     (tokens_dir / "classes.json").write_text(json.dumps(classes))
@@ -211,7 +212,7 @@ def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
     text = "A great film, and a moving story"
     printed = run(text, name)
     model = explanation.read(Path("models") / name, Path("data/tokens"))
-    [expected] = explanation.explain(model, [text], keep_negations=True)
+    [expected] = explanation.explain(model, [text], stopwords=Stopwords("english", keep_negations=True))
     assert f"{name} answers {expected.label}, probability {expected.probability:.3f}\n" in printed
     weights = dict(re.findall(r"(\S+)\((-?[\d.]+)\)", printed))
     assert [word.strip("[]") for word in weights] == list(dict.fromkeys(expected.words))

@@ -12,6 +12,7 @@ from scipy.special import logit
 from sentiflow import architectures, calibration, cleaning, explanation, neural, params
 from sentiflow.errors import InputError
 from sentiflow.keras import keras, layers, ops
+from sentiflow.stopwords import Stopwords
 
 KINDS = ["attending", "lstm_attention", "lstm", "nb_svm"]
 FEELING_WORDS = [word for words in FEELINGS.values() for word in words]
@@ -83,7 +84,7 @@ def model(request, data):
 
 
 def explain(model, *texts):
-    return explanation.explain(model, texts, keep_negations=True)
+    return explanation.explain(model, texts, stopwords=Stopwords("english", keep_negations=True))
 
 
 def explain_one(model, text):
@@ -155,7 +156,7 @@ def test_words_line_up_with_ids_in_any_text(two_classes):
     model = model_of("nb_svm", two_classes)
     odd = "It\u2019s\u00a0a\u2003film\x1c\x85\u2028\u200b\u202e caf\u00e9 e\u0301 \u4e2d\u6587 3\u00bd &amp; <3 \x00 "
     odd += "\U0001f468\u200d\U0001f469 n't''x"
-    text = cleaning.clean(pd.Series([odd]), keep_negations=True)["text"].iloc[0]
+    text = cleaning.clean(pd.Series([odd]), stopwords=Stopwords("english", keep_negations=True))["text"].iloc[0]
     explained = explain_one(model, odd)
     assert len(explained.words) == len(as_ragged(model.vocabulary, [text])[0]) > 10
     assert [word in model.vocabulary.words for word in explained.words] == list(explained.known)
@@ -185,8 +186,8 @@ def test_a_long_text_is_left_out_of_word_by_word_up_to_a_limit(two_classes, monk
 
 def test_the_view_and_the_negations_are_the_models_own(two_classes):
     model = model_of("lstm", two_classes, view="content")
-    [kept] = explanation.explain(model, ["The film was not great!"], keep_negations=True)
-    [lost] = explanation.explain(model, ["The film was not great!"], keep_negations=False)
+    [kept] = explanation.explain(model, ["The film was not great!"], stopwords=Stopwords("english", keep_negations=True))
+    [lost] = explanation.explain(model, ["The film was not great!"], stopwords=Stopwords("english", keep_negations=False))
     assert kept.words == ("film", "not", "great")
     assert lost.words == ("film", "great")
 
@@ -228,7 +229,7 @@ def test_a_word_against_the_answer_weighs_less_than_nothing(two_classes):
 
 def test_the_answer_is_that_of_the_evaluated_model(model):
     for text, explained in zip(TEXTS, explain(model, *TEXTS), strict=True):
-        clean = cleaning.clean(pd.Series([text]), keep_negations=True)["text"].iloc[0]
+        clean = cleaning.clean(pd.Series([text]), stopwords=Stopwords("english", keep_negations=True))["text"].iloc[0]
         expected = answer(model, clean.split())
         assert explained.label == model.classes[expected.argmax()]
         assert explained.probability == pytest.approx(expected.max(), abs=1e-6)
@@ -248,6 +249,7 @@ sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing either fail
 import numpy as np
 import pandas as pd
 from sentiflow import architectures, explanation, params
+from sentiflow.stopwords import Stopwords
 from sentiflow.vocabulary import Tokens, TrainingData, Vocabulary
 
 words = Vocabulary(("<pad>", "<unk>", "good", "dull"), np.array([0, 0, 9, 9]))
@@ -255,7 +257,7 @@ part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
 model, _ = architectures.module("nb_svm").fit(p.architectures["nb_svm"], data, how=p.train)
-[explained] = explanation.explain(model, ["good dull good"], keep_negations=True)
+[explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """
 

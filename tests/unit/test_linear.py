@@ -14,6 +14,7 @@ from sentiflow.corpus import delimited, tables
 from sentiflow.errors import InputError
 from sentiflow.params import Serve
 from sentiflow.sharing import remote, remote_settings
+from sentiflow.stopwords import Stopwords
 from sentiflow.storage import stores
 from sentiflow.versions import appending
 
@@ -48,7 +49,7 @@ def secret_word(text):
 
 
 def clean(text):
-    return cleaning.clean(pd.Series([text]), keep_negations=True)
+    return cleaning.clean(pd.Series([text]), stopwords=Stopwords("english", keep_negations=True))
 
 
 # what reads, what it is given for a number, that number

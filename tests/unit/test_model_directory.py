@@ -22,6 +22,7 @@ from sentiflow import architectures, environment, model_directory, params, servi
 from sentiflow.errors import InputError
 from sentiflow.neural import NeuralClassifier
 from sentiflow.settings import Architectures, SequenceReader
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import publishing
 from sentiflow.untrusted import neural_weights, reading
 
@@ -63,7 +64,10 @@ def logged(model_dirs, trained, tmp_path_factory):
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("directories", artifact_location=str(store / "mlartifacts")))
         for kind in ("linear", "neural"):
             publication = SimpleNamespace(
-                classes=CLASSES, model_dir=model_dirs / kind, tokens_dir=trained[1], keep_negations=True
+                classes=CLASSES,
+                model_dir=model_dirs / kind,
+                tokens_dir=trained[1],
+                stopwords=Stopwords("english", keep_negations=True),
             )
             with mlflow.start_run():
                 uris[kind] = publishing._log_model(publication).model_uri

@@ -17,6 +17,7 @@ from samples import reviews
 
 from sentiflow import params, predict, serving, stage
 from sentiflow.errors import InputError
+from sentiflow.stopwords import Stopwords
 
 LONGEST = 5000
 DOWNLOAD = params.load(Path(__file__).parents[2] / "params.yaml").download.model_copy(update={"max_characters": LONGEST})
@@ -27,7 +28,7 @@ TEXTS = reviews(7)[0].tolist()
 def model(trained, tmp_path_factory):
     model_dir, tokens_dir, _, _ = trained
     folder = tmp_path_factory.mktemp("served") / "bundle"
-    serving.bundle(folder, model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    serving.bundle(folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True))
     return serving.SentimentModel.load(folder)
 
 

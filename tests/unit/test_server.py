@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sentiflow import params, request_texts, server, serving, stage
 from sentiflow.errors import InputError
 from sentiflow.params import Serve
+from sentiflow.stopwords import Stopwords
 
 from sentiflow.tracking import registry  # isort: skip
 
@@ -42,7 +43,7 @@ def opened(version, model):
 def model(trained, tmp_path_factory):
     model_dir, tokens_dir, _, _ = trained
     folder = tmp_path_factory.mktemp("served") / "bundle"
-    serving.bundle(folder, model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    serving.bundle(folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True))
     return serving.SentimentModel.load(folder)
 
 

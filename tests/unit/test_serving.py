@@ -6,12 +6,15 @@ import pytest
 
 from sentiflow import serving
 from sentiflow.errors import InputError
+from sentiflow.stopwords import Stopwords
 
 
 @pytest.fixture
 def served(trained, tmp_path):
     model_dir, tokens_dir, _, _ = trained
-    serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    serving.bundle(
+        tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
+    )
     return serving.SentimentModel.load(tmp_path / "bundle")
 
 
@@ -37,7 +40,9 @@ def test_empty_and_odd_texts_are_answered(served):
 
 def test_bundle_holds_no_pickle(trained, tmp_path):
     model_dir, tokens_dir, _, _ = trained
-    serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, keep_negations=True)
+    serving.bundle(
+        tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
+    )
     files = sorted(str(file.relative_to(tmp_path / "bundle")) for file in (tmp_path / "bundle").rglob("*") if file.is_file())
     assert files == [
         "cleaning.json",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sentiflow import cleaning, vocabulary
 from sentiflow.errors import InputError
+from sentiflow.stopwords import Stopwords
 from sentiflow.vocabulary import Ragged, Vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_every_count_is_how_often_the_id_stands_in_train(fitted):
 def test_every_count_of_cleaned_reviews_is_how_often_the_id_stands_in_them(fitted):
     """Also where reviews hold spaces that are not the usual ones."""
     raw = ["A good\u00a0film\x85", "good\u2003\u3000film \x1c", "It's&nbsp;good \u2764\ufe0f \u200b 10/10<br />"]
-    cleaned = cleaning.clean(pd.Series(raw), keep_negations=True)
+    cleaned = cleaning.clean(pd.Series(raw), stopwords=Stopwords("english", keep_negations=True))
     for view in ("text", "content"):
         found = fitted(cleaned[view])
         assert np.bincount(found.ids(cleaned[view]).values, minlength=len(found)).tolist() == found.counts.tolist()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from sentiflow import normal_form
 from sentiflow.corpus import aclimdb, folder, package, tables
-from sentiflow.corpus.rows import UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
+from sentiflow.corpus.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
 from sentiflow.errors import InputError
 from sentiflow.params import Download
 
@@ -82,8 +83,13 @@ def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFram
         label = tidied(row.label)
         if row.flaw is None and label in labels and label not in classes:
             excluded[label] += 1
-        elif (reason := flaw(row, labels, max_characters)) is None:
-            kept.append(row._replace(label=classes[label]))
+            continue
+        reason = flaw(row, labels, max_characters)
+        text = row.text if reason else normal_form.normalised(row.text)
+        if reason is None and not text.strip():
+            reason = EMPTY
+        if reason is None:
+            kept.append(row._replace(text=text, label=classes[label]))
         else:
             rejected.append((row.file, row.line, reason, excerpt(row.text)))
     reviews = pd.DataFrame(kept, columns=list(Found._fields))[list(TYPES)].astype(TYPES)

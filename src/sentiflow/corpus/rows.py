@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 INVALID = re.compile("[\ud800-\udfff]")  # what errors="surrogateescape" makes of bytes that the encoding does not know
 UNKNOWN_LABEL = "unknown label"
+EMPTY = "empty text"
 EXCERPT = 80  # characters of a rejected text that are shown
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -75,7 +76,7 @@ def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> s
     if row.split is not None and row.split not in SPLITS.values():
         return f"unknown split: {excerpt(row.split)}; expected one of {', '.join(SPLITS)}"
     if not row.text.strip():
-        return "empty text"
+        return EMPTY
     if len(row.text) > max_characters:
         return f"text longer than {max_characters:,} characters"
     return None

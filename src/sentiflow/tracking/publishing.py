@@ -30,6 +30,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from sentiflow import model_directory, serving
 from sentiflow.reference import Reference
 from sentiflow.scoring import SCORES
+from sentiflow.stopwords import Stopwords
 from sentiflow.tracking.store import (
     COMPLETE_TAG,
     DIGEST_TAG,
@@ -64,8 +65,8 @@ of a version and `verdicts/` in its run say which it passed; who was champion wh
 
 # What the registered model imports; pinned in it to the versions it was trained with.
 REQUIREMENTS = (
-    "dask", "keras", "nltk", "numpy", "pandas", "pyarrow", "pydantic", "ruamel.yaml", "scikit-learn", "scipy", "tensorflow",
-    "tqdm",
+    "dask", "ftfy", "keras", "numpy", "pandas", "pyarrow", "pydantic", "regex", "ruamel.yaml", "scikit-learn", "scipy",
+    "tensorflow", "tqdm",
 )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ class Publication:
     model_dir: Path
     tokens_dir: Path
     seen: pd.DataFrame  # hashes of the texts of train and valid, as `seen_texts.of_training` gives them
-    keep_negations: bool
+    stopwords: Stopwords
     classes: tuple[str, ...]
 
 
@@ -373,7 +374,7 @@ def _log_model(publication: Publication) -> Any:
             bundle,
             model_dir=publication.model_dir,
             tokens_dir=publication.tokens_dir,
-            keep_negations=publication.keep_negations,
+            stopwords=publication.stopwords,
         )
         return mlflow.pyfunc.log_model(
             name="model",

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from sentiflow import calibration
 from sentiflow.errors import InputError
-from sentiflow.schema import Section, Share
+from sentiflow.schema import Language, Section, Share
 from sentiflow.settings import Architectures, Reader
+from sentiflow.stopwords import OLDER_LANGUAGE
 from sentiflow.untrusted.reading import json_of, refusal_of, valid
 from sentiflow.vocabulary import Vocabulary
 
@@ -28,6 +29,7 @@ class Config(Section):
 
 class Cleaning(Section):
     keep_negations: bool
+    language: Language = OLDER_LANGUAGE
     view: Literal["text", "content"]
 
 

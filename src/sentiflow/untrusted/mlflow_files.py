@@ -15,6 +15,7 @@ ADDED_ON_DOWNLOAD = "registered_model_meta"  # by MLflow; says which version was
 Short = Annotated[str, Field(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Version = Annotated[str, Field(max_length=100, pattern=r"^[0-9A-Za-z.+!_-]+$")]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+FORMERLY_REQUIRED = {"nltk"}  # by versions that were registered before its stopwords were read without it
 PIN = r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z.+!_-]+"
 Pin = Annotated[str, Field(max_length=200, pattern=f"^{PIN}$")]
 
@@ -133,6 +134,8 @@ def check_requirements(folder: Path) -> None:
         if not re.fullmatch(PIN, pin):
             raise refusal_of(file, f"holds {pin[:200]!r}; each line is expected to be NAME==VERSION")
         name = pin.partition("==")[0]
+        if name in FORMERLY_REQUIRED:
+            continue
         try:
             metadata.version(name)
         except metadata.PackageNotFoundError:
