@@ -1,20 +1,24 @@
 import re
-import shutil
-import time
 import unicodedata
 
-import nltk
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import regex
+from growth import growth
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from nltk.corpus import stopwords as nltk_stopwords
 
 from sentiflow import cleaning
+from sentiflow.emoji import EMOJI
 from sentiflow.errors import InputError
+from sentiflow.normal_form import normalised
+from sentiflow.stopwords import NO_STOPWORDS, Stopwords
+
+ENGLISH = Stopwords("english", keep_negations=True)
+ALL_ENGLISH = Stopwords("english", keep_negations=False)
 
 reproducibly = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
@@ -64,6 +68,8 @@ PIECES = [
         "$",
     ],
     *[" ", "\n", "\t", "\u00a0", "\u2003", "\x85", "\u200b", "\x00", "'", "`", "-"],
+    *["\u200d", "\u200c", "\U0001f469\u200d\U0001f4bb", "\U0001f1e9", "\U0001f3fd", "1\ufe0f\u20e3", "\u2194", "\u2122"],
+    *["\u597d", "\u30fc", "\u0e31", "\u0e32", "\ud55c", "\u06cc", "\u0915\u094d", "\u00c3\u00a9", r"\n", r"\u2019", "\\"],
 ]
 characters = st.characters(exclude_categories=("Cs", "Cn"))
 reviews = st.one_of(
@@ -72,17 +78,17 @@ reviews = st.one_of(
 )
 
 
-def views(review, *, keep_negations=True):
+def views(review, *, stopwords=ENGLISH):
     """Both views of one review."""
-    return tuple(cleaning.clean(pd.Series([review]), keep_negations=keep_negations).iloc[0])
+    return tuple(cleaning.clean(pd.Series([review]), stopwords=stopwords).iloc[0])
 
 
 def text(review):
     return views(review)[0]
 
 
-def content(review, *, keep_negations=True):
-    return views(review, keep_negations=keep_negations)[1]
+def content(review, *, stopwords=ENGLISH):
+    return views(review, stopwords=stopwords)[1]
 
 
 # text
@@ -101,10 +107,25 @@ def content(review, *, keep_negations=True):
         ("a < b and c > d", "a < b and c > d"),
         ("good <", "good <"),
         ("a <b", "a < b"),
+        ("<FONT color=red>one</Font> <center>two</CENTER>", "one two"),
+        ("<!DOCTYPE html><td nowrap width=3>one", "one"),
+        ("one<script>var a = 1 < 2;</script>two<STYLE type='x'>b {}</style >three", "one two three"),
+        ("one<script>two <!-- three", "one two < ! - - three"),
     ],
 )
-def test_markup_goes_and_a_lone_angle_stays(review, cleaned):
+def test_markup_is_removed_and_a_lone_angle_stays(review, cleaned):
     assert text(review) == cleaned
+
+
+@pytest.mark.parametrize(
+    "review",
+    [
+        *["<happy>", "<sad> film", "<love it>", "<i love it>", "<b and c>", "price<budget superb quality>expected"],
+        *["<url>", "x <y> z", "<3 <3", "</love>", "<!important>", "<a <b", "<http://a>"],
+    ],
+)
+def test_what_is_not_certain_to_be_markup_keeps_every_word(review):
+    assert set(re.findall(r"[a-z]+|3", review)) - {"http", "a"} <= set(text(review).split())
 
 
 @pytest.mark.parametrize(
@@ -120,6 +141,10 @@ def test_markup_goes_and_a_lone_angle_stays(review, cleaned):
         ("one&nbsp;two", "one two"),
         ("AT&T & co", "at & t & co"),
         ("&#0;&#xD800;", "\ufffd \ufffd"),
+        ("don&amp;#39;t", "don't"),
+        ("one&amp;lt;br /&amp;gt;two", "one two"),
+        ("one&amp;amp;amp;two", "one & two"),
+        ("so&shy;ft&zwnj; &#146;", "soft '"),
     ],
 )
 def test_entities_become_characters_before_markup_is_looked_for(review, cleaned):
@@ -135,6 +160,8 @@ def test_entities_become_characters_before_markup_is_looked_for(review, cleaned)
         ('"http://a.b"', '" "'),
         ("http:// is no address", "http : / / is no address"),
         ("http://a.b/x&amp;y=1 ok", "ok"),
+        ("http://a.b/c\u597d\u770b www.a.b\u3002\u597d", "\u597d \u770b \u3002 \u597d"),
+        ("http://\u043f.\u0440\u0444", "http : / / \u043f . \u0440\u0444"),
     ],
 )
 def test_an_address_goes_whole_before_punctuation_could_take_it_apart(review, cleaned):
@@ -147,13 +174,16 @@ def test_an_address_goes_whole_before_punctuation_could_take_it_apart(review, cl
         ("10/10, wow!!", "10 / 10 , wow ! !"),
         ("the 80s", "the 80 s"),
         ("Na\u00efve \u00c9T\u00c9", "na\u00efve \u00e9t\u00e9"),
-        ("e\u0301te\u0301", "e\u0301te\u0301"),
+        ("e\u0301te\u0301", "\u00e9t\u00e9"),
+        ("H\u0331am", "\u1e96am"),
         ("DON\u2019T don`t don\u00b4t don\u02bct don\u2018t", "don't don't don't don't don't"),
         ("'quoted'", "' quoted '"),
         ("rock'n'roll", "rock'n'roll"),
         ("well-made", "well - made"),
         ("\U0001f600\U0001f600 ok", "\U0001f600 \U0001f600 ok"),
-        ("\u597d\u770b", "\u597d\u770b"),
+        ("caf\u00c3\u00a9 \u0096 it\u00e2\u20ac\u2122s", "caf\u00e9 \u2013 it's"),
+        (r"wonderful.\n\nNot bad", "wonderful . not bad"),
+        ("\ud55c\uad6d\uc5b4 \uc601\ud654", "\ud55c\uad6d\uc5b4 \uc601\ud654"),
         ("a\x00b", "a b"),
         ("  a \t\r\n b  ", "a b"),
     ],
@@ -162,7 +192,60 @@ def test_each_word_number_and_mark_is_a_token_of_its_own(review, cleaned):
     assert text(review) == cleaned
 
 
-@pytest.mark.parametrize("space", [c for c in map(chr, range(0x3001)) if c.isspace()], ids=lambda c: f"U+{ord(c):04X}")
+@pytest.mark.parametrize(
+    ("review", "cleaned"),
+    [
+        ("\u597d\u770b\u3002", "\u597d \u770b \u3002"),
+        ("\u30e9\u30fc\u30e1\u30f3\u3072\u3069\u3044", "\u30e9 \u30fc \u30e1 \u30f3 \u3072 \u3069 \u3044"),
+        ("\u0e2b\u0e19\u0e31\u0e07\u0e14\u0e35", "\u0e2b \u0e19\u0e31 \u0e07 \u0e14\u0e35"),
+        ("\u1000\u1031\u102c\u1004\u103a\u1038", "\u1000\u1031\u102c \u1004\u103a\u1038"),
+        ("iPhone\u597d15", "iphone \u597d 15"),
+    ],
+    ids=["Chinese", "Japanese", "Thai", "Burmese", "mixed"],
+)
+def test_a_character_of_a_script_without_spaces_is_a_token_in_both_views(review, cleaned):
+    assert text(review) == cleaned
+    assert content(review).split() == [token for token in cleaned.split() if token[0].isalpha()]
+
+
+@pytest.mark.parametrize("review", ["\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937"])
+def test_a_joiner_inside_a_word_does_not_split_it(review):
+    assert views(review) == (review, review)
+
+
+@pytest.mark.parametrize(
+    ("emoji", "cleaned"),
+    [
+        ("\U0001f600", None),
+        ("\U0001f44d\U0001f3fd", None),
+        ("\U0001f469\u200d\U0001f4bb", None),
+        ("\u2764\ufe0f\u200d\U0001f525", "\u2764\u200d\U0001f525"),
+        ("\U0001f642\u200d\u2194\ufe0f", "\U0001f642\u200d\u2194"),
+        ("\u2764\ufe0f", "\u2764"),
+        ("\U0001f1e9\U0001f1ea", None),
+        ("1\ufe0f\u20e3", "1\u20e3"),
+        ("#\ufe0f\u20e3", "#\u20e3"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
+    ],
+    ids=ascii,
+)
+def test_an_emoji_is_one_word_in_both_views_however_it_is_put_together(emoji, cleaned):
+    cleaned = cleaned or emoji
+    assert views(emoji) == (cleaned, cleaned)
+    assert views(emoji * 3) == (" ".join([cleaned] * 3),) * 2
+    assert views(f"good{emoji}film") == (f"good {cleaned} film",) * 2
+
+
+def test_signs_and_arrows_are_punctuation():
+    assert views("\u00a9 \u00ae \u2122\ufe0f \u2192 \u27a1\ufe0f \u203c ok") == (
+        "\u00a9 \u00ae \u2122 \u2192 \u27a1 \u203c ok",
+        "ok",
+    )
+
+
+@pytest.mark.parametrize(
+    "space", [c for c in map(chr, range(0x3001)) if c.isspace() and c != "\x85"], ids=lambda c: f"U+{ord(c):04X}"
+)
 def test_every_kind_of_space_separates_tokens_and_is_none(space):
     assert text(f"good{space}film{space}") == "good film"
 
@@ -176,77 +259,55 @@ def test_every_kind_of_space_separates_tokens_and_is_none(space):
         ("The film was 100 times better!", "film times better"),
         ("It's a na\u00efve rock'n'roll film, isn\u2019t it", "na\u00efve rocknroll film"),
         ("He'd say you're right & they've lost", "say right lost"),
-        ("\U0001f600 :-) 10/10", ""),
+        ("\u2122 :-) 10/10", ""),
         ("the of and", ""),
     ],
 )
 def test_content_has_words_without_digits_marks_and_stopwords(review, cleaned):
-    assert content(review, keep_negations=False) == cleaned
+    assert content(review, stopwords=ALL_ENGLISH) == cleaned
 
 
 def test_negations_stay_in_content_if_asked():
     review = "No, this is NOT good nor fun; I don't, won\u2019t and couldn't like it"
-    assert content(review, keep_negations=True) == "no not good nor fun dont wont couldnt like"
-    assert content(review, keep_negations=False) == "good fun like"
+    assert content(review, stopwords=ENGLISH) == "no not good nor fun dont wont couldnt like"
+    assert content(review, stopwords=ALL_ENGLISH) == "good fun like"
 
 
 def test_text_is_the_same_whether_negations_are_kept_or_not():
     review = "I don't say no"
-    assert views(review, keep_negations=True)[0] == views(review, keep_negations=False)[0] == "i don't say no"
+    assert views(review, stopwords=ENGLISH)[0] == views(review, stopwords=ALL_ENGLISH)[0] == "i don't say no"
 
 
 def test_words_that_negate_but_are_no_stopwords_always_stay():
-    assert content("never cannot nothing without", keep_negations=False) == "never cannot nothing without"
+    assert content("never cannot nothing without", stopwords=ALL_ENGLISH) == "never cannot nothing without"
 
 
 def test_a_letter_with_an_apostrophe_does_not_become_a_stopword():
     assert not {"as", "is"} & set(content("straight A's and dotted i's").split())
 
 
-def test_an_emoji_leaves_nothing_behind_in_content():
-    """A red heart is a heart and an invisible mark that asks for colour."""
-    assert content("I love it \u2764\ufe0f") == "love"
+@pytest.mark.parametrize(
+    ("language", "review", "cleaned"),
+    [
+        ("german", "Der Film ist NICHT gut", "film gut"),
+        ("french", "L\u2019e\u0301te\u0301 e\u0301tait tre\u0300s beau", "l\u00e9t\u00e9 tr\u00e8s beau"),
+        ("none", "The film is good", "the film is good"),
+        ("greek", "\u03a4\u039f \u03ad\u03c1\u03b3\u03bf", "\u03ad\u03c1\u03b3\u03bf"),
+    ],
+)
+def test_stopwords_are_those_of_the_language_whatever_their_case_and_form(language, review, cleaned):
+    assert content(review, stopwords=Stopwords(language, keep_negations=False)) == cleaned
 
 
-# stopwords
-
-
-def copied_data(folder, mode):
-    """NLTK's data, with these bits for what owner, group and others may do to files."""
-    shutil.copytree(cleaning.NLTK_DATA, folder)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(mode | 0o111 if path.is_dir() else mode)
-    return folder
-
-
-def test_stopwords_are_those_of_nltk_read_by_nltk(monkeypatch, tmp_path):
-    monkeypatch.setattr(nltk.data, "path", [str(copied_data(tmp_path / "data", 0o644))])
-    words = cleaning.stopwords(keep_negations=False)
-    assert words == frozenset(nltk_stopwords.words("english"))
-    assert len(words) == 198
-    assert {"the", "a", "i", "it's", "don't", "not"} <= words
-
-
-def test_stopwords_are_read_from_a_checkout_that_its_group_may_write(monkeypatch, tmp_path):
-    """As every clone is under a umask of 002."""
-    monkeypatch.setattr(cleaning, "NLTK_DATA", copied_data(tmp_path / "data", 0o664))
-    before = list(nltk.data.path)
-    assert len(cleaning.stopwords.__wrapped__(keep_negations=False)) == 198
-    assert nltk.data.path == before
-
-
-def test_kept_negations_are_all_that_is_left_out_of_the_stopwords():
-    kept = cleaning.stopwords(keep_negations=False) - cleaning.stopwords(keep_negations=True)
-    assert {"no", "nor", "not", "don't", "isn't", "wouldn't", "don", "isn", "ain"} <= kept
-    assert {word for word in kept if not re.fullmatch(r"no|nor|not|\w+n't|\w+n", word)} == set()
-    assert not {"in", "on", "an", "been", "then", "when", "own", "than", "between"} & kept
+def test_a_stopword_is_removed_with_any_apostrophe():
+    assert content("He isn\u2019t, ISN`T and isn't good", stopwords=ALL_ENGLISH) == "good"
 
 
 # rows
 
 
 def test_a_review_of_nothing_but_markup_is_empty_and_keeps_its_row():
-    cleaned = cleaning.clean(pd.Series(["", " \n", "<br />", "http://a.b", "The 10!", "ok"]), keep_negations=True)
+    cleaned = cleaning.clean(pd.Series(["", " \n", "<br />", "http://a.b", "The 10!", "ok"]), stopwords=ENGLISH)
     assert cleaned["text"].to_list() == ["", "", "", "", "the 10 !", "ok"]
     assert cleaned["content"].to_list() == ["", "", "", "", "", "ok"]
 
@@ -255,7 +316,7 @@ def test_a_review_of_nothing_but_markup_is_empty_and_keeps_its_row():
     "index", [pd.Index([7, 3, 5]), pd.Index(["a", "b", "a"]), pd.RangeIndex(4, 10, 2), pd.Index([1, 2, 3], name="row")]
 )
 def test_both_views_stand_under_the_index_of_the_reviews(index):
-    cleaned = cleaning.clean(pd.Series(["One", "Two", "Three"], index=index), keep_negations=True)
+    cleaned = cleaning.clean(pd.Series(["One", "Two", "Three"], index=index), stopwords=ENGLISH)
     pd.testing.assert_index_equal(cleaned.index, index)
     assert cleaned["text"].to_list() == ["one", "two", "three"]
 
@@ -263,13 +324,13 @@ def test_both_views_stand_under_the_index_of_the_reviews(index):
 def test_the_reviews_themselves_stay_as_they_were():
     raw = pd.Series(["A &amp; B", "C<br>"])
     before = raw.copy()
-    cleaning.clean(raw, keep_negations=True)
+    cleaning.clean(raw, stopwords=ENGLISH)
     pd.testing.assert_series_equal(raw, before)
 
 
 @pytest.mark.parametrize("dtype", ["str", "object", "string"])
 def test_any_dtype_of_strings_gives_the_same(dtype):
-    cleaned = cleaning.clean(pd.Series(["A &amp; B", "C<br>"], dtype=dtype), keep_negations=True)
+    cleaned = cleaning.clean(pd.Series(["A &amp; B", "C<br>"], dtype=dtype), stopwords=ENGLISH)
     assert cleaned["text"].to_list() == ["a & b", "c"]
     assert [str(kind) for kind in cleaned.dtypes] == ["str", "str"]
 
@@ -277,44 +338,51 @@ def test_any_dtype_of_strings_gives_the_same(dtype):
 def test_reviews_put_together_from_several_tables_are_cleaned():
     """pandas keeps such a column in several pieces of Arrow memory."""
     together = pd.concat([pd.Series(["Good &amp; <b>fine</b>"]), pd.Series(["Bad"])], ignore_index=True)
-    assert cleaning.clean(together, keep_negations=True)["text"].to_list() == ["good & fine", "bad"]
+    assert cleaning.clean(together, stopwords=ENGLISH)["text"].to_list() == ["good & fine", "bad"]
 
 
 @pytest.mark.parametrize("view", ["text", "content"])
 def test_one_view_alone_is_as_it_is_beside_the_other(view):
     raw = pd.Series(["It's <b>NOT</b> good&hellip; 2/10!", "", "The end."], index=[3, 1, 2])
-    alone = cleaning.clean(raw, keep_negations=True, views=[view])
-    pd.testing.assert_frame_equal(alone, cleaning.clean(raw, keep_negations=True)[[view]])
+    alone = cleaning.clean(raw, stopwords=ENGLISH, views=[view])
+    pd.testing.assert_frame_equal(alone, cleaning.clean(raw, stopwords=ENGLISH)[[view]])
 
 
 def test_no_reviews_give_no_rows():
-    assert len(cleaning.clean(pd.Series([], dtype="str"), keep_negations=True)) == 0
+    assert len(cleaning.clean(pd.Series([], dtype="str"), stopwords=ENGLISH)) == 0
 
 
 @pytest.mark.parametrize("partition_rows", [1, 7, 60, 61])
 def test_partitions_give_the_same_as_the_whole(partition_rows):
     draw = np.random.default_rng(1)
     raw = pd.Series([" ".join(draw.choice(PIECES, 20)) for _ in range(60)], index=range(100, 160))
-    whole = cleaning.clean(raw, keep_negations=True)
-    pd.testing.assert_frame_equal(cleaning.clean_all(raw, keep_negations=True, partition_rows=partition_rows), whole)
+    whole = cleaning.clean(raw, stopwords=ENGLISH)
+    pd.testing.assert_frame_equal(cleaning.clean_all(raw, stopwords=ENGLISH, partition_rows=partition_rows), whole)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 @pytest.mark.parametrize("dtype", ["str", "object", "string"])
 def test_a_missing_review_is_an_error_that_says_where(missing, dtype):
     with pytest.raises(InputError, match=r"2 of 4 reviews have no text, first number 2; expected a text for each"):
-        cleaning.clean(pd.Series(["good & fine", missing, "", missing], dtype=dtype), keep_negations=True)
+        cleaning.clean(pd.Series(["good & fine", missing, "", missing], dtype=dtype), stopwords=ENGLISH)
 
 
 # tokens
 
-TOKEN = r"\pL[\pL\pM]*(?:'\pL[\pL\pM]*)*|\pN+|[^ \pL\pN]\pM*"
+MARK = r"[\p{M}\u200c\u200d\U000e0020-\U000e007f]"
+CHARACTER = rf"[\p{{L}}&&[{cleaning.UNSPACED}]]"
+LETTER = rf"[\p{{L}}--{CHARACTER}]"
+EMOJIS = (
+    rf"[0-9#*]\u20e3{MARK}*|[\U0001f1e6-\U0001f1ff]{{2}}{MARK}*"
+    rf"|{EMOJI}[\U0001f3fb-\U0001f3ff]*{MARK}*(?:(?<=\u200d)[^\p{{L}}\p{{N}}\p{{M}}\p{{Z}}\p{{Cc}}]{MARK}*)*"
+)
+WORD = regex.compile(rf"{EMOJIS}|{CHARACTER}{MARK}*|{LETTER}[{LETTER}{MARK}]*(?:'{LETTER}[{LETTER}{MARK}]*)*", regex.V1)
+TOKEN = regex.compile(rf"{WORD.pattern}|(?:(?![0-9]\u20e3)\p{{N}})+|[^\p{{Z}}\p{{Cc}}\p{{L}}\p{{N}}]{MARK}*", regex.V1)
 
 
 def tokens_by_a_regular_expression(texts):
-    """Slow, since Arrow compiles all of Unicode's letters at every call, but plain."""
-    folded = pc.replace_substring_regex(pa.array(texts, pa.large_string()), r"[\pZ\p{Cc}]+", " ")
-    return [" ".join(text.split()) for text in pc.replace_substring_regex(folded, TOKEN, r" \0 ").to_pylist()]
+    """Slow, but plain."""
+    return [" ".join(TOKEN.findall(unicodedata.normalize("NFC", text))) for text in texts.to_pylist()]
 
 
 def lower_case(texts):
@@ -322,20 +390,23 @@ def lower_case(texts):
 
 
 @reproducibly
-@given(texts=st.lists(st.text(st.sampled_from("ab'' .1\n\u0301\u0903\u4e00\u00bd\U0001f600") | characters, max_size=30)))
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("ab'' .1\n\u0301\u0903\u4e00\u0e01\u00bd\U0001f600\u20e3\U0001f1e9") | characters, max_size=30)
+    )
+)
 @example(texts=["e\u0301'e\u0301l", "!\u0301'a", "1\u03012", " \u0301\u0301a", "''a''b'", "\n'\n"])
 def test_tokens_are_those_of_one_regular_expression(texts):
-    lower = lower_case(texts)
+    lower = lower_case(map(normalised, texts))
     codes, kind, starts = cleaning._tokens(lower)
     text = cleaning._rows(codes, kind != cleaning.SPACE, starts)
-    words = cleaning._rows(codes, kind == cleaning.LETTER, starts)
+    words = cleaning._rows(codes, kind >= cleaning.LETTER, starts)
     assert text.to_pylist() == tokens_by_a_regular_expression(lower)
-    without_others = pc.replace_substring_regex(text, r"(?:^| )[^ \pL][^ ]*", " ").to_pylist()
-    assert words.to_pylist() == [" ".join(row.split()) for row in without_others]
+    assert words.to_pylist() == [" ".join(filter(WORD.fullmatch, row.split(" "))) for row in text.to_pylist()]
 
 
 @pytest.mark.parametrize("around", ["a{}b", "a'{}'b", "!{}\u0301", "1{}1"])
-def test_every_character_is_of_the_kind_that_arrow_says(around):
+def test_every_character_is_of_the_kind_that_unicode_says(around):
     every = [around.format(chr(code)) for code in range(0x30000) if not 0xD800 <= code < 0xE000]
     lower = lower_case([" . ".join(every[start : start + 1000]) for start in range(0, len(every), 1000)])
     codes, kind, starts = cleaning._tokens(lower)
@@ -356,15 +427,14 @@ def test_text_has_neither_capitals_nor_markup_nor_any_space_but_one_between_toke
 
 
 @reproducibly
-@given(review=reviews, keep_negations=st.booleans())
-@example(review="straight A's", keep_negations=True)
-@example(review="\u2764\ufe0f", keep_negations=True)
-def test_content_has_nothing_but_letters_with_their_marks_and_no_stopword(review, keep_negations):
-    for token in content(review, keep_negations=keep_negations).split(" "):
-        kinds = {unicodedata.category(character)[0] for character in token}
-        assert kinds <= {"L", "M"}
-        assert "L" in kinds or token == ""
-        assert token not in cleaning.stopwords(keep_negations=keep_negations)
+@given(review=reviews, stopwords=st.sampled_from([ENGLISH, ALL_ENGLISH, NO_STOPWORDS]))
+@example(review="straight A's", stopwords=ENGLISH)
+@example(review="\u2764\ufe0f", stopwords=ENGLISH)
+def test_content_has_nothing_but_words_without_apostrophes_and_no_stopword(review, stopwords):
+    for token in filter(None, content(review, stopwords=stopwords).split(" ")):
+        assert WORD.fullmatch(token)
+        assert "'" not in token
+        assert token not in stopwords.words()
 
 
 @reproducibly
@@ -372,7 +442,7 @@ def test_content_has_nothing_but_letters_with_their_marks_and_no_stopword(review
 @example(review="A's")
 def test_cleaning_a_cleaned_review_changes_nothing(review):
     first = views(review)
-    again = cleaning.clean(pd.Series(first), keep_negations=True)
+    again = cleaning.clean(pd.Series(first), stopwords=ENGLISH)
     assert (again["text"].iloc[0], again["content"].iloc[0]) == first
     assert again["content"].iloc[1] == first[1]
 
@@ -380,24 +450,74 @@ def test_cleaning_a_cleaned_review_changes_nothing(review):
 @reproducibly
 @given(first=reviews, second=reviews)
 def test_a_review_is_cleaned_alike_whatever_stands_beside_it(first, second):
-    together = cleaning.clean(pd.Series([first, second]), keep_negations=True)
+    together = cleaning.clean(pd.Series([first, second]), stopwords=ENGLISH)
     assert [tuple(row) for row in together.to_numpy()] == [views(first), views(second)]
 
 
-@pytest.mark.parametrize(
-    "review",
-    [
-        *["<" * 10**6, "<a" * 500_000, "<" * 500_000 + ">" * 500_000, "<b>" * 300_000],
-        *["&lt;" * 250_000, f"&{'a' * 32}" * 30_000, "http://" * 140_000, "a'" * 500_000],
-        *[" " * 10**6, "a" * 10**6, "\x00" * 10**6, "\u0301" * 300_000, "\U0001f600" * 250_000],
+HOSTILE = [
+    *[
+        "<",
+        "<a",
+        "<b>",
+        "<a =",
+        "<a b=c ",
+        "<script>",
+        "<script></style>",
+        "<style><script></script>",
+        "<!--",
+        "<!-- <b>",
+        "<!DOCTYPE ",
     ],
-    ids=lambda review: repr(review[:8]),
-)
-def test_a_megabyte_of_hostile_text_is_answered_in_seconds(review):
-    started = time.monotonic()
-    cleaned = text(review)
-    assert time.monotonic() - started < 10
-    assert len(cleaned) <= 2 * len(review)
+    *[
+        "&lt;",
+        "&amp;",
+        "&amp;amp;",
+        f"&{'a' * 32}",
+        "http://",
+        "a'",
+        "\\u",
+        r"\u20",
+        r"\n",
+        r"\u20\u200b",
+        "C:\\",
+        "\u200d",
+        "a\u200d",
+    ],
+    *[
+        "\U0001f469\u200d",
+        "\U0001f1e9",
+        "\U0001f3f4\U000e0067",
+        "1\u20e3",
+        "\u0301",
+        "\u0315\u0300",
+        "\U0001f600\u0301",
+        "\u00ad",
+    ],
+    *[
+        "\u00c3\u00a9",
+        "\u00c3",
+        "\u00e2\u20ac\u2039",
+        "\u00c3\u200b",
+        "\u0096",
+        "\u0400\u00a0",
+        " ",
+        "a",
+        "\x00",
+        "\u4e00",
+        "\ufe0f",
+    ],
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
+def test_time_grows_with_the_length_of_a_hostile_text(piece):
+    small, large = (piece * (size // len(piece)) for size in (5_000, 40_000))
+    assert growth(text, small, large) < 8 * 4
+
+
+def test_text_is_at_most_as_long_again_as_the_review():
+    for piece in HOSTILE:
+        assert len(text(piece * 1000)) <= 2 * len(piece * 1000)
 
 
 def test_an_entity_of_thousands_of_digits_is_text_like_any_other():
@@ -409,4 +529,4 @@ def test_an_entity_of_thousands_of_digits_is_text_like_any_other():
 
 def test_view_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="received contents as views, expected some of text, content"):
-        cleaning.clean(pd.Series(["good"]), keep_negations=True, views=["contents"])
+        cleaning.clean(pd.Series(["good"]), stopwords=ENGLISH, views=["contents"])
