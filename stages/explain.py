@@ -25,13 +25,12 @@ def main(
         raw = files.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
         answers = files.read_frame(predictions_dir / names[0] / "test.parquet")
         texts = explanation.examples(raw, answers, vocabulary.read_classes(tokens_dir))
-    stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
     explained, deletions = [], []
     with stage.writing(explanations_dir) as (place,):
         place.mkdir()
         for name in names:
             model = explanation.read(models_dir / name, tokens_dir)
-            found = explanation.explain(model, texts, stopwords=stopwords)
+            found = explanation.explain(model, texts, stopwords=Stopwords(p.clean.language, p.clean.keep_negations))
             for number, (text, each) in enumerate(zip(texts, found, strict=True), start=1):
                 figure = place / f"{name}_{number}.png"
                 heatmap.draw(each, f"{name}, text {number}", figure, words_a_row=p.explain.words_a_row)

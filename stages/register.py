@@ -69,8 +69,9 @@ def main(
             versions[name] = publishing.publish(client, publication, parent=parent)
             publishing.keep_artifacts(client, versions[name], publication)
         pages = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, metrics_dir / "vocabulary.json"]
-        summary = publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages)
-        publishing.finish(client, parent, summary, versions)
+        publishing.finish(
+            client, parent, publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages), versions
+        )
         published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

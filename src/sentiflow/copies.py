@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from sentiflow import cleaning, splits
 from sentiflow.corpus.rows import excerpt
+from sentiflow.stopwords import NO_STOPWORDS
 
 CHUNK = 5_000  # reviews cleaned at once, which limits the memory
 FREQUENT_SHARE, FREQUENT_ROWS = 0.05, 10  # from which on a text is frequent; both must be reached
@@ -17,7 +18,7 @@ def identity(texts: pd.Series) -> pd.Series:
     """Digest of each text after cleaning, under the same index; equal for copies, and equal to the digest in the splits."""
     starts = range(0, len(texts), CHUNK)
     digests = [
-        splits.digest(cleaning.clean(texts.iloc[start : start + CHUNK], keep_negations=True, views=["text"])["text"])
+        splits.digest(cleaning.clean(texts.iloc[start : start + CHUNK], stopwords=NO_STOPWORDS, views=["text"])["text"])
         for start in tqdm(starts, desc="comparing texts", unit="partition", disable=None, delay=2)
     ]
     return pd.concat(digests) if digests else splits.digest(texts)

@@ -86,14 +86,14 @@ def _repaired(text: str) -> str:
         return text
     parts, far = fixed.split(_IN_PLACE), _FAR.findall(text)
     if len(parts) != len(far) + 1:  # the text holds NUL
-        return ftfy.fix_encoding(text)
+        return str(ftfy.fix_encoding(text))
     return "".join(chain.from_iterable(zip_longest(parts, far, fillvalue="")))
 
 
 def _unescaped(text: str) -> str:
     if "\\" not in text or _WINDOWS_PATH.search(text) or not _CERTAIN.search(text):
         return text
-    return _ESCAPE.sub(_decoded, text)
+    return str(_ESCAPE.sub(_decoded, text))
 
 
 def _decoded(escape: "regex.Match[str]") -> str:

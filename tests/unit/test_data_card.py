@@ -6,6 +6,7 @@ import pytest
 
 from sentiflow import cleaning, data_card, params, splits
 from sentiflow.corpus import TYPES, Corpus
+from sentiflow.stopwords import NO_STOPWORDS
 
 REJECTS = pd.DataFrame({"reason": ["unknown label: 'x' is not mapped", "unknown label: 'y' is not mapped", "empty text"]})
 
@@ -35,7 +36,7 @@ def test_copies_and_conflicts_are_those_that_the_splits_count():
     texts = [*written, *(f"review {i} of a film" for i in range(200))]
     corpus = corpus_of(*((text, ("negative", "positive")[i % 2]) for i, text in enumerate(texts)))
     card = data_card.describe(corpus, "csv")
-    cleaned = corpus.reviews.assign(text=cleaning.clean(corpus.reviews["text"], keep_negations=True)["text"])
+    cleaned = corpus.reviews.assign(text=cleaning.clean(corpus.reviews["text"], stopwords=NO_STOPWORDS)["text"])
     config = params.load().split
     proof = splits.prove(cleaned, splits.assign(cleaned, config, seed=1), config)
     counted = ("distinct_texts", "surplus_copies", "texts_with_conflicting_labels", "rows_with_conflicting_labels")
@@ -102,7 +103,7 @@ def test_percentiles_are_lengths_of_texts_that_exist():
 
 @pytest.mark.parametrize(
     ("text", "markup"),
-    [("a<br />b", 1), ("a<BR>b", 1), ("cut <br", 1), ("<i>so</i>", 1), ("x < y", 0), ("<3 this", 0), ("1 < 2 > 0", 0)],
+    [("a<br />b", 1), ("a<BR>b", 1), ("<i>so</i>", 1), ("x < y", 0), ("<3 this", 0), ("1 < 2 > 0", 0)],
 )
 def test_markup_is_told_from_a_heart(text, markup):
     assert data_card.describe(corpus_of((text, "positive")), "csv")["markup_share"] == markup
@@ -144,5 +145,5 @@ def test_page_names_the_terms_of_the_data():
 
 def test_no_label_can_break_a_table():
     found = corpus_of(("a", "positive"))
-    odd = Corpus(found.reviews, found.rejects, ["a|b\nc"], found.location, found.sha256)
+    odd = Corpus(found.reviews, found.rejects, {}, ["a|b\nc"], found.location, found.sha256)
     assert "| a\\|b c | 0 |" in data_card.to_markdown(data_card.describe(odd, "csv"))

@@ -29,9 +29,7 @@ def test_texts_that_read_alike_have_one_form(text, expected):
     assert normalised(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["naïve", "voilà", "ÂNGELA", "Ça va ?", "5 € £ ©", "Größe", "«oui»", "señor ¿qué?", "100 °C"]
-)
+@pytest.mark.parametrize("text", ["naïve", "voilà", "ÂNGELA", "Ça va ?", "5 € £ ©", "Größe", "«oui»", "señor ¿qué?", "100 °C"])
 def test_what_is_spelled_right_stays(text):
     assert normalised(text) == text
 

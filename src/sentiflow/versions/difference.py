@@ -12,7 +12,6 @@ import pandas as pd
 
 from sentiflow import copies, files, git, splits
 from sentiflow.errors import InputError
-from sentiflow.stopwords import NO_STOPWORDS
 from sentiflow.versions import history, recorded
 
 REVIEWS = Path(history.REVIEWS) / "reviews.parquet"
