@@ -39,8 +39,9 @@ def main(splits_dir: Path, classes_file: Path, tokens_dir: Path, report_file: Pa
                     100 * new,
                 )
             stage.log.info("view %s: %s different words in train", view, f"{report[view]['words']:,}")
+        places = {name: place for place, name in enumerate(classes)}
         for split in splits.SPLITS:
-            labels = reviews[split]["label"].map(classes.index)
+            labels = reviews[split]["label"].map(places)
             vocabulary.write_tokens(tokens_place / f"{split}.parquet", reviews[split]["row"], labels, ids[split])
         shutil.copyfile(classes_file, tokens_place / "classes.json")
         report_place.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")

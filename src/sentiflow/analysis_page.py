@@ -1,13 +1,14 @@
 """The error analysis as a page: each table with how to read it and what stands out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
 from sentiflow import analysis, tables
 from sentiflow.analysis import Answers
 
+MOST_COLUMNS = 6  # answers that have a column each
 EXCERPT = 300  # characters of a review that the page shows
 LINE_BREAK = r"(?i)<br\s*/?>"
 
@@ -75,26 +76,39 @@ def _samples(answers: Answers, samples: pd.DataFrame) -> list[str]:
 def _samples_with_text(answers: Answers, samples: pd.DataFrame) -> list[str]:
     names = list(answers.predicted.columns)
     labels = sorted({*samples["label"], *samples[names].to_numpy().ravel()})
+    many = len(labels) > MOST_COLUMNS
+    columns = ["answers"] if many else [f"says {tables.cell(label)}" for label in labels]
+    how = (
+        "The column `answers` has each answer with the models that give it."
+        if many
+        else ("A column `says ...` names the models that give this answer.")
+    )
     return [
         "",
         f"## {len(samples)} random reviews with their text",
         "",
-        "The reviews of the table above come first. A column `says ...` names the models that give this answer. "
-        f"{_agreement(answers, samples)}",
+        f"The reviews of the table above come first. {how} {_agreement(answers, samples)}",
         "",
         *tables.markdown(
-            ["row", "label", *(f"says {tables.cell(label)}" for label in labels), "text"],
+            ["row", "label", *columns, "text"],
             [
                 [
                     str(sample["row"]),
                     tables.cell(sample["label"]),
-                    *(_who([name for name in names if sample[name] == label], of=len(names)) for label in labels),
+                    *_who_says(sample, names, labels, many=many),
                     _excerpt(sample["text"]),
                 ]
                 for sample in samples.to_dict("records")
             ],
         ),
     ]
+
+
+def _who_says(sample: Mapping[Hashable, str], names: list[str], labels: list[str], *, many: bool) -> list[str]:
+    who = {label: _who([name for name in names if sample[name] == label], of=len(names)) for label in labels}
+    if not many:
+        return list(who.values())
+    return ["; ".join(f"{tables.cell(label)}: {models}" for label, models in who.items() if models)]
 
 
 def _agreement(answers: Answers, samples: pd.DataFrame) -> str:

@@ -40,10 +40,9 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
         "sha256_source": corpus.sha256,
         "sha256_content": content_hash(reviews),
         "rows": len(reviews),
-        "rows_per_label": {name: int((label == name).sum()) for name in corpus.classes},
+        "rows_per_label": _per_class(label, corpus.classes),
         "rows_per_split_and_label": {
-            part: {name: int(((split == part) & (label == name)).sum()) for name in corpus.classes}
-            for part in sorted(split.dropna().unique())
+            part: _per_class(label[split == part], corpus.classes) for part in sorted(split.dropna().unique())
         },
         "rejected_rows": len(corpus.rejects),
         "rejected_by_reason": _counts(corpus.rejects["reason"].str.split(":").str[0]),
@@ -154,6 +153,11 @@ def _counted(labels: Mapping[str, int]) -> str:
 def _percentiles(lengths: list[int]) -> dict[str, int]:
     values = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
     return dict(zip(PERCENTILES, map(int, values), strict=True))
+
+
+def _per_class(labels: "pd.Series[Any]", classes: list[str]) -> dict[str, int]:
+    counts = labels.value_counts()
+    return {name: int(counts.get(name, 0)) for name in classes}
 
 
 def _counts(values: "pd.Series[Any]") -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What a model gets right, and how sure one can be of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from sklearn import metrics
 from sentiflow import calibration, significance
 from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES, scores
+
+MOST_CURVES = 10  # classes that have a curve of their own; with more the mean and the worst do
+WORST_CURVES = 5
 
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
@@ -90,20 +93,21 @@ def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples
     """
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
-    cell = labels * classes + predicted  # which cell of the confusion matrix a review is counted in
+    is_right = labels == predicted
     loss = -np.log(np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None))
     generator = np.random.default_rng(seed)
     losses = np.empty(resamples)
-    confusions = np.empty((resamples, classes, classes))
+    right, true, answered = (np.empty((resamples, classes)) for _ in range(3))  # reviews of each class, in each resample
     for i in range(resamples):
         drawn = np.bincount(generator.integers(0, count, count), minlength=count)
         losses[i] = drawn @ loss / count
-        confusions[i] = np.bincount(cell, weights=drawn, minlength=classes**2).reshape(classes, classes)
+        right[i] = np.bincount(labels[is_right], weights=drawn[is_right], minlength=classes)
+        true[i] = np.bincount(labels, weights=drawn, minlength=classes)
+        answered[i] = np.bincount(predicted, weights=drawn, minlength=classes)
 
-    right = np.diagonal(confusions, axis1=1, axis2=2)
     of_interest = slice(1, 2) if classes == 2 else slice(None)
-    precision = _ratio(right, confusions.sum(axis=1))
-    recall = _ratio(right, confusions.sum(axis=2))
+    precision = _ratio(right, answered)
+    recall = _ratio(right, true)
     f1 = _ratio(2 * precision * recall, precision + recall)
     return {
         "log_loss": losses,
@@ -158,19 +162,49 @@ def roc_auc_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def curves(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, points: int = 200
 ) -> dict[str, pd.DataFrame]:
-    """ROC and precision-recall curves, at `points` places at most, of the second class or of each against the rest.
+    """ROC and precision-recall curves of the second class, or of each against the rest, with `points` points at most.
+
+    With more than MOST_CURVES classes: the mean of all curves, and the WORST_CURVES with the least area below them.
 
     Returns:
         `roc` with columns class, false_positive_rate, true_positive_rate; `precision_recall` with class, recall, precision.
     """
     shown = [1] if len(classes) == 2 else range(len(classes))
-    roc, precision_recall = [], []
-    for index in shown:
-        false_positive, true_positive, _ = metrics.roc_curve(labels == index, probabilities[:, index])
-        roc.append(_thinned(points, classes[index], false_positive_rate=false_positive, true_positive_rate=true_positive))
-        precision, recall, _ = metrics.precision_recall_curve(labels == index, probabilities[:, index])
-        precision_recall.append(_thinned(points, classes[index], recall=recall[::-1], precision=precision[::-1]))
-    return {"roc": pd.concat(roc), "precision_recall": pd.concat(precision_recall)}
+    return {
+        "roc": _of_classes(_roc, labels, probabilities, classes, shown, points),
+        "precision_recall": _of_classes(_precision_recall, labels, probabilities, classes, shown, points),
+    }
+
+
+def _roc(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    false_positive, true_positive, _ = metrics.roc_curve(is_class, scores)
+    return {"false_positive_rate": false_positive, "true_positive_rate": true_positive}
+
+
+def _precision_recall(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
+    return {"recall": recall[::-1], "precision": precision[::-1]}
+
+
+def _of_classes(
+    curve: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    shown: Sequence[int],
+    points: int,
+) -> pd.DataFrame:
+    """One table of the curves of the classes that are shown."""
+    tables: list[pd.DataFrame] = []
+    if len(shown) > MOST_CURVES:
+        grid, heights = np.linspace(0, 1, points), np.empty((len(shown), points))
+        for place, index in enumerate(shown):
+            (x, across), (y, up) = curve(labels == index, probabilities[:, index]).items()
+            heights[place] = np.interp(grid, across, up)
+        mean = pd.DataFrame({"class": f"mean of {len(shown)} classes", x: grid, y: heights.mean(axis=0)})
+        tables, shown = [mean], np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES].tolist()
+    tables += [_thinned(points, classes[index], **curve(labels == index, probabilities[:, index])) for index in shown]
+    return pd.concat(tables)
 
 
 def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
@@ -179,6 +213,25 @@ def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
     table = table.iloc[places]
     table.insert(0, "class", name)
     return table
+
+
+def confused_pairs(true: Sequence[str], predicted: Sequence[str], *, most: int) -> pd.DataFrame:
+    """The pairs of classes that are confused most often, `most` at most.
+
+    Args:
+        true: name of the class of each review, shape (n,).
+        predicted: what the model answered, shape (n,).
+
+    Returns:
+        Columns label, predicted, reviews, share (of the true class); most reviews first, then the largest share.
+    """
+    answers = pd.DataFrame({"label": true, "predicted": predicted}, dtype="str")
+    sizes = answers["label"].value_counts()
+    wrong = answers[answers["label"] != answers["predicted"]]
+    pairs = wrong.groupby(["label", "predicted"]).size().reset_index(name="reviews")
+    pairs["share"] = pairs["reviews"] / sizes.reindex(pairs["label"]).to_numpy()
+    order = ["reviews", "share", "label", "predicted"]
+    return pairs.sort_values(order, ascending=[False, False, True, True]).head(most).reset_index(drop=True)
 
 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:

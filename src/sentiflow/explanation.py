@@ -27,6 +27,7 @@ MOST_WORDS = 1000  # of one text where each is left out in turn, which costs the
 CHUNK = 32  # reviews of the deletion check at once, so that memory does not grow with their number
 SHOWN_WORDS = 5  # of an explanation in the page
 EXAMPLE_WORDS = 30  # of a review that is shown as an example: enough to weigh, and a few rows of a heatmap
+MOST_EXAMPLES = 10  # classes that have one
 NEAREST = 1e-7  # a probability is kept this far from 0 and 1 before its log-odds are taken; float32 resolves no less
 # What gets the strongest shade, the same for every text and model, so that shades can be compared:
 STRONG_LOG_ODDS = 2.0  # a word that changes the odds by a factor of e^2 = 7.4
@@ -199,15 +200,18 @@ def finding(checked: Mapping[str, Any]) -> str:
 def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     """For each class the correctly answered test review whose length is closest to EXAMPLE_WORDS.
 
-    A class without a correct answer has one that is answered wrongly.
+    A class without a correct answer has one that is answered wrongly. Of more than MOST_EXAMPLES classes, those with most test
+    reviews.
 
     Args:
         texts: raw, by row.
         predictions: of one model on test, as `evaluation.predictions` gives them.
     """
-    distance = {row: abs(len(text.split()) - EXAMPLE_WORDS) for row, text in texts.items()}
+    distance = {row: abs(len(texts[row].split()) - EXAMPLE_WORDS) for row in predictions["row"]}
+    counts = predictions["label"].value_counts().reindex(classes, fill_value=0)
+    commonest = set(counts.sort_values(ascending=False, kind="stable").index[:MOST_EXAMPLES])
     chosen = []
-    for name in classes:
+    for name in (each for each in classes if each in commonest):
         of_class = predictions[predictions["label"] == name]
         right = of_class[of_class["predicted"] == name]
         rows = (of_class if right.empty else right)["row"]

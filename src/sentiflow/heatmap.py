@@ -5,18 +5,17 @@ A word that the model does not know stands in [brackets]. A text may be anybody'
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from sentiflow import plots
+from sentiflow import fonts, plots
 from sentiflow.explanation import ATTENTION, STRONG_LOG_ODDS, STRONG_SHARE, Explanation
 
 LONGEST = 24  # characters of a word that are shown
@@ -44,7 +43,7 @@ def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) ->
         title: what stands before the answer.
         words_a_row: at least 1.
     """
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plots.STYLE | fonts.style([*explained.words, title, explained.label])):
         words = [_drawable(word) for word in _marked(explained)]
         rows = [range(start, min(start + words_a_row, len(words))) for start in range(0, len(words), words_a_row)]
         lines = [_drawable(f"{title}: {shown(explained.label)}, probability {explained.probability:.3f}"), *_caption(explained)]
@@ -134,15 +133,9 @@ def _marked(explained: Explanation) -> list[str]:
     return [shown(word) if known else f"[{shown(word)}]" for word, known in zip(explained.words, explained.known, strict=True)]
 
 
-@cache
-def _drawn_characters() -> frozenset[int]:
-    fonts = [get_font(findfont(FontProperties(weight=weight))) for weight in ("normal", "bold")]
-    return frozenset.intersection(*(frozenset(font.get_charmap()) for font in fonts))
-
-
 def _drawable(text: str) -> str:
-    """With a mark in place of every character that the figure's fonts lack, since other fonts differ from machine to machine."""
-    return "".join(each if ord(each) in _drawn_characters() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    """With a mark in place of every character that no installed font draws."""
+    return text.translate(dict.fromkeys(map(ord, fonts.undrawable([text])), "\N{REPLACEMENT CHARACTER}"))
 
 
 def _width(text: str) -> float:

@@ -28,12 +28,12 @@ BUNDLE_FILES = {
     "cleaning.json": 1 * KB,
     "probe.json": 1 * MB,
     "vocabulary.json": 64 * MB,
-    "model/config.json": 32 * KB,
+    "model/config.json": 8 * MB,  # 10,000 names of classes, of 100 characters each, take up to 7 MB
     "model/environment.json": 32 * KB,
 }
 WEIGHTS_BYTES = 1_000 * MB
 FILES = {
-    "MLmodel": 32 * KB,
+    "MLmodel": 8 * MB,  # the same names
     "conda.yaml": 16 * KB,
     "input_example.json": 32 * KB,
     "python_env.yaml": 16 * KB,

@@ -31,6 +31,10 @@ TEST = "McNemar's exact test, Holm's correction:"
 CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole
 OPENING = 160  # characters of a review that can be read before it is opened
 WEAK_GROUPS = 10  # shown, the clearest
+MOST_CLASSES = 10  # named in a sentence; of more, the fewest and the most reviews are given
+MOST_CELLS = 20  # classes up to which there is a confusion matrix; of more the most confused pairs are listed
+MOST_PAIRS = 20
+MOST_ROWS = 20  # of a table that is not collapsed
 NAMED = 4  # models listed in a sentence; more are counted
 FILMS = {"imdb", "aclimdb", "rotten_tomatoes"}  # kinds of source with reviews of films
 HEAVIEST = 3  # words named beside a heatmap
@@ -117,7 +121,9 @@ def render(results: Results, how: Evaluate) -> str:
         accuracies=figures.accuracies(table),
         has_published=bool(table["published"].notna().any()),
         curves=[figures.curves(histories, score, SCORES[score]) for score in scoring.SCORES],
-        confusions={name: _confusion(results.models[name].predictions, classes) for name in names},
+        many_columns=len(classes) > MOST_CLASSES,
+        most_rows=MOST_ROWS,
+        **_confusions({name: results.models[name].predictions for name in names}, classes),
         reliability=figures.reliability({name: _reliability(results.models[name].predictions, classes, how) for name in names}),
         weak=weak_groups(slices, how.confidence).head(WEAK_GROUPS).to_dict("records"),
         groups=_groups(slices),
@@ -149,9 +155,14 @@ def listed(names: Sequence[str]) -> str:
 
 def about_data(card: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
     """One sentence: how many reviews of which classes, and in which split they are."""
+    counts = card["rows_per_label"]
+    if len(counts) > MOST_CLASSES:
+        labels = f"{len(counts):,} classes with {min(counts.values()):,} to {max(counts.values()):,} reviews each"
+    else:
+        labels = _counted(counts)
     rows = splits["rows"]
     return (
-        f"{card['rows']:,} reviews, {_counted(card['rows_per_label'])}: {rows['train']:,} to train on, {rows['valid']:,} to "
+        f"{card['rows']:,} reviews, {labels}: {rows['train']:,} to train on, {rows['valid']:,} to "
         f"choose by (valid) and {rows['test']:,} to report on (test)."
     )
 
@@ -274,6 +285,17 @@ def _read_as(errors: Errors) -> list[tuple[str, str]]:
 def _reliability(predictions: pd.DataFrame, classes: Sequence[str], how: Evaluate) -> pd.DataFrame:
     labels = pd.Categorical(predictions["label"], categories=list(classes)).codes
     return evaluation.reliability(labels, predictions[[f"p_{name}" for name in classes]].to_numpy(), bins=how.bins)
+
+
+def _confusions(predictions: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> dict[str, Any]:
+    """By architecture, the confusion matrices; of many classes instead the most confused pairs."""
+    if len(classes) <= MOST_CELLS:
+        return {"confusions": {name: _confusion(table, classes) for name, table in predictions.items()}, "pairs": {}}
+    pairs = {
+        name: evaluation.confused_pairs(table["label"].tolist(), table["predicted"].tolist(), most=MOST_PAIRS).to_dict("records")
+        for name, table in predictions.items()
+    }
+    return {"confusions": {}, "pairs": pairs}
 
 
 def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, list[tuple[int, float, bool]]]]:

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sentiflow import fonts
+
 CURVES = {
     "log_loss": "loss",
     "accuracy_score": "accuracy",
@@ -22,6 +24,9 @@ CURVES = {
 # Okabe & Ito's colours, which the colour-blind can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
+MOST_CELLS = 20  # classes up to which a confusion matrix has a cell with numbers for each pair
+MOST_TICKS = 60  # names of classes along an axis without such cells
+WIDEST = 14  # characters of a name that fit below a cell
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "axes.grid": True,
@@ -58,31 +63,51 @@ def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
         _save(figure, file)
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str, file: Path) -> None:
-    """Counts of (true class, predicted class), coloured by their share of the true class."""
-    with mpl.rc_context(STYLE | {"axes.grid": False}):
-        figure, (axis,) = _figure(width=1.6 + 1.1 * len(classes), height=1.2 + 1.0 * len(classes))
+def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file: Path) -> None:
+    """Counts of (true class, predicted class), coloured by their share of the true class.
+
+    With more than MOST_CELLS classes the figure keeps its size: no numbers, and every so many classes are named.
+
+    Args:
+        counts: shape (K, K).
+        labels: of the classes, as `fonts.class_labels` gives them.
+    """
+    many = len(labels) > MOST_CELLS
+    step = -(-len(labels) // MOST_TICKS) if many else 1
+    size = {"width": 9.5, "height": 8.5} if many else {"width": 1.6 + 1.1 * len(labels), "height": 1.2 + 1.0 * len(labels)}
+    with mpl.rc_context(STYLE | {"axes.grid": False} | fonts.style(labels)):
+        figure, (axis,) = _figure(**size)
         share = counts / counts.sum(axis=1, keepdims=True)
-        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for true, predicted in np.ndindex(*counts.shape):
-            axis.text(
-                predicted,
-                true,
-                f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
-                ha="center",
-                va="center",
-                color="white" if share[true, predicted] > 0.5 else "black",
-            )
-        ticks = range(len(classes))
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        if many:
+            figure.colorbar(image, label="share of the true class", shrink=0.6)
+            named = f"{len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
+            title = f"{title}: {named}"
+        else:
+            _write_cells(axis, counts, share)
+        ticks = range(0, len(labels), step)
         axis.set(title=title, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
-        axis.set_xticklabels(classes)
-        axis.set_yticklabels(classes)
+        upright = many or max(map(len, labels)) > WIDEST
+        axis.set_xticklabels([labels[i] for i in ticks], rotation=90 if upright else 0, size=7 if many else None)
+        axis.set_yticklabels([labels[i] for i in ticks], size=7 if many else None)
         _save(figure, file)
 
 
+def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+    for true, predicted in np.ndindex(*counts.shape):
+        axis.text(
+            predicted,
+            true,
+            f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
+            ha="center",
+            va="center",
+            color="white" if share[true, predicted] > 0.5 else "black",
+        )
+
+
 def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """True against false positives, a line a class."""
-    with mpl.rc_context(STYLE):
+    """True against false positives, a line for each name in the column `class`."""
+    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
             axis.plot(line["false_positive_rate"], line["true_positive_rate"], label=name)
@@ -93,8 +118,8 @@ def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
 
 
 def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """Precision against recall, a line a class."""
-    with mpl.rc_context(STYLE):
+    """Precision against recall, a line for each name in the column `class`."""
+    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
             axis.plot(line["recall"], line["precision"], label=name)

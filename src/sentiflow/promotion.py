@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import recall_score
 
-from sentiflow import significance, tables
+from sentiflow import significance, tables, terminal
 from sentiflow.analysis import SLICES
 from sentiflow.errors import InputError
 from sentiflow.evaluation import bootstrap_scores, calibration_error
@@ -504,8 +504,8 @@ def _checked(candidate: Candidate) -> pd.DataFrame:
     foreign = table.index[~table["label"].isin(classes)]
     if len(foreign):
         raise InputError(
-            f"{candidate} knows the classes {', '.join(classes)}, but {len(foreign)} of {len(table)} test reviews have another "
-            f"label, such as row {foreign[0]} ({table['label'][foreign[0]]}); judge it on a test set of its own classes"
+            f"{candidate} knows the classes {terminal.some(classes)}, but {len(foreign)} of {len(table)} test reviews have "
+            f"another label, such as row {foreign[0]} ({table['label'][foreign[0]]}); judge it on a test set of its own classes"
         )
     probabilities = table[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     # In 32 bits they need not quite add up to 1. A comparison with nan is false, so that nan is found too.
@@ -532,7 +532,7 @@ def _aligned(challenger: Candidate, table: pd.DataFrame, champion: Candidate, ch
     both = f"{challenger} and {champion} cannot be compared:"
     if set(_classes(table)) != set(_classes(champions)):
         raise InputError(
-            f"{both} the one knows the classes {', '.join(_classes(table))}, the other {', '.join(_classes(champions))}; "
+            f"{both} the one knows the classes {terminal.some(_classes(table))}, the other {terminal.some(_classes(champions))}; "
             f"{AGAIN}, or take the alias from the champion if the classes are meant to change"
         )
     common = table.index.intersection(champions.index)

@@ -35,7 +35,33 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Separator = Annotated[str, Field(pattern=r"^[^\"\r\n]$")]
-Labels = Annotated[dict[str, str | None], Field(min_length=2)]  # None: rows with this label are left out on purpose
+MOST_CLASSES = 10_000
+LONGEST_CLASS = 100  # characters in the name of a class
+JOINERS = "\u200c\u200d"  # do not print, but Persian, Hindi and emoji are written with them
+
+
+def _class_name(name: str) -> str:
+    """A name that is one line wherever it is shown: in tables, on terminals, as the name of a column."""
+    if not 1 <= len(name) <= LONGEST_CLASS:
+        raise ValueError(f"expected the name of a class, 1 to {LONGEST_CLASS} characters, got {len(name)}")
+    if unprintable := [each for each in name if not each.isprintable() and each not in JOINERS]:
+        raise ValueError(
+            f"expected the name of a class without line breaks and invisible characters, got {unprintable[0]!a} in it"
+        )
+    if name != name.strip():
+        raise ValueError(f"expected the name of a class without spaces around it, got {name!r}")
+    return name
+
+
+def _at_most_classes(labels: dict[str, str | None]) -> dict[str, str | None]:
+    if (count := len(set(labels.values()))) > MOST_CLASSES:
+        raise ValueError(f"expected at most {MOST_CLASSES:,} classes, got {count:,}")
+    return labels
+
+
+ClassName = Annotated[str, AfterValidator(_class_name)]
+# None: rows with this label are left out on purpose
+Labels = Annotated[dict[str, ClassName | None], Field(min_length=2), AfterValidator(_at_most_classes)]
 Language = Annotated[str, AfterValidator(_known_language)]
 # Words as they are in a cleaned text: no capitals; joiners inside.
 Word = Annotated[str, Field(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{M}'\u200c\u200d]+$"), AfterValidator(_composed)]

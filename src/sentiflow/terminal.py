@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 LINE = "  %(message)s"
@@ -18,6 +19,17 @@ def printable(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text)
+
+
+def some(names: Iterable[str], *, most: int = 10) -> str:
+    """A list of names for a sentence; of a long one the first names and how many more there are.
+
+    >>> some("ab"), some("abcd", most=2)
+    ('a, b', 'a, b and 2 more')
+    """
+    shown = list(names)
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 def option(name: str, value: object = "") -> str:

@@ -225,7 +225,7 @@ def describe(words: Vocabulary, ids: dict[str, Ragged]) -> dict[str, Any]:
 
 def write_tokens(file: Path, rows: pd.Series, labels: pd.Series, views: dict[str, Ragged]) -> None:
     """Writes one split: `row`, `label` (index of the class) and one column of ids a view."""
-    columns = {"row": pa.array(rows), "label": pa.array(labels.astype("int8"))}
+    columns = {"row": pa.array(rows), "label": pa.array(labels, pa.int16())}
     columns |= {view: ids.to_arrow() for view, ids in views.items()}
     pq.write_table(pa.table(columns), file)
 

@@ -12,6 +12,7 @@ from sentiflow.params import Evaluate
 from sentiflow.scoring import SCORES
 
 FIGURES = {"curves.png", "confusion_matrix.png", "roc.png", "precision_recall.png", "reliability.png"}
+TEXTS = {"scores.json", "classification_report.txt", "confused_pairs.md", "layers.json", "calibration.json"}
 TABLES = {
     "loss": ["epoch", "train_log_loss", "valid_log_loss"],
     **{name: ["epoch", f"train_{name}_score", f"valid_{name}_score"] for name in ("accuracy", "precision", "recall", "f1")},
@@ -66,7 +67,7 @@ def named_in(function):
 def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written):
     folder, _ = written
     names = {file.name for file in folder.iterdir()}
-    assert named_in(report.write) == {"scores.json", "classification_report.txt", "layers.json", "calibration.json"}
+    assert named_in(report.write) == TEXTS
     assert names == named_in(report.write) | FIGURES
     for name in FIGURES:
         with Image.open(folder / name) as image:

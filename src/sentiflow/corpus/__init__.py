@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from sentiflow import normal_form
+from sentiflow import normal_form, terminal
 from sentiflow.corpus import aclimdb, folder, package, tables
 from sentiflow.corpus.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
 from sentiflow.errors import InputError
@@ -28,7 +28,6 @@ SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
     "aclimdb": aclimdb.find,
 }
 
-MOST_LABELS = 20  # that a column of labels may hold before it is taken for another column
 FEWEST = 10  # rows a label, so that each of three splits can get some
 TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str", "group": "str"}
 
@@ -139,7 +138,7 @@ def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: 
     if unmapped.empty:
         return []
     key = f"download.{p.source}"
-    if len(unmapped) > MOST_LABELS:
+    if len(unmapped) > (len(reviews) + len(rejects)) / FEWEST:  # too many to be labels, of which each needs some rows
         return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
     labels = {label: name for label, name in origin.labels.items() if name is None or name in set(reviews["label"])}
     meant = {tidied(label).lower(): name for label, name in labels.items()}  # what differs in case alone has the same class
@@ -169,13 +168,14 @@ def _commonest(rejects: pd.DataFrame) -> str:
 def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
     if reviews.empty:
         raise InputError(f"{location} holds no rows; expected one a review")
-    counts = {name: int((reviews["label"] == name).sum()) for name in classes}
-    found = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    counts = reviews["label"].value_counts().reindex(classes, fill_value=0)
+    found = terminal.some(f"{count:,} {name}" for name, count in counts.items())
     if len(classes) < 2:
         raise InputError(f"every label of {location} means {classes[0]!r}; at least 2 different ones are needed")
-    if min(counts.values()) < FEWEST:
+    if counts.min() < FEWEST:
         advice = (
             "raise download.sample or set it to null" if sampled else "add rows, or map that label to null, which leaves it out"
         )
+        found = terminal.some(f"{count:,} {name}" for name, count in counts.sort_values(kind="stable").items())
         raise InputError(f"{location} gives {found}; at least {FEWEST} rows of each label are needed: {advice}")
     log.info("%s reviews from %s: %s", f"{len(reviews):,}", location, found)

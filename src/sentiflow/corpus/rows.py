@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from sentiflow.terminal import some
+
 INVALID = re.compile("[\ud800-\udfff]")  # what errors="surrogateescape" makes of bytes that the encoding does not know
 UNKNOWN_LABEL = "unknown label"
 EMPTY = "empty text"
@@ -72,7 +74,7 @@ def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> s
         by_lower = {each.lower(): each for each in labels}
         close = difflib.get_close_matches(label.lower()[:EXCERPT], by_lower, n=1, cutoff=0.8)
         hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
-        return f"{UNKNOWN_LABEL}: {excerpt(label)} is not mapped; {hint}mapped are {', '.join(map(repr, labels))}"
+        return f"{UNKNOWN_LABEL}: {excerpt(label)} is not mapped; {hint}mapped are {some(map(repr, labels))}"
     if row.split is not None and row.split not in SPLITS.values():
         return f"unknown split: {excerpt(row.split)}; expected one of {', '.join(SPLITS)}"
     if not row.text.strip():

@@ -27,7 +27,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from sentiflow import model_directory, serving
+from sentiflow import model_directory, serving, terminal
 from sentiflow.reference import Reference
 from sentiflow.scoring import SCORES
 from sentiflow.stopwords import Stopwords
@@ -425,5 +425,5 @@ def _description(publication: Publication) -> str:
         f"{publication.architecture}: accuracy {test['accuracy_score']:.4f} on {reviews['test']:,} test reviews "
         f"(interval {test['accuracy_score_low']:.4f} to {test['accuracy_score_high']:.4f}), "
         f"calibration error {test['calibration_error']:.4f} (before temperature {test['uncalibrated_error']:.4f}). "
-        f"Trained on {reviews['train']:,} reviews; classes {', '.join(publication.classes)}."
+        f"Trained on {reviews['train']:,} reviews; classes {terminal.some(publication.classes)}."
     )

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from sentiflow import classifier, evaluation, files, model_directory
+from sentiflow import classifier, evaluation, files, model_directory, terminal
 from sentiflow.errors import InputError
 from sentiflow.held_out import HeldOut
 from sentiflow.reference import Reference
@@ -288,8 +288,8 @@ def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:
     classes: Sequence[str] = version.model.classifier.classes
     if tuple(classes) != tuple(held_out.classes):
         raise InputError(
-            f"version {version.version} knows the classes {', '.join(classes)}, the test reviews are of "
-            f"{', '.join(held_out.classes)}: the two cannot be compared; to change the classes, promote by force: "
+            f"version {version.version} knows the classes {terminal.some(classes)}, the test reviews are of "
+            f"{terminal.some(held_out.classes)}: the two cannot be compared; to change the classes, promote by force: "
             'make promote VERSION=... FORCE=1 REASON="..."'
         )
     answers = version.model.predict(held_out.texts.tolist())

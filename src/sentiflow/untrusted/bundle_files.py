@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sentiflow import calibration
 from sentiflow.errors import InputError
-from sentiflow.schema import Language, Section, Share
+from sentiflow.schema import MOST_CLASSES, ClassName, Language, Section, Share
 from sentiflow.settings import Architectures, Reader
 from sentiflow.stopwords import OLDER_LANGUAGE
 from sentiflow.untrusted.reading import json_of, refusal_of, valid
@@ -17,12 +17,10 @@ from sentiflow.vocabulary import Vocabulary
 LONGEST_WORD = 1_000_000  # characters
 MOST_BRACKETS = 10_000  # in a vocabulary, whose words may hold some; a file of nothing else takes gigabytes when it is parsed
 
-ClassName = Annotated[str, Field(min_length=1, max_length=100)]
-
 
 class Config(Section):
     architecture: str
-    classes: Annotated[list[ClassName], Field(min_length=2, max_length=100)]
+    classes: Annotated[list[ClassName], Field(min_length=2, max_length=MOST_CLASSES)]
     settings: dict[str, Any]
     temperature: Annotated[float, Field(ge=calibration.BOUNDS[0], le=calibration.BOUNDS[1])]
 
@@ -44,8 +42,8 @@ def settings(file: Path, config: Config) -> Reader:
     section = known.annotation if known else None
     if not (isinstance(section, type) and issubclass(section, Reader)):
         raise refusal_of(file, f"has the architecture {config.architecture[:100]!r}, which is not known here")
-    if len(set(config.classes)) < len(config.classes) or not all(name.isprintable() for name in config.classes):
-        raise refusal_of(file, f"has the classes {config.classes}; distinct and printable names are expected")
+    if len(set(config.classes)) < len(config.classes):
+        raise refusal_of(file, f"has the classes {config.classes}; distinct names are expected")
     return valid(file, section, config.settings)
 
 

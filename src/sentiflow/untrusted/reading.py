@@ -13,7 +13,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from sentiflow.errors import InputError
 
 ADVICE = "it is not used; take another version, or register the model anew"
-MOST_ENTRIES = 1_000  # files and folders, and parts of an HDF5 file
+MOST_ENTRIES = 1_000  # files and folders, parts of an HDF5 file, of a YAML file
 DEEPEST = 8  # folders, YAML, JSON, HDF5
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)  # of JSON; one that does not end is one too, or searching takes hours
 
@@ -45,7 +45,9 @@ def yaml_of(file: Path) -> Any:
     """Plain YAML: no alias, since a few of them make a gigabyte, no tag, no depth."""
     text, depth = text_of(file), 0
     try:
-        for event in _yaml_1_1().parse(text):
+        for count, event in enumerate(_yaml_1_1().parse(text)):
+            if count > MOST_ENTRIES:
+                raise refusal_of(file, f"has more than {MOST_ENTRIES} parts")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             merges = isinstance(event, ScalarEvent) and event.value == "<<"
             if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor) or merges:

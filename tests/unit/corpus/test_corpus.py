@@ -125,7 +125,7 @@ def test_few_rejects_are_a_warning(load, caplog):
 
 
 def test_too_few_rows_of_a_label_are_an_error_that_counts_them(load):
-    with pytest.raises(InputError, match="gives 20 negative, 9 positive; at least 10 rows of each label are needed: add rows"):
+    with pytest.raises(InputError, match="gives 9 positive, 20 negative; at least 10 rows of each label are needed: add rows"):
         load([("x", 0)] * 20 + [("y", 1)] * 9)
     with pytest.raises(InputError, match=r"raise download\.sample"):
         load([*GOOD, *((f"other {n}", 2) for n in range(20))], sample=20, labels=LABELS | {"2": "neutral"})
