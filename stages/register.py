@@ -14,8 +14,6 @@ from sentiflow.held_out import HeldOut
 from sentiflow.stopwords import Stopwords
 from sentiflow.tracking import publishing, store
 
-ABOUT_ALL = ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
-
 
 def main(
     models_dir: Path,
@@ -67,7 +65,8 @@ def main(
             )
             versions[name] = publishing.publish(client, publication, parent=parent)
             publishing.keep_artifacts(client, versions[name], publication)
-        pages = [*(reports_dir / page for page in ABOUT_ALL), figures_dir, metrics_dir / "vocabulary.json"]
+        about_all = ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
+        pages = [*(reports_dir / page for page in about_all), figures_dir, metrics_dir / "vocabulary.json"]
         publishing.finish(
             client, parent, publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages), versions
         )

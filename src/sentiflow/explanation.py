@@ -208,7 +208,7 @@ def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]
         predictions: of one model on test, as `evaluation.predictions` gives them.
     """
     distance = {row: abs(len(texts[row].split()) - EXAMPLE_WORDS) for row in predictions["row"]}
-    counts = predictions["label"].value_counts().reindex(classes, fill_value=0)
+    counts = predictions["label"].value_counts().reindex(list(classes), fill_value=0)
     commonest = set(counts.sort_values(ascending=False, kind="stable").index[:MOST_EXAMPLES])
     chosen = []
     for name in (each for each in classes if each in commonest):

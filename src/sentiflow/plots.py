@@ -74,9 +74,9 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
     """
     many = len(labels) > MOST_CELLS
     step = -(-len(labels) // MOST_TICKS) if many else 1
-    size = {"width": 9.5, "height": 8.5} if many else {"width": 1.6 + 1.1 * len(labels), "height": 1.2 + 1.0 * len(labels)}
+    width, height = (9.5, 8.5) if many else (1.6 + 1.1 * len(labels), 1.2 + 1.0 * len(labels))
     with mpl.rc_context(STYLE | {"axes.grid": False} | fonts.style(labels)):
-        figure, (axis,) = _figure(**size)
+        figure, (axis,) = _figure(width=width, height=height)
         share = counts / counts.sum(axis=1, keepdims=True)
         image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if many:
