@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow import copies, markup, tables
+from sentiflow import copies, markup, normal_form, tables
 from sentiflow.corpus import Corpus
 
+DAMAGED = 0.01  # share of the texts with one sign of damage, above which it is a warning
 PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 MAAS = """\
@@ -50,6 +51,7 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
         "words": _percentiles([len(review.split()) for review in text]),
         "characters": _percentiles([len(review) for review in text]),
         "markup_share": round(float((text.map(markup.removed) != text).mean()), 4),
+        "damaged_texts": _counts(text.map(normal_form.damage).explode().dropna()),
         **copies.describe(text, label),
         "rows_with_film": int(reviews["film"].notna().sum()),
         "films": int(reviews["film"].nunique()),
@@ -84,6 +86,9 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     lengths = [(unit, *card[unit].values()) for unit in ("words", "characters")]
     parts += ["## Lengths", _table(["", *PERCENTILES], lengths)]
     parts += ["`p5` means: 5 % of the reviews are this long or shorter. A word is what stands between white space."]
+    if card["damaged_texts"]:
+        parts += ["## Texts that may be damaged", _table(["sign", "texts"], card["damaged_texts"].items())]
+        parts += ["What could be repaired for certain is not counted here. Look at the source, or at how it was exported."]
     parts += ["## Copies", *_copies(card)]
     if card["rejected_by_reason"]:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
@@ -96,8 +101,13 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:
-    """A line for each text that is a large part of the reviews."""
-    return [
+    """A line for each text that is a large part of the reviews, and for each sign that texts are damaged."""
+    damaged = [
+        f"{count:,} of {card['rows']:,} texts have {sign}, so they may be damaged; see how the source was exported"
+        for sign, count in card["damaged_texts"].items()
+        if count > DAMAGED * card["rows"]
+    ]
+    return damaged + [
         f"{text['excerpt']} is the text of {text['rows']:,} of {card['rows']:,} rows ({text['share']:.1%}), "
         + (
             f"with {len(text['labels'])} labels: {_counted(text['labels'])}; remove these rows from the source or set "

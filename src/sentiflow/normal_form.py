@@ -14,6 +14,7 @@ from itertools import chain, zip_longest
 import ftfy
 import pandas as pd
 import regex
+from ftfy.badness import is_bad
 
 from sentiflow.emoji import EMOJI
 
@@ -64,6 +65,16 @@ def normalised(text: str) -> str:
     if repaired == plain or (_unescaped(repaired) == repaired and _repaired(repaired) == repaired):
         return repaired
     return plain  # a repair that leaves more to repair is not certain
+
+
+def damage(text: str) -> list[str]:
+    """What still seems wrong with a text in normal form, and cannot be repaired for certain."""
+    signs = {
+        "lost characters (U+FFFD)": "\ufffd" in text,
+        "characters as of a wrong encoding": not text.isascii() and is_bad(text.replace("\ufffd", "")),
+        "escapes such as backslash n": "\\" in text and _ESCAPE.search(text) is not None,
+    }
+    return [sign for sign, is_there in signs.items() if is_there]
 
 
 def composed(text: str) -> str:

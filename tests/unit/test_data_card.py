@@ -147,3 +147,14 @@ def test_no_label_can_break_a_table():
     found = corpus_of(("a", "positive"))
     odd = Corpus(found.reviews, found.rejects, {}, ["a|b\nc"], found.location, found.sha256)
     assert "| a\\|b c | 0 |" in data_card.to_markdown(data_card.describe(odd, "csv"))
+
+
+def test_texts_that_may_be_damaged_are_counted_and_warned_about():
+    texts = ["caf\ufffd", "\u00c3\u00a9t\u00c3", "see \\\\new", *(f"review {i} of caf\u00e9" for i in range(20))]
+    card = data_card.describe(corpus_of(*((text, "positive") for text in texts)), "csv")
+    assert card["damaged_texts"]["lost characters (U+FFFD)"] == 1
+    assert "1 of 23 texts have lost characters (U+FFFD)" in "\n".join(data_card.warnings(card))
+    assert "## Texts that may be damaged" in data_card.to_markdown(card)
+    sound = data_card.describe(corpus_of(*((text, "positive") for text in texts[3:])), "csv")
+    assert sound["damaged_texts"] == {}
+    assert data_card.warnings(sound) == []
