@@ -77,7 +77,8 @@ def test_plain_dvc_of_another_folders_environment_runs_the_copys_code_and_record
 def test_a_command_of_another_folders_environment_refuses_in_one_line(original, tmp_path):
     copy = copy_of(original, tmp_path / "copy")
     command = [str(BIN / "python"), "-m", "sentiflow.versions.listing"]
-    refused = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=os.environ | active())
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which make sets to the folder's own src
+    refused = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=own | active(), check=False)
     assert refused.returncode == 1
     [line] = refused.stderr.splitlines()
     assert line.startswith(f"error: this environment runs the code of {PROJECT / 'src/sentiflow'}, expected that of {copy}")
@@ -136,12 +137,13 @@ def test_two_runs_in_copies_at_once_do_not_disturb_each_other(original, tmp_path
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A project with an environment of its own, made by `make setup` of a lock of one package with a command."""
+    """A project with an environment of its own, made by `make setup` of a lock of one package with a command, and of what builds ours."""
     folder = fresh(tmp_path_factory.mktemp("installed") / "project", {})
     (folder / ".venv").unlink()
     lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
-    [only] = re.findall(r"^tqdm==(?:.*\n)(?:    .*\n)+", lock, re.MULTILINE)
-    (folder / "requirements.lock").write_text(only, encoding="utf-8")
+    few = re.findall(r"^(?:tqdm|setuptools)==(?:.*\n)(?:    .*\n)+", lock, re.MULTILINE)
+    assert len(few) == 2
+    (folder / "requirements.lock").write_text("".join(few), encoding="utf-8")
     setup(folder)
     return folder
 
