@@ -137,7 +137,7 @@ def test_two_runs_in_copies_at_once_do_not_disturb_each_other(original, tmp_path
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A project with an environment of its own, made by `make setup` of a lock of one package with a command, and of what builds ours."""
+    """A project with an environment of its own, made by `make setup` of a lock of one command, and what builds ours."""
     folder = fresh(tmp_path_factory.mktemp("installed") / "project", {})
     (folder / ".venv").unlink()
     lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
