@@ -20,7 +20,7 @@ def _known_language(name: str) -> str:
         return name
     close = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"; did you mean `{close[0]}`" if close else ""
-    raise ValueError(f"received {name[:100]!r}, which has no stopword list{meant}; expected one of {', '.join(known)}")
+    raise ValueError(f"received {name[:100]!r}; no stopword list has this name{meant}; expected one of {', '.join(known)}")
 
 
 def _composed(word: str) -> str:

@@ -103,7 +103,10 @@ def test_percentiles_are_lengths_of_texts_that_exist():
 
 @pytest.mark.parametrize(
     ("text", "markup"),
-    [("a<br />b", 1), ("a<BR>b", 1), ("<i>so</i>", 1), ("x < y", 0), ("<3 this", 0), ("1 < 2 > 0", 0)],
+    [
+        *[("a<br />b", 1), ("a<BR>b", 1), ("<i>so</i>", 1), ("a<!-- b -->", 1)],
+        *[("cut <br", 0), ("<happy> <i am>", 0), ("x < y", 0), ("<3 this", 0), ("1 < 2 > 0", 0)],
+    ],
 )
 def test_markup_is_told_from_a_heart(text, markup):
     assert data_card.describe(corpus_of((text, "positive")), "csv")["markup_share"] == markup

@@ -385,7 +385,7 @@ def test_environment_files_name_no_other_place_or_package(linear, name, old, new
     [
         "python_model.pkl", "model.keras", "code/numpy.py", "code/sentiflow/x.pyc", "code/sentiflow/x.so", "code/sentiflow/x.pth",
         "code/sentiflow/.hidden.py", "code/sentiflow/x.pkl", "artifacts/other.json", "artifacts/bundle/model/x.npz",
-        "artifacts/bundle/model/model.weights.h5", ".env", "code/sentiflow/nltk_data/corpora/stopwords/german", "a\nb", "x\udcff",
+        "artifacts/bundle/model/model.weights.h5", ".env", "code/sentiflow/nltk_data/corpora/stopwords/x.zip", "a\nb", "x\udcff",
     ],
 )  # fmt: skip
 def test_a_file_that_no_registered_model_has_is_refused(linear, path):
@@ -509,6 +509,8 @@ def test_json_that_is_none_or_endlessly_nested_is_refused(linear, name, text):
         ({"view": "content"}, "model/config.json reads 'text'"),
         ({"view": "../text"}, "view"),
         ({"keep_negations": "yes"}, "keep_negations"),
+        ({"language": "klingon"}, "language"),
+        ({"language": "../english"}, "language"),
         ({"more": 1}, "more', which is not expected"),
     ],
 )
@@ -534,6 +536,19 @@ def test_probe_that_no_model_answered_is_refused(linear, changes):
     change_json(linear / "artifacts/bundle/probe.json", **changes)
     with pytest.raises(InputError, match=r"probe\.json "):
         model_directory.check(linear)
+
+
+def test_a_bundle_from_before_languages_and_a_requirement_of_that_time_are_accepted(linear):
+    cleaning_file = linear / "artifacts/bundle/cleaning.json"
+    cleaning = json.loads(cleaning_file.read_text())
+    del cleaning["language"]
+    cleaning_file.write_text(json.dumps(cleaning))
+    for name in ("requirements.txt", "conda.yaml"):
+        text = (linear / name).read_text()
+        assert "ftfy==" in text
+        assert "regex==" in text
+        (linear / name).write_text(text.replace("numpy==", f"nltk==3.10.4\n{'' if name.endswith('txt') else '  - '}numpy==", 1))
+    model_directory.check(linear)
 
 
 def change_vocabulary(file, words, *, count=3):

@@ -69,6 +69,7 @@ def test_every_shipped_key_is_explained_by_a_comment():
         ("analyse.samples", 0, "0", "greater than or equal to 1"),
         ("analyse.negations", [], "[]", "at least 1"),
         ("analyse.contrasts", ["not so"], "'not so'", "pattern"),
+        ("analyse.contrasts", ["Aber"], "'Aber'", "pattern"),
         ("explain.sentences", [""], "''", "at least 1"),
         ("explain.deleted", 1.0, "1.0", "less than 1"),
         ("train.class_weights", "even", "'even'", "'balanced'"),
@@ -98,6 +99,9 @@ def test_every_shipped_key_is_explained_by_a_comment():
         ("download.csv.labels.negative", 0, "0", "string"),
         ("download.aclimdb.max_bytes", "2 GB", "'2 GB'", "integer"),
         ("download.tsv.header", "true", "'true'", "boolean"),
+        ("clean.language", "engelish", "'engelish'", "did you mean `english`; expected one of none, albanian, arabic"),
+        ("clean.language", "Klingon", "'Klingon'", "no stopword list has this name; expected one of none, albanian"),
+        ("clean.language", None, "None", "valid string"),
         ("clean.keep_negations", 1, "1", "boolean"),
         ("clean.keep_negations", "true", "'true'", "boolean"),
         ("clean.partition_rows", 0, "0", "greater than or equal to 1"),
@@ -145,6 +149,12 @@ def test_a_value_that_cannot_be_is_an_error_with_its_key_what_was_received_and_w
     assert re.match(rf"  {re.escape(key)}(\.\d+)?: received {re.escape(received)}; .*{re.escape(allowed)}", line)
 
 
+def test_words_of_any_script_are_allowed_and_composed(with_changes):
+    words = ["kein", "na\u0303o", "\u043d\u0435", "\u4e0d", "\u0646\u0645\u06cc\u200c"]
+    file = with_changes({"analyse.negations": words})
+    assert params.load(file).analyse.negations == [words[0], "n\u00e3o", *words[2:]]
+
+
 @pytest.mark.parametrize(
     ("run", "told"),
     [
@@ -169,7 +179,7 @@ def test_the_tuning_report_is_about_architectures_that_exist(with_changes, key):
         ("sead", "seed"),
         ("download.sources", "source"),
         ("download.csv.seperator", "separator"),
-        ("clean.lower", "keep_negations"),
+        ("clean.lower", "language, keep_negations"),
         ("split.train", "valid, test"),
         ("train.epochs", "patience"),
         ("architectures.lstn", "lstm"),

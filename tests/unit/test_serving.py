@@ -64,3 +64,15 @@ def test_model_that_answers_otherwise_than_when_it_was_registered_is_refused(tra
     probe.write_text(json.dumps(told))
     with pytest.raises(InputError, match="does not answer as it did when it was registered"):
         served.prove(tmp_path / "bundle")
+
+
+def test_bundle_says_the_language_of_its_stopwords_and_an_older_one_is_english(trained, tmp_path):
+    model_dir, tokens_dir, _, _ = trained
+    german = Stopwords("german", keep_negations=False)
+    serving.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, stopwords=german)
+    assert serving.SentimentModel.load(tmp_path / "bundle").stopwords == german
+    file = tmp_path / "bundle/cleaning.json"
+    told = json.loads(file.read_text())
+    assert told.pop("language") == "german"
+    file.write_text(json.dumps(told))
+    assert serving.SentimentModel.load(tmp_path / "bundle").stopwords == Stopwords("english", keep_negations=False)

@@ -54,7 +54,7 @@ def fitted(keras_text, tmp_path):
 
 @pytest.fixture
 def words():
-    return Vocabulary(("<pad>", "<unk>", "good", ".", "film", "10", "\U0001f600", "old"), np.array([0, 0, 9, 7, 5, 4, 2, 1]))
+    return Vocabulary(("<pad>", "<unk>", "good", ".", "film", "10", "\u2026", "old"), np.array([0, 0, 9, 7, 5, 4, 2, 1]))
 
 
 def ragged(*reviews):
@@ -89,12 +89,23 @@ def test_words_below_the_minimum_count_are_unknown(fitted, minimum_count, kept):
         assert found.ids(pd.Series([word]))[0].tolist() == [found.words.index(word) if word in expected else 1]
 
 
-@pytest.mark.parametrize("texts", [["", ""], ["a b c"]])
-def test_a_train_split_without_a_word_that_occurs_often_enough_is_an_error(keras_text, texts):
-    with pytest.raises(
-        InputError, match=rf"no word occurs 2 times or more in the {len(texts)} reviews of train; lower tokenize\."
-    ):
-        vocabulary.fit(pd.Series(texts), minimum_count=2)
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["", ""], r"the view content holds no words in train: every review is empty in it;"),
+        (["a b c"], r"none occurs tokenize\.minimum_count times; lower tokenize\.minimum_count in params\.yaml"),
+    ],
+)
+def test_a_view_without_words_has_a_vocabulary_and_fails_only_a_model_that_reads_it(fitted, texts, message):
+    found = fitted(texts, minimum_count=2)
+    assert (found.words, found.counts.tolist()) == (("<pad>", "<unk>"), [0, 0])
+    ids = found.ids(pd.Series(texts))
+    assert vocabulary.describe(found, {"train": ids})["words"] == 0
+    tokens = vocabulary.Tokens(np.arange(len(texts)), np.zeros(len(texts)), ids)
+    data = vocabulary.TrainingData(tokens, tokens, ("negative", "positive"), found)
+    with pytest.raises(InputError, match=rf"{message}.*choose another view for lstm \(architectures\.lstm\.view\)") as refused:
+        vocabulary.require_words(data, "content", "lstm")
+    assert ("minimum_count" in str(refused.value)) == ("lower" in message)
 
 
 @pytest.mark.parametrize("minimum_count", [1, 3])
@@ -185,6 +196,24 @@ def test_the_vocabulary_of_the_stage_never_saw_valid_or_test(keras_text, tmp_pat
     assert data.train.labels.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(("valid", "is_told"), [("a good film", False), ("another one altogether", True)])
+def test_stage_warns_where_valid_is_mostly_words_that_train_lacks(keras_text, tmp_path, monkeypatch, caplog, valid, is_told):
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    Path("splits").mkdir()
+    Path("classes.json").write_text('["negative", "positive"]')
+    for split, text in {"train": "a good film", "valid": valid, "test": ""}.items():
+        table = {"row": [1], "text": [text], "content": [""], "label": ["positive"]}
+        pd.DataFrame(table).to_parquet(f"splits/{split}.parquet")
+    with caplog.at_level("WARNING", logger="sentiflow"):
+        importlib.import_module("stages.tokenize").main(*map(Path, ["splits", "classes.json", "tokens", "report.json"]))
+    assert (("100% of the words in valid are not in the vocabulary of train" in caplog.text), len(caplog.records)) == (
+        is_told,
+        int(is_told),
+    )
+    assert Vocabulary.read(Path("tokens/content.json")).words == ("<pad>", "<unk>")
+
+
 # ids and back
 
 
@@ -251,6 +280,12 @@ def test_a_cut_without_punctuation_drops_marks_and_keeps_words_numbers_and_unkno
     assert as_lists(cut) == [[2], [5], [], [1, 7]]
 
 
+def test_an_emoji_is_a_word(fitted):
+    emoji = ["\U0001f600", "\u2764", "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea", "1\u20e3", "#\u20e3"]
+    found = fitted([" ".join([*emoji, "!", "\u2122", "\u2192", "#"])])
+    assert {word for word, is_word in zip(found.words[2:], found.is_word[2:], strict=True) if is_word} == set(emoji)
+
+
 def test_a_mark_beyond_the_size_is_dropped_and_not_unknown(words):
     assert as_lists(words.cut(ragged([2, 6, 7]), size=4, punctuation=False)) == [[2, 1]]
 
@@ -287,7 +322,7 @@ def test_the_description_has_sizes_and_rates_of_every_split_and_is_json(words):
         "words": 6,
         "tokens": {"train": 3, "valid": 2},
         "unknown_rate": {"train": {"8": 0.0}, "valid": {"8": 0.5}},
-        "most_frequent": [["good", 9], [".", 7], ["film", 5], ["10", 4], ["\U0001f600", 2], ["old", 1]],
+        "most_frequent": [["good", 9], [".", 7], ["film", 5], ["10", 4], ["\u2026", 2], ["old", 1]],
     }
 
 

@@ -40,6 +40,19 @@ def test_every_row_is_kept_or_rejected():
     assert rejects.reason.str.split(":").str[0].tolist() == ["unknown label", "empty text", "broken"]
 
 
+def test_texts_are_kept_in_normal_form_so_that_copies_are_equal():
+    texts = ["Le numéro", "Le nume\u0301ro", "Le numÃ©ro", "Le nu\u00admé\u200bro", r"Le num\u00e9ro"]
+    reviews, rejects = corpus.sort(origin(*map(row, texts)), 100)
+    assert reviews["text"].tolist() == ["Le numéro"] * 5
+    assert rejects.empty
+
+
+def test_a_text_of_nothing_visible_is_empty_and_half_a_surrogate_pair_is_rejected():
+    reviews, rejects = corpus.sort(origin(row("\u200b\ufeff \u00ad"), row("caf\udce9")), 100)
+    assert reviews.empty
+    assert rejects["reason"].tolist() == ["empty text", "bytes that are not valid in the encoding"]
+
+
 def test_columns_have_the_same_types_whatever_the_source_knows():
     bare, _, _ = corpus.sort(origin(row()), 100)
     full, _, _ = corpus.sort(origin(row(split="train", rating=9, film="tt0064354", group="7")), 100)
