@@ -13,21 +13,30 @@ ROWS = {"train": 40, "valid": 40, "test": 60}
 
 
 def results(
-    folder, *, names=("nb_svm", "lstm"), classes=("negative", "positive"), texts=None, location="reviews.csv", right=None
+    folder,
+    *,
+    names=("nb_svm", "lstm"),
+    classes=("negative", "positive"),
+    texts=None,
+    location="reviews.csv",
+    right=None,
+    rows=None,
 ):
     """
     Args:
         folder: an empty one, for the tables of the error analysis.
         names: of architectures.
-        classes: names of 2 or 3 classes.
+        classes: names of at least 2 classes.
         texts: that begin the test reviews.
         location: where they are said to come from.
         right: whether every answer is; None mixes.
+        rows: of each split, where it is not as in ROWS.
     """
-    labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(ROWS.items())}
-    assigned = pd.Series([split for split, count in ROWS.items() for _ in range(count)])
+    sizes = ROWS if rows is None else dict.fromkeys(ROWS, rows)
+    labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(sizes.items())}
+    assigned = pd.Series([split for split, count in sizes.items() for _ in range(count)])
     known = [f"{text} {row}" for row, text in enumerate(reviews(len(assigned))[0])]
-    first = ROWS["train"] + ROWS["valid"]
+    first = sizes["train"] + sizes["valid"]
     known[first : first + len(texts or [])] = texts or []
     of_class = np.array(classes, dtype=object)[np.concatenate(list(labels.values()))]
     table = pd.DataFrame({"row": range(len(known)), "text": known, "label": of_class, "source": "csv"})
@@ -35,16 +44,17 @@ def results(
     corpus = Corpus(table, pd.DataFrame({"reason": []}, dtype=str), list(classes), location, "0" * 64)
 
     probabilities = {
-        name: {split: drawn(labels[split], len(classes), seed, right) for split in ROWS} for seed, name in enumerate(names)
+        name: {split: drawn(labels[split], len(classes), seed, right) for split in sizes} for seed, name in enumerate(names)
     }
     scores = {
-        name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, temperature=1.0, seed=1) for split in ROWS}
+        name: {split: evaluation.evaluate(labels[split], of_split[split], HOW, temperature=1.0, seed=1) for split in sizes}
         for name, of_split in probabilities.items()
     }
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(table["text"], minimum_count=1))
-    rows = np.arange(first, len(known))
+    tested = np.arange(first, len(known))
     predictions = {
-        name: evaluation.predictions(rows, labels["test"], of_split["test"], classes) for name, of_split in probabilities.items()
+        name: evaluation.predictions(tested, labels["test"], of_split["test"], classes)
+        for name, of_split in probabilities.items()
     }
     compared = comparison.compare(scores, predictions, chosen_by="f1_score") | {"tuning": None}
     best_first = [model["architecture"] for model in compared["models"]]

@@ -157,7 +157,8 @@ def about_data(card: Mapping[str, Any], splits: Mapping[str, Any]) -> str:
     """One sentence: how many reviews of which classes, and in which split they are."""
     counts = card["rows_per_label"]
     if len(counts) > MOST_CLASSES:
-        labels = f"{len(counts):,} classes with {min(counts.values()):,} to {max(counts.values()):,} reviews each"
+        fewest, most = min(counts.values()), max(counts.values())
+        labels = f"{len(counts):,} classes with {fewest:,}{f' to {most:,}' if most > fewest else ''} reviews each"
     else:
         labels = _counted(counts)
     rows = splits["rows"]

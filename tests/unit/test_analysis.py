@@ -431,6 +431,14 @@ def test_the_page_names_who_says_what_beside_the_text():
     assert sorted(lines) == [["0", "a", "all 2", "", "text 0"], ["1", "b", "second", "best", "text 1"]]
 
 
+def test_the_page_names_who_says_what_in_one_column_where_there_are_many_answers():
+    labels = list("abcdefgh")
+    answers = answered(labels, best=labels, second=["b", *labels[1:]])
+    _, [[header, _, *lines]] = section(page_of(answers, HOW.model_copy(update={"samples_with_text": 8})), "8 random")
+    assert header == ["row", "label", "answers", "text"]
+    assert sorted(lines)[:2] == [["0", "a", "a: best; b: second", "text 0"], ["1", "b", "b: all 2", "text 1"]]
+
+
 def test_the_page_says_which_slices_are_worse_by_more_than_chance():
     def right(inside):
         return np.where([True] * 190 + [False] * 10 + [True] * inside + [False] * (200 - inside), "a", "b")

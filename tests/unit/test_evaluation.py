@@ -318,3 +318,45 @@ def test_scores_before_the_temperature_are_those_of_the_probabilities_without_it
     assert found["uncalibrated_error"] == pytest.approx(evaluation.calibration_error(labels, raw, bins=HOW.bins))
     assert found["uncalibrated_log_loss"] == pytest.approx(scores(labels, raw)["log_loss"])
     assert found["calibration_error"] != pytest.approx(found["uncalibrated_error"])
+
+
+# many classes
+
+
+def test_more_than_ten_classes_have_the_mean_curve_and_the_five_worst():
+    labels, probabilities = answers(2000, 12, seed=4)
+    probabilities[:, 7] = np.random.default_rng(1).random(2000) / 12  # says nothing about its class
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    classes = [f"class {i}" for i in range(12)]
+    for name, columns in {
+        "roc": ["false_positive_rate", "true_positive_rate"],
+        "precision_recall": ["recall", "precision"],
+    }.items():
+        table = evaluation.curves(labels, probabilities, classes)[name]
+        shown = list(table["class"].unique())
+        assert shown[:2] == ["mean of 12 classes", "class 7"]
+        assert len(shown) == 6
+        assert table.groupby("class").size().max() <= 200
+        assert list(table) == ["class", *columns]
+    roc = evaluation.curves(labels, probabilities, classes)["roc"]
+    mean = roc[roc["class"] == "mean of 12 classes"]
+    area = metrics.auc(mean["false_positive_rate"], mean["true_positive_rate"])
+    assert area == pytest.approx(evaluation.roc_auc_score(labels, probabilities), abs=0.01)
+
+
+def test_ten_classes_have_a_curve_each():
+    labels, probabilities = answers(500, 10, seed=4)
+    classes = [f"class {i}" for i in range(10)]
+    assert list(evaluation.curves(labels, probabilities, classes)["roc"]["class"].unique()) == classes
+
+
+def test_confused_pairs_come_by_number_of_reviews_then_by_share():
+    true = ["a"] * 10 + ["b"] * 4 + ["c"] * 3
+    said = ["a"] * 7 + ["b", "b", "c"] + ["b", "b", "a", "a"] + ["c", "c", "a"]
+    found = evaluation.confused_pairs(true, said, most=3)
+    assert found[["label", "predicted", "reviews"]].values.tolist() == [["b", "a", 2], ["a", "b", 2], ["c", "a", 1]]
+    assert found["share"].round(3).tolist() == [0.5, 0.2, 0.333]
+
+
+def test_answers_that_are_all_right_have_no_confused_pairs():
+    assert evaluation.confused_pairs(["a", "b"], ["a", "b"], most=3).empty

@@ -523,3 +523,15 @@ def test_the_finding_follows_from_the_interval(low, high, verdict):
     found = explanation.finding(DELETION | {"difference_low": low, "difference_high": high})
     assert found.startswith(f"{verdict}: ")
     assert f"interval {low:.3f} to {high:.3f}" in found
+
+
+def test_of_many_classes_the_ten_with_most_reviews_have_an_example():
+    counts = {f"class {place}": 2 + place % 7 for place in range(20)}
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    texts = pd.Series([f"text of {name} number {row}" for row, name in enumerate(labels)])
+    predictions = pd.DataFrame({"row": range(len(labels)), "label": labels, "predicted": labels})
+    found = explanation.examples(texts, predictions, list(counts))
+    of_classes = [re.search("class [0-9]+", text).group() for text in found]
+    assert len(of_classes) == 10
+    assert of_classes == sorted(of_classes, key=list(counts).index)
+    assert min(counts[name] for name in of_classes) >= max(counts[name] for name in set(counts) - set(of_classes))

@@ -193,6 +193,27 @@ def test_confusion_counts_are_those_of_the_predictions(tmp_path):
     assert [float(share) for share, _ in counts] == pytest.approx(shares, abs=0.0006)
 
 
+def test_of_many_classes_the_most_confused_pairs_are_listed_and_long_tables_collapsed(tmp_path):
+    classes = tuple(f"class {number:02}" for number in range(25))
+    found = results(tmp_path, classes=classes, rows=300, right=False)
+    shown = rendered(found)
+    assert shown.all("table")
+    assert "25 classes with" in shown.text
+    assert not [attributes for attributes in shown.all("table") if attributes.get("class") == "confusion"]
+    predictions = found.models["lstm"].predictions
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    most = wrong.groupby(["label", "predicted"]).size().max()
+    assert re.search(rf"class \d\d class \d\d {most} ", shown.text)
+    for title in ("Reviews of each class (25)", "Scores of each class (25)"):
+        assert title in shown.text
+
+
+def test_ten_classes_have_a_confusion_matrix_each_and_a_column_of_the_splits(tmp_path):
+    shown = rendered(results(tmp_path, classes=tuple(f"class {number}" for number in range(10)), rows=300))
+    assert len([attributes for attributes in shown.all("table") if attributes.get("class") == "confusion"]) == 2
+    assert "Reviews of each class" not in shown.text
+
+
 def test_the_size_of_every_split_is_there(tmp_path):
     found = results(tmp_path)
     shown = rendered(found).text

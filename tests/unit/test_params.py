@@ -156,6 +156,33 @@ def test_words_of_any_script_are_allowed_and_composed(with_changes):
 
 
 @pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * 101, "expected the name of a class, 1 to 100 characters, got 101"),
+        ("", "expected the name of a class, 1 to 100 characters, got 0"),
+        ("two\nlines", r"without line breaks and invisible characters, got '\n' in it"),
+        ("un\u202eseen", r"without line breaks and invisible characters, got '\u202e' in it"),
+        (" negative", "without spaces around it, got ' negative'"),
+    ],
+)
+def test_a_class_has_a_name_that_every_table_can_show(with_changes, name, told):
+    said = refusal(with_changes({"download.csv.labels.negative": name}))
+    assert "download.csv.labels.negative: expected the name of a class" in said
+    assert told in said
+
+
+@pytest.mark.parametrize("name", ["差评", "50 % off/sale", "🤷", "नमस्ते", "می\u200cشود", "👩\u200d💻", "x" * 100, "<b>|&"])
+def test_a_class_may_have_a_name_of_any_script_and_sign(with_changes, name):
+    file = with_changes({"download.csv.labels.negative": name})
+    assert params.load(file).download.csv.labels["negative"] == name
+
+
+def test_there_are_at_most_ten_thousand_classes(with_changes):
+    file = with_changes({"download.csv.labels": {str(number): f"class {number}" for number in range(10_001)}})
+    assert "download.csv.labels: expected at most 10,000 classes, got 10,001" in refusal(file)
+
+
+@pytest.mark.parametrize(
     ("run", "told"),
     [
         (["lstm", "lsmt"], "'lsmt'.*logistic, nb_svm, .*lstm, lstm_dropout"),

@@ -15,8 +15,8 @@ def history(epochs):
     return pd.DataFrame({"epoch": range(1, epochs + 1)} | scores)
 
 
-def answers(classes, count=300):
-    draw = np.random.default_rng(classes)
+def answers(classes):
+    draw, count = np.random.default_rng(classes), max(300, 20 * classes)
     labels = draw.integers(0, classes, count)
     probabilities = 0.7 * draw.dirichlet(np.ones(classes), count)
     probabilities[np.arange(count), labels] += 0.3
@@ -51,11 +51,12 @@ def confusion(classes, file):
 
 
 TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
+MANY = tuple(f"class with a name {number}" for number in range(129))
 FIGURES = {
     **{f"training_curves of {n}": lambda file, n=n: plots.training_curves(history(n), "lstm", file) for n in EPOCHS},
     **{
         f"{kind} of {len(classes)}": lambda file, draw=draw, classes=classes: draw(classes, file)
-        for classes in (TWO, THREE)
+        for classes in (TWO, THREE, MANY)
         for kind, draw in {
             "confusion_matrix": confusion,
             "roc": lambda classes, file: plots.roc(curves("roc", classes), "lstm, test", file),
@@ -171,3 +172,12 @@ def test_an_interval_beside_its_score_is_drawn_too(tmp_path):
     scores["accuracy_score_low"] = scores["accuracy_score"] + 0.001
     plots.scores_with_intervals(scores, tmp_path / "scores.png")
     assert (tmp_path / "scores.png").stat().st_size > 1000
+
+
+def test_a_confusion_matrix_of_any_number_of_classes_has_the_same_size(tmp_path):
+    sizes = []
+    for count in (77, 1000):
+        plots.confusion_matrix(np.eye(count, dtype=int), [f"class {i}" for i in range(count)], "lstm", tmp_path / "figure.png")
+        with Image.open(tmp_path / "figure.png") as image:
+            sizes.append(image.size)
+    assert sizes[0] == sizes[1]

@@ -433,3 +433,9 @@ def test_padded_rows_are_those_of_keras(keras_text, reviews, length, padding, tr
 def test_keeping_some_tokens_moves_the_offsets_along():
     kept = ragged([5, 6], [7], [], [8, 9]).keep(np.array([True, False, False, True, True]))
     assert as_lists(kept) == [[5], [], [], [8, 9]]
+
+
+def test_labels_of_thousands_of_classes_come_back_as_they_were(tmp_path):
+    file, labels = tmp_path / "train.parquet", pd.Series([0, 127, 128, 9_999])
+    vocabulary.write_tokens(file, pd.Series(range(4)), labels, {"text": ragged([2], [3], [2], [3])})
+    assert vocabulary.read_tokens(file, "text").labels.tolist() == labels.tolist()
