@@ -109,6 +109,6 @@ class _Tables:
                 f"it has {size / MEGABYTE:,.1f} MB, and drift.max_bytes allows {self._max_bytes / MEGABYTE:,.1f}; "
                 "split it, or raise the limit"
             )
-        table = tables.read(file, self._written, labels=self._written.labels)
+        table = tables.read(file, self._written, labels=self._written.labels, most=self._max_bytes)
         where = tables.places(table.columns, self._written, self._key, "it", only_text=True)
         return list(tables.rows(table, where, "incoming", file.name))

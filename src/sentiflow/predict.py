@@ -240,7 +240,7 @@ def _unflawed(records: Iterable[delimited.Record], file: Path) -> Iterator[tuple
 
 
 def _lines(source: IO[bytes], file: Path, dialect: params.Dialect) -> Iterator[str]:
-    lines = delimited.lines_of(source, dialect.encoding, file, whole=False)
+    lines = delimited.lines_of(source, dialect.encoding, file, most=None)
     start = list(itertools.islice(lines, dialect.skip_rows + 1))
     skipped = delimited.preamble(start, dialect, file)
     for number, line in enumerate(itertools.chain(start, lines), start=1):

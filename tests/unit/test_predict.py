@@ -65,6 +65,7 @@ def answered(model, tmp_path):
         ("r.csv", "positive,a caf\u00e9\n".encode(), {"header": False, "text": 1, "label": 0}),
         ("r.csv", "Kommentar,more\na,caf\u00e9\n".encode(), {"text": ["Kommentar", "more"]}),
     ],
+    ids=["cp1252", "gzip", "tabs", "JSON lines", "other quotes", "blank before a quote", "no header", "two columns"],
 )
 def test_a_file_is_read_as_download_reads_it(model, answered, name, content, section):
     table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)

@@ -37,9 +37,9 @@ class Content(NamedTuple):
     blank_before_quote: bool
 
 
-def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str]) -> Content:
+def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str], most: int | None = None) -> Content:
     """The columns and every record of a file, blank lines left out; see `tables.read`."""
-    lines = list(lines_of(file, dialect.encoding, path))
+    lines = list(lines_of(file, dialect.encoding, path, most=most or MOST_CHARACTERS))
     first = preamble(lines[: dialect.skip_rows + 1], dialect, path)
     records = list(_records(lines, first, dialect, labels, blank_before_quote=False))
     blank_before_quote = False
@@ -58,11 +58,11 @@ def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str])
     return Content(columns, [_of_width(record, len(columns)) for record in records], blank_before_quote)
 
 
-def lines_of(file: IO[bytes], encoding: str, path: Path, *, whole: bool = True) -> Iterator[str]:
+def lines_of(file: IO[bytes], encoding: str, path: Path, *, most: int | None) -> Iterator[str]:
     """The lines of a file with their ends; bytes that are not valid in the encoding come out as lone surrogates.
 
     Args:
-        whole: whether the whole file will be in memory, which limits its size.
+        most: characters of the unpacked file, at most; None where only a part of it is ever in memory.
 
     Raises:
         InputError: if the file is no text, not in this encoding, or too large.
@@ -77,9 +77,9 @@ def lines_of(file: IO[bytes], encoding: str, path: Path, *, whole: bool = True) 
             unpacking.require_text(path, buffered.peek(PEEKED)[:PEEKED], encoding)
             while line := text.readline(LONGEST + 1):
                 size += len(line)
-                if len(line) > LONGEST or (whole and size > MOST_CHARACTERS):
+                if len(line) > LONGEST or (most is not None and size > most):
                     raise InputError(
-                        f"{path} is too large: expected at most {MOST_CHARACTERS:,} characters, "
+                        f"{path} is too large: expected at most {most or MOST_CHARACTERS:,} characters, "
                         f"and {LONGEST:,} in a line; split it"
                     )
                 yield line

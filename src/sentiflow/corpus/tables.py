@@ -121,23 +121,24 @@ def text_of(fields: Sequence[str], places: Sequence[int]) -> str:
     return fields[places[0]] if len(places) == 1 else "\n".join(filter(None, (fields[place] for place in places)))
 
 
-def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = ()) -> Table:
+def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int | None = None) -> Table:
     """Every record of a file, those that cannot be read included; only blank lines are left out.
 
     Bytes that are not valid in the encoding come out as lone surrogates, so that they cost their own row and no other.
 
     Args:
         labels: by which a row that a quote left open has swallowed is known as one.
+        most: characters of the unpacked file, at most.
 
     Raises:
         InputError: if the file is empty, no table, or its header cannot be read.
     """
     with unpacked(path) as content:
         if content.is_parquet or structured.is_json(content.name):
-            columns, found = structured.read(content, path)
+            columns, found = structured.read(content, path, most)
             table = Table(list(columns), list(found))
         else:
-            table = Table(*delimited.read(content.file, dialect, path, set(map(tidied, labels)))[:2])
+            table = Table(*delimited.read(content.file, dialect, path, set(map(tidied, labels)), most)[:2])
     if not table.records and not table.columns:
         raise InputError(f"{path} is empty: expected {'a header and ' if dialect.header else ''}one review per row")
     check_width(table.columns, str(path))

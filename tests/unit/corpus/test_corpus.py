@@ -42,13 +42,13 @@ def test_every_row_is_kept_or_rejected():
 
 def test_texts_are_kept_in_normal_form_so_that_copies_are_equal():
     texts = ["Le numéro", "Le nume\u0301ro", "Le numÃ©ro", "Le nu\u00admé\u200bro", r"Le num\u00e9ro"]
-    reviews, rejects = corpus.sort(origin(*map(row, texts)), 100)
+    reviews, rejects, _ = corpus.sort(origin(*map(row, texts)), 100)
     assert reviews["text"].tolist() == ["Le numéro"] * 5
     assert rejects.empty
 
 
 def test_a_text_of_nothing_visible_is_empty_and_half_a_surrogate_pair_is_rejected():
-    reviews, rejects = corpus.sort(origin(row("\u200b\ufeff \u00ad"), row("caf\udce9")), 100)
+    reviews, rejects, _ = corpus.sort(origin(row("\u200b\ufeff \u00ad"), row("caf\udce9")), 100)
     assert reviews.empty
     assert rejects["reason"].tolist() == ["empty text", "bytes that are not valid in the encoding"]
 

@@ -196,6 +196,13 @@ def test_compressed_files_are_read_and_damage_in_them_is_named(load, name, pack)
         load(packed[:-30], name)
 
 
+@pytest.mark.parametrize("name", ["r.csv.gz", "r.jsonl.gz"])
+def test_a_compressed_file_is_limited_by_what_it_unpacks_to(tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b'{"review": "fine"}\n' * 100_000))
+    with pytest.raises(InputError, match="is too large: expected at most 1,000,000 characters"):
+        tables.read(tmp_path / name, tables.PLAIN, most=1_000_000)
+
+
 def test_a_zip_file_of_several_files_is_refused(load):
     with pytest.raises(InputError, match="holds 2 files, expected one"):
         load(zipped(CSV, ("a.csv", "b.csv")))
