@@ -229,7 +229,7 @@ def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, ca
     commit("broken")
     rebuild.rebuild()
     assert "this commit cannot" in capfd.readouterr().err
-    assert "broken: its own `publish` ended with status 1; it says why, above" in caplog.text
+    assert "broken: its own `-m publish` ended with status 1; it says why, above" in caplog.text
     assert keys(project) == ["a", "b"]
     assert nothing_is_left()
 
