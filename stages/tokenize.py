@@ -34,8 +34,8 @@ def main(splits_dir: Path, classes_file: Path, tokens_dir: Path, report_file: Pa
             report[view] = vocabulary.describe(words, {split: ids[split][view] for split in splits.SPLITS})
             if view == "text" and (new := vocabulary.unknown_rate(ids["valid"][view], len(words))) > MANY_NEW:
                 stage.log.warning(
-                    "%.0f%% of the words in valid are not in the vocabulary of train, so a model can learn little from them: if "
-                    "the language is written without spaces, put spaces between its words first; otherwise use more reviews",
+                    "%.0f%% of the words in valid are not in the vocabulary of train, so a model can learn little from them: "
+                    "if the language is written without spaces, put spaces between its words; otherwise use more reviews",
                     100 * new,
                 )
             stage.log.info("view %s: %s different words in train", view, f"{report[view]['words']:,}")

@@ -175,8 +175,8 @@ def _joined_emoji(codes: np.ndarray, kind: np.ndarray) -> np.ndarray:
     place = np.arange(len(codes))
     run_start = np.maximum.accumulate(np.where(is_regional, 0, place + 1))
     is_second = is_regional & ((place - run_start) % 2 == 1)
-    joined = (follows & is_skin) | (follows & (previous == JOINER) & ((kind == EMOJI) | (kind == OTHER))) | is_second
-    return np.asarray(joined)
+    is_after_joiner = (previous == JOINER) & ((kind == EMOJI) | (kind == OTHER))
+    return np.asarray(is_second | (follows & (is_skin | is_after_joiner)))
 
 
 def _rows(codes: np.ndarray, wanted: np.ndarray, starts: np.ndarray) -> pa.Array:

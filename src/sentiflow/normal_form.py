@@ -61,8 +61,11 @@ def normalised(text: str) -> str:
     if text.isascii() and "\\" not in text:
         return text
     plain = _visible(text, _INVISIBLE_BUT_SOFT_HYPHEN)  # a soft hyphen may be a byte of mojibake
-    repaired = _visible(_repaired(_unescaped(plain)), _INVISIBLE)
-    if repaired == plain or (_unescaped(repaired) == repaired and _repaired(repaired) == repaired):
+    repaired = _repaired(_unescaped(plain))
+    if repaired == plain and SOFT_HYPHEN not in plain:
+        return plain
+    repaired = _visible(repaired, _INVISIBLE)
+    if _unescaped(repaired) == repaired and _repaired(repaired) == repaired:
         return repaired
     return plain  # a repair that leaves more to repair is not certain
 
@@ -87,7 +90,10 @@ def composed(text: str) -> str:
 def _visible(text: str, invisible: "regex.Pattern[str]") -> str:
     if text.isascii():
         return text
-    return composed(_STRAY_JOINER.sub("", invisible.sub("", text)))
+    text = invisible.sub("", text)
+    if "\u200c" in text or "\u200d" in text:
+        text = _STRAY_JOINER.sub("", text)
+    return composed(text)
 
 
 def _repaired(text: str) -> str:
