@@ -55,7 +55,7 @@ def project(request, tmp_path_factory):
     p["clean"]["language"] = "none"
     (folder / "params.yaml").write_text(yaml.safe_dump(p), encoding="utf-8")
     found = [Found("csv", "reviews.csv", line, text, label) for line, (text, label) in enumerate(rows)]
-    reviews, rejects = corpus.sort(Origin("reviews.csv", "", dict(zip(CLASSES, CLASSES, strict=True)), found), 10_000)
+    reviews, rejects, _ = corpus.sort(Origin("reviews.csv", "", dict(zip(CLASSES, CLASSES, strict=True)), found), 10_000)
     assert rejects.empty
     reviews.to_parquet(folder / "reviews.parquet", index=False)
     (folder / "classes.json").write_text(json.dumps(CLASSES))
