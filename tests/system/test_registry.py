@@ -26,7 +26,7 @@ from sentiflow.tracking.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG
 
 SMALL = {
     "download.source": "package",
-    "download.sample": 240,
+    "download.sample": 480,
     "split.test": 0.4,
     "run": ["logistic", "nb_svm"],
     "evaluate.resamples": 200,
@@ -36,14 +36,14 @@ SMALL = {
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,
     "architectures.logistic.ngrams": 1,
-    "architectures.logistic.minimum_documents": 60,
+    "architectures.logistic.minimum_documents": 120,
     "architectures.nb_svm.ngrams": 1,
 }
-# Fewer words make a worse model. What is best on valid is nb_svm each time.
+# Too few or too many rare words make a worse model. What is best on valid is nb_svm each time.
 SETTINGS = {
-    "poor": {"architectures.nb_svm.minimum_documents": 40},
-    "better": {"architectures.nb_svm.minimum_documents": 10},
-    "worse": {"architectures.nb_svm.minimum_documents": 2, "architectures.nb_svm.ngrams": 2},
+    "poor": {"architectures.nb_svm.minimum_documents": 60},
+    "better": {"architectures.nb_svm.minimum_documents": 30},
+    "worse": {"architectures.nb_svm.minimum_documents": 10},
 }
 REACH = 90.0  # seconds within which a command must see that the server is gone
 TIMED = "epoch_seconds"
