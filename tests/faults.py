@@ -28,7 +28,7 @@ from services.secrets import generated
 
 SMALL = {
     "download.source": "package",
-    "download.sample": 240,
+    "download.sample": 480,
     "split.test": 0.4,
     "run": ["logistic", "nb_svm"],
     "evaluate.resamples": 100,
@@ -38,11 +38,11 @@ SMALL = {
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,
     "architectures.logistic.ngrams": 1,
-    "architectures.logistic.minimum_documents": 60,
+    "architectures.logistic.minimum_documents": 120,
     "architectures.nb_svm.ngrams": 1,
 }
 # Fewer words make a worse model, so that the second one is promoted over the first.
-POOR, BETTER = ({"architectures.nb_svm.minimum_documents": documents} for documents in (40, 10))
+POOR, BETTER = ({"architectures.nb_svm.minimum_documents": documents} for documents in (60, 30))
 DEPLOYMENT = "retrain/by-hand"
 ENDED = 900.0  # seconds for a retraining of a small sample, on a busy machine
 UNDER_WAY = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
