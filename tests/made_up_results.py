@@ -41,7 +41,7 @@ def results(
     of_class = np.array(classes, dtype=object)[np.concatenate(list(labels.values()))]
     table = pd.DataFrame({"row": range(len(known)), "text": known, "label": of_class, "source": "csv"})
     table = table.assign(split=None, rating=None, film=None, group=None).astype(TYPES)
-    corpus = Corpus(table, pd.DataFrame({"reason": []}, dtype=str), list(classes), location, "0" * 64)
+    corpus = Corpus(table, pd.DataFrame({"reason": []}, dtype=str), {}, list(classes), location, "0" * 64)
 
     probabilities = {
         name: {split: drawn(labels[split], len(classes), seed, right) for split in sizes} for seed, name in enumerate(names)

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from sentiflow import model_directory, serving
+from sentiflow.stopwords import Stopwords
 from stages import analyse, clean, compare, download, evaluate, explain, report, split, tokenize, train
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -96,7 +97,8 @@ def test_the_page_is_readable_and_names_are_text_there(finished):
 @pytest.mark.parametrize("name", RUN)
 def test_registration_accepts_the_models(finished, tmp_path, name):
     bundle = tmp_path / "bundle"
-    serving.bundle(bundle, model_dir=finished / "models" / name, tokens_dir=finished / "data/tokens", keep_negations=True)
+    stopwords = Stopwords("english", keep_negations=True)
+    serving.bundle(bundle, model_dir=finished / "models" / name, tokens_dir=finished / "data/tokens", stopwords=stopwords)
     assert model_directory.check_bundle(bundle) == tuple(CLASSES)
     answer = serving.SentimentModel.load(bundle).predict(["Please tell me about topic0 now"])
     assert answer["label"].tolist() == ["差评"]
