@@ -290,6 +290,12 @@ def test_several_slips_are_all_named_at_once(with_changes, changes):
     assert all(f"\n  {key}" in message for key in named)
 
 
+@pytest.mark.parametrize(("key", "quoted"), [(1, '"1"'), (True, '"true"'), (2.5, '"2.5"')])
+def test_a_label_that_yaml_takes_for_something_else_is_to_be_quoted(with_changes, key, quoted):
+    said = refusal(with_changes({"download.csv.labels": {key: "positive", "no": "negative"}}))
+    assert f"download.csv.labels: {key!r} must be in quotes, as a label is text: {quoted}" in said
+
+
 def test_an_unknown_architecture_in_run_is_named_beside_any_other_slip(with_changes):
     message = refusal(with_changes({"run": ["lsmt"], "seed": -1}))
     assert "seed" in message

@@ -71,9 +71,8 @@ def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> s
     if not label:
         return "missing label"
     if label not in labels:
-        by_lower = {each.lower(): each for each in labels}
-        close = difflib.get_close_matches(label.lower()[:EXCERPT], by_lower, n=1, cutoff=0.8)
-        hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
+        meant = _meant(label[:EXCERPT], labels)
+        hint = f"did you mean {meant!r}? " if meant else ""
         return f"{UNKNOWN_LABEL}: {excerpt(label)} is not mapped; {hint}mapped are {some(map(repr, labels))}"
     if row.split is not None and row.split not in SPLITS.values():
         return f"unknown split: {excerpt(row.split)}; expected one of {', '.join(SPLITS)}"
@@ -82,6 +81,13 @@ def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> s
     if len(row.text) > max_characters:
         return f"text longer than {max_characters:,} characters"
     return None
+
+
+def _meant(label: str, labels: Iterable[str]) -> str | None:
+    """The label that is the same number, or differs in case or a few letters."""
+    by_form = {each.lower().removesuffix(".0"): each for each in labels}
+    close = difflib.get_close_matches(label.lower().removesuffix(".0"), by_form, n=1, cutoff=0.8)
+    return by_form[close[0]] if close else None
 
 
 def excerpt(text: str) -> str:

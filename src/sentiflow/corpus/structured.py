@@ -1,4 +1,4 @@
-"""Tables whose format leaves no choice: JSON lines and Parquet. A cell that is no text is written as JSON writes it."""
+"""Tables whose format leaves no choice: JSON (lines, or one list) and Parquet. A cell that is no text is written as JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from sentiflow.corpus.unpacking import Unpacked
 from sentiflow.errors import InputError
 
 JSON = (".jsonl", ".ndjson", ".json")
+SKIPPED = object()  # a blank line
 
 
 def is_json(name: str) -> bool:
@@ -30,28 +31,27 @@ def read(content: Unpacked, path: Path, most: int | None = None) -> tuple[Sequen
 
 
 def _json(content: Unpacked, path: Path, most: int) -> tuple[Sequence[str], Iterator[Record]]:
-    objects = [
-        (number, *_object(line))
-        for number, line in enumerate(lines_of(content.file, "utf-8", path, most=most), 1)
-        if line.strip()
-    ]
-    columns = list(dict.fromkeys(name for _, found, _ in objects for name in found or ()))
-    if objects and not columns:
+    lines = list(lines_of(content.file, "utf-8", path, most=most))
+    whole = _parsed("".join(lines)) if "".join(lines[:1]).lstrip().startswith("[") else None
+    values = whole if isinstance(whole, list) else [_parsed(line) if line.strip() else SKIPPED for line in lines]
+    columns = list(dict.fromkeys(name.strip() for value in values if isinstance(value, dict) for name in value))
+    if not columns and any(line.strip() for line in lines):
         raise InputError(f'{path} holds no JSON lines; expected an object such as {{"text": ..., "label": ...}} in each line')
-    return columns, (
-        Record(number, [line], "not a JSON object")
-        if found is None
-        else Record(number, [found.get(name, "") for name in columns], None)
-        for number, found, line in objects
-    )
+    return columns, (_record(number, value, columns) for number, value in enumerate(values, 1) if value is not SKIPPED)
 
 
-def _object(line: str) -> tuple[dict[str, str] | None, str]:
+def _parsed(text: str) -> Any:
     try:
-        found = json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return None, line
-    return ({name.strip(): _text(value) for name, value in found.items()}, "") if isinstance(found, dict) else (None, line)
+        return text
+
+
+def _record(number: int, value: Any, columns: list[str]) -> Record:
+    if not isinstance(value, dict):
+        return Record(number, [_text(value)], "not a JSON object")
+    cells = {name.strip(): _text(each) for name, each in value.items()}
+    return Record(number, [cells.get(name, "") for name in columns], None)
 
 
 def _parquet(content: Unpacked, path: Path, most: int) -> tuple[Sequence[str], Iterator[Record]]:

@@ -218,6 +218,18 @@ def test_json_lines_are_read_and_a_line_that_is_none_is_rejected(load):
         load("[]\n", "r.jsonl")
 
 
+def test_a_list_of_json_objects_is_read(load):
+    content = json.dumps([{"review": text, "sentiment": label} for text, label in ROWS] + ["no object"], indent=1)
+    found = load(content, "r.json")
+    assert found.reviews.text.tolist() == [text for text, _ in ROWS]
+    assert found.rejects.reason.tolist() == ["not a JSON object"]
+
+
+def test_a_label_that_is_the_same_number_is_named(load):
+    found = load(CSV + "fine,5.0\n", labels={"negative": "negative", "positive": "positive", "5": "positive"})
+    assert "did you mean '5'?" in found.rejects.reason[0]
+
+
 def test_parquet_is_read(load):
     content = parquet(review=[text for text, _ in ROWS], sentiment=[int(label == "positive") for _, label in ROWS])
     found = load(content, "r.parquet", labels={"0": "negative", "1": "positive"})
