@@ -28,7 +28,7 @@ import psutil
 import pytest
 import yaml
 
-from sentiflow import locks
+from sentiflow import locks, vocabulary
 from sentiflow import stage as stages
 
 TOP = Path(__file__).parents[2]
@@ -533,11 +533,11 @@ STAGES: Mapping[str, Bad] = {
     "split that was never made": Bad(
         "tokenize", without("data/splits/valid.parquet"), "data/splits/valid.parquet: no such file", "run `dvc repro`"
     ),
-    "words that are all too rare": Bad(
-        "tokenize",
-        params_with(tokenize__minimum_count=1000),
-        "no word occurs 1000 times or more in the 64 reviews of train",
-        "lower tokenize.minimum_count in params.yaml",
+    "no word in what the model reads": Bad(
+        "train@nb_svm",
+        lambda project: project.write("data/tokens/text.json", vocabulary.fit(pd.Series(["rare"]), minimum_count=2)),
+        "the view text",
+        "params.yaml",
     ),
     "architecture misspelt on the command line": Bad(
         "train@lsmt", lambda _: None, "no architecture 'lsmt'", "choose one of logistic, nb_svm, ngram_mean"

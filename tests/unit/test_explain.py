@@ -306,7 +306,7 @@ def test_help_says_what_the_command_does_and_takes(project):
 def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(project):
     ended = command("great \u4e2d\u6587 film", "--model", "nb_svm", env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert ended.returncode == 0, ended.stderr
-    assert b"[\\u4e2d\\u6587](" in ended.stdout
+    assert b"[\\u4e2d](" in ended.stdout
     assert b"\x1b" not in ended.stdout
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import sources
 
-from sentiflow import params
+from sentiflow import normal_form, params
 from sentiflow.corpus import package, tables
 from sentiflow.errors import InputError
 from sentiflow.versions import appending
@@ -219,7 +219,7 @@ def test_own_file_is_started_with_the_package_s_reviews_and_becomes_the_source(m
     assert len(changed) == 2, "no other line, and no comment, was changed"
     table = Format(now.csv, now.max_characters, "download.csv").read(appending.OWN)
     texts = [row.text for row in package.find(p.download, Path(".cache")).found]
-    assert [record.fields[0] for record in table.records] == [*texts, "A film of our own."]
+    assert [record.fields[0] for record in table.records] == [*map(normal_form.normalised, texts), "A film of our own."]
     with pytest.raises(InputError, match=r"received START, but download.source is csv"):
         appending.start(params.load(), NEW, name="new.csv", skip_rejected=False)
     with pytest.raises(InputError, match="is there already"):
