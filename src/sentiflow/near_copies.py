@@ -50,7 +50,7 @@ def main(
     copied = set(texts["text"][pairs.loc[texts["split"][pairs["other"]].to_numpy() == "test", "other"]])
     test = reviews[reviews["split"] == "test"].set_index("row")["text"]
     terminal.tell("\n".join(_accuracies(test.isin(copied), p.evaluate.confidence)))
-    terminal.tell(f"\nAll {len(table):,} pairs: {LISTING}")
+    terminal.tell(f"\nAll pairs: {LISTING}")
 
 
 def _file_of(split: str) -> Path:
@@ -149,7 +149,7 @@ def _table(texts: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary(table: pd.DataFrame, texts: int, similarity: float) -> list[str]:
-    lines = [f"{len(table):,} pairs with a similarity of at least {similarity:g} among {texts:,} distinct texts", ""]
+    lines = [f"pairs with a similarity of at least {similarity:g} among {texts:,} distinct texts: {len(table):,}", ""]
     of_pair = {pair: table[(table["split"] == pair[0]) & (table["other_split"] == pair[1])] for pair in PAIRS}
     counts = [[" - ".join(pair), f"{len(rows):,}", f"{rows['other_row'].nunique():,}"] for pair, rows in of_pair.items()]
     lines += tables.markdown(["splits", "pairs", "texts of the second split"], counts)

@@ -114,7 +114,7 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
     evaluate(project, "nb_svm", range(10), [True] * 10)
     near_copies.main(similarity=0.8)
     shown = capsys.readouterr().out
-    assert "2 pairs with a similarity of at least 0.8 among 41 distinct texts" in shown
+    assert "pairs with a similarity of at least 0.8 among 41 distinct texts: 2" in shown
     assert "| train - test  | 1     | 1 " in shown
     assert "| accuracy | all 20 test reviews       | without 3 near-copies     |" in shown
     everything, others = (
@@ -133,7 +133,7 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
 def test_without_models_or_near_copies_that_is_said(project, capsys):
     near_copies.main(similarity=1.0)
     shown = capsys.readouterr().out
-    assert "0 pairs with a similarity of at least 1 among" in shown
+    assert "distinct texts: 0" in shown
     assert "No model is evaluated yet" in shown
     assert len(pd.read_csv(project / "reports/near_copies.csv")) == 0
 
