@@ -96,6 +96,7 @@ READ_BY = {
     "backup": ["TO"],
     "restore": ["FROM"],
     "repro": ["SAMPLE"],
+    "near-copies": ["SIMILARITY"],
     "setup": ["PYTHON", "PREFECT_HOME"],
 }
 SWITCHES = {"FORCE", "DRY_RUN", "START", "SKIP_REJECTED", "FULL", "PROMOTE", "REPAIR", "RESET", "REMOVE", "TAKE_OVER"}
