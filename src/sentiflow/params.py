@@ -44,6 +44,16 @@ class Dialect(Section):
     skip_rows: Annotated[int, Field(ge=0)]
     header: bool
 
+    @model_validator(mode="after")
+    def each_character_has_one_meaning(self) -> "Dialect":
+        special = [each for each in (self.separator, self.quote, self.escape) if each is not None]
+        if len(set(special)) < len(special):
+            raise ValueError(
+                f"separator {self.separator!r}, quote {self.quote!r} and escape {self.escape!r} must be different characters; "
+                "escape: null reads doubled quotes"
+            )
+        return self
+
 
 class TableSource(Dialect):
     location: Annotated[

@@ -296,6 +296,11 @@ def test_a_label_that_yaml_takes_for_something_else_is_to_be_quoted(with_changes
     assert f"download.csv.labels: {key!r} must be in quotes, as a label is text: {quoted}" in said
 
 
+@pytest.mark.parametrize("changes", [{"download.csv.quote": ","}, {"download.csv.escape": '"'}])
+def test_a_character_with_two_meanings_in_a_table_is_refused(with_changes, changes):
+    assert "must be different characters" in refusal(with_changes(changes))
+
+
 def test_an_unknown_architecture_in_run_is_named_beside_any_other_slip(with_changes):
     message = refusal(with_changes({"run": ["lsmt"], "seed": -1}))
     assert "seed" in message

@@ -166,6 +166,8 @@ def _commonest(rejects: pd.DataFrame) -> str:
 
 
 def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
+    if not classes:
+        raise InputError(f"every label of {location} is mapped to null, so no row is left; map two or more to their classes")
     if reviews.empty:
         raise InputError(f"{location} holds no rows; expected one a review")
     counts = reviews["label"].value_counts().reindex(classes, fill_value=0)

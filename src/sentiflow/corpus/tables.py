@@ -5,6 +5,7 @@ other: a record is a line, and cannot hold a separator.
 """
 
 import contextlib
+import glob
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +75,7 @@ def located(section: TableSource) -> list[tuple[str | None, str]]:
     elif fetching.is_url(where) or not PATTERN & set(where) or Path(where).exists():
         files = [(None, where)]
     else:
-        found = sorted(path for path in Path().glob(where) if path.is_file() and not path.name.startswith("."))
+        found = sorted(path for path in map(Path, glob.glob(where)) if path.is_file())  # noqa: PTH207 Path takes no absolute one
         if not found:
             raise InputError(f"no file matches the pattern {where}; put the files there, or set the location in params.yaml")
         splits = [SPLITS.get(path.name.partition(".")[0].lower()) for path in found]

@@ -123,6 +123,7 @@ def test_files_with_other_names_are_read_as_one(load, tmp_path):
     (tmp_path / "data/monday.csv").write_text(CSV)
     found = load(CSV, "data/tuesday.csv", location="data/*.csv")
     assert (len(found.reviews), found.reviews.split.notna().sum(), found.location) == (80, 0, "data/*.csv")
+    assert len(load(CSV, "data/tuesday.csv", location=str(tmp_path / "data/*.csv")).reviews) == 80
     assert found.sha256 == tables.combined(
         [tables.fetching.sha256_of(tmp_path / f"data/{day}.csv") for day in ("monday", "tuesday")]
     )
