@@ -56,7 +56,7 @@ SMALL = {
 # Fewer words make a worse model. What is best on valid is nb_svm each time.
 POOR = {"architectures.logistic.minimum_documents": 100, "architectures.nb_svm.minimum_documents": 20}
 BETTER = {"architectures.logistic.minimum_documents": 90, "architectures.nb_svm.minimum_documents": 5}
-WORSE = {"architectures.nb_svm.minimum_documents": 40}
+WORSE = {"architectures.nb_svm.minimum_documents": 12}
 DAY = timedelta(days=1)
 SOON = 10.0  # seconds in which a server plans the run of a schedule that was moved
 QUICK = 30.0  # seconds within which a run without a reason ends
