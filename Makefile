@@ -58,74 +58,74 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installed into .venv"
 
 repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run. A trial: make repro SAMPLE=400
-	@$(BIN)/python -m $(if $(value SAMPLE),sentiflow.side sample -- "$$SAMPLE",sentiflow.pipeline)
+	@$(BIN)/python -m $(if $(value SAMPLE),sentiflow.pipeline.isolated_run sample -- "$$SAMPLE",sentiflow.pipeline.repro)
 
 all: $(READY)  ## run every architecture beside the default ones, in a folder of its own: reports/all.md and reports/all.html
-	@$(BIN)/python -m sentiflow.side all
+	@$(BIN)/python -m sentiflow.pipeline.isolated_run all
 
 recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
-	@$(BIN)/python -m sentiflow.recipes
+	@$(BIN)/python -m sentiflow.pipeline.recipes
 
 explain: $(READY)  ## show which words the champion's answer depends on: make explain TEXT="..." [MODEL=lstm] [OUT=reports/explanation.png]
-	@$(BIN)/python -m sentiflow.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
+	@$(BIN)/python -m sentiflow.cli.explain $(if $(value MODEL),--model "$$MODEL") $(if $(value OUT),--out "$$OUT") -- "$$TEXT"
 
 DRY := $(if $(filter-out 0,$(DRY_RUN)),--dry-run)
 
 promote: $(READY)  ## make the challenger champion if it passes every rule: make promote [VERSION=3] [FORCE=1 REASON="..."] [DRY_RUN=1]
-	@$(BIN)/python -m sentiflow.champion promote --version="$$VERSION" --reason="$$REASON" $(if $(filter-out 0,$(FORCE)),--force) $(DRY)
+	@$(BIN)/python -m sentiflow.cli.champion promote --version="$$VERSION" --reason="$$REASON" $(if $(filter-out 0,$(FORCE)),--force) $(DRY)
 
 rollback: $(READY)  ## make the champion before this one champion again: make rollback [REASON="..."] [DRY_RUN=1]
-	@$(BIN)/python -m sentiflow.champion rollback $(if $(value REASON),--reason="$$REASON") $(DRY)
+	@$(BIN)/python -m sentiflow.cli.champion rollback $(if $(value REASON),--reason="$$REASON") $(DRY)
 
 history: $(READY)  ## show who was champion from when to when, and why
-	@$(BIN)/python -m sentiflow.champion history
+	@$(BIN)/python -m sentiflow.cli.champion history
 
 versions: $(READY)  ## show the registered versions, or those of a commit: make versions [COMMIT=HEAD]
-	@$(BIN)/python -m sentiflow.champion versions --commit="$$COMMIT"
+	@$(BIN)/python -m sentiflow.cli.champion versions --commit="$$COMMIT"
 
 data-versions: $(READY)  ## list the versions of the data over git's history: rows, labels, splits, and what changed
-	@$(BIN)/python -m sentiflow.versions.listing
+	@$(BIN)/python -m sentiflow.sharing.versions.listing
 
 data-diff: $(READY)  ## show which texts differ between two commits' data: make data-diff [A=HEAD] [B=feature] [OUT=changes.csv]
-	@$(BIN)/python -m sentiflow.versions.diff $(if $(value A),--a="$$A") $(if $(value B),--b="$$B") $(if $(value OUT),--out="$$OUT")
+	@$(BIN)/python -m sentiflow.sharing.versions.diff $(if $(value A),--a="$$A") $(if $(value B),--b="$$B") $(if $(value OUT),--out="$$OUT")
 
 near-copies: $(READY)  ## list near-copies across the splits, and accuracy on test without them: make near-copies [SIMILARITY=0.8]
-	@$(BIN)/python -m sentiflow.near_copies --similarity="$${SIMILARITY:-0.8}"
+	@$(BIN)/python -m sentiflow.evaluation.near_copies --similarity="$${SIMILARITY:-0.8}"
 
 add-reviews: $(READY)  ## add reviews to your file as a new version: make add-reviews FILE=new.csv [START=1] [SKIP_REJECTED=1]
-	@$(BIN)/python -m sentiflow.versions.add $(if $(value FILE),--file="$$FILE") $(if $(value COMMIT),--commit="$$COMMIT") \
+	@$(BIN)/python -m sentiflow.sharing.versions.add $(if $(value FILE),--file="$$FILE") $(if $(value COMMIT),--commit="$$COMMIT") \
 	  $(if $(filter-out 0,$(START)),--start) $(if $(filter-out 0,$(SKIP_REJECTED)),--skip-rejected)
 
 rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and DVC's cache: make rebuild-tracking [DRY_RUN=1]
-	@$(BIN)/python -m sentiflow.rebuild $(DRY)
+	@$(BIN)/python -m sentiflow.pipeline.rebuild $(DRY)
 
 verify: $(READY)  ## make a commit's results again in a fresh clone, and compare every hash: make verify [COMMIT=HEAD] [FULL=1]
-	@$(BIN)/python -m sentiflow.verify $(if $(value COMMIT),--commit="$$COMMIT") $(if $(filter-out 0,$(FULL)),--full)
+	@$(BIN)/python -m sentiflow.pipeline.verify $(if $(value COMMIT),--commit="$$COMMIT") $(if $(filter-out 0,$(FULL)),--full)
 
 audit: $(READY)  ## look the locked packages up for known vulnerabilities: make audit [SERVICE=https://api.osv.dev/v1/query]
-	@$(BIN)/python -m sentiflow.audit $(if $(value SERVICE),--service="$$SERVICE")
+	@$(BIN)/python -m sentiflow.cli.audit $(if $(value SERVICE),--service="$$SERVICE")
 
 serve: $(READY)  ## answer over HTTP from the champion, at http://127.0.0.1:8000 (another port: make serve PORT=8001)
-	@$(BIN)/python -m sentiflow.server --port="$${PORT:-8000}"
+	@$(BIN)/python -m sentiflow.serving.server --port="$${PORT:-8000}"
 
 predict: $(READY)  ## answer from the champion: make predict TEXT="..." or FILE=reviews.csv [COLUMN=review] [OUT=answers.csv]
-	@$(BIN)/python -m sentiflow.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
+	@$(BIN)/python -m sentiflow.serving.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
 	  $(if $(value COLUMN),--column="$$COLUMN") $(if $(value OUT),--out="$$OUT") $(if $(value VERSION),--version="$$VERSION")
 
 retrain: $(READY)  ## retrain now if there is a reason to: make retrain [ARCHITECTURES="lstm gru"] [FORCE=1] [PROMOTE=0]
 	@set -f; $(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$ARCHITECTURES
 
 drift: $(READY)  ## compare incoming reviews with what the champion learned from: make drift [FILE=reviews.csv]
-	@$(BIN)/python -m sentiflow.drift $(if $(value FILE),--file="$$FILE")
+	@$(BIN)/python -m sentiflow.serving.drift $(if $(value FILE),--file="$$FILE")
 
 remote: $(READY)  ## set where data and models are shared: make remote [URL=/folder|s3://...|ssh://...|webdavs://...] [ENDPOINT=] [SHARED=1]
 	@$(BIN)/python -m sentiflow.sharing.remote --url="$$URL" --endpoint="$$ENDPOINT" --shared="$$SHARED"
 
 push: $(READY)  ## hand data and models of dvc.lock to the remote
-	@$(BIN)/python -m sentiflow.sharing.exchange push
+	@$(BIN)/python -m sentiflow.sharing.push_pull push
 
 pull: $(READY)  ## bring data and models of dvc.lock from the remote
-	@$(BIN)/python -m sentiflow.sharing.exchange pull
+	@$(BIN)/python -m sentiflow.sharing.push_pull pull
 
 check-remote: $(READY)  ## prove that the remote has every file that a commit names: make check-remote [COMMIT=HEAD]
 	@$(BIN)/python -m sentiflow.sharing.check_remote --commit="$$COMMIT"
@@ -149,7 +149,7 @@ test-folders: $(READY)  ## run the tests of copied, moved and linked folders, ea
 	@$(BIN)/python -m pytest -m slow tests/system/test_folders.py tests/system/test_moved_project.py tests/system/test_experiments.py
 
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI
-	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/test_rebuild.py \
+	@$(BIN)/python -m pytest -m slow tests/system/test_registry.py tests/system/test_mlflow_ui.py tests/unit/pipeline/test_rebuild.py \
 	  tests/system/test_verdicts.py tests/system/test_serving.py
 
 test-orchestration: $(READY)  ## run the tests of the flows and the schedule: real Prefect servers (SQLite, PostgreSQL), workers, UI
@@ -161,7 +161,7 @@ test-faults: $(READY)  ## kill retrainings in every stage and by every means, an
 
 test-team: $(READY)  ## run the tests of what a team needs: remotes of each kind, branches and merges of data, hostile input, full disks, stopped databases, proof, secrets, services
 	@$(BIN)/python -m pytest -m slow tests/system/test_remotes.py tests/system/test_untrusted.py tests/system/test_disk_full.py \
-	  tests/system/test_verify.py tests/system/test_secrets.py tests/system/test_team.py tests/unit/versions \
+	  tests/system/test_verify.py tests/system/test_secrets.py tests/system/test_team.py tests/unit/sharing/versions \
 	  tests/system/test_services.py tests/services
 
 figures: $(READY)  ## print what killed runs leave behind and what becomes of it, beside plain DVC: docs/resilience.md
@@ -217,7 +217,7 @@ plots: $(READY)  ## draw DVC's plots into dvc_plots/index.html
 	@echo "wrote dvc_plots/index.html"
 
 readme: $(READY)  ## fill the tables of README.md: the committed comparison, the models
-	@$(BIN)/python -m sentiflow.readme
+	@$(BIN)/python -m sentiflow.cli.readme
 
 clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; not your reviews, DVC's cache or MLflow's store
 	@rm -rf .venv build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots models plots \

@@ -18,12 +18,17 @@ import typer
 from scipy import stats
 from tqdm import tqdm
 
-from sentiflow import classifier, corpus, drift, files, params, reference, stage, tables, vocabulary
-from sentiflow.params import Params
-from sentiflow.reference import Reference
-from sentiflow.serving import SentimentModel
-from sentiflow.stopwords import Stopwords
-from sentiflow.vocabulary import Vocabulary
+from sentiflow.config import params
+from sentiflow.config.params import Params
+from sentiflow.data import sources, vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.data.vocabulary import Vocabulary
+from sentiflow.models import loading
+from sentiflow.models.sentiment_model import SentimentModel
+from sentiflow.registry import drift_baseline
+from sentiflow.registry.drift_baseline import Reference
+from sentiflow.serving import drift
+from sentiflow.system import artifacts, markdown, stage
 
 DATA = Path("data")
 SIZES = (200, 500, 2000)  # incoming reviews
@@ -35,16 +40,16 @@ MIXED = 0.3  # share of reviews that come from elsewhere
 
 def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measures and label of the reviews of train, of valid and test, and of Rotten Tomatoes; the first have no probability."""
-    settings = classifier.read_config(model_dir)["settings"]
+    settings = loading.read_config(model_dir)["settings"]
     words = Vocabulary.read(DATA / f"tokens/{settings['view']}.json")
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    model = SentimentModel(classifier.load(model_dir, words), words, settings["view"], stopwords)
-    texts = files.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
+    model = SentimentModel(loading.load(model_dir, words), words, settings["view"], stopwords)
+    texts = artifacts.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
     names = pd.Series(vocabulary.read_classes(DATA / "tokens"))
     tokens = {
         name: vocabulary.read_tokens(DATA / f"tokens/{name}.parquet", settings["view"]) for name in ("train", "valid", "test")
     }
-    train = reference.measures(tokens["train"], words, settings).assign(label=names[tokens["train"].labels].to_numpy())
+    train = drift_baseline.measures(tokens["train"], words, settings).assign(label=names[tokens["train"].labels].to_numpy())
     held_out = [
         drift.measure(model, settings, texts.loc[part.rows]).assign(label=names[part.labels].to_numpy())
         for part in (tokens["valid"], tokens["test"])
@@ -52,7 +57,7 @@ def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd
     part = p.download.package.model_copy(update={"part": "rotten_tomatoes"})
     elsewhere = p.download.model_copy(update={"source": "package", "sample": None, "package": part})
     with tempfile.TemporaryDirectory() as partial:
-        snippets = corpus.load(elsewhere, Path(partial), seed=p.seed).reviews
+        snippets = sources.load(elsewhere, Path(partial), seed=p.seed).reviews
     return train, pd.concat(held_out), drift.measure(model, settings, snippets["text"]).assign(label=snippets["label"])
 
 
@@ -76,7 +81,7 @@ def kinds(rest: pd.DataFrame, snippets: pd.DataFrame, size: int, seed: int) -> I
 def a_test_rejects(known: Reference, sample: pd.DataFrame) -> bool:
     """Whether Fisher's exact test of the labels, Welch's t of the unknown words or Kolmogorov and Smirnov's says p < 0.05."""
     name = known.classes[1]
-    column = f"{reference.PROBABILITY}{name}"
+    column = f"{drift_baseline.PROBABILITY}{name}"
     p = [
         stats.ks_2samp(sample["length"], known.train["length"], method="asymp").pvalue,
         stats.ks_2samp(sample[column], known.test[column], method="asymp").pvalue,
@@ -112,7 +117,7 @@ def main(
         [kind, str(size), *(f"{of[measure] / draws:.0%}" for measure in ["a test", "any", *measures])]
         for (kind, size), of in sorted(claimed.items(), key=lambda each: list(claimed).index((each[0][0], SIZES[0])))
     ]
-    print("\n".join(tables.markdown(["incoming", "reviews", f"p < {USUAL}", "drift", *measures], rows)))
+    print("\n".join(markdown.markdown(["incoming", "reviews", f"p < {USUAL}", "drift", *measures], rows)))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 
-from sentiflow import corpus, params, quiet, tables, terminal
-from sentiflow.errors import InputError
+from sentiflow.config import params
+from sentiflow.data import sources
+from sentiflow.system import markdown, tensorflow_log, terminal
+from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[1]
 LIMIT = 60.0  # seconds for what is tried
@@ -57,7 +59,7 @@ class Tried(NamedTuple):
 
 def main(figures: Annotated[list[int] | None, typer.Argument(help="6 or 13; both where none is given")] = None) -> None:
     sys.path.insert(0, str(TOP / "tests"))
-    with quiet.chatter_dropped(), tempfile.TemporaryDirectory(prefix="hostile-") as name:
+    with tensorflow_log.chatter_dropped(), tempfile.TemporaryDirectory(prefix="hostile-") as name:
         top = Path(name).resolve()
         for figure in figures or [6, 13]:
             started = time.monotonic()
@@ -72,7 +74,7 @@ def main(figures: Annotated[list[int] | None, typer.Argument(help="6 or 13; both
 
 def _printed(title: str, header: list[str], rows: list[list[str]]) -> None:
     print(f"\n{title}\n")
-    print("\n".join(tables.markdown(header, [[terminal.printable(cell).replace("\n", " ") for cell in row] for row in rows])))
+    print("\n".join(markdown.markdown(header, [[terminal.printable(cell).replace("\n", " ") for cell in row] for row in rows])))
     sys.stdout.flush()
 
 
@@ -220,7 +222,7 @@ def _downloaded(source: str, name: str) -> Callable[[Path], str]:
     def work(folder: Path) -> str:
         chosen = params.load(TOP / "params.yaml").download
         settings = getattr(chosen, source).model_copy(update={"location": name, "sha256": None})
-        found = corpus.load(chosen.model_copy(update={"source": source, source: settings}), folder / "partial", seed=7)
+        found = sources.load(chosen.model_copy(update={"source": source, source: settings}), folder / "partial", seed=7)
         return f"{len(found.reviews):,} reviews, {len(found.rejects):,} rejects listed"
 
     return work
@@ -306,7 +308,8 @@ def _texts(top: Path) -> None:
     from made_up_results import HOW, results
     from markdown_it import MarkdownIt
 
-    from sentiflow import analysis, page
+    from sentiflow.evaluation import error_analysis
+    from sentiflow.reporting import html_report
 
     folder = top / "report"
     folder.mkdir()
@@ -316,11 +319,12 @@ def _texts(top: Path) -> None:
     pages = {
         "an HTML page": (
             "<meta charset=utf-8><table>" + "".join(f"<tr><td>{text}</td></tr>" for text in TEXTS) + "</table>",
-            page.render(found, HOW),
+            html_report.render(found, HOW),
         ),
         "a Markdown table, shown as HTML": (
-            "<meta charset=utf-8>" + reader.render("\n".join(tables.markdown(["text"], rows))),
-            "<meta charset=utf-8>" + reader.render("\n".join(tables.markdown(["text"], [[tables.cell(row[0])] for row in rows]))),
+            "<meta charset=utf-8>" + reader.render("\n".join(markdown.markdown(["text"], rows))),
+            "<meta charset=utf-8>"
+            + reader.render("\n".join(markdown.markdown(["text"], [[markdown.cell(row[0])] for row in rows]))),
         ),
     }
     compared = [
@@ -334,7 +338,7 @@ def _texts(top: Path) -> None:
     ]
     compared.append(["a terminal", *(f"{len(each)} control characters" for each in shown)])
     table = pd.DataFrame({"text": TEXTS})
-    written = [table.to_csv(index=False), analysis.as_csv(table)]
+    written = [table.to_csv(index=False), error_analysis.as_csv(table)]
     formulas = [sum(row[0][:1] in "=+-@" for row in csv.reader(io.StringIO(each))) for each in written]
     compared.append(["a spreadsheet", *(f"{each} formulas" for each in formulas)])
     _printed("Review texts where they are shown", ["shown in", "put in as they are", "here"], compared)
@@ -366,7 +370,8 @@ def _in_a_browser(file: Path, content: str) -> str:
 
 
 def _model_directories(top: Path) -> None:
-    from sentiflow import model_directory, serving
+    from sentiflow.models import sentiment_model
+    from sentiflow.registry import model_directory
 
     honest = _registered(top)
 
@@ -377,7 +382,7 @@ def _model_directories(top: Path) -> None:
 
     def checked(folder: Path) -> str:
         model_directory.check(folder / "model")
-        answer = serving.SentimentModel.load(folder / "model/artifacts/bundle").predict(["A fine film."])
+        answer = sentiment_model.SentimentModel.load(folder / "model/artifacts/bundle").predict(["A fine film."])
         return f"answered {len(answer)} text, by this project's own code"
 
     def planted(plant: Callable[[Path], Any]) -> Callable[[Path], Any]:

@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import tables
+from sentiflow.system import markdown
 
 TOP = Path(__file__).parents[1]
 FILES = 12  # of the folder that the first stage makes
@@ -49,8 +49,8 @@ COMMANDS = {
     "dvc status --cloud": [*DVC, "status", "--cloud"],
     "dvc push": [*DVC, "push"],
     "dvc pull": [*DVC, "pull"],
-    "make push": [*OURS, "sentiflow.sharing.exchange", "push"],
-    "make pull": [*OURS, "sentiflow.sharing.exchange", "pull"],
+    "make push": [*OURS, "sentiflow.sharing.push_pull", "push"],
+    "make pull": [*OURS, "sentiflow.sharing.push_pull", "pull"],
     "make check-remote": [*OURS, "sentiflow.sharing.check_remote"],
     "make check-data": [*OURS, "sentiflow.sharing.check_data"],
 }
@@ -180,7 +180,7 @@ def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> No
                 found = (_named(ended.stdout, chosen), copy.right(store, chosen))
                 rows.append([where, name, str(ended.returncode), *(f"{count} of {len(chosen)}" for count in found)])
     print("Figure 4: one byte flipped in each of several files, in the cache or on the remote")
-    print("\n".join(tables.markdown(["flipped in", "command", "exit", "named", "right afterwards"], rows)))
+    print("\n".join(markdown.markdown(["flipped in", "command", "exit", "named", "right afterwards"], rows)))
 
     rows = []
     chosen = _chosen(files, trials, drawn)
@@ -189,7 +189,7 @@ def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> No
         with _flipped(pushed, top, REMOTE, chosen, places) as copy:
             rows.append(_pulled(copy, name, verifies, chosen))
     print("\nThe same on the remote, and somebody else pulls into a fresh clone")
-    print("\n".join(tables.markdown(["command", "exit", "named", "wrong files handed out"], rows)))
+    print("\n".join(markdown.markdown(["command", "exit", "named", "wrong files handed out"], rows)))
 
 
 @contextlib.contextmanager
@@ -222,14 +222,14 @@ def figure_5_cut(pushed: Little, top: Path, trials: int, drawn: random.Random) -
             ended = copy.run(COMMANDS[name])
             rows.append([name, str(ended.returncode), f"{copy.right(REMOTE, chosen)} of {trials}"])
     print("Figure 5: files on the remote are cut, and whoever made them")
-    print("\n".join(tables.markdown(["runs", "exit", "whole afterwards"], rows)))
+    print("\n".join(markdown.markdown(["runs", "exit", "whole afterwards"], rows)))
 
     rows = []
     for name, verifies in PULLS:
         with cut() as copy:
             rows.append(_pulled(copy, name, verifies, chosen))
     print("\nand somebody else, in a fresh clone")
-    print("\n".join(tables.markdown(["runs", "exit", "named", "wrong files handed out"], rows)))
+    print("\n".join(markdown.markdown(["runs", "exit", "named", "wrong files handed out"], rows)))
 
 
 def figure_5_killed(finished: Little, pushed: Little, top: Path, trials: int, drawn: random.Random) -> None:
@@ -248,7 +248,7 @@ def figure_5_killed(finished: Little, pushed: Little, top: Path, trials: int, dr
                     complete += at.right(store, objects) == len(objects) and not at.wrong_files(objects)
             rows.append([name, f"{whole} of {trials}", f"{complete} of {trials}"])
     print("\n`kill -9` in the midst of it, then the same again")
-    print("\n".join(tables.markdown(["runs", "what had come was whole", "complete after the next"], rows)))
+    print("\n".join(markdown.markdown(["runs", "what had come was whole", "complete after the next"], rows)))
 
 
 def _killed(project: Little, command: list[str], store: str, files: int) -> None:

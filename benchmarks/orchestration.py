@@ -24,8 +24,7 @@ from typing import Annotated, Any
 import requests
 import typer
 
-from sentiflow import side
-from sentiflow.running import repair, workers
+from sentiflow.pipeline import isolated_run, recovery, workers
 from services.secrets import generated
 
 A_STAGE, A_RUN = 1.0, 15.0  # seconds that Prefect may add
@@ -81,7 +80,7 @@ def project(folder: Path, how: str, sample: int) -> Path:
         "retrain.side_by_side": 2 if how == TWO else 1,
         "retrain.notify": [],
     }
-    side.refresh(folder, changes, cache=folder / ".dvc/cache")
+    isolated_run.refresh(folder, changes, cache=folder / ".dvc/cache")
     for package in ("flows", "services", "src"):
         shutil.copytree(package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2("pyproject.toml", folder)
@@ -99,7 +98,7 @@ def seconds(how: str, folder: Path, environment: dict[str, str]) -> float:
 
 def stages_of(folder: Path) -> int:
     with contextlib.chdir(folder):
-        return len(repair.lock_entries())
+        return len(recovery.lock_entries())
 
 
 def line(name: str, took: dict[str, list[float]], how: str, stages: int) -> str:

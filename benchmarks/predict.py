@@ -23,11 +23,16 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from sentiflow import calibration, classifier, cleaning, files, params, registered_model, serving, stage
-from sentiflow.errors import InputError
-from sentiflow.neural import PREDICTION_BATCH, NeuralClassifier
-from sentiflow.stopwords import Stopwords
-from sentiflow.vocabulary import Vocabulary
+from sentiflow.config import params
+from sentiflow.data import cleaning
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.data.vocabulary import Vocabulary
+from sentiflow.evaluation import calibration
+from sentiflow.models import loading, sentiment_model
+from sentiflow.models.neural import PREDICTION_BATCH, NeuralClassifier
+from sentiflow.registry import registered_model
+from sentiflow.system import artifacts, stage
+from sentiflow.system.errors import InputError
 
 MODELS = ["nb_svm", "ngram_mean", "lstm_tuned"]  # the best linear one, a cheap network, a recurrent one of 200 words
 WARM_UP = 50  # reviews
@@ -48,9 +53,9 @@ class Stock(PythonModel):
         from tensorflow.keras.preprocessing.text import tokenizer_from_json
 
         folder = Path(context.artifacts["bundle"])
-        told = files.read_json(folder / "cleaning.json")
+        told = artifacts.read_json(folder / "cleaning.json")
         words = Vocabulary.read(folder / "vocabulary.json")
-        trained = classifier.load(folder / "model", words)
+        trained = loading.load(folder / "model", words)
         self.model, self.settings = trained.model, trained.settings
         self.stopwords = Stopwords(told["language"], told["keep_negations"]).words()
         self.tokenizer = tokenizer_from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
@@ -125,13 +130,13 @@ def compare_bulk(bundle: Path, temperature: float, table: pd.DataFrame, rounds: 
     print(f"    {agree} of {len(table)} answers agree to {CLOSE:g}; the largest difference is {difference.max():.1g}")
 
 
-def time_bulk(model: serving.SentimentModel, texts: list[str], rounds: int) -> None:
+def time_bulk(model: sentiment_model.SentimentModel, texts: list[str], rounds: int) -> None:
     model.predict(texts)
     taken = [seconds(lambda: model.predict(texts)) for _ in range(rounds)]
     print(f"  {len(texts)} reviews at once: {len(texts) / float(np.median(taken)):.0f} a second; no Keras model to compare with")
 
 
-def time_one(model: serving.SentimentModel, texts: list[str]) -> None:
+def time_one(model: sentiment_model.SentimentModel, texts: list[str]) -> None:
     """Prints how long one review takes, and what of it."""
     for text in texts[:WARM_UP]:
         model.predict([text])
@@ -148,7 +153,7 @@ def shares(calls: list[dict[str, float]]) -> str:
     return "limited by " + ", ".join(f"{part} {share:.0%}" for part, share in (medians / medians.sum()).items())
 
 
-def parts_of(model: serving.SentimentModel, texts: list[str]) -> dict[str, float]:
+def parts_of(model: sentiment_model.SentimentModel, texts: list[str]) -> dict[str, float]:
     """Seconds of each step of one answer."""
     started = time.perf_counter()
     views = cleaning.clean(pd.Series(texts, dtype="str"), stopwords=model.stopwords, views=[model.view])
@@ -169,7 +174,7 @@ def main(
     reviews: Annotated[int, typer.Option(min=1, help="Reviews answered at once, and one at a time.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side; the median counts.")] = 5,
 ) -> None:
-    drawn = files.read_table(Path("data/reviews/reviews.parquet"), ["text"]).to_pandas()
+    drawn = artifacts.read_table(Path("data/reviews/reviews.parquet"), ["text"]).to_pandas()
     if len(drawn) <= WARM_UP:
         raise InputError(
             f"data/reviews/reviews.parquet has {len(drawn)} reviews; expected more than {WARM_UP}; "
@@ -184,13 +189,13 @@ def main(
         print(name)
         with tempfile.TemporaryDirectory() as made:
             scratch = Path(made)
-            serving.bundle(
+            sentiment_model.bundle(
                 scratch / "bundle",
                 model_dir=Path("models") / name,
                 tokens_dir=Path("data/tokens"),
                 stopwords=Stopwords(how.language, how.keep_negations),
             )
-            loaded = serving.SentimentModel.load(scratch / "bundle")
+            loaded = sentiment_model.SentimentModel.load(scratch / "bundle")
             if isinstance(loaded.classifier, NeuralClassifier):
                 compare_bulk(scratch / "bundle", loaded.classifier.temperature, drawn[:reviews], rounds, scratch)
             else:

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from sentiflow import params
-from sentiflow.architectures import lstm_tuned
-from sentiflow.keras import keras
+from sentiflow.config import params
+from sentiflow.models.networks import lstm_tuned
+from sentiflow.models.tf import keras
 
 ROUNDS, STEPS = 12, 8  # the two take turns, so that what else runs on the machine meets both
 

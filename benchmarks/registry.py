@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 # before MLflow is imported
-from sentiflow.tracking import champions, publishing, registry, store  # isort: skip
+from sentiflow.registry import champion_history, model_versions, publishing, store  # isort: skip
 
 import mlflow
 import psutil
@@ -40,9 +40,11 @@ import requests
 import typer
 from mlflow import MlflowClient
 
-from sentiflow import champion, locks, side, tables
-from sentiflow.errors import InputError
-from sentiflow.tracking.store import COMPLETE_TAG, KEY_TAG, MODEL
+from sentiflow.cli import champion
+from sentiflow.pipeline import isolated_run
+from sentiflow.registry.store import COMPLETE_TAG, KEY_TAG, MODEL
+from sentiflow.system import locks, markdown
+from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -77,34 +79,36 @@ class Project:
     publications: Mapping[str, publishing.Publication]  # by number of their version
 
     def aliased(self, alias: str) -> str:
-        found = registry.with_alias(self.client, alias)
+        found = model_versions.with_alias(self.client, alias)
         return "" if found is None else str(found.version)
 
     def others(self) -> list[str]:
         """Versions that are not champion."""
-        return [number for number in self.publications if number != self.aliased(registry.CHAMPION)]
+        return [number for number in self.publications if number != self.aliased(model_versions.CHAMPION)]
 
     def is_whole(self) -> bool:
         """Whether `champion` names a version that was published as a whole."""
-        return self.is_promotable(self.aliased(registry.CHAMPION))
+        return self.is_promotable(self.aliased(model_versions.CHAMPION))
 
     def is_promotable(self, number: str) -> bool:
         try:
-            registry.version(self.client, number)
+            model_versions.version(self.client, number)
         except InputError:
             return False
         return True
 
     def agrees(self) -> bool:
         """Whether the aliases are what the history says, and the file that git keeps holds the same history."""
-        entries = champions.history(self.client)
-        named = [self.aliased(alias) for alias in (registry.PREVIOUS, registry.CHAMPION)]
-        kept = champions.JOURNAL.read_text(encoding="utf-8").splitlines()[1:]
-        return named == champions.line_of_succession(entries)[-2:] and len(kept) == len(entries)
+        entries = champion_history.history(self.client)
+        named = [self.aliased(alias) for alias in (model_versions.PREVIOUS, model_versions.CHAMPION)]
+        kept = champion_history.JOURNAL.read_text(encoding="utf-8").splitlines()[1:]
+        return named == champion_history.line_of_succession(entries)[-2:] and len(kept) == len(entries)
 
     def promote(self, number: str) -> None:
-        with champions.changing(self.client) as entries:
-            champions.change(self.client, entries, registry.version(self.client, number), champions.FORCED, "for the figure")
+        with champion_history.changing(self.client) as entries:
+            champion_history.change(
+                self.client, entries, model_versions.version(self.client, number), champion_history.FORCED, "for the figure"
+            )
 
     def state(self, step: str) -> Any:
         with contextlib.closing(sqlite3.connect(f"file:{self.top}/mlflow.db?mode=ro", uri=True)) as database:
@@ -136,11 +140,11 @@ def _project(top: Path) -> Iterator[Project]:
 
     for name in FOLDERS:
         (top / name).mkdir()
-        text = side.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES)
+        text = isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES)
         (top / name / "params.yaml").write_text(text, encoding="utf-8")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{top}/mlflow.db"  # for every process that is started here
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
-    PROCESSES.set_forkserver_preload(["sentiflow.champion"])
+    PROCESSES.set_forkserver_preload(["sentiflow.cli.champion"])
     forkserver.ensure_running()
     with contextlib.chdir(top / FOLDERS[0]):
         client = store.connect()
@@ -156,7 +160,7 @@ def _project(top: Path) -> Iterator[Project]:
 
 
 def figure_10(project: Project, trials: int, drawn: random.Random) -> None:
-    sources = [version.source for version in registry.versions(project.client)]
+    sources = [version.source for version in model_versions.versions(project.client)]
     for source in sources:
         _register_by_hand(source)
 
@@ -171,7 +175,7 @@ def figure_10(project: Project, trials: int, drawn: random.Random) -> None:
         "history, champion and previous agree",
     ]
     rows = [_two_by_hand(project, trials), _two_of_ours(project, trials)]
-    print("\n".join(tables.markdown(columns, rows)), flush=True)
+    print("\n".join(markdown.markdown(columns, rows)), flush=True)
 
     print("\n`kill -9` after a step, then the same once more")
     columns = [
@@ -188,7 +192,7 @@ def figure_10(project: Project, trials: int, drawn: random.Random) -> None:
         *(_publication_killed(project, step, trials, drawn) for step in ("run", "version")),
         *(_promotion_killed(project, step, trials, drawn) for step in ("entry", "previous", "champion")),
     ]
-    print("\n".join(tables.markdown(columns, rows)), flush=True)
+    print("\n".join(markdown.markdown(columns, rows)), flush=True)
 
 
 def _two_by_hand(project: Project, trials: int) -> list[str]:
@@ -207,10 +211,10 @@ def _two_by_hand(project: Project, trials: int) -> list[str]:
 def _two_of_ours(project: Project, trials: int) -> list[str]:
     found: Counter[str] = Counter()
     for _ in range(trials):
-        before = len(champions.history(project.client))
+        before = len(champion_history.history(project.client))
         with contextlib.ExitStack() as held:  # until both have come as far as the lock of their folder
             for folder in FOLDERS:
-                held.enter_context(locks.locked(project.top / folder / champions.LOCK))
+                held.enter_context(locks.locked(project.top / folder / champion_history.LOCK))
             both = _both(project, _promote, [(number,) for number in project.others()[:2]])
             _wait(lambda both=both: all("waiting for" in text or status is not None for status, text in _now(project, both)))
         said = _said(project, both)
@@ -219,7 +223,7 @@ def _two_of_ours(project: Project, trials: int) -> list[str]:
         found["same"] += won < len(said) or _replaced_the_same(said)
         found["both"] += _replaced_the_same(said)
         found["told"] += any(status and "another change came first" in text for status, text in said)
-        with champions.changing(project.client) as entries:  # the next command
+        with champion_history.changing(project.client) as entries:  # the next command
             found["agree"] += project.agrees() and len(entries) == before + won
     counted = [str(found[each]) for each in ("same", "both", "told", "whole", "agree")]
     return ["make promote", str(trials), *counted]
@@ -257,12 +261,12 @@ def _publication_killed(project: Project, step: str, trials: int, drawn: random.
         anew = dataclasses.replace(first, key=f"{step}{number}".ljust(64, "0"))
         found["kills"] += _killed_after(project, step, drawn.uniform(0, 1.0 if step == "run" else 0.01), _publish, anew)
         found["whole"] += project.is_whole()
-        versions = registry.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")
+        versions = model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")
         complete = [COMPLETE_TAG in project.client.get_run(store.run_of(each)).data.tags for each in versions]
         can = [project.is_promotable(str(each.version)) for each in versions]
         found["half"] += any(yes and not is_whole for yes, is_whole in zip(can, complete, strict=True))
         _publish(anew)
-        found["twice"] += len(registry.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")) > 1
+        found["twice"] += len(model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")) > 1
         found["agree"] += project.agrees()
     counted = [str(found[each]) for each in ("kills", "whole", "half", "twice", "agree")]
     return ["register, the stage", step, *counted]
@@ -271,14 +275,14 @@ def _publication_killed(project: Project, step: str, trials: int, drawn: random.
 def _promotion_killed(project: Project, step: str, trials: int, drawn: random.Random) -> list[str]:
     found: Counter[str] = Counter()
     for _ in range(trials):
-        before = len(champions.history(project.client))
+        before = len(champion_history.history(project.client))
         [number, *_] = project.others()
         found["kills"] += _killed_after(project, step, drawn.uniform(0, 0.05), _promote, number)
         found["whole"] += project.is_whole()
         with contextlib.suppress(InputError):  # that it is champion already
             project.promote(number)
-        found["twice"] += len(champions.history(project.client)) > before + 1
-        found["agree"] += project.agrees() and project.aliased(registry.CHAMPION) == number
+        found["twice"] += len(champion_history.history(project.client)) > before + 1
+        found["agree"] += project.agrees() and project.aliased(model_versions.CHAMPION) == number
     counted = [str(found[each]) for each in ("kills", "whole", "twice", "agree")]
     return ["make promote", step, *counted[:2], "-", *counted[2:]]
 
@@ -329,7 +333,7 @@ def _in_folder(folder: Path, target: Callable[..., None], arguments: tuple[Any, 
 
 
 def _promote(number: str) -> None:
-    sys.argv = ["python -m sentiflow.champion", "promote", "--version", number, "--force", "--reason", "for the figure"]
+    sys.argv = ["python -m sentiflow.cli.champion", "promote", "--version", number, "--force", "--reason", "for the figure"]
     champion.main()
 
 
@@ -437,10 +441,10 @@ class Server:
 
 def figure_12(project: Project) -> None:
     plain = ["mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1", "-m", "models:/sentiflow@champion"]
-    found = [_probed(Server(project, plain, False)), _probed(Server(project, ["sentiflow.server"], True))]
+    found = [_probed(Server(project, plain, False)), _probed(Server(project, ["sentiflow.serving.server"], True))]
     print(f"Figure 12: serving, with `body_seconds` {BODY_SECONDS:g}")
     rows = [[probe, found[0][probe], found[1][probe]] for probe in found[0]]
-    print("\n".join(tables.markdown(["probe", "mlflow models serve", "make serve"], rows)), flush=True)
+    print("\n".join(markdown.markdown(["probe", "mlflow models serve", "make serve"], rows)), flush=True)
 
 
 def _probed(server: Server) -> dict[str, str]:
@@ -462,7 +466,7 @@ def _probed(server: Server) -> dict[str, str]:
 
 def _promoted_meanwhile(server: Server) -> dict[str, str]:
     project, texts = server.project, [f"a {word} film" for word in ("great", "dull", "moving", "boring", "funny")]
-    before, [after, *_] = project.aliased(registry.CHAMPION), project.others()
+    before, [after, *_] = project.aliased(model_versions.CHAMPION), project.others()
     expected = {number: _expected(project, number, texts) for number in (before, after)}
     switched, enough = threading.Event(), threading.Event()
     numbers = itertools.count(1)
@@ -501,7 +505,7 @@ def _promoted_meanwhile(server: Server) -> dict[str, str]:
 
 
 def _expected(project: Project, number: str, texts: list[str]) -> list[float]:
-    opened = registry.opened(project.client, registry.version(project.client, number))
+    opened = model_versions.opened(project.client, model_versions.version(project.client, number))
     return [float(each) for each in opened.model.predict(texts)["p_positive"]]
 
 

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from sentiflow import tables
+from sentiflow.system import markdown
 
 TOP = Path(__file__).parents[1]
 STAGES = ("first", "second", "third")
@@ -93,7 +93,9 @@ class Little:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "sentiflow.pipeline"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
+        return (
+            [sys.executable, "-m", "sentiflow.pipeline.repro"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
+        )
 
     def _environment(self) -> dict[str, str]:
         own = {"PYTHONPATH": str(TOP / "src"), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -144,7 +146,7 @@ class Little:
         """Of plain DVC its command, else the process that runs DVC for the pipeline."""
         return self._process(
             lambda words: (
-                "sentiflow.running.dvc_worker" in words
+                "sentiflow.pipeline.dvc_worker" in words
                 or (any(Path(word).name == "dvc" for word in words[1:]) and "repro" in words)
             )
         )
@@ -252,7 +254,7 @@ def figure_1(finished: dict[str, Little], top: Path, trials: int, drawn: random.
         "mixed, and DVC says up to date",
     ]
     print("Figure 1: `kill -9` of dvc alone in every stage, the next run at once")
-    print("\n".join(tables.markdown(columns, rows)))
+    print("\n".join(markdown.markdown(columns, rows)))
 
 
 # --- 2: everything is killed ------------------------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def figure_2(finished: dict[str, Little], top: Path, trials: int, drawn: random.
         total = len(STAGES) * trials
         rows.append([way, str(total), f"{found['ended well']} of {total}", f"{found['same']} of {total}"])
     print("Figure 2: `kill -9` of every process at a random moment, the next run without anybody's help")
-    print("\n".join(tables.markdown(["run by", "kills", "next run: exit 0", "same hashes as undisturbed"], rows)))
+    print("\n".join(markdown.markdown(["run by", "kills", "next run: exit 0", "same hashes as undisturbed"], rows)))
 
 
 # --- 3: what a killed run leaves of DVC's own files -------------------------------------------------------------------
@@ -294,7 +296,7 @@ def figure_3(finished: dict[str, Little], top: Path) -> None:
                 row.append(_verdict(status, copy, output))
         rows.append(row)
     print("Figure 3: what a killed run may leave in .dvc/tmp/rwlock, and a stage to run")
-    print("\n".join(tables.markdown(["rwlock", WAYS[0], WAYS[2]], rows)))
+    print("\n".join(markdown.markdown(["rwlock", WAYS[0], WAYS[2]], rows)))
 
     print("\ndvc.lock cut at twelve places, and a source that changed")
     rows = []
@@ -314,7 +316,7 @@ def figure_3(finished: dict[str, Little], top: Path) -> None:
         rows.append([way, "12", *map(str, counted)])
     print(
         "\n".join(
-            tables.markdown(["run by", "cuts", "next run: exit 0", "right, and up to date", "up to date while wrong"], rows)
+            markdown.markdown(["run by", "cuts", "next run: exit 0", "right, and up to date", "up to date while wrong"], rows)
         )
     )
 
@@ -437,7 +439,7 @@ def figure_9(top: Path) -> None:
         runs = served.client.read_flow_runs(limit=200)
         healthy = Counter(run.state_name for run in runs)
     print("Figure 9: `kill -9` while a run was pending, running, promoting; worker and server are started again at once")
-    print("\n".join(tables.markdown(["killed", "while", "marked", "the next run began after", "and ended as"], rows)))
+    print("\n".join(markdown.markdown(["killed", "while", "marked", "the next run began after", "and ended as"], rows)))
     print(f"Of {len(runs)} runs: {dict(healthy)}; {len(rows)} were killed.")
 
 
@@ -446,7 +448,7 @@ def _is(served: Any, project: Any, run_id: Any, when: str) -> bool:
         return served.flow(run_id) is not None and served.state(run_id).is_pending()
     if when == "running":
         return project.stage("clean") is not None
-    return served.process_with("sentiflow.champion", run_id) is not None
+    return served.process_with("sentiflow.cli.champion", run_id) is not None
 
 
 def _accepted(served: Any) -> Any:

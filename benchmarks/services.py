@@ -31,7 +31,7 @@ import typer
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from sentiflow import tables
+from sentiflow.system import markdown
 
 TOP = Path(__file__).parents[1]
 sys.path[:1] = [str(TOP), str(TOP / "tests")]  # not this folder, where this file is what `services` names
@@ -183,7 +183,7 @@ def figure_7(team: Any, defaults: Defaults) -> None:
     columns = ["server", "a stranger tries to"]
     columns += [f"{whose}: {how} password" for whose in (DEFAULTS, OURS) for how in ("no", "wrong")]
     print("Figure 7: what a stranger who reaches the port may do")
-    print("\n".join(tables.markdown(columns, rows)))
+    print("\n".join(markdown.markdown(columns, rows)))
 
     _led_astray(team, defaults)
 
@@ -207,7 +207,7 @@ def _led_astray(team: Any, defaults: Defaults) -> None:
     found = [_asked(address, probes.PREFECT["create a flow"], who) for address, who in prefect]
     rows.append(["prefect", "is written to by a page without a token", *found])
     print("\nThe same of browsers that are led astray; ours is given the right password, so that only name or page can refuse")
-    print("\n".join(tables.markdown(["server", "what", DEFAULTS, OURS], rows)))
+    print("\n".join(markdown.markdown(["server", "what", DEFAULTS, OURS], rows)))
 
 
 def _asked(address: str, probe: Any, password: str | None = None, **headers: str) -> str:
@@ -303,14 +303,14 @@ def figure_8_start(team: Any) -> None:
             [
                 what,
                 "refused" if ended.returncode and not team.services.exists() else "STARTED",
-                tables.cell(told[:90]),
+                markdown.cell(told[:90]),
                 str(leaked),
             ]
         )
     file.write_text(good, encoding="utf-8")
     file.chmod(0o600)
     print("Figure 8: `make services` with bad secrets")
-    print("\n".join(tables.markdown(["secrets", "start", "message", "tells a secret"], rows)))
+    print("\n".join(markdown.markdown(["secrets", "start", "message", "tells a secret"], rows)))
 
 
 def figure_8_look(team: Any) -> None:
@@ -334,7 +334,7 @@ def figure_8_look(team: Any) -> None:
         ["files of the services that others can read", str(len(readable)), ""],
     ]
     print(f"Figure 8: which of {len(known)} secrets lie where others can read, while all run")
-    print("\n".join(tables.markdown(["where", OURS, "as the tools' documentation starts them"], rows)))
+    print("\n".join(markdown.markdown(["where", OURS, "as the tools' documentation starts them"], rows)))
 
 
 def _as_documented() -> str:
@@ -397,15 +397,15 @@ def figure_11(team: Any) -> None:
                 "error: "
             )
         size = sum(file.stat().st_size for file in (backups / name).rglob("*") if file.is_file()) / 1e6
-        rows.append([what, f"{size:.1f}", tables.cell(told[:100]), f"{took:.0f}"])
+        rows.append([what, f"{size:.1f}", markdown.cell(told[:100]), f"{took:.0f}"])
     spread = f"{min(seconds):.1f} to {max(seconds):.1f} s each"
     print(f"Figure 11: {during} backups while a model was published, {spread}; then .services was removed")
-    print("\n".join(tables.markdown(["backup", "MB", "restored on nothing", "seconds, with the proof"], rows)))
+    print("\n".join(markdown.markdown(["backup", "MB", "restored on nothing", "seconds, with the proof"], rows)))
     team.start()
     after = _all_of(team, writer)
     rows = [[what, str(len(before[what])), "the same" if before[what] == after[what] else "DIFFERENT"] for what in before]
     print("\nAfter the restore of the last one, through the servers")
-    print("\n".join(tables.markdown(["what", "number", "beside before the loss"], rows)))
+    print("\n".join(markdown.markdown(["what", "number", "beside before the loss"], rows)))
 
 
 def _member(team: Any, who: dict[str, str], *words: str) -> "subprocess.Popen[str]":

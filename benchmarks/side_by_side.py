@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from sentiflow import params, side
-from sentiflow.running import workers
+from sentiflow.config import params
+from sentiflow.pipeline import isolated_run, workers
 
 
 def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:
@@ -32,7 +32,7 @@ def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:
         if hasattr(getattr(p.architectures, name), "epochs"):
             changes[f"architectures.{name}.epochs"] = epochs
     folder.mkdir()
-    side.refresh(folder, changes, cache=folder / ".dvc/cache")
+    isolated_run.refresh(folder, changes, cache=folder / ".dvc/cache")
 
 
 def measured(folder: Path) -> tuple[float, float, int]:
@@ -40,7 +40,7 @@ def measured(folder: Path) -> tuple[float, float, int]:
     environment = workers.environment(1) | {"PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
     before, most, started = os.times(), 0, time.perf_counter()
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-m", "sentiflow.pipeline"]
+        command = [sys.executable, "-m", "sentiflow.pipeline.repro"]
         run = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         while run.poll() is None:
             most = max(most, _memory(run.pid))

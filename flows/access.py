@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 from services import secrets, supervise
 
 # The lock is held while the server of this checkout runs. In a copy of the folder nobody holds it.

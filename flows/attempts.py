@@ -11,8 +11,8 @@ from prefect.context import TaskRunContext
 from prefect.states import Failed
 from prefect.tasks import Task
 
-from sentiflow.errors import InputError, UnavailableError
-from sentiflow.params import Params
+from sentiflow.config.params import Params
+from sentiflow.system.errors import InputError, UnavailableError
 
 P = ParamSpec("P")
 R = TypeVar("R")

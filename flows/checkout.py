@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
 DEFAULT_NAME = "sentiflow"  # as there

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import typer
 
 from flows import access, checkout
-from sentiflow import locks, pipeline, terminal
-from sentiflow.errors import InputError
-from sentiflow.tracking import location
+from sentiflow.pipeline import repro
+from sentiflow.registry import location
+from sentiflow.system import locks, terminal
+from sentiflow.system.errors import InputError
 from services import supervise
 from services.safe import MLFLOW, PREFECT
 from services.supervise import Ending
@@ -36,7 +37,7 @@ TakeOver = Annotated[bool, typer.Option("--take-over", help="where another check
 def main() -> None:
     terminal.show_log("%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the server
-    with pipeline.errors_told():
+    with repro.errors_told():
         app()
 
 
@@ -58,9 +59,9 @@ def schedule(prefect_port: Port = None, take_over: TakeOver = False) -> None:
 @app.command()
 def ui(port: Port = None, prefect_port: Port = None) -> None:
     """Serve MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
-    server = pipeline.mlflow_server()
+    server = repro.mlflow_server()
     if server is None:
-        location.check(pipeline.tracking_uri())
+        location.check(repro.tracking_uri())
     mlflow_port = None if server else _mlflow_port(port)
     services = _Services(prefect_port)
     services.add_prefect()
@@ -193,7 +194,7 @@ class _Services(supervise.Services):
         addresses = [f"{host}:{port}" for host in ("127.0.0.1", "localhost")]
         # not options: the address of a database has its password, and everybody can read command lines
         self.environment = MLFLOW | self.environment | {
-            "MLFLOW_BACKEND_STORE_URI": pipeline.tracking_uri(),
+            "MLFLOW_BACKEND_STORE_URI": repro.tracking_uri(),
             # By default MLflow accepts every host whose name begins like a private address, such as 10.evil.com.
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(addresses),
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}" for address in addresses),

@@ -39,12 +39,13 @@ from flows import access, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
-from sentiflow import locks, params, pipeline, terminal
-from sentiflow.errors import InputError
-from sentiflow.params import Params
-from sentiflow.running import reasons, repair
-from sentiflow.running.workers import Workers
-from sentiflow.settings import Architecture
+from sentiflow.config import params
+from sentiflow.config.params import Params
+from sentiflow.config.settings import Architecture
+from sentiflow.pipeline import recovery, repro, staleness
+from sentiflow.pipeline.workers import Workers
+from sentiflow.system import locks, terminal
+from sentiflow.system.errors import InputError
 from services import secrets
 
 UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at work, and after one that did not end
@@ -88,7 +89,7 @@ def retrain(architectures: Architectures = None, force: bool = False, promote: b
         _check(architectures, p)
         if later := _due_later():
             return Cancelled(message=f"It was late, and {later}, which was due after it, does its work.")
-        with pipeline.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
+        with repro.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
             return _retrain(p, workers, architectures, force, promote)
     except locks.BusyError as error:
         return Cancelled(message=f"One retraining at a time: {error}.")
@@ -104,12 +105,12 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     if not why:
         return Completed(message="No reason to retrain: source, code, parameters and results are as the last run left them.")
     log.info("Retraining, because: %s", "; ".join(why))
-    pipeline.require_entry()
+    repro.require_entry()
 
     started = datetime.now(UTC)
     UNFINISHED.parent.mkdir(parents=True, exist_ok=True)
     UNFINISHED.write_text(json.dumps({"run": this_run.name, "started": started.isoformat(timespec="seconds")}), encoding="utf-8")
-    before = repair.lock_entries()
+    before = recovery.lock_entries()
     # a source that DVC does not watch, such as a URL, is read again only if it is told to
     forced = frozenset({"download"} if new_data and not new_data[1] else ())
     run = Run(p, workers, force, forced)
@@ -121,7 +122,7 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
         UNFINISHED.unlink(missing_ok=True)
         return Completed(message=f"Trained and evaluated {', '.join(architectures or [])}. Nothing was compared: {left_out}.")
     outcomes = run.outcomes
-    others = _not_reproduced(before, repair.lock_entries()) if force else []
+    others = _not_reproduced(before, recovery.lock_entries()) if force else []
     if others:
         told = f"stages gave other results from the same inputs than before: {', '.join(others)}"
         telling.notify(get_run_logger(), "Not reproduced", told, p.retrain.notify, logging.WARNING)
@@ -167,7 +168,7 @@ def _reasons(p: Params, workers: Workers, force: bool, new_data: "tuple[str, boo
             name = json.loads(UNFINISHED.read_text(encoding="utf-8"))["run"]
         why.append(f"the retraining {name} did not end")
     plan = workers.plan()
-    found = reasons.of(plan)
+    found = staleness.of(plan)
     if new_data is not None:
         found = [f"source data changed: {new_data[0]}", *(each for each in found if not each.startswith("source data changed"))]
     why += found
@@ -239,5 +240,5 @@ def main(
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    with pipeline.errors_told():
+    with repro.errors_told():
         app()

@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture, as_completed
 from flows import telling
 from flows.attempts import StoppedError, with_attempts
 from flows.tasks import run_stage
-from sentiflow.params import Params
-from sentiflow.running.scheduling import side_by_side, with_what_they_need
-from sentiflow.running.workers import Outcome, Stage, StageError, Workers
+from sentiflow.config.params import Params
+from sentiflow.pipeline.scheduling import side_by_side, with_what_they_need
+from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 
 
 @dataclass

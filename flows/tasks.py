@@ -11,10 +11,12 @@ from prefect import get_run_logger
 
 from flows import telling
 from flows.attempts import tried_again
-from sentiflow import pipeline, process_groups, source
-from sentiflow.errors import InputError, UnavailableError
-from sentiflow.params import Params
-from sentiflow.running.workers import Outcome, Workers
+from sentiflow.config.params import Params
+from sentiflow.data import source_changes
+from sentiflow.pipeline import repro
+from sentiflow.pipeline.workers import Outcome, Workers
+from sentiflow.system import process_groups
+from sentiflow.system.errors import InputError, UnavailableError
 
 MINUTE = 60.0
 
@@ -44,8 +46,8 @@ def look_for_drift(p: Params) -> str | None:
     """Why incoming reviews are a reason to retrain; None if they are none."""
     if not Path(p.drift.incoming).exists():
         return None
-    from sentiflow import drift  # here, since they load MLflow, and the champion's library, which takes seconds
-    from sentiflow.tracking import store
+    from sentiflow.registry import store
+    from sentiflow.serving import drift  # here, since they load MLflow, and the champion's library, which takes seconds
 
     store.connect()  # what is wrong with the store is no matter of the reviews: it fails the run, which would fail on it later
     try:
@@ -65,7 +67,7 @@ def look_for_drift(p: Params) -> str | None:
 @tried_again
 def look_for_new_data(p: Params) -> "tuple[str, bool] | None":
     """How the source changed, in words, and whether DVC sees that by itself; None if it did not change."""
-    change = source.changed(p, settle_seconds=p.watch.settle_seconds)
+    change = source_changes.changed(p, settle_seconds=p.watch.settle_seconds)
     if change is None:
         return None
     if not change.settled:
@@ -99,17 +101,17 @@ def promote_challenger(version: str) -> tuple[str, bool]:
         get_run_logger().info(line)
         lines.append(line)
 
-    from sentiflow.tracking import judging, registry, store
+    from sentiflow.registry import judging, model_versions, store
 
     client = store.connect()
     before = _number_of_champion(client)
-    status = process_groups.run([sys.executable, "-m", "sentiflow.champion", "promote", "--version", version], tell)
+    status = process_groups.run([sys.executable, "-m", "sentiflow.cli.champion", "promote", "--version", version], tell)
     if status == 0:
         return next((line for line in lines if line.startswith("Champion: ")), f"Champion: version {version}"), True
     now = _number_of_champion(client)
     if now == version:
         return f"Champion: version {version}, which was promoted meanwhile.", True
-    tags = registry.version(client, version).tags
+    tags = model_versions.version(client, version).tags
     if tags.get(judging.HOLDS_TAG) == "false":
         return tags[judging.VERDICT_TAG], False
     said = lines[-1].removeprefix("error: ") if lines else f"the promotion of version {version} ended with status {status}"
@@ -117,10 +119,10 @@ def promote_challenger(version: str) -> tuple[str, bool]:
 
 
 def _number_of_champion(client: Any) -> str:
-    from sentiflow.tracking import registry, store
+    from sentiflow.registry import model_versions, store
 
     with store.failures_told():
-        champion = registry.champion(client)
+        champion = model_versions.champion(client)
     return "" if champion is None else str(champion.version)
 
 
@@ -130,16 +132,16 @@ def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
 
     Without a challenger the version is empty, and the words are those of the champion that this run crowned, if it did.
     """
-    from sentiflow.tracking import champions, judging, registry, store
+    from sentiflow.registry import champion_history, judging, model_versions, store
 
     client = store.connect()
-    with champions.changing(client) as entries:  # so that what a killed promotion began is ended, and not begun again
+    with champion_history.changing(client) as entries:  # so that what a killed promotion began is ended, and not begun again
         telling.pages()
         _link_runs(client)
-        challenger = registry.with_alias(client, registry.CHALLENGER)
-        if challenger is not None and champions.current(entries) == str(challenger.version):
-            registry.set_alias(client, registry.CHALLENGER, None)
-            champions.write_journal(client)
+        challenger = model_versions.with_alias(client, model_versions.CHALLENGER)
+        if challenger is not None and champion_history.current(entries) == str(challenger.version):
+            model_versions.set_alias(client, model_versions.CHALLENGER, None)
+            champion_history.write_journal(client)
             challenger = None
         if challenger is None:
             newest = entries[-1] if entries else None
@@ -150,9 +152,9 @@ def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
 
 
 def _link_runs(client: Any) -> None:
-    from sentiflow.tracking import publishing, store
+    from sentiflow.registry import publishing, store
 
     with contextlib.suppress(FileNotFoundError):
-        keys = json.loads(pipeline.PUBLISHED[0].read_text(encoding="utf-8"))["keys"]
+        keys = json.loads(repro.PUBLISHED[0].read_text(encoding="utf-8"))["keys"]
         if published := publishing.runs(client, keys["comparison"]):
             telling.runs(store.experiment_id(client), *published)

@@ -18,8 +18,8 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
 from flows import checkout
-from sentiflow import pipeline
-from sentiflow.running.workers import Outcome
+from sentiflow.pipeline import repro
+from sentiflow.pipeline.workers import Outcome
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -90,7 +90,7 @@ def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> 
         experiment, retraining: ids of the experiment and of the run that holds the others.
         of_architectures: id of each architecture's run.
     """
-    server = pipeline.mlflow_server()
+    server = repro.mlflow_server()
     at = f"{server or checkout.mlflow_ui()}/#/experiments/{experiment}/runs"
     about = "On the team's server." if server else "`make ui` serves it."
     create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key=key("mlflow"), description=about)

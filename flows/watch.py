@@ -17,9 +17,11 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from flows import checkout
 from flows.attempts import done, tried_again
-from sentiflow import params, source, stage
-from sentiflow.errors import InputError, UnavailableError
-from sentiflow.params import Params
+from sentiflow.config import params
+from sentiflow.config.params import Params
+from sentiflow.data import source_changes
+from sentiflow.system import stage
+from sentiflow.system.errors import InputError, UnavailableError
 
 EVENT = "sentiflow.new-data"
 TOLD = Path(".cache/watch.json")
@@ -47,7 +49,7 @@ def watch() -> State[Any]:
     """Looks once, and ends as Completed, saying what it saw, or Failed. How often it looks is said in prefect.yaml."""
     try:
         p = params.load()
-        change: source.Change | None = done(look, p, p)
+        change: source_changes.Change | None = done(look, p, p)
         if change is None:
             return Completed(message="unchanged")
         if not change.settled:
@@ -58,12 +60,12 @@ def watch() -> State[Any]:
 
 
 @tried_again
-def look(p: Params) -> source.Change | None:
+def look(p: Params) -> source_changes.Change | None:
     """How the source differs from what the last download read; None if it does not."""
-    return source.changed(p, settle_seconds=p.watch.settle_seconds)
+    return source_changes.changed(p, settle_seconds=p.watch.settle_seconds)
 
 
-def tell(change: source.Change, again_hours: float) -> str:
+def tell(change: source_changes.Change, again_hours: float) -> str:
     """Tells Prefect of new data, unless the same was told a short while ago; in words, what it did.
 
     Raises:

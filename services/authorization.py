@@ -20,10 +20,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from mlflow.utils.uri import validate_path_is_safe
 from werkzeug.datastructures import Authorization
 
-from sentiflow.tracking.champions import APPLIED_TAG, HISTORY
-from sentiflow.tracking.judging import VERDICTS
-from sentiflow.tracking.publishing import PREDICTIONS, REFERENCE, SEEN
-from sentiflow.tracking.store import COMPLETE_TAG, MODEL
+from sentiflow.registry.champion_history import APPLIED_TAG, HISTORY
+from sentiflow.registry.judging import VERDICTS
+from sentiflow.registry.publishing import PREDICTIONS, REFERENCE, SEEN
+from sentiflow.registry.store import COMPLETE_TAG, MODEL
 
 API = re.compile(r"^/(ajax-)?api/[23]\.0/")
 READABLE = re.compile(

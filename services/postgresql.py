@@ -23,7 +23,7 @@ import psycopg
 from psycopg import pq
 from sqlalchemy import URL
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 from services import supervise
 from services.safe import POSTGRESQL, POSTGRESQL_HBA
 from services.secrets import Secrets

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from honcho import environ
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 
 FILE = Path(".env")
 EXAMPLE = Path(".env.example")

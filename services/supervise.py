@@ -23,8 +23,9 @@ import psutil
 import typer
 from honcho import manager
 
-from sentiflow import locks, pipeline, process_groups, terminal
-from sentiflow.errors import InputError
+from sentiflow.pipeline import repro
+from sentiflow.system import locks, process_groups, terminal
+from sentiflow.system.errors import InputError
 
 MARK = "SENTIFLOW_HOLDER"  # environment variable of all that a holder started, directly or not
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -206,5 +207,5 @@ def _kill(service: "subprocess.Popen[bytes]", mark: str) -> None:
 
 if __name__ == "__main__":
     terminal.show_log("%(message)s")
-    with pipeline.errors_told():
+    with repro.errors_told():
         typer.run(main)

@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import locks, pipeline, tables, terminal
-from sentiflow.errors import InputError
+from sentiflow.pipeline import repro
+from sentiflow.system import locks, markdown, terminal
+from sentiflow.system.errors import InputError
 from services import health, members, postgresql, safe, supervise
 from services import secrets as secrets_file
 from services.health import BUCKETS
@@ -51,7 +52,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 def main() -> None:
     terminal.show_log("%(message)s")
     os.umask(0o077)  # nothing that is written here is for others
-    with pipeline.errors_told():
+    with repro.errors_told():
         app()
 
 
@@ -97,7 +98,7 @@ def status() -> None:
     found = health.checks(secrets_file.read(), _cluster())
     rows = [[check.service, check.who, check.found, "well" if check.is_well else f"ILL: expected that it {check.expected}"]
             for check in found]  # fmt: skip
-    print("\n".join(tables.markdown(["service", "asked with", "found", ""], rows)))
+    print("\n".join(markdown.markdown(["service", "asked with", "found", ""], rows)))
     if ill := sorted({check.service for check in found if not check.is_well}):
         raise InputError(f"{', '.join(ill)} ill; start them with `make services`, or read what it says")
 

@@ -13,7 +13,12 @@ to    errors       tables (CSV) of samples, slices, mistakes and disagreements, 
 import json
 from pathlib import Path
 
-from sentiflow import analysis, analysis_page, classifier, files, params, stage, vocabulary
+from sentiflow.config import params
+from sentiflow.data import vocabulary
+from sentiflow.evaluation import error_analysis
+from sentiflow.models import loading
+from sentiflow.reporting import error_report
+from sentiflow.system import artifacts, stage
 
 
 def main(
@@ -26,30 +31,32 @@ def main(
     metrics_file: Path,
 ) -> None:
     p = params.load()
-    names = [model["architecture"] for model in files.read_json(comparison_file)["models"]]
-    texts = files.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
+    names = [model["architecture"] for model in artifacts.read_json(comparison_file)["models"]]
+    texts = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
     words = {view: vocabulary.Vocabulary.read(tokens_dir / f"{view}.json") for view in ("text", "content")}
     tokens = {view: vocabulary.read_tokens(tokens_dir / "test.parquet", view) for view in words}
-    answers = analysis.collect({name: files.read_frame(predictions_dir / name / "test.parquet") for name in names}, texts)
+    answers = error_analysis.collect(
+        {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in names}, texts
+    )
     stage.log.info("read the answers of %s on %s test reviews", ", ".join(names), f"{len(answers.labels):,}")
 
-    of_texts = analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
+    of_texts = error_analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
     measures = {}
     for name in names:
-        settings = classifier.read_config(models_dir / name)["settings"]
+        settings = loading.read_config(models_dir / name)["settings"]
         view = settings["view"]
-        measures[name] = of_texts.join(analysis.measures_of_reading(tokens[view], words[view], settings))
-    slices = analysis.accuracy_by_slice(answers, measures, confidence=p.evaluate.confidence)
-    tables = analysis.analyse(answers, slices, p.analyse, seed=p.seed)
-    tables["read_as"] = analysis.read_as(int(tables["samples"]["row"].iloc[0]), tokens, words)
+        measures[name] = of_texts.join(error_analysis.measures_of_reading(tokens[view], words[view], settings))
+    slices = error_analysis.accuracy_by_slice(answers, measures, confidence=p.evaluate.confidence)
+    tables = error_analysis.analyse(answers, slices, p.analyse, seed=p.seed)
+    tables["read_as"] = error_analysis.read_as(int(tables["samples"]["row"].iloc[0]), tokens, words)
 
     with stage.writing(errors_dir, metrics_file) as (errors_place, metrics_place):
         errors_place.mkdir()
         for name, table in tables.items():
-            (errors_place / f"{name}.csv").write_text(analysis.as_csv(table), encoding="utf-8", newline="")
-        page = analysis_page.as_markdown(answers, tables, confidence=p.evaluate.confidence)
+            (errors_place / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
+        page = error_report.as_markdown(answers, tables, confidence=p.evaluate.confidence)
         (errors_place / "errors.md").write_text(page, encoding="utf-8")
-        metrics_place.write_text(json.dumps(analysis.as_metrics(slices), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        metrics_place.write_text(json.dumps(error_analysis.as_metrics(slices), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote samples, slices, mistakes and disagreements to %s", errors_dir)
 
 

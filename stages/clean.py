@@ -8,13 +8,15 @@ to    clean     the same rows with `text` (no markup, no case) and `content` (no
 import json
 from pathlib import Path
 
-from sentiflow import cleaning, files, params, stage
-from sentiflow.stopwords import Stopwords
+from sentiflow.config import params
+from sentiflow.data import cleaning
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.system import artifacts, stage
 
 
 def main(reviews_file: Path, clean_file: Path, report_file: Path) -> None:
     p = params.load()
-    reviews = files.read_frame(reviews_file)
+    reviews = artifacts.read_frame(reviews_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", reviews_file)
 
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)

@@ -13,7 +13,10 @@ to    comparison   as a page (Markdown) and as data (JSON)
 import json
 from pathlib import Path
 
-from sentiflow import comparison, environment, files, params, plots, stage, tuning
+from sentiflow.config import params
+from sentiflow.evaluation import comparison, tuning
+from sentiflow.reporting import png_plots
+from sentiflow.system import artifacts, environment, stage
 
 
 def main(
@@ -28,10 +31,10 @@ def main(
     environment_file: Path,
 ) -> None:
     p = params.load()
-    scores = {name: files.read_json(reports_dir / name / "scores.json") for name in p.run}
-    predictions = {name: files.read_frame(predictions_dir / name / "test.parquet") for name in p.run}
-    histories = {name: files.read_csv(history_dir / f"{name}.csv") for name in p.run}
-    trained_on = {name: files.read_json(models_dir / name / "environment.json") for name in p.run}
+    scores = {name: artifacts.read_json(reports_dir / name / "scores.json") for name in p.run}
+    predictions = {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in p.run}
+    histories = {name: artifacts.read_csv(history_dir / f"{name}.csv") for name in p.run}
+    trained_on = {name: artifacts.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
     files_of = {"csv": str(p.download.csv.location), "tsv": str(p.download.tsv.location)}
@@ -52,8 +55,8 @@ def main(
         kept = json.dumps(environment.record(trained_on), indent=2, sort_keys=True) + "\n"
         environment_place.write_text(kept, encoding="utf-8")
         figures_place.mkdir()
-        plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
-        plots.overlaid_curves(histories, figures_place / "curves.png")
+        png_plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
+        png_plots.overlaid_curves(histories, figures_place / "curves.png")
     stage.log.info("best on %s: %s; wrote %s", compared["chosen_by"], compared["best"], page_file)
 
 

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
-from sentiflow import corpus, data_card, params, stage
+from sentiflow.config import params
+from sentiflow.data import data_card, sources
+from sentiflow.system import stage
 
 Given = Annotated[Path, typer.Option()]
 
@@ -20,7 +22,7 @@ def main(reviews_dir: Given, card_file: Given, card_page: Given, partial_dir: Gi
     p = params.load()
 
     with stage.writing(reviews_dir, card_file, card_page) as (reviews, file, page):
-        found = corpus.load(p.download, partial_dir, seed=p.seed)
+        found = sources.load(p.download, partial_dir, seed=p.seed)
         card = data_card.describe(found, p.download.source)
 
         reviews.mkdir()

@@ -12,7 +12,12 @@ to    report       scores with intervals, classification report, figures
 import json
 from pathlib import Path
 
-from sentiflow import classifier, evaluation, files, params, report, splits, stage, vocabulary
+from sentiflow.config import params
+from sentiflow.data import splits, vocabulary
+from sentiflow.evaluation import evaluation
+from sentiflow.models import loading
+from sentiflow.reporting import model_report
+from sentiflow.system import artifacts, stage
 
 
 def main(
@@ -25,8 +30,8 @@ def main(
     metrics_file: Path,
 ) -> None:
     p = params.load()
-    view = classifier.read_config(model_dir)["settings"]["view"]
-    model = classifier.load(model_dir, vocabulary.Vocabulary.read(tokens_dir / f"{view}.json"))
+    view = loading.read_config(model_dir)["settings"]["view"]
+    model = loading.load(model_dir, vocabulary.Vocabulary.read(tokens_dir / f"{view}.json"))
     stage.log.info("read the model from %s", model_dir)
 
     with stage.writing(report_dir, plots_dir, predictions_dir, metrics_file) as places:
@@ -43,19 +48,19 @@ def main(
             table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, model.classes)
             table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
-        evaluated = report.Evaluated(
+        evaluated = model_report.Evaluated(
             architecture=model_dir.name,
             classes=model.classes,
             scores=scores,
             labels=tokens.labels,
             probabilities=probabilities,
-            history=files.read_csv(history_file),
+            history=artifacts.read_csv(history_file),
             bins=p.evaluate.bins,
             layers=model.layers(),
             temperature=model.temperature,
         )
-        report.write(evaluated, report_place)
-        report.write_plot_data(evaluated, plots_place)
+        model_report.write(evaluated, report_place)
+        model_report.write_plot_data(evaluated, plots_place)
         shown = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
         metrics_place.write_text(json.dumps(shown, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote the report to %s", report_dir)

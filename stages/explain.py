@@ -11,19 +11,23 @@ to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each 
 import json
 from pathlib import Path
 
-from sentiflow import explanation, files, heatmap, params, stage, vocabulary
-from sentiflow.stopwords import Stopwords
+from sentiflow.config import params
+from sentiflow.data import vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import explanation
+from sentiflow.reporting import heatmap
+from sentiflow.system import artifacts, stage
 
 
 def main(
     reviews_file: Path, models_dir: Path, tokens_dir: Path, predictions_dir: Path, comparison_file: Path, explanations_dir: Path
 ) -> None:
     p = params.load()
-    names = [model["architecture"] for model in files.read_json(comparison_file)["models"]]  # best first
+    names = [model["architecture"] for model in artifacts.read_json(comparison_file)["models"]]  # best first
     texts = p.explain.sentences
     if texts is None:
-        raw = files.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
-        answers = files.read_frame(predictions_dir / names[0] / "test.parquet")
+        raw = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
+        answers = artifacts.read_frame(predictions_dir / names[0] / "test.parquet")
         texts = explanation.examples(raw, answers, vocabulary.read_classes(tokens_dir))
     explained, deletions = [], []
     with stage.writing(explanations_dir) as (place,):

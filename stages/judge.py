@@ -10,9 +10,11 @@ to    MLflow            the aliases, and the verdict with the version
 import json
 from pathlib import Path
 
-from sentiflow import experiments, files, params, stage
-from sentiflow.held_out import HeldOut
-from sentiflow.tracking import judging, registry, store
+from sentiflow.config import params
+from sentiflow.pipeline import experiments
+from sentiflow.registry import judging, model_versions, store
+from sentiflow.registry.test_set import HeldOut
+from sentiflow.system import artifacts, stage
 
 
 def main(reviews_file: Path, tokens_dir: Path, published_file: Path, page_file: Path, judged_file: Path) -> None:
@@ -20,12 +22,12 @@ def main(reviews_file: Path, tokens_dir: Path, published_file: Path, page_file: 
         return
     p = params.load()
     held_out = HeldOut.read(reviews_file, tokens_dir, p.analyse)
-    published = files.read_json(published_file)
+    published = artifacts.read_json(published_file)
     key = published["keys"][published["best"]]
     client = store.connect()
 
     with stage.writing(judged_file, page_file) as (judged_place, page_place):
-        challenger = registry.published(client, key)
+        challenger = model_versions.published(client, key)
         page = judging.challenge(client, challenger, held_out, p.promotion, p.evaluate, seed=p.seed)
         page_place.write_text(page, encoding="utf-8")
         told = {"test_set": held_out.digest, "challenger": key}  # no version: its number is another in another store

@@ -9,10 +9,14 @@ to    MLflow                    a run of the retraining; in it a run and a versi
 import json
 from pathlib import Path
 
-from sentiflow import classifier, experiments, files, params, provenance, seen_texts, stage, training_record, vocabulary
-from sentiflow.held_out import HeldOut
-from sentiflow.stopwords import Stopwords
-from sentiflow.tracking import publishing, store
+from sentiflow.config import params
+from sentiflow.data import seen_texts, vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import loading, training_record
+from sentiflow.pipeline import experiments
+from sentiflow.registry import provenance, publishing, store
+from sentiflow.registry.test_set import HeldOut
+from sentiflow.system import artifacts, stage
 
 
 def main(
@@ -29,8 +33,8 @@ def main(
     if experiments.skip(published_file):
         return
     p = params.load()
-    best = files.read_json(metrics_dir / "comparison.json")["best"]
-    counts = files.read_json(metrics_dir / "splits.json")["rows"]
+    best = artifacts.read_json(metrics_dir / "comparison.json")["best"]
+    counts = artifacts.read_json(metrics_dir / "splits.json")["rows"]
     test_set, seen = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest, seen_texts.of_training(reviews_file, tokens_dir)
     client = store.connect()
     with stage.writing(published_file) as (published_place,):
@@ -41,18 +45,18 @@ def main(
         scores, versions = {}, {}
         for name in p.run:
             report_dir, history_file = reports_dir / "models" / name, metrics_dir / "history" / f"{name}.csv"
-            scores[name] = files.read_json(report_dir / "scores.json")
+            scores[name] = artifacts.read_json(report_dir / "scores.json")
             publication = publishing.Publication(
                 architecture=name,
                 key=keys[name],
                 params=provenance.flat_params(p, name),
                 tags=provenance.tags(name),
-                history=files.read_csv(history_file),
+                history=artifacts.read_csv(history_file),
                 record=training_record.read(cache_dir / "records", models_dir / name),
                 scores=scores[name],
-                temperature=classifier.read_config(models_dir / name)["temperature"],
-                weights=files.read_json(report_dir / "layers.json")["weights"],
-                environment=files.read_json(models_dir / name / "environment.json"),
+                temperature=loading.read_config(models_dir / name)["temperature"],
+                weights=artifacts.read_json(report_dir / "layers.json")["weights"],
+                environment=artifacts.read_json(models_dir / name / "environment.json"),
                 artifacts={"report": report_dir, "history": history_file},
                 splits=splits,
                 test_set=test_set,

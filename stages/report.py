@@ -14,7 +14,9 @@ to    page          one HTML file, whole in itself
 
 from pathlib import Path
 
-from sentiflow import files, page, params, stage
+from sentiflow.config import params
+from sentiflow.reporting import html_report
+from sentiflow.system import artifacts, stage
 
 
 def main(
@@ -32,36 +34,36 @@ def main(
 ) -> None:
     p = params.load()
     models = {
-        name: page.Model(
-            config=files.read_json(models_dir / name / "config.json"),
-            environment=files.read_json(models_dir / name / "environment.json"),
-            layers=files.read_json(reports_dir / name / "layers.json"),
+        name: html_report.Model(
+            config=artifacts.read_json(models_dir / name / "config.json"),
+            environment=artifacts.read_json(models_dir / name / "environment.json"),
+            layers=artifacts.read_json(reports_dir / name / "layers.json"),
             classification=(reports_dir / name / "classification_report.txt").read_text(encoding="utf-8"),
-            history=files.read_csv(history_dir / f"{name}.csv"),
-            predictions=files.read_frame(predictions_dir / name / "test.parquet"),
+            history=artifacts.read_csv(history_dir / f"{name}.csv"),
+            predictions=artifacts.read_frame(predictions_dir / name / "test.parquet"),
         )
         for name in p.run
     }
-    results = page.Results(
-        card=files.read_json(card_file),
-        splits=files.read_json(splits_file),
-        vocabulary=files.read_json(vocabulary_file),
-        comparison=files.read_json(comparison_file),
+    results = html_report.Results(
+        card=artifacts.read_json(card_file),
+        splits=artifacts.read_json(splits_file),
+        vocabulary=artifacts.read_json(vocabulary_file),
+        comparison=artifacts.read_json(comparison_file),
         models=models,
-        errors=page.Errors(
-            slices=page.read_texts(errors_dir / "slices.csv"),
-            samples=page.read_texts(errors_dir / "samples.csv"),
-            samples_with_text=page.read_texts(errors_dir / "samples_with_text.csv"),
-            mistakes=page.read_texts(errors_dir / "mistakes.csv"),
-            disagreements=page.read_texts(errors_dir / "disagreements.csv"),
-            read_as=page.read_texts(errors_dir / "read_as.csv"),
+        errors=html_report.Errors(
+            slices=html_report.read_texts(errors_dir / "slices.csv"),
+            samples=html_report.read_texts(errors_dir / "samples.csv"),
+            samples_with_text=html_report.read_texts(errors_dir / "samples_with_text.csv"),
+            mistakes=html_report.read_texts(errors_dir / "mistakes.csv"),
+            disagreements=html_report.read_texts(errors_dir / "disagreements.csv"),
+            read_as=html_report.read_texts(errors_dir / "read_as.csv"),
         ),
-        explanations=files.read_json(explanations_dir / "explanations.json"),
+        explanations=artifacts.read_json(explanations_dir / "explanations.json"),
     )
     stage.log.info("read what was found of %s", ", ".join(p.run))
 
     with stage.writing(page_file) as (place,):
-        place.write_text(page.render(results, p.evaluate), encoding="utf-8")
+        place.write_text(html_report.render(results, p.evaluate), encoding="utf-8")
     stage.log.info("wrote %s (%.1f MB)", page_file, page_file.stat().st_size / 1e6)
 
 

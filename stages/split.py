@@ -8,12 +8,14 @@ to    splits    train, valid and test
 import json
 from pathlib import Path
 
-from sentiflow import files, params, splits, stage
+from sentiflow.config import params
+from sentiflow.data import splits
+from sentiflow.system import artifacts, stage
 
 
 def main(clean_file: Path, splits_dir: Path, proof_file: Path) -> None:
     p = params.load()
-    reviews = files.read_frame(clean_file)
+    reviews = artifacts.read_frame(clean_file)
     stage.log.info("read %s reviews from %s", f"{len(reviews):,}", clean_file)
 
     own = reviews["split"].dropna().value_counts()

@@ -10,15 +10,17 @@ import json
 import shutil
 from pathlib import Path
 
-from sentiflow import files, params, splits, stage, vocabulary
+from sentiflow.config import params
+from sentiflow.data import splits, vocabulary
+from sentiflow.system import artifacts, stage
 
 MANY_NEW = 0.3  # share of the words in valid that are not in the vocabulary of train
 
 
 def main(splits_dir: Path, classes_file: Path, tokens_dir: Path, report_file: Path) -> None:
     p = params.load()
-    classes = files.read_json(classes_file)
-    reviews = {split: files.read_frame(splits_dir / f"{split}.parquet") for split in splits.SPLITS}
+    classes = artifacts.read_json(classes_file)
+    reviews = {split: artifacts.read_frame(splits_dir / f"{split}.parquet") for split in splits.SPLITS}
     stage.log.info("read %s from %s", ", ".join(f"{len(r):,} {split}" for split, r in reviews.items()), splits_dir)
 
     with stage.writing(tokens_dir, report_file) as (tokens_place, report_place):

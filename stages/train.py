@@ -11,8 +11,12 @@ import json
 import time
 from pathlib import Path
 
-from sentiflow import architectures, calibration, environment, params, stage, system_metrics, threads, training_record, vocabulary
-from sentiflow.settings import SequenceReader
+from sentiflow.config import params
+from sentiflow.config.settings import SequenceReader
+from sentiflow.data import vocabulary
+from sentiflow.evaluation import calibration
+from sentiflow.models import networks, training_record
+from sentiflow.system import environment, stage, system_metrics, threads
 
 
 def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Path, cache_dir: Path) -> None:
@@ -25,7 +29,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
 
     with stage.writing(model_dir, history_file) as (model_place, history_place), system_metrics.watching() as system:
         if isinstance(settings, SequenceReader):
-            from sentiflow import training  # here, because a linear model need not wait for TensorFlow
+            from sentiflow.models import training  # here, because a linear model need not wait for TensorFlow
 
             training.use_threads(p.train.threads)
             seed = p.seed if p.train.seed is None else p.train.seed
@@ -34,7 +38,7 @@ def main(architecture: str, tokens_dir: Path, model_dir: Path, history_file: Pat
             gpus = training.gpus()
         else:
             started = time.monotonic()
-            classifier, history = architectures.module(architecture).fit(settings, data, how=p.train)
+            classifier, history = networks.module(architecture).fit(settings, data, how=p.train)
             seconds, gpus = [time.monotonic() - started], []
         temperature = calibration.fit(data.valid.labels, classifier.probabilities(data.valid.ids))
         classifier = dataclasses.replace(classifier, temperature=temperature)

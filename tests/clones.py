@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sentiflow import side
+from sentiflow.pipeline import isolated_run
 
 PROJECT = Path(__file__).parents[1]
 LINEAR = {  # values of params.yaml for a run that takes a minute
@@ -42,7 +42,7 @@ def commit(folder):
 def change(folder, changes):
     """Sets values of params.yaml by dotted name, whatever stands there."""
     file = folder / "params.yaml"
-    file.write_text(side.with_changes(file.read_text(encoding="utf-8"), changes), encoding="utf-8")
+    file.write_text(isolated_run.with_changes(file.read_text(encoding="utf-8"), changes), encoding="utf-8")
 
 
 def run(command, folder, **environment):

@@ -22,8 +22,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling
 
-from sentiflow.tracking import champions
-from sentiflow.tracking.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG, MODEL
+from sentiflow.registry import champion_history
+from sentiflow.registry.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG, MODEL
 from services.secrets import generated
 
 SMALL = {
@@ -162,7 +162,7 @@ class Project:
         for file in self.folder.glob("mlflow.db*"):
             file.unlink()
         shutil.rmtree(self.folder / "mlartifacts")
-        (self.folder / champions.JOURNAL).unlink(missing_ok=True)
+        (self.folder / champion_history.JOURNAL).unlink(missing_ok=True)
 
     def counted(self, query):
         """What a query of MLflow's database counts; 0 while there is no such table."""
@@ -185,7 +185,7 @@ class Project:
         flaws += [f"two versions of {key}" for key in sorted({key for key in registered if registered.count(key) > 1})]
         known = {each.info.run_id for each in runs}
         flaws += [f"version {each.version} has no run" for each in versions if each.run_id not in known]
-        history = champions.history(client)
+        history = champion_history.history(client)
         aliases = client.get_registered_model(MODEL).aliases
         champion = history[-1].version if history else None
         if str(aliases.get("champion")) != str(champion):
@@ -331,4 +331,4 @@ class Served:
 
     def dvc_worker_of(self, process):
         """The process that runs DVC for a stage's process."""
-        return next(each for each in process.parents() if "sentiflow.running.dvc_worker" in each.cmdline())
+        return next(each for each in process.parents() if "sentiflow.pipeline.dvc_worker" in each.cmdline())

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 from samples import answers, reviews
 
-from sentiflow import analysis, comparison, data_card, evaluation, explanation, page, params, splits, vocabulary
-from sentiflow.corpus import TYPES, Corpus
-from sentiflow.scoring import SCORES
+from sentiflow.config import params
+from sentiflow.data import data_card, splits, vocabulary
+from sentiflow.data.sources import TYPES, Corpus
+from sentiflow.evaluation import comparison, error_analysis, evaluation
+from sentiflow.evaluation.metrics import SCORES
+from sentiflow.models import explanation
+from sentiflow.reporting import html_report
 
 HOW = params.Evaluate(resamples=100, confidence=0.95, bins=5)
 ROWS = {"train": 40, "valid": 40, "test": 60}
@@ -58,7 +62,7 @@ def results(
     }
     compared = comparison.compare(scores, predictions, chosen_by="f1_score") | {"tuning": None}
     best_first = [model["architecture"] for model in compared["models"]]
-    return page.Results(
+    return html_report.Results(
         card=data_card.describe(corpus, "csv"),
         splits=splits.prove(table, assigned, params.load().split),
         vocabulary=dict.fromkeys(("text", "content"), vocabulary.describe(words, {"test": words.ids(table["text"])})),
@@ -86,7 +90,7 @@ def model(name, predictions, classes):
     draw = np.random.default_rng(len(name))
     epochs = 1 if name == "nb_svm" else 3
     history = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in SCORES}
-    return page.Model(
+    return html_report.Model(
         config={"architecture": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
         environment={
             "processor": "a processor",
@@ -108,21 +112,21 @@ def model(name, predictions, classes):
 
 
 def errors(folder, predictions, texts):
-    collected = analysis.collect(predictions, texts)
+    collected = error_analysis.collect(predictions, texts)
     index = collected.labels.index
-    counts = {kind: np.arange(len(index)) % 4 for kind in analysis.SLICES}
+    counts = {kind: np.arange(len(index)) % 4 for kind in error_analysis.SLICES}
     measures = {name: pd.DataFrame(counts, index=index) for name in predictions}
-    slices = analysis.accuracy_by_slice(collected, measures, confidence=HOW.confidence)
+    slices = error_analysis.accuracy_by_slice(collected, measures, confidence=HOW.confidence)
     how = params.load().analyse
-    tables = analysis.analyse(collected, slices, how, seed=1)
+    tables = error_analysis.analyse(collected, slices, how, seed=1)
     rows, views = index.to_numpy(), ("text", "content")
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts.loc[rows], minimum_count=1))
     tokens = vocabulary.Tokens(rows, np.zeros(len(rows), int), words.ids(texts.loc[rows]))
     row = int(tables["samples"]["row"].iloc[0])
-    tables["read_as"] = analysis.read_as(row, dict.fromkeys(views, tokens), dict.fromkeys(views, words))
+    tables["read_as"] = error_analysis.read_as(row, dict.fromkeys(views, tokens), dict.fromkeys(views, words))
     for name, table in tables.items():
-        (folder / f"{name}.csv").write_text(analysis.as_csv(table), encoding="utf-8", newline="")
-    return page.Errors(**{file.stem: page.read_texts(file) for file in folder.glob("*.csv")})
+        (folder / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
+    return html_report.Errors(**{file.stem: html_report.read_texts(file) for file in folder.glob("*.csv")})
 
 
 def explained(name, classes, method):

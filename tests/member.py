@@ -10,7 +10,7 @@ from pathlib import Path
 
 import publications
 
-from sentiflow.tracking import publishing, registry, store
+from sentiflow.registry import model_versions, publishing, store
 
 
 def publish(key):
@@ -28,7 +28,7 @@ def publish(key):
 def answers(number):
     """Prints what a version answers on two texts, after every file of it was checked."""
     client = store.connect()
-    model = registry.opened(client, registry.version(client, number)).model
+    model = model_versions.opened(client, model_versions.version(client, number)).model
     print(json.dumps(model.predict(["a wonderful film", "a dull film"]).to_dict("list")))
 
 

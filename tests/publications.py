@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 from samples import reviews, training_data
 
-from sentiflow import architectures, cleaning, environment, evaluation, params, seen_texts, vocabulary
-from sentiflow.held_out import HeldOut
-from sentiflow.serving import SentimentModel
-from sentiflow.stopwords import Stopwords
-from sentiflow.tracking import publishing
-from sentiflow.training_record import Record
+from sentiflow.config import params
+from sentiflow.data import cleaning, seen_texts, vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.evaluation import evaluation
+from sentiflow.models import networks
+from sentiflow.models.sentiment_model import SentimentModel
+from sentiflow.models.training_record import Record
+from sentiflow.registry import publishing
+from sentiflow.registry.test_set import HeldOut
+from sentiflow.system import environment
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CLASSES = ("negative", "positive")
@@ -43,7 +47,7 @@ def train(folder):
         vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(raw.index), labels, {"text": words.ids(views["text"])})
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PARAMS)
-    model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
+    model, _ = networks.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)
@@ -135,7 +139,7 @@ def fitted(folder, name, key):
     tokens_dir.mkdir(parents=True, exist_ok=True)
     (tokens_dir / "text.json").write_text(vocabulary.fit(texts[:96], minimum_count=1))
     shipped = params.load(Path(__file__).parents[1] / "params.yaml")
-    model, _ = architectures.module(name).fit(shipped.architectures[name], data, how=shipped.train)
+    model, _ = networks.module(name).fit(shipped.architectures[name], data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")

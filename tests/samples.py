@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pandas as pd
 
-from sentiflow import vocabulary
+from sentiflow.data import vocabulary
 
 FEELINGS = {
     "negative": ["awful", "boring", "dull", "poor", "waste"],

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from sentiflow import corpus, data_card, source
-from sentiflow.params import Params
+from sentiflow.config.params import Params
+from sentiflow.data import data_card, source_changes, sources
 
 TOP = Path(__file__).parents[1]
 MOMENT = 1_700_000_000  # seconds since 1970, at which the first content of a site was put there
@@ -58,9 +58,9 @@ def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, metho
 
 def download(p):
     """The download stage, as far as it matters here."""
-    found = corpus.load(p.download, source.DOWNLOADS, seed=p.seed)
-    source.CARD.parent.mkdir(exist_ok=True)
-    source.CARD.write_text(json.dumps(data_card.describe(found, p.download.source)))
+    found = sources.load(p.download, source_changes.DOWNLOADS, seed=p.seed)
+    source_changes.CARD.parent.mkdir(exist_ok=True)
+    source_changes.CARD.write_text(json.dumps(data_card.describe(found, p.download.source)))
     return found
 
 

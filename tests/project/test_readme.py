@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sentiflow import comparison, readme
-from sentiflow.architectures import ARCHITECTURES
+from sentiflow.cli import readme
+from sentiflow.evaluation import comparison
+from sentiflow.models.networks import ARCHITECTURES
 
 TOP = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ import processes
 import pytest
 from clones import PROJECT
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 from services import backup, postgresql
 from services.postgresql import Cluster
 from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from clones import PROJECT
 
-from sentiflow.errors import InputError
+from sentiflow.system.errors import InputError
 from services import secrets
 from services.secrets import PORTS, SECRETS
 

@@ -28,8 +28,9 @@ import psutil
 import pytest
 import yaml
 
-from sentiflow import locks, vocabulary
-from sentiflow import stage as stages
+from sentiflow.data import vocabulary
+from sentiflow.system import locks
+from sentiflow.system import stage as stages
 
 TOP = Path(__file__).parents[2]
 CSV = "data/external/reviews.csv"
@@ -850,7 +851,7 @@ def whole_project(tmp_path, monkeypatch):
 
 
 def repro(project: Project, *targets: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sentiflow.pipeline", *targets]
+    command = [sys.executable, "-m", "sentiflow.pipeline.repro", *targets]
     return subprocess.run(command, cwd=project.path, env=os.environ | project.env, capture_output=True, text=True, check=False)
 
 

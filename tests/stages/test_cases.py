@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from sentiflow import classifier, params, predict, serving, splits, vocabulary
-from sentiflow.errors import InputError
-from sentiflow.stopwords import Stopwords
+from sentiflow.config import params
+from sentiflow.data import splits, vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import loading, sentiment_model
+from sentiflow.serving import predict
+from sentiflow.system.errors import InputError
 from stages import clean, download, split, tokenize, train
 
 TOP = Path(__file__).parents[2]
@@ -60,14 +63,16 @@ class Case:
         self.split()
         tokenize.main(Path("data/splits"), REVIEWS / "classes.json", TOKENS, Path("metrics/vocabulary.json"))
         train.main("logistic", TOKENS, MODEL, Path("metrics/history/logistic.csv"), Path(".cache/training"))
-        model = classifier.load(MODEL, vocabulary.Vocabulary.read(TOKENS / "text.json"))
+        model = loading.load(MODEL, vocabulary.Vocabulary.read(TOKENS / "text.json"))
         test = vocabulary.read_tokens(TOKENS / "test.parquet", "text")
         return float((model.probabilities(test.ids).argmax(axis=1) == test.labels).mean())
 
     def model(self):
         """The registered model, once `accuracy` has trained it."""
-        serving.bundle(Path("bundle"), model_dir=MODEL, tokens_dir=TOKENS, stopwords=Stopwords("english", keep_negations=True))
-        return serving.SentimentModel.load(Path("bundle"))
+        sentiment_model.bundle(
+            Path("bundle"), model_dir=MODEL, tokens_dir=TOKENS, stopwords=Stopwords("english", keep_negations=True)
+        )
+        return sentiment_model.SentimentModel.load(Path("bundle"))
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +175,7 @@ def test_the_other_form_of_unicode_gets_the_same_answers():
 
 
 def _once(case):
-    return case.model() if not Path("bundle").exists() else serving.SentimentModel.load(Path("bundle"))
+    return case.model() if not Path("bundle").exists() else sentiment_model.SentimentModel.load(Path("bundle"))
 
 
 def test_a_label_of_too_few_rows_is_left_out_as_the_message_advises():

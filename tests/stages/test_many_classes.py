@@ -9,8 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from sentiflow import model_directory, serving
-from sentiflow.stopwords import Stopwords
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import sentiment_model
+from sentiflow.registry import model_directory
 from stages import analyse, clean, compare, download, evaluate, explain, report, split, tokenize, train
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -98,9 +99,9 @@ def test_the_page_is_readable_and_names_are_text_there(finished):
 def test_registration_accepts_the_models(finished, tmp_path, name):
     bundle = tmp_path / "bundle"
     stopwords = Stopwords("english", keep_negations=True)
-    serving.bundle(bundle, model_dir=finished / "models" / name, tokens_dir=finished / "data/tokens", stopwords=stopwords)
+    sentiment_model.bundle(bundle, model_dir=finished / "models" / name, tokens_dir=finished / "data/tokens", stopwords=stopwords)
     assert model_directory.check_bundle(bundle) == tuple(CLASSES)
-    answer = serving.SentimentModel.load(bundle).predict(["Please tell me about topic0 now"])
+    answer = sentiment_model.SentimentModel.load(bundle).predict(["Please tell me about topic0 now"])
     assert answer["label"].tolist() == ["差评"]
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from clones import fresh, make, run
 
-from sentiflow import params
-from sentiflow.architectures import ARCHITECTURES
+from sentiflow.config import params
+from sentiflow.models.networks import ARCHITECTURES
 
 pytestmark = pytest.mark.slow
 SMALL = {

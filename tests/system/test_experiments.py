@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clones import LINEAR, PROJECT, commit, fresh, repro, run
 
-from sentiflow import experiments
+from sentiflow.pipeline import experiments
 
 pytestmark = pytest.mark.slow
 

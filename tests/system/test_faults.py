@@ -19,8 +19,8 @@ from faults import BETTER, ENDED, POOR, Project, Served
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.retrain import UNFINISHED
-from sentiflow.tracking.champions import APPLIED_TAG, HISTORY
-from sentiflow.tracking.store import KEY_TAG
+from sentiflow.registry.champion_history import APPLIED_TAG, HISTORY
+from sentiflow.registry.store import KEY_TAG
 
 pytestmark = pytest.mark.slow
 

@@ -41,7 +41,7 @@ def original(tmp_path_factory):
 
 
 def pipeline(folder, *targets):
-    return run([sys.executable, "-m", "sentiflow.pipeline", *targets], folder, PYTHONPATH="src", DVC_NO_ANALYTICS="1")
+    return run([sys.executable, "-m", "sentiflow.pipeline.repro", *targets], folder, PYTHONPATH="src", DVC_NO_ANALYTICS="1")
 
 
 def copy_of(original, place):
@@ -61,22 +61,24 @@ def active(**environment):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_runs_its_own_code_by_make(name, original, tmp_path):
     copy = copy_of(original, tmp_path / name)
-    put_mark(copy / "src/sentiflow/versions/history.py")
+    put_mark(copy / "src/sentiflow/sharing/versions/history.py")
     assert MARK in make(copy, "data-versions").stdout
 
 
 def test_plain_dvc_of_another_folders_environment_runs_the_copys_code_and_records_it(original, tmp_path):
     copy = copy_of(original, tmp_path / NAMES[1])
-    put_mark(copy / "src/sentiflow/page.py")
+    put_mark(copy / "src/sentiflow/reporting/html_report.py")
     said = run(["dvc", "repro", "report"], copy, **active()).stdout
     assert re.findall("^Running stage '(.+)'", said, re.MULTILINE) == ["report"]
     assert MARK in said
-    assert hashlib.md5((copy / "src/sentiflow/page.py").read_bytes()).hexdigest() in (copy / "dvc.lock").read_text()
+    assert (
+        hashlib.md5((copy / "src/sentiflow/reporting/html_report.py").read_bytes()).hexdigest() in (copy / "dvc.lock").read_text()
+    )
 
 
 def test_a_command_of_another_folders_environment_refuses_in_one_line(original, tmp_path):
     copy = copy_of(original, tmp_path / "copy")
-    command = [str(BIN / "python"), "-m", "sentiflow.versions.listing"]
+    command = [str(BIN / "python"), "-m", "sentiflow.sharing.versions.listing"]
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which make sets to the folder's own src
     refused = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=own | active(), check=False)
     assert refused.returncode == 1

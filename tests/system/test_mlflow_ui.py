@@ -20,10 +20,14 @@ from PIL import Image, ImageStat
 from publications import CLASSES, held_out, publication
 from samples import reviews
 
-from sentiflow import architectures, cleaning, environment, evaluation, params, promotion, provenance, vocabulary
-from sentiflow.stopwords import Stopwords
-from sentiflow.tracking import champions, judging, publishing, registry, store
-from sentiflow.training_record import Record
+from sentiflow.config import params
+from sentiflow.data import cleaning, vocabulary
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.evaluation import evaluation
+from sentiflow.models import networks
+from sentiflow.models.training_record import Record
+from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, provenance, publishing, store
+from sentiflow.system import environment
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +92,7 @@ def trained(folder):
         )
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PROJECT / "params.yaml")
-    model, _ = architectures.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
+    model, _ = networks.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir
@@ -147,12 +151,12 @@ def filled(tmp_path_factory):
             champion = against and versions[against]
             verdict = judging.judge(client, versions[name], champion, test_reviews, how, EVALUATE, seed=1)
             judging.record(client, versions[name], champion, verdict)
-            with champions.changing(client) as entries:
+            with champion_history.changing(client) as entries:
                 if verdict.holds:
-                    kind = champions.RULES if entries else champions.FIRST
-                    champions.change(client, entries, versions[name], kind, promotion.in_words(verdict))
+                    kind = champion_history.RULES if entries else champion_history.FIRST
+                    champion_history.change(client, entries, versions[name], kind, promotion_rules.in_words(verdict))
                 else:
-                    registry.set_alias(client, registry.CHALLENGER, str(versions[name].version))
+                    model_versions.set_alias(client, model_versions.CHALLENGER, str(versions[name].version))
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 import requests
 from publications import publication, train
 
-from sentiflow.tracking import champions, publishing, store
+from sentiflow.registry import champion_history, publishing, store
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from publications import publication, train
-from sentiflow.tracking import publishing, store
+from sentiflow.registry import publishing, store
 
 folder = Path(sys.argv[2])
 client = store.connect()
@@ -53,8 +53,8 @@ def original(tmp_path_factory):
             publishing.publish(client, publication(trained, tmp_path_factory.mktemp(key), key=key * 64), parent=parent)
             for key in "ab"
         ]
-        with champions.changing(client) as entries:
-            champions.change(client, entries, versions[0], champions.FIRST, "the first")
+        with champion_history.changing(client) as entries:
+            champion_history.change(client, entries, versions[0], champion_history.FIRST, "the first")
     return folder, parent, versions[0].run_id
 
 
@@ -100,25 +100,25 @@ def test_every_command_works_on_the_project_where_it_is_now_and_writes_nowhere_e
     place = shutil.copytree(first, tmp_path / "copy")
     gone = None
     if how != "copied":
-        run(place, "-m", "sentiflow.champion", "history")  # so that the store is one of the folder that will be gone
+        run(place, "-m", "sentiflow.cli.champion", "history")  # so that the store is one of the folder that will be gone
         gone, place = place, tmp_path / ("another name" if how == "renamed" else "elsewhere/project")
         place.parent.mkdir(exist_ok=True)
         gone.rename(place)
 
     told = f"the MLflow store was made in {gone or first}; its artifact locations now point to {place}"
-    said = run(place, "-m", "sentiflow.predict", "--text", "A film I loved.")
+    said = run(place, "-m", "sentiflow.serving.predict", "--text", "A film I loved.")
     assert told in said
     assert "(version 1 (nb_svm))" in said
-    promote = ["-m", "sentiflow.champion", "promote", "--version", "2", "--force", "--reason", "it moved"]
+    promote = ["-m", "sentiflow.cli.champion", "promote", "--version", "2", "--force", "--reason", "it moved"]
     assert "Champion: version 2" in run(place, *promote)
-    assert "Champion: version 1" in run(place, "-m", "sentiflow.champion", "rollback")
-    said = run(place, "-m", "sentiflow.champion", "history")
+    assert "Champion: version 1" in run(place, "-m", "sentiflow.cli.champion", "rollback")
+    said = run(place, "-m", "sentiflow.cli.champion", "history")
     assert told not in said
     assert "it moved" in said
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     assert "published 3" in run(place, "-c", PUBLISH, str(TOP / "tests"), str(scratch), "c", parent)
-    assert "(version 3 (nb_svm))" in run(place, "-m", "sentiflow.predict", "--text", "A film I loved.", "--version", "3")
+    assert "(version 3 (nb_svm))" in run(place, "-m", "sentiflow.serving.predict", "--text", "A film I loved.", "--version", "3")
 
     assert contents(first) == before
     assert gone is None or not gone.exists()
@@ -133,7 +133,7 @@ def test_servers_of_a_moved_project_use_the_files_where_they_are_now(original, t
 
     port, ui_port, prefect_port = ports.several(3)
     page = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "sentiflow.server", "--port", str(port)]
+    command = [sys.executable, "-m", "sentiflow.serving.server", "--port", str(port)]
     with served(tmp_path / "served", command, f"{page}/health", tmp_path / "serve.log"):
         answer = requests.post(f"{page}/invocations", json={"inputs": ["A film I loved."]}, timeout=PATIENCE)
         assert answer.json()["predictions"][0]["label"] in ("negative", "positive")

@@ -23,9 +23,9 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from sentiflow import locks
-from sentiflow.corpus import package
-from sentiflow.tracking import registry
+from sentiflow.data.sources import package
+from sentiflow.registry import model_versions
+from sentiflow.system import locks
 
 pytestmark = pytest.mark.slow
 
@@ -181,10 +181,10 @@ class Walk:
 
     def versions(self):
         client = self.store()
-        return {str(version.version): version for version in registry.versions(client)}
+        return {str(version.version): version for version in model_versions.versions(client)}
 
     def alias(self, name):
-        version = registry.with_alias(self.store(), name)
+        version = model_versions.with_alias(self.store(), name)
         return version and str(version.version)
 
     def store(self):

@@ -20,9 +20,8 @@ import yaml
 from clones import change, commit, dvc, fresh, run
 from mlflow import MlflowClient
 
-from sentiflow import provenance
-from sentiflow.tracking import champions, judging, registry
-from sentiflow.tracking.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG
+from sentiflow.registry import champion_history, judging, model_versions, provenance
+from sentiflow.registry.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG
 
 SMALL = {
     "download.source": "package",
@@ -82,19 +81,19 @@ class Walk:
         return provenance.publication_key(architecture, self.folder / "dvc.lock")
 
     def versions(self):
-        return {str(version.version): version for version in registry.versions(self.client)}
+        return {str(version.version): version for version in model_versions.versions(self.client)}
 
     def runs(self):
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         return self.client.search_runs([experiment.experiment_id])
 
     def aliases(self):
-        named = {alias: registry.with_alias(self.client, alias) for alias in ("champion", "previous", "challenger")}
+        named = {alias: model_versions.with_alias(self.client, alias) for alias in ("champion", "previous", "challenger")}
         return {alias: str(version.version) for alias, version in named.items() if version is not None}
 
     def best(self):
         """Number of the version that the workspace's nb_svm is published as."""
-        return str(registry.published(self.client, self.key("nb_svm")).version)
+        return str(model_versions.published(self.client, self.key("nb_svm")).version)
 
 
 def clean():
@@ -136,11 +135,11 @@ def snapshot(client):
     runs = {run.info.run_id: run for run in all_runs(client)}
     key = {run_id: run.data.tags[KEY_TAG] for run_id, run in runs.items()}
     assert len(set(key.values())) == len(key), "each publication has one run"
-    versions = registry.versions(client)
+    versions = model_versions.versions(client)
     name = {str(version.version): version.tags[KEY_TAG] for version in versions}
-    history = champions.as_table(champions.history(client)).drop(columns="number")
+    history = champion_history.as_table(champion_history.history(client)).drop(columns="number")
     history = history.assign(version=history["version"].map(name), replaced=history["replaced"].map(name).fillna(""))
-    aliased = {alias: registry.with_alias(client, alias) for alias in ("champion", "previous")}
+    aliased = {alias: model_versions.with_alias(client, alias) for alias in ("champion", "previous")}
     return {
         "runs": {
             key[run_id]: {
@@ -184,7 +183,7 @@ def prepared(tmp_path_factory):
     commit(folder)
     for name, changes in SETTINGS.items():
         change(folder, changes)
-        run([sys.executable, "-m", "sentiflow.pipeline", "report"], folder, PYTHONPATH=str(folder / "src"))
+        run([sys.executable, "-m", "sentiflow.pipeline.repro", "report"], folder, PYTHONPATH=str(folder / "src"))
         dvc(folder, "push", "--quiet")
         commit(folder)
         run(["git", "tag", name], folder)
@@ -235,8 +234,8 @@ def crowned(published_twice_at_once):
 def test_first_version_that_passes_the_rules_becomes_champion(crowned):
     assert crowned.aliases()["champion"] == crowned.poor
     assert f"Version {crowned.poor} is now the first champion." in crowned.said["first"].stdout
-    [entry] = champions.history(crowned.client)
-    assert (entry.version, entry.how) == (crowned.poor, champions.FIRST)
+    [entry] = champion_history.history(crowned.client)
+    assert (entry.version, entry.how) == (crowned.poor, champion_history.FIRST)
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +266,10 @@ def test_dry_run_says_what_would_happen_and_changes_nothing_in_the_store(promote
 
 
 def test_make_promote_makes_it_champion_and_the_history_tells_why(promoted):
-    entry = champions.history(promoted.client)[1]
-    assert (entry.version, entry.replaced, entry.how) == (promoted.better, promoted.poor, champions.RULES)
+    entry = champion_history.history(promoted.client)[1]
+    assert (entry.version, entry.replaced, entry.how) == (promoted.better, promoted.poor, champion_history.RULES)
     assert entry.why.startswith('It\'s "better" by $5 (Version ')
-    assert champions.JOURNAL.name in promoted.said["promoted"].stdout
+    assert champion_history.JOURNAL.name in promoted.said["promoted"].stdout
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +278,7 @@ def cut_short(promoted):
     walk = promoted
     walk.take("worse")
     key = walk.key("nb_svm")
-    command = walk.begin([sys.executable, "-m", "sentiflow.pipeline"])
+    command = walk.begin([sys.executable, "-m", "sentiflow.pipeline.repro"])
     until = time.monotonic() + 120
     while not [run for run in walk.runs() if run.data.tags[KEY_TAG] == key]:
         assert command.poll() is None, command.communicate()
@@ -361,8 +360,8 @@ def two_at_once(rejected):
 
 
 def test_two_promotions_at_once_leave_one_champion_and_a_history_that_agrees(two_at_once):
-    history = champions.history(two_at_once.client)
-    won = [entry for entry in history if entry.how == champions.FORCED]
+    history = champion_history.history(two_at_once.client)
+    won = [entry for entry in history if entry.how == champion_history.FORCED]
     assert [entry.replaced for entry in history[1:]] == [entry.version for entry in history[:-1]]
     assert two_at_once.aliases()["champion"] == history[-1].version
     assert two_at_once.aliases()["previous"] == history[-2].version
@@ -375,7 +374,7 @@ def test_two_promotions_at_once_leave_one_champion_and_a_history_that_agrees(two
 @pytest.fixture(scope="module")
 def rolled_back(two_at_once):
     walk = two_at_once
-    walk.line = champions.line_of_succession(champions.history(walk.client))
+    walk.line = champion_history.line_of_succession(champion_history.history(walk.client))
     walk.went_to = []
     while len(walk.went_to) < len(walk.line) - 1:
         well(walk.make("rollback", f"REASON=step {len(walk.went_to) + 1}"))
@@ -394,11 +393,11 @@ def test_rollback_goes_back_champion_by_champion_until_the_first(rolled_back):
 
 
 def test_history_shows_every_change_and_lies_in_git(rolled_back):
-    history = champions.history(rolled_back.client)
+    history = champion_history.history(rolled_back.client)
     shown = rolled_back.said["history"].stdout
     assert all(entry.at in shown for entry in history)
     assert 'It\'s "better" by $5' in shown
-    kept = pd.read_csv(rolled_back.folder / champions.JOURNAL, dtype=str, keep_default_na=False)
+    kept = pd.read_csv(rolled_back.folder / champion_history.JOURNAL, dtype=str, keep_default_na=False)
     assert kept["key"].tolist() == [entry.key for entry in history]
     assert "metrics/champions.csv" in run(["git", "ls-files", "metrics"], rolled_back.folder).stdout
 
@@ -441,7 +440,7 @@ def test_lost_store_and_lost_machine_are_rebuilt_from_git_and_a_remote(rebuilt):
     again = rebuilt.folder.with_name("again")
     run(["git", "clone", "--quiet", str(rebuilt.folder), str(again)], rebuilt.folder)
     (again / ".venv").symlink_to(sys.prefix)
-    said = run([sys.executable, "-m", "sentiflow.rebuild"], again, PYTHONPATH=str(again / "src"))
+    said = run([sys.executable, "-m", "sentiflow.pipeline.rebuild"], again, PYTHONPATH=str(again / "src"))
     assert "3 of 3 commits are published" in said.stdout, said.stderr
     store = f"sqlite:///{again / 'mlflow.db'}"
     assert snapshot(MlflowClient(store, store)) == rebuilt.held

@@ -3,7 +3,7 @@
 import pytest
 from made_up_results import HOW, results
 
-from sentiflow import page
+from sentiflow.reporting import html_report
 
 SCRIPT = "<script>window.ran = 1; alert(1)</script><img src=x onerror='window.ran = 1'>"
 CLASSES = ("no\"><svg onload='window.ran = 1'>", "<b onclick=window.ran=1>yes</b>")
@@ -49,7 +49,7 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     names = ("nb_svm", "lstm", "lstm_attention")
     found = results(folder, names=names, classes=CLASSES, texts=TEXTS * 10, location=f"{'folder/' * 40}{SCRIPT}")
-    (folder / "report.html").write_text(page.render(found, HOW), encoding="utf-8")
+    (folder / "report.html").write_text(html_report.render(found, HOW), encoding="utf-8")
     return (folder / "report.html").as_uri()
 
 

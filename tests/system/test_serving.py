@@ -26,10 +26,12 @@ import requests
 from publications import fitted
 from samples import reviews
 
-from sentiflow import predict, side, stage
-from sentiflow import server as server_of
-from sentiflow.errors import UnavailableError
-from sentiflow.tracking import publishing, registry, store
+from sentiflow.pipeline import isolated_run
+from sentiflow.registry import model_versions, publishing, store
+from sentiflow.serving import predict
+from sentiflow.serving import server as server_of
+from sentiflow.system import stage
+from sentiflow.system.errors import UnavailableError
 
 TOP = Path(__file__).parents[2]
 BODY_SECONDS = 2
@@ -45,14 +47,14 @@ class Project:
     answers: dict  # by version and text
 
     def crown(self, version):
-        registry.set_alias(self.client, registry.CHAMPION, version)
+        model_versions.set_alias(self.client, model_versions.CHAMPION, version)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     changes = {"serve.poll_seconds": 0.2, "serve.body_seconds": float(BODY_SECONDS), "serve.max_bytes": 2_000_000}
-    (folder / "params.yaml").write_text(side.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), changes))
+    (folder / "params.yaml").write_text(isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), changes))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         # its whole path: MLflow keeps one connection for each name of a store, whatever folder it was opened in
@@ -66,7 +68,7 @@ def project(tmp_path_factory):
         ]
         found = Project(folder, client, [str(version.version) for version in made], {})
         for version in made[:2]:
-            answers = registry.opened(client, version).model.predict(TEXTS).to_dict("records")
+            answers = model_versions.opened(client, version).model.predict(TEXTS).to_dict("records")
             found.answers[str(version.version)] = dict(zip(TEXTS, answers, strict=True))
         damaged = Path(client.get_model_version_download_uri("sentiflow", made[2].version).removeprefix("file://"))
         with (damaged / "artifacts/bundle/model/weights.npz").open("r+b") as file:
@@ -86,7 +88,7 @@ class Server:
 
     def __init__(self, folder, port=0):
         self.lines = []
-        command = [sys.executable, "-m", "sentiflow.server", "--port", str(port)]
+        command = [sys.executable, "-m", "sentiflow.serving.server", "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=own_environment())
         self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")), daemon=True)
         self._reader.start()
@@ -456,7 +458,7 @@ def run(monkeypatch, capsys, main, *arguments):
 
 
 def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypatch, capsys):
-    champion = str(registry.champion(project.client).version)
+    champion = str(model_versions.champion(project.client).version)
     [other] = {*project.versions[:2]} - {champion}
     status, out, _ = run(monkeypatch, capsys, predict.main, "--text", TEXTS[0], "--version", other)
     expected = project.answers[other][TEXTS[0]]
@@ -480,8 +482,8 @@ def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypa
 @pytest.mark.parametrize("text", ["--help is a great film", '$HOME `id` "great" \'', "great \x1b[31m \u4e2d\u6587", "-"])
 def test_predict_takes_a_text_that_begins_with_a_dash_or_holds_anything(project, monkeypatch, capsys, text):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"great, from outside")))
-    champion = registry.champion(project.client)
-    model = registry.opened(project.client, champion).model
+    champion = model_versions.champion(project.client)
+    model = model_versions.opened(project.client, champion).model
     [expected] = model.predict(["great, from outside" if text == "-" else text])["p_positive"]
     status, out, _ = run(monkeypatch, capsys, predict.main, "--text", text)
     assert status == 0
@@ -497,7 +499,7 @@ def test_a_version_that_is_not_there_is_an_error(project, monkeypatch, capsys):
 
 def predicted(project, *prefix, **changes):
     """`predict` in a process of its own: exit status and what it said."""
-    command = [*prefix, sys.executable, "-m", "sentiflow.predict", "--text", "fine"]
+    command = [*prefix, sys.executable, "-m", "sentiflow.serving.predict", "--text", "fine"]
     ended = subprocess.run(
         command,
         cwd=project.folder,
@@ -517,7 +519,7 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_then_said_to_
         other.execute("BEGIN EXCLUSIVE")
         status, said = predicted(project)
         with pytest.raises(UnavailableError) as raised, store.failures_told():  # it was open before
-            registry.champion(project.client)
+            model_versions.champion(project.client)
         other.execute("ROLLBACK")
     assert status == os.EX_TEMPFAIL
     for message in (said, str(raised.value)):
@@ -547,7 +549,7 @@ def test_where_no_temporary_folder_can_be_written_that_is_said(project):
 
 @pytest.mark.parametrize(("main", "arguments"), [(server_of.main, ["--port", "0"]), (predict.main, ["--text", "a"])])
 def test_without_a_champion_there_is_neither_server_nor_answer(project, monkeypatch, capsys, main, arguments):
-    champion = str(registry.champion(project.client).version)
+    champion = str(model_versions.champion(project.client).version)
     project.crown(None)
     try:
         status, _, err = run(monkeypatch, capsys, main, *arguments)

@@ -5,7 +5,7 @@ import sys
 import pytest
 from clones import change, commit, fresh, run
 
-from sentiflow.running import repair
+from sentiflow.pipeline import recovery
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
@@ -32,7 +32,7 @@ def side_run(clone):
 
 
 def main_run(folder, *targets):
-    return run([sys.executable, "-m", "sentiflow.pipeline", *targets], folder, PYTHONPATH=str(folder / "src"))
+    return run([sys.executable, "-m", "sentiflow.pipeline.repro", *targets], folder, PYTHONPATH=str(folder / "src"))
 
 
 def test_what_the_main_run_trained_is_restored_and_the_rest_is_trained(side_run):
@@ -60,5 +60,5 @@ def test_the_main_run_restores_later_what_the_side_run_trained(side_run, clone):
     later = main_run(clone, "evaluate")
     for stage in ("train", "evaluate"):
         assert f"Stage '{stage}@logistic' is cached - skipping run" in later.stdout
-        recorded = [repair.lock_entries(clone / top / "dvc.lock")[f"{stage}@logistic"] for top in (".", ".cache/side/two")]
+        recorded = [recovery.lock_entries(clone / top / "dvc.lock")[f"{stage}@logistic"] for top in (".", ".cache/side/two")]
         assert recorded[0] == recorded[1]

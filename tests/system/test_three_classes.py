@@ -9,7 +9,7 @@ import pytest
 import yaml
 from clones import PROJECT, fresh, make, repro, run
 
-from sentiflow import params
+from sentiflow.config import params
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 CLASSES = ["negative", "neutral", "positive"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from clones import change, fresh, make, repro, run
 
-from sentiflow import seen_texts
+from sentiflow.data import seen_texts
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SMALL = {

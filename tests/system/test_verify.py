@@ -13,7 +13,7 @@ import dvc_projects
 import processes
 import pytest
 
-from sentiflow import side
+from sentiflow.pipeline import isolated_run
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ IGNORED = "/.cache\n/models\n/data/reviews\n/data/external/*.csv\n/mlflow.db\n/m
 FILES = {
     "dvc.yaml": PIPELINE,
     "make.py": MAKE,
-    "params.yaml": side.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), {"run": ["nb_svm", "lstm"]}),
+    "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), {"run": ["nb_svm", "lstm"]}),
     ".gitignore": IGNORED,
     "data/external/reviews.csv": "mine",
     "data/external/.gitkeep": "",
@@ -90,7 +90,7 @@ def project(finished, tmp_path, monkeypatch):
 
 
 def command(*words):
-    return [sys.executable, "-m", "sentiflow.verify", *words]
+    return [sys.executable, "-m", "sentiflow.pipeline.verify", *words]
 
 
 def environment(**variables):
@@ -278,7 +278,7 @@ def test_the_real_pipeline_gives_the_same_bytes_again(tmp_path):
     folder = tmp_path / "project"
     folder.mkdir()
     clones.fresh(folder, changes)
-    clones.run([sys.executable, "-m", "sentiflow.pipeline", "evaluate@nb_svm"], folder, PYTHONPATH=str(folder / "src"))
+    clones.run([sys.executable, "-m", "sentiflow.pipeline.repro", "evaluate@nb_svm"], folder, PYTHONPATH=str(folder / "src"))
     (folder / "metrics/environment.json").write_text(
         json.dumps(
             [{"architectures": ["nb_svm"], "environment": json.loads((folder / "models/nb_svm/environment.json").read_text())}]

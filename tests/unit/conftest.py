@@ -4,7 +4,7 @@ import publications
 import pytest
 from samples import training_data
 
-from sentiflow import threads
+from sentiflow.system import threads
 
 # As in a stage: from the number of threads follow the last bits of a sum, and two trainings might not end with the same weights.
 # TensorFlow reads these at its first computation, of which a worker of pytest has one for all files.

@@ -9,14 +9,16 @@ import pytest
 from growth import growth
 from starlette.datastructures import Headers
 
-from sentiflow import cleaning, params, predict, request_texts, server
-from sentiflow.corpus import delimited, tables
-from sentiflow.errors import InputError
-from sentiflow.params import Serve
+from sentiflow.config import params
+from sentiflow.config.params import Serve
+from sentiflow.data import cleaning
+from sentiflow.data.sources import delimited, tables
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.pipeline import stores
+from sentiflow.serving import predict, request_body, server
 from sentiflow.sharing import remote, remote_settings
-from sentiflow.stopwords import Stopwords
-from sentiflow.storage import stores
-from sentiflow.versions import appending
+from sentiflow.sharing.versions import appending
+from sentiflow.system.errors import InputError
 
 LIMITS = Serve(max_bytes=10**8, max_rows=1000, max_characters=10**8, body_seconds=1.0, poll_seconds=1.0)
 TABLE = params.load(Path(__file__).parents[2] / "params.yaml").download.table
@@ -37,7 +39,7 @@ def table(folder, content):
 
 
 def request(text):
-    return request_texts.texts_of(text.encode(), "application/json", LIMITS, TABLE)
+    return request_body.texts_of(text.encode(), "application/json", LIMITS, TABLE)
 
 
 def media_type(text):
@@ -90,7 +92,7 @@ def test_four_times_as_much_takes_no_more_than_a_linear_reader_needs(name):
     read, made, n = READERS[name]
 
     def work(given):
-        with contextlib.suppress(InputError, request_texts.RefusedError):
+        with contextlib.suppress(InputError, request_body.RefusedError):
             read(given)
 
     work(made(10))  # what is compiled or imported once

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from sentiflow import corpus, explanation, serving, vocabulary
-from sentiflow.corpus.rows import Found, Origin
-from sentiflow.stopwords import Stopwords
+from sentiflow.data import sources, vocabulary
+from sentiflow.data.sources.rows import Found, Origin
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import explanation, sentiment_model
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("negative", "positive")
@@ -55,7 +56,7 @@ def project(request, tmp_path_factory):
     p["clean"]["language"] = "none"
     (folder / "params.yaml").write_text(yaml.safe_dump(p), encoding="utf-8")
     found = [Found("csv", "reviews.csv", line, text, label) for line, (text, label) in enumerate(rows)]
-    reviews, rejects, _ = corpus.sort(Origin("reviews.csv", "", dict(zip(CLASSES, CLASSES, strict=True)), found), 10_000)
+    reviews, rejects, _ = sources.sort(Origin("reviews.csv", "", dict(zip(CLASSES, CLASSES, strict=True)), found), 10_000)
     assert rejects.empty
     reviews.to_parquet(folder / "reviews.parquet", index=False)
     (folder / "classes.json").write_text(json.dumps(CLASSES))
@@ -80,8 +81,8 @@ def test_the_served_model_answers_raw_texts_exactly_as_the_stages_tokens(project
     Path("params.yaml").write_text(yaml.safe_dump(p), encoding="utf-8")
     importlib.import_module("stages.train").main("nb_svm", *map(Path, ["tokens", f"models/{view}", f"{view}.csv", "cache"]))
     stopwords = Stopwords("none", keep_negations=True)
-    serving.bundle(Path("bundles", view), model_dir=Path("models", view), tokens_dir=Path("tokens"), stopwords=stopwords)
-    served = serving.SentimentModel.load(Path("bundles", view))
+    sentiment_model.bundle(Path("bundles", view), model_dir=Path("models", view), tokens_dir=Path("tokens"), stopwords=stopwords)
+    served = sentiment_model.SentimentModel.load(Path("bundles", view))
 
     tokens = vocabulary.read_tokens(Path("tokens/train.parquet"), view)
     answers = served.predict([raw[row] for row in tokens.rows])

@@ -1,1 +1,1 @@
-"""Data and models for a team: a remote that holds what dvc.lock names, and proof that it does."""
+"""Remotes, push and pull, checks of completeness and integrity, versions of the data."""

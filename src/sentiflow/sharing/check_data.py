@@ -18,12 +18,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sentiflow import locks, pipeline, process_groups, terminal
-from sentiflow.errors import InputError
-from sentiflow.running import repair
-from sentiflow.storage import objects, stores
-from sentiflow.storage.objects import Piece, Project
-from sentiflow.storage.stores import Store
+from sentiflow.pipeline import objects, recovery, repro, stores
+from sentiflow.pipeline.objects import Piece, Project
+from sentiflow.pipeline.stores import Store
+from sentiflow.system import locks, process_groups, terminal
+from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
 
@@ -75,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     process_groups.die_with_starter()
     terminal.show_log()
-    with pipeline.errors_told():
+    with repro.errors_told():
         terminal.tell(check(heal=not arguments.only_report))
 
 
@@ -113,7 +112,7 @@ def _checked(project: Project, remote: Store | None, pieces: Iterable[Piece], he
     wrong = _looked_at(project, remote, by_oid)
     left = 0
     # no run meanwhile: it could use, or make anew, what is being replaced
-    with locks.locked(repair.TMP / "sentiflow.lock") if heal and wrong else contextlib.nullcontext():
+    with locks.locked(recovery.TMP / "sentiflow.lock") if heal and wrong else contextlib.nullcontext():
         for each in wrong:
             with objects.named(each.pieces[0].output):
                 told = _healed(project, remote, each) if heal else None

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow import git, pipeline, process_groups, terminal
-from sentiflow.errors import InputError
+from sentiflow.pipeline import objects, repro
+from sentiflow.pipeline.objects import Output, Piece, Project
+from sentiflow.pipeline.stores import Store
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
-from sentiflow.storage import objects
-from sentiflow.storage.objects import Output, Piece, Project
-from sentiflow.storage.stores import Store
+from sentiflow.system import git, process_groups, terminal
+from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
 
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     process_groups.die_with_starter()
     terminal.show_log()
-    with pipeline.errors_told():
+    with repro.errors_told():
         if arguments.pushed is None:
             commit = arguments.commit or "HEAD"
             git.commit(commit)
@@ -97,7 +97,7 @@ def untracked_source(commit: str, outputs: list[Output]) -> str | None:
         location = str(download[download["source"]]["location"])
     except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
         return None
-    from sentiflow.corpus import fetching  # here, since it loads pandas, which would hold up every push
+    from sentiflow.data.sources import fetching  # here, since it loads pandas, which would hold up every push
 
     if fetching.is_url(location):
         return None

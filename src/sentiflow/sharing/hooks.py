@@ -5,8 +5,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from sentiflow import pipeline
-from sentiflow.errors import InputError
+from sentiflow.pipeline import repro
+from sentiflow.system.errors import InputError
 
 MARK = "# sentiflow: refuses a push of commits whose data and models the remote lacks; `make hooks` wrote it"
 SCRIPT = """\
@@ -24,7 +24,7 @@ exec .venv/bin/python -m sentiflow.sharing.check_remote --pushed "$1"\
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m sentiflow.sharing.hooks", description="Install git's pre-push hook.").parse_args()
-    with pipeline.errors_told():
+    with repro.errors_told():
         print(
             f"Wrote {install()}: a push of commits whose data the remote lacks is refused (git push --no-verify pushes anyhow)."
         )

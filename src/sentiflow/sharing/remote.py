@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sentiflow import pipeline, process_groups, terminal
-from sentiflow.errors import InputError, UnavailableError
+from sentiflow.pipeline import objects, repro
+from sentiflow.pipeline.stores import RefusedError, without_secrets
 from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
-from sentiflow.storage import objects
-from sentiflow.storage.stores import RefusedError, without_secrets
+from sentiflow.system import process_groups, terminal
+from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     process_groups.die_with_starter()
     terminal.show_log()
-    with pipeline.errors_told():
+    with repro.errors_told():
         shared = None if arguments.shared == "" else arguments.shared == "1"
         terminal.tell(use(read(arguments.url, arguments.endpoint, shared=shared)))
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from dvc.config import Config
 
-from sentiflow.storage.objects import dvc_errors_told
-from sentiflow.storage.stores import RefusedError
+from sentiflow.pipeline.objects import dvc_errors_told
+from sentiflow.pipeline.stores import RefusedError
 
 CONFIG, OWN_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")  # of these git tracks the first
 # Options of a remote that are secrets, of any kind that DVC knows.

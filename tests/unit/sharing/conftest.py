@@ -5,7 +5,7 @@ import dvc_projects
 import pytest
 from dvc.repo import Repo
 
-from sentiflow.sharing import exchange, remote, remote_settings
+from sentiflow.sharing import push_pull, remote, remote_settings
 
 PIPELINE = """
 stages:
@@ -33,7 +33,7 @@ def project(finished_project, tmp_path, monkeypatch):
     """A copy of it in the working folder, pushed to a folder beside it."""
     folder = dvc_projects.copy(finished_project, tmp_path, monkeypatch)
     remote.use(remote.read("", environment={}))
-    exchange.push()
+    push_pull.push()
     with Repo() as repo:
         assert repo.status() == {}  # from now on DVC takes these files for known
     return folder

@@ -6,11 +6,10 @@ import pytest
 from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
 
-from sentiflow import locks
-from sentiflow.errors import InputError
-from sentiflow.running import repair
+from sentiflow.pipeline import objects, recovery
 from sentiflow.sharing import check_data, remote_settings
-from sentiflow.storage import objects
+from sentiflow.system import locks
+from sentiflow.system.errors import InputError
 
 NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]
 
@@ -138,7 +137,7 @@ def test_without_a_remote_the_cache_is_read_alone(project, capsys):
 def test_nothing_is_replaced_while_a_run_is_at_work(project, monkeypatch):
     flip(stored(CACHE, oids()["words.txt"]))
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
-    with locks.locked(repair.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError):
+    with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError):
         check_data.check(heal=True)
     with objects.opened() as opened:
         assert not opened.cache.is_right(oids()["words.txt"])

@@ -7,8 +7,8 @@ import pytest
 from dvc.repo import Repo
 from storage import CACHE, REMOTE, flip, oids, stored
 
-from sentiflow.errors import InputError
-from sentiflow.sharing import check_remote, exchange, hooks, remote_settings
+from sentiflow.sharing import check_remote, hooks, push_pull, remote_settings
+from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
 
@@ -65,7 +65,7 @@ def test_results_of_another_commit_are_those_that_it_names(project):
     assert "All 7 files" in check_remote.check(["HEAD~1"])
     with pytest.raises(InputError, match=r"(?s)lacks 6 of 7 files.*split: words.txt, of HEAD"):
         check_remote.check(["HEAD"])
-    exchange.push()
+    push_pull.push()
     assert "All 7 files" in check_remote.check(["HEAD"])
 
 

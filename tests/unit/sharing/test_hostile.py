@@ -12,11 +12,11 @@ import pytest
 import yaml
 from storage import CACHE, REMOTE, oids, stored
 
-from sentiflow.errors import InputError
-from sentiflow.running.workers import StageError, Workers
-from sentiflow.sharing import check_data, check_remote, exchange, remote_settings
-from sentiflow.storage import confined, objects
-from sentiflow.storage.confined import UnsafeError
+from sentiflow.pipeline import confined, objects
+from sentiflow.pipeline.confined import UnsafeError
+from sentiflow.pipeline.workers import StageError, Workers
+from sentiflow.sharing import check_data, check_remote, push_pull, remote_settings
+from sentiflow.system.errors import InputError
 
 LISTS = {
     "out of the project": [{"md5": "EVIL", "relpath": "../../marker"}],
@@ -79,7 +79,7 @@ def test_list_of_a_hostile_commit_is_refused_by_name_and_nothing_is_written(kind
     oid = name_in_lock(list_of(kind))
     before = everything(tmp_path)
     with pytest.raises(UnsafeError, match=rf"split: splits: the list of files {oid} in the remote here .*nothing was written"):
-        exchange.pull()
+        push_pull.pull()
     assert everything(tmp_path) == before
     assert not stored(CACHE, oid).exists()
 
@@ -92,18 +92,18 @@ def test_list_that_was_replaced_on_the_remote_is_refused_by_name_and_nothing_is_
     remote_settings.OWN_CONFIG.write_text(remote_settings.OWN_CONFIG.read_text().replace("verify = true", f"verify = {verify}"))
     before = everything(tmp_path)
     with pytest.raises(InputError, match=rf"(?s)split: splits \(the list of its files\), object {oid}\nNothing was written"):
-        exchange.pull()
+        push_pull.pull()
     assert everything(tmp_path) == before
     put(stored(project / CACHE, oid).read_bytes(), CACHE, oid)
     with pytest.raises(InputError, match="Nothing was written"):
-        exchange.pull()  # though the cache has the right list, DVC may read the remote's
+        push_pull.pull()  # though the cache has the right list, DVC may read the remote's
     assert {path: content for path, content in everything(tmp_path).items() if path in before} == before
 
 
 def test_list_that_was_replaced_on_the_remote_is_healed_by_who_has_it(project, tmp_path):
     put(list_of("out of the project"), REMOTE, oids()["splits"])
     check_data.check(heal=True)
-    exchange.pull()
+    push_pull.pull()
     assert not list(tmp_path.rglob("marker"))
 
 
@@ -111,13 +111,13 @@ def test_huge_list_is_not_read_to_its_end(other, monkeypatch):
     monkeypatch.setattr(confined, "MAX_LIST_BYTES", 1000)
     name_in_lock(json.dumps([{"md5": put(b"evil", REMOTE), "relpath": f"{number}"} for number in range(100)]).encode())
     with pytest.raises(UnsafeError, match="splits: the list of files"):
-        exchange.pull()
+        push_pull.pull()
 
 
 def test_deeply_nested_list_is_refused(other):
     name_in_lock(b"[" * 100_000)
     with pytest.raises(UnsafeError, match="it is not JSON"):
-        exchange.pull()
+        push_pull.pull()
 
 
 @pytest.mark.parametrize("command", ["fetch", "plan"])
@@ -162,7 +162,7 @@ def test_output_that_lies_elsewhere_is_refused_by_name(path, said, project, othe
     track(path, oids(project)["splits"] if path == "link" else put(b"evil", REMOTE))
     before = everything(tmp_path)
     with pytest.raises(InputError, match=said) as failed:
-        exchange.pull()
+        push_pull.pull()
     assert path in str(failed.value)
     assert everything(tmp_path) == before
 
@@ -171,7 +171,7 @@ def test_output_whose_hash_is_a_path_is_refused(other, tmp_path):
     track("a", "aab/../../../../../../marker")
     (tmp_path / "marker").write_text("mine\n")
     with pytest.raises(UnsafeError, match=r"x\.dvc: a: .* is not an MD5 hash"):
-        exchange.pull()
+        push_pull.pull()
     assert (tmp_path / "marker").read_text() == "mine\n"
 
 
@@ -180,7 +180,7 @@ def test_entries_within_a_dvc_file_are_refused_too(other, tmp_path):
     out = {"md5": "0" * 32 + ".dir", "size": 4, "nfiles": 1, "hash": "md5", "path": "a", "files": files}
     Path("x.dvc").write_text(yaml.safe_dump({"outs": [out]}))
     with pytest.raises(InputError, match=r"x\.dvc: a: '../../marker' is not a plain relative path"):
-        exchange.pull()
+        push_pull.pull()
     assert not list(tmp_path.parent.glob("marker"))
 
 
@@ -189,13 +189,13 @@ def test_link_that_git_tracks_within_a_folder_output_is_refused(other, tmp_path)
     Path("splits").mkdir()
     Path("splits/more").symlink_to(tmp_path / "outside")
     with pytest.raises(UnsafeError, match=r"split: splits: 'splits/more' passes through the symbolic link"):
-        exchange.pull()
+        push_pull.pull()
     assert not list((tmp_path / "outside").iterdir())
 
 
 def test_file_that_is_a_link_itself_is_replaced_and_not_followed(other, tmp_path):
     Path("words.txt").symlink_to(tmp_path / "marker")
-    exchange.pull()
+    push_pull.pull()
     assert Path("words.txt").read_text() == "good words\n"
     assert not (tmp_path / "marker").exists()
 
@@ -210,7 +210,7 @@ def test_entry_of_the_run_cache_on_the_remote_restores_nothing(project, other):
     for out in outs:
         out["md5"] = oids(project)["reviews.csv"] if out["path"] == "words.txt" else out["md5"]
     entry.write_text(yaml.safe_dump(recorded | {"outs": outs}))
-    exchange.pull()
+    push_pull.pull()
     with Workers(1) as workers:
         workers.ask("fetch")
         Path("dvc.lock").unlink()
@@ -247,14 +247,14 @@ def test_import_from_a_project_whose_remote_is_hostile_writes_nothing(project, t
     put(list_of("out of the project", there), there, "89c647da2d6b207da3d3e617bfefbff4.dir")
     before = everything(clone)
     with pytest.raises(InputError):
-        exchange.pull()
+        push_pull.pull()
     assert everything(clone) == before
     assert not list(tmp_path.rglob("marker"))
 
 
 def test_dvcs_indexes_are_this_users_alone(other, monkeypatch):
     monkeypatch.delenv("DVC_SITE_CACHE_DIR")
-    exchange.pull()
+    push_pull.pull()
     folder = Path(f".dvc/tmp/site-{os.getuid()}")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert list(folder.rglob("cache.db"))
@@ -271,7 +271,7 @@ def test_folder_of_indexes_that_others_could_write_to_is_made_anew(planted, othe
     if planted == "link":
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(planted_in)
-    exchange.pull()
+    push_pull.pull()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert not (folder / "repo/planted").exists()
     if planted == "link":

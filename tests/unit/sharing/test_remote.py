@@ -3,9 +3,9 @@ import subprocess
 
 import pytest
 
-from sentiflow.errors import InputError, UnavailableError
+from sentiflow.pipeline import objects
 from sentiflow.sharing import remote, remote_settings
-from sentiflow.storage import objects
+from sentiflow.system.errors import InputError, UnavailableError
 
 NONE = {}
 

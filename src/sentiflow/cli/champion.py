@@ -1,0 +1,186 @@
+"""Promote a version of the model, roll back, and see who was champion when and why.
+
+`python -m sentiflow.cli.champion promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
+`promotion`, and makes it champion if it passes all of them.
+"""
+
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentiflow.config import params
+from sentiflow.pipeline import repro
+from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, provenance, store
+from sentiflow.registry.test_set import HeldOut
+from sentiflow.system import git, markdown, process_groups, tensorflow_log, terminal
+from sentiflow.system.errors import InputError
+
+REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
+BY_FORCE = 'to promote it anyway: make promote VERSION={} FORCE=1 REASON="..."'
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+
+def main() -> None:
+    process_groups.die_with_starter()
+    with tensorflow_log.chatter_dropped():
+        terminal.show_log()
+        with repro.errors_told(), store.failures_told():
+            app()
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Option(help="number of the version; without it the challenger")] = "",
+    force: Annotated[bool, typer.Option("--force", help="even if a rule fails; needs a reason")] = False,
+    reason: Annotated[str, typer.Option(help="why, for the history")] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Make a version champion, if it passes every rule of params.yaml's `promotion`."""
+    p = params.load()
+    if force and not reason.strip():
+        raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
+    client = store.connect()
+    # a look changes nothing, not even what a killed command left
+    with champion_history.looking(client) if dry_run else champion_history.changing(client) as entries:
+        chosen = (
+            model_versions.version(client, version) if version else model_versions.with_alias(client, model_versions.CHALLENGER)
+        )
+        if chosen is None:
+            raise InputError(
+                "there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
+                "see make versions, then name one (make promote VERSION=3), or run: make repro"
+            )
+        number = str(chosen.version)
+        model_versions.check_complete(client, chosen)
+        champion = champion_history.champion(client, entries)
+        if champion is not None and str(champion.version) == number:
+            raise InputError(f"version {number} is the champion already; nothing was changed")
+        try:
+            held_out = HeldOut.read(REVIEWS, TOKENS, p.analyse)
+            verdict = judging.judge(client, chosen, champion, held_out, p.promotion, p.evaluate, seed=p.seed)
+        except (InputError, FileNotFoundError) as error:
+            if not force:
+                missing = (
+                    f"{error.filename} is missing; make the test reviews: make repro" if isinstance(error, OSError) else error
+                )
+                raise InputError(f"version {number} cannot be judged: {missing}; {BY_FORCE.format(number)}") from None
+            model_versions.opened(client, chosen)  # force overrules the rules, not the check that it is safe to load
+            terminal.tell(f"Version {number} was not judged: {error}\n")
+            verdict = None
+        if verdict is not None:
+            terminal.tell(repro.plain(promotion_rules.as_markdown(verdict)))
+            if not dry_run:
+                judging.record(client, chosen, champion, verdict)
+            if not verdict.holds and not force:
+                raise InputError(f"{promotion_rules.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
+        how = champion_history.FORCED if force else champion_history.RULES if champion is not None else champion_history.FIRST
+        words = promotion_rules.in_words(verdict) if verdict is not None else "Not judged."
+        why = f"{reason.strip()} ({words})" if reason.strip() else words
+        if dry_run:
+            terminal.tell(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")
+            return
+        changed = champion_history.change(client, entries, chosen, how, why)
+    _report(changed)
+
+
+def _report(changed: champion_history.Entry) -> None:
+    repro.VERDICT.unlink(missing_ok=True)  # it names the champion of before
+    terminal.tell(f"Champion: {changed.described}\nThe history is in {champion_history.JOURNAL}; commit it.")
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="why, for the history")] = "rolled back by hand",
+    dry_run: DryRun = False,
+) -> None:
+    """Make the champion before this one champion again; once more goes back one more."""
+    client = store.connect()
+    with champion_history.looking(client) as before:
+        lost = champion_history.deleted(before)
+    with champion_history.looking(client) if dry_run else champion_history.changing(client) as entries:
+        line = champion_history.line_of_succession(entries)
+        if lost is not None and line:  # whoever deletes a champion and rolls back means one step
+            again = f"version {line[-1]} {'would be' if dry_run else 'is'} champion again"
+            terminal.tell(f"Version {lost.version}, the champion, was deleted in MLflow; {again}.")
+            return
+        if len(line) < 2:
+            there = f"version {line[0]} is the first" if line else "there is none yet"
+            raise InputError(f"there is no champion to go back to: {there}; see `make history`")
+        chosen = model_versions.version(client, line[-2])
+        model_versions.opened(client, chosen)
+        if dry_run:
+            terminal.tell(
+                f"Dry run: version {line[-2]} would be champion again instead of version {line[-1]}. Nothing was changed."
+            )
+            return
+        changed = champion_history.change(client, entries, chosen, champion_history.ROLLBACK, reason.strip() or "no reason given")
+    _report(changed)
+
+
+@app.command()
+def history() -> None:
+    """Show who was champion from when to when, and why."""
+    client = store.connect()
+    with champion_history.looking(client) as entries:
+        if differs := champion_history.disagreement(client, entries):
+            terminal.tell(f"{differs}\n")
+        elif not entries:
+            print("No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.")
+        if not entries:
+            return
+        table = champion_history.as_table(entries)
+        numbers = [entry.version if entry.exists else f"{entry.version} (deleted)" for entry in entries]
+        shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(version=numbers).astype(str)
+        shown["to"] = shown["to"].replace("", "deleted" if champion_history.deleted(entries) else "now")
+        terminal.tell("\n".join(markdown.markdown(list(shown.columns), shown.to_numpy().tolist())))
+        for entry in entries:
+            terminal.tell(f"\n{entry.at}  version {entry.version}:")
+            terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
+
+
+@app.command()
+def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.lock; without it all")] = "") -> None:
+    """Show the registered versions, or those that a git commit's dvc.lock leads to."""
+    client = store.connect()
+    found = model_versions.versions(client)
+    if commit:
+        git.commit(commit)  # says if there is no such commit
+        keys = set(provenance.publications(commit).values())
+        found = [version for version in found if version.tags.get(store.KEY_TAG) in keys]
+    if not found:
+        whose = f"the dvc.lock of {commit}" if commit else store.MODEL
+        terminal.tell(
+            f"No version of {whose} is registered in this store; `make repro` registers, `make rebuild-tracking` brings back."
+        )
+        return
+    names = {
+        alias: model_versions.with_alias(client, alias)
+        for alias in (model_versions.CHAMPION, model_versions.PREVIOUS, model_versions.CHALLENGER)
+    }
+    rows = []
+    for version in found:
+        aliases = [alias for alias, of in names.items() if of is not None and of.version == version.version]
+        changed = "+" if version.tags.get("git.uncommitted_changes") == "true" else ""
+        rows.append(
+            [
+                str(version.version),
+                version.tags.get("architecture", ""),
+                ", ".join(aliases),
+                version.tags.get(store.COMMIT_TAG, "")[:10] + changed,
+                version.tags.get(judging.VERDICT_TAG, ""),
+            ]
+        )
+    terminal.tell("\n".join(markdown.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+    for test_set, count in judging.decisions(model_versions.versions(client)).items():
+        terminal.tell(f"\nTest set {test_set}: {count} {'comparison' if count == 1 else 'comparisons'} with a champion so far.")
+    if any(row[3].endswith("+") for row in rows):
+        print("\n+ after a commit: something in the project differed from it when the version was made.")
+
+
+if __name__ == "__main__":
+    main()

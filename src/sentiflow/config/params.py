@@ -1,0 +1,340 @@
+"""params.yaml as frozen, checked models.
+
+Nothing here changes a value: what is checked is what stands in the file, and DVC tracks those values by itself.
+"""
+
+import difflib
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sentiflow.config.schema import Count, Fraction, Labels, Language, Positive, Section, Seed, Separator, Sha256, Share, Words
+from sentiflow.config.settings import Architecture, Architectures
+from sentiflow.system.errors import InputError
+
+
+class PackageSource(Section):
+    part: Literal["imdb", "rotten_tomatoes"]
+    sha256: Sha256 | None
+
+
+def _tagged(**kinds: type) -> Discriminator:
+    """Chooses by the kind of a value, so that an error names what was meant and not every alternative."""
+    return Discriminator(lambda value: next((f"[{tag}]" for tag, kind in kinds.items() if isinstance(value, kind)), "[other]"))
+
+
+Location = Annotated[str, Field(min_length=1)]
+Character = Annotated[str, Field(pattern=r"^[^\r\n]$")]
+# Its name, or its number from 0 where there is no header.
+Column = Annotated[Annotated[Annotated[int, Field(ge=0)], Tag("[number]")] | Annotated[str, Tag("[other]")], _tagged(number=int)]
+
+
+class Dialect(Section):
+    """How a table is written; JSON lines and Parquet, which have no choice, pay no heed to it."""
+
+    separator: Separator
+    encoding: str
+    quote: Character | None
+    escape: Character | None
+    skip_rows: Annotated[int, Field(ge=0)]
+    header: bool
+
+    @model_validator(mode="after")
+    def each_character_has_one_meaning(self) -> "Dialect":
+        special = [each for each in (self.separator, self.quote, self.escape) if each is not None]
+        if len(set(special)) < len(special):
+            raise ValueError(
+                f"separator {self.separator!r}, quote {self.quote!r} and escape {self.escape!r} must be different characters; "
+                "escape: null reads doubled quotes"
+            )
+        return self
+
+
+class TableSource(Dialect):
+    location: Annotated[
+        Annotated[dict[Literal["train", "valid", "test"], Location], Field(min_length=1), Tag("[several]")]
+        | Annotated[Location, Tag("[other]")],
+        _tagged(several=dict),
+    ]
+    sha256: Sha256 | None
+    text: Annotated[
+        Annotated[list[Column], Field(min_length=1), Tag("[several]")] | Annotated[Column, Tag("[other]")], _tagged(several=list)
+    ]
+    label: Column
+    split: Column | None
+    group: Column | None
+    labels: Labels
+
+    @property
+    def texts(self) -> list[Column]:
+        """The columns whose cells, joined, are the text."""
+        return self.text if isinstance(self.text, list) else [self.text]
+
+    @model_validator(mode="after")
+    def columns_have_names_only_under_a_header(self) -> "TableSource":
+        named: dict[str, Sequence[Column | None]] = {
+            "text": self.texts,
+            "label": [self.label],
+            "split": [self.split],
+            "group": [self.group],
+        }
+        wrong = [
+            f"{key} is {column!r}"
+            for key, columns in named.items()
+            for column in columns
+            if column is not None and (isinstance(column, int) if self.header else not str(column).isdecimal())
+        ]
+        if wrong:
+            kind = "name" if self.header else "number from 0"
+            raise ValueError(
+                f"{' and '.join(wrong)}, but with header: {str(self.header).lower()} a column is given by its {kind}"
+            )
+        return self
+
+
+class FolderSource(Section):
+    location: Location
+    encoding: str
+    max_bytes: Count
+    labels: Labels
+
+
+class AclimdbSource(Section):
+    location: Location
+    sha256: Sha256 | None
+    max_bytes: Count
+
+
+class Download(Section):
+    source: Literal["package", "csv", "tsv", "folder", "aclimdb"]
+    sample: Annotated[int, Field(ge=20)] | None
+    max_rejected: Annotated[float, Field(ge=0, le=1)]
+    max_characters: Count
+    package: PackageSource
+    csv: TableSource
+    tsv: TableSource
+    folder: FolderSource
+    aclimdb: AclimdbSource
+
+    @property
+    def table(self) -> TableSource:
+        """How tables of reviews are written here, those that do not come from the source included."""
+        return self.tsv if self.source == "tsv" else self.csv
+
+
+class Clean(Section):
+    language: Language
+    keep_negations: bool
+    partition_rows: Count
+
+
+class Split(Section):
+    method: Literal["stratified", "official", "hash"]
+    valid: Fraction
+    test: Fraction
+    keep_films_together: bool
+    leave_out_conflicts: bool
+
+    @model_validator(mode="after")
+    def something_is_left_for_train(self) -> "Split":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid {self.valid} and test {self.test} add up to 1 or more, so nothing is left for train")
+        return self
+
+
+class Tokenize(Section):
+    minimum_count: Count
+
+
+class Train(Section):
+    keep_best: Literal["accuracy_score", "f1_score", "log_loss"]
+    patience: Count | None
+    seed: Seed | None
+    class_weights: Literal["balanced"] | None
+    threads: Count
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Fraction
+    bins: Count
+
+
+class Compare(Section):
+    baseline: Architecture
+    tuned: Architecture
+
+
+class Analyse(Section):
+    samples: Count
+    samples_with_text: Count
+    mistakes: Count
+    disagreements: Count
+    negations: Words
+    contrasts: Words
+
+
+class Explain(Section):
+    sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None
+    words_a_row: Annotated[int, Field(ge=1, le=40)]  # wider than a picture can be
+    reviews: Count
+    deleted: Fraction
+    draws: Count
+
+
+class Promotion(Section):
+    metric: Literal["accuracy_score", "precision_score", "recall_score", "f1_score"]
+    floor: Share | None
+    minimum_reviews: Annotated[int, Field(ge=10)]
+    gain: Share
+    p_value: Share
+    slice_margin: Share
+    slice_reviews: Count
+    calibration_error: Share
+    latency_ms: Positive
+    latency_reviews: Annotated[int, Field(ge=20)]
+    size_mb: Positive
+
+
+class Drift(Section):
+    incoming: Annotated[str, Field(min_length=1)]
+    minimum_reviews: Annotated[int, Field(ge=20)]
+    maximum_reviews: Count
+    max_bytes: Count
+    confidence: Fraction
+    label_share: Share
+    length: Share
+    unknown_words: Share
+    probability: Share
+
+    @model_validator(mode="after")
+    def enough_reviews_are_read(self) -> "Drift":
+        if self.maximum_reviews < self.minimum_reviews:
+            raise ValueError(
+                f"maximum_reviews {self.maximum_reviews} is less than minimum_reviews {self.minimum_reviews}, so nothing is "
+                "compared; lower the minimum or raise the maximum"
+            )
+        return self
+
+
+class Serve(Section):
+    max_bytes: Count
+    max_rows: Count
+    max_characters: Count
+    body_seconds: Positive
+    poll_seconds: Positive
+
+
+class Watch(Section):
+    settle_seconds: Positive
+    again_hours: Positive
+
+
+class Retrain(Section):
+    side_by_side: Count
+    stage_minutes: Positive
+    attempts: Count
+    wait_seconds: Positive
+    notify: list[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]]
+
+
+class Verify(Section):
+    tolerance: Share
+
+
+class Params(Section):
+    seed: Seed
+    run: Annotated[list[Architecture], Field(min_length=1)]
+    download: Download
+    clean: Clean
+    split: Split
+    tokenize: Tokenize
+    train: Train
+    evaluate: Evaluate
+    compare: Compare
+    analyse: Analyse
+    explain: Explain
+    promotion: Promotion
+    drift: Drift
+    serve: Serve
+    watch: Watch
+    retrain: Retrain
+    verify: Verify
+    architectures: Architectures
+
+    @field_validator("run")
+    @classmethod
+    def no_name_stands_twice(cls, run: list[str]) -> list[str]:
+        if twice := sorted({name for name in run if run.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return run
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks the whole file, so that a slip in any section is known before any work is done.
+
+    Raises:
+        InputError: naming every wrong key, what stands there and what is allowed.
+    """
+    try:
+        # YAML 1.2, as DVC reads it: in 1.1 `1e-3` is a string and `yes` is true. A key that stands twice is an error.
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no {path} in {Path.cwd()}; run this from the top folder of the project") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{path} is not valid YAML; {where}{error.problem}") from None
+    except (YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} is not valid YAML; expected sections of `key: value` lines: {error}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in explained(error, Params))) from None
+
+
+# The beginning of a value, since aliases of YAML let a few lines stand for more than fits into memory.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 120, 40, 120
+
+
+def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A line for each problem: its key, what is wrong with it, and what is allowed."""
+    lines = []
+    for problem in error.errors():
+        where = [str(part) for part in problem["loc"] if not (str(part).startswith("[") and part != "[key]")]  # without tags
+        key = ".".join(where) or "the file as a whole"
+        if where[-1:] == ["[key]"] and not isinstance(problem["input"], str):
+            name = ".".join(where[:-2])
+            lines.append(f'{name}: {problem["input"]!r} must be in quotes, as a label is text: "{str(problem["input"]).lower()}"')
+            continue
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key{_meant(str(problem['loc'][-1]), _keys_beside(model, problem['loc']))}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: missing; add this key")
+        elif problem["type"] == "value_error":
+            lines.append(f"{key}: {problem['ctx']['error']}")
+        else:
+            lines.append(f"{key}: received {_SHOWN.repr(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return lines
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"; did you mean `{close[0]}`" if close else "") + (f"; known here: {', '.join(known)}" if known else "")
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section = model
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)

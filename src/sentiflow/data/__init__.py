@@ -1,0 +1,1 @@
+"""Texts: sources, normal form, cleaning, splits, vocabulary, data card."""

@@ -1,0 +1,184 @@
+"""Where reviews come from. To add a source: write its file, add its line here, add its section to params."""
+
+import ast
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from sentiflow.config.params import Download
+from sentiflow.data import normal_form
+from sentiflow.data.sources import aclimdb, folder, package, tables
+from sentiflow.data.sources.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
+from sentiflow.system import terminal
+from sentiflow.system.errors import InputError
+
+log = logging.getLogger("sentiflow")
+
+SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
+    "package": package.find,
+    "csv": partial(tables.find, "csv"),
+    "tsv": partial(tables.find, "tsv"),
+    "folder": folder.find,
+    "aclimdb": aclimdb.find,
+}
+
+FEWEST = 10  # rows a label, so that each of three splits can get some
+TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str", "group": "str"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled reviews and where they came from.
+
+    reviews: row, text, label, source, split, rating, film, group; the last four are empty where the source does not know them.
+    rejects: source (a file), line, reason, excerpt of each row that could not be used.
+    excluded: rows that were left out on purpose, by their label.
+    classes: every label the source may have, in the order of the labels mapping.
+    """
+
+    reviews: pd.DataFrame
+    rejects: pd.DataFrame
+    excluded: Mapping[str, int]
+    classes: list[str]
+    location: str
+    sha256: str
+
+
+def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
+    """Reads the source that params choose.
+
+    Args:
+        partial_dir: keeps downloads, whole and partial; and rejects.csv, if too many rows are rejected.
+
+    Raises:
+        InputError: if the source cannot be read, too much of it cannot be used, or what is left is too little to learn from.
+    """
+    origin = SOURCES[p.source](p, partial_dir)
+    reviews, rejects, excluded = sort(origin, p.max_characters)
+    _require_few_rejects(p, origin, reviews, rejects, partial_dir / "rejects.csv")
+    if p.sample is not None:
+        reviews = sample(reviews, p.sample, seed)
+    classes = list(dict.fromkeys(name for name in origin.labels.values() if name is not None))
+    _require_enough(reviews, classes, origin.location, p.sample)
+    return Corpus(reviews, rejects, excluded, classes, origin.location, origin.sha256)
+
+
+def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """The reviews, rejects and excluded rows of a source, as in Corpus; every row is in one of them."""
+    kept: list[Found] = []
+    rejected: list[tuple[str, int, str, str]] = []
+    excluded: Counter[str] = Counter()
+    read = 0
+    labels = {tidied(label): name for label, name in origin.labels.items()}
+    classes = {label: name for label, name in labels.items() if name is not None}
+    for row in tqdm(origin.found, desc="reading", unit=" rows", disable=None, delay=2):
+        read += 1
+        label = tidied(row.label)
+        if row.flaw is None and label in labels and label not in classes:
+            excluded[label] += 1
+            continue
+        reason = flaw(row, labels, max_characters)
+        text = row.text if reason else normal_form.normalised(row.text)
+        if reason is None and not text.strip():
+            reason = EMPTY
+        if reason is None:
+            kept.append(row._replace(text=text, label=classes[label]))
+        else:
+            rejected.append((row.file, row.line, reason, excerpt(row.text)))
+    reviews = pd.DataFrame(kept, columns=list(Found._fields))[list(TYPES)].astype(TYPES)
+    reviews.insert(0, "row", pd.RangeIndex(len(reviews)).to_numpy("int64"))
+    rejects = pd.DataFrame(rejected, columns=["source", "line", "reason", "excerpt"]).astype({"line": "int64"})
+    if read != len(reviews) + len(rejects) + excluded.total():
+        raise RuntimeError(
+            f"{read:,} rows read, but {len(reviews):,} kept, {len(rejects):,} rejected, {excluded.total():,} excluded"
+        )
+    return reviews, rejects, dict(sorted(excluded.items()))
+
+
+def sample(reviews: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """That many rows, drawn evenly over label and split, in their own order and numbered again; all if there are fewer.
+
+    Every group of label and split gives a random row in turn until there are enough, so a small group gives all it has.
+    """
+    shuffled = reviews.sample(frac=1, random_state=seed)
+    turn = shuffled.groupby(["label", "split"], dropna=False).cumcount()
+    drawn = turn.sort_values(kind="stable").index[:count].sort_values()
+    return reviews.loc[drawn].assign(row=range(len(drawn))).reset_index(drop=True)
+
+
+def _require_few_rejects(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: pd.DataFrame, listing: Path) -> None:
+    listing.unlink(missing_ok=True)
+    if rejects.empty:
+        return
+    rows = len(reviews) + len(rejects)
+    share = len(rejects) / rows
+    counted = f"{len(rejects):,} of the {rows:,} rows of {origin.location} cannot be used, {share:.2%}"
+    reasons = _commonest(rejects)
+    if share <= p.max_rejected:
+        log.warning("%s; they are listed in rejects.csv:\n%s", counted, reasons)
+        return
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    rejects.to_csv(listing, index=False, lineterminator="\n")
+    reasons = "\n".join([reasons, *_labels_to_set(p, origin, reviews, rejects)])
+    raise InputError(
+        f"{counted}; allowed are {p.max_rejected:.2%} (download.max_rejected). Correct the file, or its settings in "
+        f"params.yaml, or allow more; {listing} lists every row. The commonest reasons:\n{reasons}"
+    )
+
+
+def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: pd.DataFrame) -> list[str]:
+    """Where labels are not mapped, lines for params.yaml that map every label of the file."""
+    unmapped = rejects["reason"].str.extract(f"^{UNKNOWN_LABEL}: (.+) is not mapped")[0].dropna().value_counts()
+    if unmapped.empty:
+        return []
+    key = f"download.{p.source}"
+    if len(unmapped) > (len(reviews) + len(rejects)) / FEWEST:  # too many to be labels, of which each needs some rows
+        return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
+    labels = {label: name for label, name in origin.labels.items() if name is None or name in set(reviews["label"])}
+    meant = {tidied(label).lower(): name for label, name in labels.items()}  # what differs in case alone has the same class
+    found = map(ast.literal_eval, unmapped.index[~unmapped.index.str.endswith("...")])
+    labels |= {label: meant.get(label.lower(), label) for label in found}
+    lines = [
+        f"      {json.dumps(label, ensure_ascii=False)}: {json.dumps(name, ensure_ascii=False)}" for label, name in labels.items()
+    ]
+    return [
+        f"  Set the labels of {key} in params.yaml, each to its class, or to null to leave its rows out; all labels of the file:",
+        "    labels:",
+        *lines,
+    ]
+
+
+def _commonest(rejects: pd.DataFrame) -> str:
+    kinds = rejects["reason"].str.split(":").str[0]
+    lines = []
+    for kind, count in Counter(kinds).most_common(3):
+        example = rejects[kinds == kind].iloc[0]
+        lines.append(f"  {count:,} x {kind}; first {example['source']} line {example['line']}: {example['excerpt']}")
+        if example["reason"] != kind:
+            lines.append(f"      {example['reason']}")
+    return "\n".join(lines)
+
+
+def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
+    if not classes:
+        raise InputError(f"every label of {location} is mapped to null, so no row is left; map two or more to their classes")
+    if reviews.empty:
+        raise InputError(f"{location} holds no rows; expected one a review")
+    counts = reviews["label"].value_counts().reindex(classes, fill_value=0)
+    found = terminal.some(f"{count:,} {name}" for name, count in counts.items())
+    if len(classes) < 2:
+        raise InputError(f"every label of {location} means {classes[0]!r}; at least 2 different ones are needed")
+    if counts.min() < FEWEST:
+        advice = (
+            "raise download.sample or set it to null" if sampled else "add rows, or map that label to null, which leaves it out"
+        )
+        found = terminal.some(f"{count:,} {name}" for name, count in counts.sort_values(kind="stable").items())
+        raise InputError(f"{location} gives {found}; at least {FEWEST} rows of each label are needed: {advice}")
+    log.info("%s reviews from %s: %s", f"{len(reviews):,}", location, found)

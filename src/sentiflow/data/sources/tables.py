@@ -1,0 +1,239 @@
+"""Reviews in tables: delimited text, JSON lines or Parquet, in one file or in several.
+
+With quotes, a field may hold separators, line ends and quotes. Without, as tweets are published, a quote is a character like any
+other: a record is a line, and cannot hold a separator.
+"""
+
+import contextlib
+import glob
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sentiflow.config.params import Column, Dialect, Download, TableSource
+from sentiflow.data.sources import delimited, fetching, structured
+from sentiflow.data.sources.rows import SPLITS, Found, Origin, excerpt, tidied
+from sentiflow.data.sources.unpacking import unpacked
+from sentiflow.system.errors import InputError
+
+MOST_COLUMNS = 1_000
+NAMED = 20  # columns in an error
+PATTERN = frozenset("*?[")
+SUFFIXES = ("jsonl", "ndjson", "json", "parquet")  # of tables that a dialect has no say in
+PLAIN = Dialect(separator=",", encoding="utf-8", quote='"', escape=None, skip_rows=0, header=True)
+
+
+class Table(NamedTuple):
+    columns: Sequence[str | int]  # names, or numbers from 0 where there is no header
+    records: list[delimited.Record]  # every one that is not flawed has a field a column
+
+
+class Written(NamedTuple):
+    """How a table is written, as far as its first bytes say."""
+
+    dialect: Dialect
+    blank_before_quote: bool
+
+
+class Columns(NamedTuple):
+    """The places of the columns, from 0."""
+
+    texts: list[int]
+    label: int | None
+    split: int | None
+    group: int | None
+
+
+def find(source: str, p: Download, partial_dir: Path) -> Origin:
+    section: TableSource = getattr(p, source)
+    files = located(section)
+    found: list[Found] = []
+    hashes = []
+    for split, location in files:
+        path = fetching.bring(location, partial_dir, sha256=section.sha256)
+        table = read(path, section, labels=section.labels)
+        where = places(table.columns, section, f"download.{source}", str(path))
+        found += rows(table, where, source, fetching.name_of(location), split=split)
+        hashes.append(fetching.sha256_of(path))
+    if section.quote is None:
+        _require_no_cut_quotes(found, source)
+    return Origin(location_of(section), combined(hashes), section.labels, found)
+
+
+def located(section: TableSource) -> list[tuple[str | None, str]]:
+    """The split, or None, and the path or URL of each file of a source.
+
+    Raises:
+        InputError: if a pattern matches no file, or several files shall have one hash, or one of several is a URL.
+    """
+    where = section.location
+    files: list[tuple[str | None, str]]
+    if isinstance(where, dict):
+        files = list(where.items())
+    elif fetching.is_url(where) or not PATTERN & set(where) or Path(where).exists():
+        files = [(None, where)]
+    else:
+        found = sorted(path for path in map(Path, glob.glob(where)) if path.is_file())  # noqa: PTH207 Path takes no absolute one
+        if not found:
+            raise InputError(f"no file matches the pattern {where}; put the files there, or set the location in params.yaml")
+        splits = [SPLITS.get(path.name.partition(".")[0].lower()) for path in found]
+        files = [(split if all(splits) else None, str(path)) for split, path in zip(splits, found, strict=True)]
+    if len(files) > 1 and section.sha256 is not None:
+        raise InputError("the location in params.yaml names several files, and sha256 is that of one; set sha256 to null")
+    if len(files) > 1 and any(fetching.is_url(each) for _, each in files):
+        raise InputError("the location in params.yaml names several files, and one is a URL; download it, and give its path")
+    return files
+
+
+def location_of(section: TableSource) -> str:
+    """For people: the same on every machine, without passwords."""
+    if isinstance(section.location, dict):
+        return ", ".join(f"{split}: {each}" for split, each in section.location.items())
+    return fetching.without_secrets(section.location)
+
+
+def combined(hashes: list[str]) -> str:
+    """One SHA-256 for one or several files."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def rows(table: Table, where: Columns, source: str, file: str, *, split: str | None = None) -> Iterator[Found]:
+    """One row per record; `split` is that of the whole file."""
+    for line, fields, flaw in table.records:
+        if flaw is not None:
+            yield Found(source, file, line, " ".join(fields), "", flaw=flaw)
+            continue
+        said = fields[where.split].strip() if where.split is not None else ""
+        yield Found(
+            source,
+            file,
+            line,
+            text_of(fields, where.texts),
+            "" if where.label is None else fields[where.label],
+            split=split or SPLITS.get(said.lower(), said) or None,
+            group=fields[where.group].strip() or None if where.group is not None else None,
+        )
+
+
+def text_of(fields: Sequence[str], places: Sequence[int]) -> str:
+    """The text of a row: the cells of its columns, each on a line of its own."""
+    return fields[places[0]] if len(places) == 1 else "\n".join(filter(None, (fields[place] for place in places)))
+
+
+def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int | None = None) -> Table:
+    """Every record of a file, those that cannot be read included; only blank lines are left out.
+
+    Bytes that are not valid in the encoding come out as lone surrogates, so that they cost their own row and no other.
+
+    Args:
+        labels: by which a row that a quote left open has swallowed is known as one.
+        most: characters of the unpacked file, at most.
+
+    Raises:
+        InputError: if the file is empty, no table, or its header cannot be read.
+    """
+    with unpacked(path) as content:
+        if content.is_parquet or structured.is_json(content.name):
+            columns, found = structured.read(content, path, most)
+            table = Table(list(columns), list(found))
+        else:
+            table = Table(*delimited.read(content.file, dialect, path, set(map(tidied, labels)), most)[:2])
+    if not table.records and not table.columns:
+        raise InputError(f"{path} is empty: expected {'a header and ' if dialect.header else ''}one review per row")
+    check_width(table.columns, str(path))
+    return table
+
+
+def check_width(columns: Sequence[object], name: str) -> None:
+    """Raises InputError if a table has too many columns; `name` is that of the table."""
+    if len(columns) > MOST_COLUMNS:
+        raise InputError(
+            f"{name} has {len(columns):,} columns, expected at most {MOST_COLUMNS:,}; keep the text and what belongs to it"
+        )
+
+
+def places(columns: Sequence[str | int], section: TableSource, key: str, name: str, *, only_text: bool = False) -> Columns:
+    """The places of the columns that a section of params.yaml names.
+
+    Args:
+        key: of the section, such as download.csv.
+        name: of the file, for errors.
+        only_text: the label may be missing, and split and group do not matter.
+
+    Raises:
+        InputError: if the file does not have one of them exactly once.
+    """
+
+    def place(what: str, column: Column | None) -> int | None:
+        return None if column is None else _place(columns, column, section, f"{key}.{what}", name)
+
+    texts = [_place(columns, each, section, f"{key}.text", name) for each in section.texts]
+    if only_text:
+        return Columns(texts, place("label", section.label) if _is_named(section.label, columns) else None, None, None)
+    return Columns(texts, place("label", section.label), place("split", section.split), place("group", section.group))
+
+
+def position(columns: Sequence[str | int], column: Column) -> int | None:
+    """The place of a column, or None where there is not exactly one."""
+    found = [place for place, each in enumerate(columns) if str(each).strip() == str(column).strip()]
+    return found[0] if len(found) == 1 else None
+
+
+def dialect_of(start: bytes, section: TableSource, columns: Sequence[Column]) -> Written | None:
+    """How a table from elsewhere is written, if it is one as the section describes; None if it is not.
+
+    Args:
+        start: the first bytes of the table, unpacked.
+        columns: that it must have, where the section has a header.
+    """
+    start = start[: start.rfind(b"\n") + 1] or start
+    dialect = section
+    with contextlib.suppress(UnicodeDecodeError):
+        if not start.isascii() and start.decode("utf-8-sig"):
+            dialect = section.model_copy(update={"encoding": "utf-8"})
+    try:
+        found, records, blank_before_quote = delimited.read(io.BytesIO(start), dialect, Path("it"), ())
+    except InputError:
+        return None
+    if section.header:
+        fits = all(position(found, column) is not None for column in columns)
+        return Written(dialect, blank_before_quote) if fits else None
+    label = position(found, section.label)
+    first = records[0].fields if records else []
+    is_one = label is not None and len(first) == len(found) and tidied(first[label]) in map(tidied, section.labels)
+    fits = is_one and all(position(found, column) is not None for column in columns)
+    return Written(dialect, blank_before_quote) if fits else None
+
+
+def _is_named(column: Column, columns: Sequence[str | int]) -> bool:
+    return str(column).strip() in map(str, columns)
+
+
+def _place(columns: Sequence[str | int], column: Column, section: TableSource, key: str, name: str) -> int:
+    if (place := position(columns, column)) is not None:
+        return place
+    is_twice = _is_named(column, columns)
+    problem = "more than one column" if is_twice else "no column"
+    there = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
+    single = str(columns[0]) if len(columns) == 1 else ""
+    other = next((mark for mark in ",;\t|" if mark in single), None)
+    if {tidied(label) for label in section.labels} & {str(each) for each in columns}:
+        advice = "its first line looks like a review, so set header: false, and give columns by their number from 0"
+    elif other is not None:
+        advice = f"set separator to {other!r}, or {key} to one of its columns"
+    else:
+        advice = "rename one of them in the file" if is_twice else f"set {key} to one of its columns"
+    raise InputError(f"{name} has {problem} {column!r}, which {key} in params.yaml names; it has {there}: {advice}")
+
+
+def _require_no_cut_quotes(found: list[Found], source: str) -> None:
+    """Refuses texts that were cut at a separator because nobody said that the file has quotes."""
+    usable = [row for row in found if row.flaw is None]
+    cut = [row for row in usable if row.text.startswith('"') and row.text.count('"') % 2]
+    if len(cut) > max(2, 0.05 * len(usable)):
+        raise InputError(
+            f"{len(cut):,} of {len(usable):,} texts begin with a quote that does not end in their field, such as "
+            f"{excerpt(cut[0].text)} in line {cut[0].line}, so they are cut at a separator; set download.{source}.quote: '\"'"
+        )

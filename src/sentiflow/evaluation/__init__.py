@@ -1,0 +1,1 @@
+"""Metrics, intervals, calibration, comparisons, error analysis. Knows no model."""

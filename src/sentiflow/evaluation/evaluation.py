@@ -1,0 +1,251 @@
+"""What a model gets right, and how sure one can be of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+
+from sentiflow.config.params import Evaluate
+from sentiflow.evaluation import calibration, significance
+from sentiflow.evaluation.metrics import SCORES, scores
+
+MOST_CURVES = 10  # classes that have a curve of their own; with more the mean and the worst do
+WORST_CURVES = 5
+
+
+def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
+    """Every score of one split, those of `scoring.scores` with the ends of their interval (`_low`, `_high`).
+
+    Besides them the calibration error, that and the loss without the model's temperature (`uncalibrated_`), the area under the
+    ROC curve, and precision, recall and F1 averaged over the classes:
+    `macro_`, where every class counts alike, and `weighted_`, where every review does.
+
+    Args:
+        labels: index of each review's class; shape (n,).
+        probabilities: shape (n, K).
+        how: resamples, confidence and bins.
+        temperature: that the probabilities are given at.
+        seed: of the resampling; the same seed draws the same reviews for every model.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    result = scores(labels, probabilities)
+    ends = intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
+    for name, (low, high) in ends.items():
+        result |= {f"{name}_low": low, f"{name}_high": high}
+    before = calibration.unscaled(probabilities, temperature)
+    result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
+    result["uncalibrated_error"] = calibration_error(labels, before, bins=how.bins)
+    result["uncalibrated_log_loss"] = scores(labels, before)["log_loss"]
+    result["roc_auc_score"] = roc_auc_score(labels, probabilities)
+    return result | _averages(labels, probabilities)
+
+
+def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for average in ("macro", "weighted"):
+        values = metrics.precision_recall_fscore_support(
+            labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), average=average, zero_division=0.0
+        )
+        named = zip(("precision_score", "recall_score", "f1_score"), values, strict=False)  # support comes last
+        result |= {f"{average}_{name}": float(value) for name, value in named}
+    return result
+
+
+def intervals(
+    labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Interval of each of `scoring.scores`: Wilson's for accuracy, percentile bootstrap over reviews for the others.
+
+    A score of 0 or 1 is the same in every resample. Its interval is Wilson's too, for the reviews of the rarest of its classes:
+    those that are in it, for precision those that were predicted to be.
+
+    Source: Efron & Tibshirani (1993), chapter 13; Wilson (1927).
+    """
+    found, classes = scores(labels, probabilities), probabilities.shape[1]
+    counts = {name: _rarest(labels, classes) for name in ("recall_score", "f1_score")}
+    counts |= {"accuracy_score": len(labels), "precision_score": _rarest(probabilities.argmax(axis=1), classes)}
+    resampled = bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed)
+    tail = (1 - confidence) / 2
+    ends = {}
+    for name in SCORES:
+        if name == "accuracy_score" or (name in counts and found[name] in (0, 1)):
+            ends[name] = significance.wilson(round(found[name] * counts[name]), counts[name], confidence)
+        else:
+            low, high = np.quantile(resampled[name], [tail, 1 - tail])
+            ends[name] = float(low), float(high)
+    return ends
+
+
+def _rarest(of_reviews: np.ndarray, classes: int) -> int:
+    """Number of reviews, at least 1, in the rarest class that is scored: of two classes the second one is."""
+    counts = np.bincount(of_reviews, minlength=classes)
+    return max(1, int(counts[1] if classes == 2 else counts.min()))
+
+
+def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Each of `scoring.scores`, and balanced accuracy, of every resample; shape (resamples,).
+
+    The same seed draws the same reviews for every model.
+
+    All resamples are computed at once, from how often each review is drawn.
+    """
+    count, classes = probabilities.shape
+    predicted = probabilities.argmax(axis=1)
+    is_right = labels == predicted
+    loss = -np.log(np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None))
+    generator = np.random.default_rng(seed)
+    losses = np.empty(resamples)
+    right, true, answered = (np.empty((resamples, classes)) for _ in range(3))  # reviews of each class, in each resample
+    for i in range(resamples):
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count)
+        losses[i] = drawn @ loss / count
+        right[i] = np.bincount(labels[is_right], weights=drawn[is_right], minlength=classes)
+        true[i] = np.bincount(labels, weights=drawn, minlength=classes)
+        answered[i] = np.bincount(predicted, weights=drawn, minlength=classes)
+
+    of_interest = slice(1, 2) if classes == 2 else slice(None)
+    precision = _ratio(right, answered)
+    recall = _ratio(right, true)
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    return {
+        "log_loss": losses,
+        "accuracy_score": right.sum(axis=1) / count,
+        "precision_score": precision[:, of_interest].mean(axis=1),
+        "recall_score": recall[:, of_interest].mean(axis=1),
+        "f1_score": f1[:, of_interest].mean(axis=1),
+        "balanced_accuracy_score": recall.mean(axis=1),
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0))
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
+    """How far stated confidence strays from the share of right answers (expected calibration error).
+
+    Args:
+        labels: index of each review's class; shape (n,).
+        probabilities: shape (n, K).
+        bins: number of equal intervals of [0, 1], at least 1.
+
+    Returns:
+        Fraction in [0, 1]; 0.03 is three percentage points. Lower is better.
+
+    Source: Guo, Pleiss, Sun & Weinberger (ICML 2017), confidence of the predicted class.
+
+    >>> round(calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 3 + [[0.9, 0.1]]), bins=2), 3)
+    0.15
+    """
+    table = reliability(labels, probabilities, bins=bins)
+    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["reviews"]))
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> pd.DataFrame:
+    """For each interval of confidence that holds a review: mean confidence, share of right answers, number of reviews."""
+    confidence = probabilities.max(axis=1)
+    interval = np.minimum((confidence * bins).astype(int), bins - 1)  # 1.0 belongs to the last interval
+    right = probabilities.argmax(axis=1) == labels
+    table = pd.DataFrame({"interval": interval, "confidence": confidence, "accuracy": right, "reviews": 1})
+    return table.groupby("interval").agg({"confidence": "mean", "accuracy": "mean", "reviews": "sum"}).reset_index(drop=True)
+
+
+def roc_auc_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve; for more than two classes the mean of each against the rest."""
+    if probabilities.shape[1] == 2:
+        return float(metrics.roc_auc_score(labels, probabilities[:, 1]))
+    return float(metrics.roc_auc_score(labels, probabilities, multi_class="ovr", labels=np.arange(probabilities.shape[1])))
+
+
+def curves(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, points: int = 200
+) -> dict[str, pd.DataFrame]:
+    """ROC and precision-recall curves of the second class, or of each against the rest, with `points` points at most.
+
+    With more than MOST_CURVES classes: the mean of all curves, and the WORST_CURVES with the least area below them.
+
+    Returns:
+        `roc` with columns class, false_positive_rate, true_positive_rate; `precision_recall` with class, recall, precision.
+    """
+    shown = [1] if len(classes) == 2 else range(len(classes))
+    return {
+        "roc": _of_classes(_roc, labels, probabilities, classes, shown, points),
+        "precision_recall": _of_classes(_precision_recall, labels, probabilities, classes, shown, points),
+    }
+
+
+def _roc(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    false_positive, true_positive, _ = metrics.roc_curve(is_class, scores)
+    return {"false_positive_rate": false_positive, "true_positive_rate": true_positive}
+
+
+def _precision_recall(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
+    return {"recall": recall[::-1], "precision": precision[::-1]}
+
+
+def _of_classes(
+    curve: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    shown: Sequence[int],
+    points: int,
+) -> pd.DataFrame:
+    """One table of the curves of the classes that are shown."""
+    tables: list[pd.DataFrame] = []
+    if len(shown) > MOST_CURVES:
+        grid, heights = np.linspace(0, 1, points), np.empty((len(shown), points))
+        for place, index in enumerate(shown):
+            (x, across), (y, up) = curve(labels == index, probabilities[:, index]).items()
+            heights[place] = np.interp(grid, across, up)
+        mean = pd.DataFrame({"class": f"mean of {len(shown)} classes", x: grid, y: heights.mean(axis=0)})
+        tables, shown = [mean], np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES].tolist()
+    tables += [_thinned(points, classes[index], **curve(labels == index, probabilities[:, index])) for index in shown]
+    return pd.concat(tables)
+
+
+def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
+    table = pd.DataFrame(columns)
+    places = np.unique(np.linspace(0, len(table) - 1, points).round().astype(int))
+    table = table.iloc[places]
+    table.insert(0, "class", name)
+    return table
+
+
+def confused_pairs(true: Sequence[str], predicted: Sequence[str], *, most: int) -> pd.DataFrame:
+    """The pairs of classes that are confused most often, `most` at most.
+
+    Args:
+        true: name of the class of each review, shape (n,).
+        predicted: what the model answered, shape (n,).
+
+    Returns:
+        Columns label, predicted, reviews, share (of the true class); most reviews first, then the largest share.
+    """
+    answers = pd.DataFrame({"label": true, "predicted": predicted}, dtype="str")
+    sizes = answers["label"].value_counts()
+    wrong = answers[answers["label"] != answers["predicted"]]
+    pairs = wrong.groupby(["label", "predicted"]).size().reset_index(name="reviews")
+    pairs["share"] = pairs["reviews"] / sizes.reindex(pairs["label"]).to_numpy()
+    order = ["reviews", "share", "label", "predicted"]
+    return pairs.sort_values(order, ascending=[False, False, True, True]).head(most).reset_index(drop=True)
+
+
+def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """scikit-learn's table of precision, recall, F1 and support of each class, as text."""
+    predicted = probabilities.argmax(axis=1)
+    report = metrics.classification_report(
+        labels, predicted, labels=list(range(len(classes))), target_names=list(classes), digits=4, zero_division=0.0
+    )
+    return str(report)
+
+
+def predictions(rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """One line a review: `row`, `label`, `predicted` (names of classes) and `p_CLASS` for each class."""
+    names = np.array(classes, dtype=object)
+    table: dict[str, Any] = {"row": rows, "label": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
+    table |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
+    return pd.DataFrame(table)

@@ -1,0 +1,156 @@
+"""The settings that differ between two architectures, and the difference in scores on the same test reviews."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sentiflow.config.params import Evaluate
+from sentiflow.evaluation import significance
+from sentiflow.evaluation.evaluation import bootstrap_scores
+from sentiflow.evaluation.metrics import SCORES, scores
+from sentiflow.system import markdown
+
+INTERVALS = (
+    "The interval of accuracy is the inversion of McNemar's exact test; the others are paired percentile bootstrap intervals."
+)
+ABSENT = "none"  # a setting that only one of the two has
+
+
+def reasons() -> dict[str, str]:
+    """By setting: what raising it, or having it, is meant to do and what it costs."""
+    with resources.files("sentiflow.evaluation").joinpath("hyperparameters.csv").open(encoding="utf-8") as file:
+        return dict(pd.read_csv(file).itertuples(index=False, name=None))
+
+
+def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The settings that differ: `setting`, `baseline`, `tuned`, `reason`.
+
+    >>> changes({"units": 32}, {"units": 64})[0]["tuned"]
+    '64'
+    """
+    known = reasons()
+    shown = [
+        {"setting": name, "baseline": _shown(baseline, name), "tuned": _shown(tuned, name), "reason": known.get(name, "")}
+        for name in {**baseline, **tuned}
+    ]
+    return [change for change in shown if change["baseline"] != change["tuned"]]
+
+
+def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed: int) -> list[dict[str, Any]]:
+    """Each of `scoring.SCORES` of both, and the difference with its interval.
+
+    The interval of accuracy agrees with McNemar's exact test (`significance.accuracy_difference`); the others are paired
+    percentile bootstrap intervals.
+
+    Args:
+        baseline: answers on test, as `evaluation.predictions` gives them.
+        tuned: of the same reviews in the same order.
+        how: resamples and confidence.
+        seed: of the resampling.
+    """
+    labels, of_baseline = _answers(baseline)
+    _, of_tuned = _answers(tuned)
+    resampled = [bootstrap_scores(labels, each, resamples=how.resamples, seed=seed) for each in (of_baseline, of_tuned)]
+    tail = (1 - how.confidence) / 2
+    bounds = {name: np.quantile(resampled[1][name] - resampled[0][name], [tail, 1 - tail]) for name in SCORES}
+    bounds["accuracy_score"] = np.array(significance.accuracy_difference(_right(tuned), _right(baseline), how.confidence))
+    before, after = scores(labels, of_baseline), scores(labels, of_tuned)
+    return [
+        {
+            "score": name,
+            "baseline": before[name],
+            "tuned": after[name],
+            "difference": after[name] - before[name],
+            "low": float(bounds[name][0]),
+            "high": float(bounds[name][1]),
+        }
+        for name in SCORES
+    ]
+
+
+def report(
+    names: tuple[str, str],
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]],
+    predictions: tuple[pd.DataFrame, pd.DataFrame],
+    how: Evaluate,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test)."""
+    return {
+        "baseline": names[0],
+        "tuned": names[1],
+        "changes": changes(*settings),
+        "effects": effects(*predictions, how, seed=seed),
+        "p": significance.mcnemar(*map(_right, predictions)),
+    }
+
+
+def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str:
+    """The tuning report as a page; where there is none, because one of the two did not run, a page that says so."""
+    baseline, tuned = names
+    title = f"# Tuning: {baseline} to {tuned}"
+    if tuning is None:
+        return f"{title}\n\nThere is nothing to compare: both must be in `run:` of params.yaml.\n"
+    lines = [title, "", verdict(tuning), "", "## What changed", ""]
+    lines += markdown.markdown(
+        ["setting", baseline, tuned, "what a larger value, or having it, is for"],
+        [[change["setting"], change["baseline"], change["tuned"], change["reason"]] for change in tuning["changes"]],
+    )
+    lines += ["", "## Scores on test", ""]
+    lines += markdown.markdown(
+        ["score", baseline, tuned, "difference (interval)"],
+        [
+            [
+                effect["score"].removesuffix("_score").replace("_", " "),
+                f"{effect['baseline']:.4f}",
+                f"{effect['tuned']:.4f}",
+                f"{effect['difference']:+.4f} ({effect['low']:+.4f} to {effect['high']:+.4f})",
+            ]
+            for effect in tuning["effects"]
+        ],
+    )
+    lines += [
+        "",
+        f"McNemar's exact test: p = {tuning['p']:.2g}. {INTERVALS}",
+        "The settings changed together, so the effect is that of all of them.",
+        "",
+        significance.ONE_SEED,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def verdict(tuning: Mapping[str, Any]) -> str:
+    """One sentence: better, worse, or no difference beyond chance on the test reviews, by the interval of accuracy.
+
+    >>> verdict({"baseline": "a", "tuned": "b", "effects": [
+    ...     {"score": "accuracy_score", "difference": 0.01, "low": -0.005, "high": 0.025}]})
+    'On test, the accuracy of b is 1.0 points above that of a (interval -0.5 to +2.5): no difference beyond chance.'
+    """
+    [effect] = [effect for effect in tuning["effects"] if effect["score"] == "accuracy_score"]
+    direction = "above" if effect["difference"] >= 0 else "below"
+    chance = effect["low"] <= 0 <= effect["high"]
+    meaning = "no difference beyond chance" if chance else "better" if effect["difference"] > 0 else "worse"
+    return (
+        f"On test, the accuracy of {tuning['tuned']} is {abs(100 * effect['difference']):.1f} points {direction} that of "
+        f"{tuning['baseline']} (interval {100 * effect['low']:+.1f} to {100 * effect['high']:+.1f}): {meaning}."
+    )
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    value = settings.get(name, ABSENT)
+    return "all" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    return np.asarray(predictions["label"] == predictions["predicted"])
+
+
+def _answers(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Index of each review's class, and the probability of each class."""
+    columns = [str(column) for column in predictions if str(column).startswith("p_")]
+    labels = pd.Categorical(predictions["label"], [column.removeprefix("p_") for column in columns]).codes
+    return np.asarray(labels, np.int64), predictions[columns].to_numpy()

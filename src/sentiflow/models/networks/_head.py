@@ -1,0 +1,12 @@
+"""The last layer, the same for every neural architecture."""
+
+from typing import Any
+
+from sentiflow.models.tf import layers
+
+
+def sentiment_head(x: Any, classes: int) -> Any:
+    """Features (B, F) -> P(second class) (B, 1) where there are two classes, otherwise one probability a class (B, K)."""
+    if classes == 2:
+        return layers.Dense(1, activation="sigmoid", name="sentiment")(x)
+    return layers.Dense(classes, activation="softmax", name="sentiment")(x)

@@ -1,0 +1,157 @@
+"""A linear classifier over n-grams: one weight for each, no order beyond them.
+
+With more than two classes: each against the rest, probabilities scaled to add up to 1.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.special import expit
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from sentiflow.config.settings import LinearReader
+from sentiflow.data.vocabulary import Ragged, TrainingData, Vocabulary
+from sentiflow.evaluation import calibration
+from sentiflow.evaluation.metrics import scores
+from sentiflow.models.networks._ngrams import NGrams
+from sentiflow.system.errors import InputError
+
+# Counts of n-grams (n, G) and whether each review is of the class (n,) -> one weight an n-gram (G,) and the bias.
+FitOneClass = Callable[[sparse.csr_array, np.ndarray], tuple[np.ndarray, float]]
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """Weights of n-grams. Where `idf` is given, a review is its TF-IDF values, otherwise which n-grams it holds."""
+
+    architecture: str
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    vocabulary: Vocabulary
+    ngrams: NGrams
+    weights: np.ndarray  # float32, shape (C, n-grams), C = 1 where K is 2, else K
+    bias: np.ndarray  # shape (C,)
+    idf: np.ndarray | None  # float32, shape (n-grams,)
+    temperature: float  # of `calibration`, that its probabilities are given at
+
+    def probabilities(self, ids: Ragged) -> np.ndarray:
+        """Word ids of n reviews -> one probability a class (n, K)."""
+        counts = self.ngrams.counts(_cut(ids, self.settings, self.vocabulary))
+        found = presence(counts) if self.idf is None else tfidf(counts, self.idf)
+        positive = expit(found @ self.weights.T + self.bias)  # (n, C)
+        two = len(self.classes) == 2
+        of_classes = np.hstack([1 - positive, positive]) if two else positive / positive.sum(axis=1, keepdims=True)
+        return calibration.scaled(of_classes, self.temperature)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Name, kind, output and number of weights of each part."""
+        kind = "held or not" if self.idf is None else "TF-IDF"
+        parts = [
+            {"name": f"n-grams of {length}", "kind": kind, "output": str(len(grams)), "weights": len(self.weights) * len(grams)}
+            for length, grams in enumerate(self.ngrams.of_length, start=1)
+        ]
+        return [*parts, {"name": "bias", "kind": "logistic", "output": str(len(self.classes)), "weights": len(self.bias)}]
+
+    def save(self, folder: Path) -> None:
+        """Writes `config.json` and `weights.npz`: numbers only, no pickle, the same bytes for the same weights."""
+        config = {
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "settings": self.settings,
+            "temperature": self.temperature,
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        arrays = {f"grams_{length}": grams for length, grams in enumerate(self.ngrams.of_length, start=1)}
+        if self.idf is not None:
+            arrays["idf"] = self.idf
+        np.savez(folder / "weights.npz", allow_pickle=False, weights=self.weights, bias=self.bias, **arrays)
+
+
+def presence(counts: sparse.csr_array) -> sparse.csr_array:
+    """1 where a review holds an n-gram; shape (n, n-grams)."""
+    return sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape)
+
+
+def tfidf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
+    """1 + log of each count, times the n-gram's `idf`, each review scaled to length 1; shape (n, n-grams)."""
+    if counts.shape[0] == 0:  # scikit-learn refuses
+        return counts
+    transformer = TfidfTransformer(sublinear_tf=True)
+    transformer.idf_ = idf
+    return transformer.transform(counts)
+
+
+def fit(
+    architecture: str,
+    settings: LinearReader,
+    data: TrainingData,
+    fit_one: FitOneClass,
+    *,
+    idf: Callable[[sparse.csr_array], np.ndarray] | None = None,
+) -> tuple[LinearClassifier, pd.DataFrame]:
+    """The fitted classifier and its history: one row, since there are no epochs.
+
+    Args:
+        fit_one: fits one class against the rest.
+        idf: of the counts of train, where the classifier reads TF-IDF values.
+
+    Raises:
+        InputError: if no n-gram is in enough reviews.
+    """
+    classes, train, told = data.classes, data.train, settings.model_dump()
+    ids = _cut(train.ids, told, data.vocabulary)
+    base = len(data.vocabulary) + 1
+    ngrams = NGrams.frequent(ids, longest=settings.ngrams, minimum_documents=settings.minimum_documents, base=base)
+    if not len(ngrams):
+        raise InputError(
+            f"no n-gram is in {settings.minimum_documents} reviews of train or more; "
+            f"lower architectures.{architecture}.minimum_documents in params.yaml or use more reviews"
+        )
+    counts = ngrams.counts(ids)
+    weight_of = None if idf is None else idf(counts)
+    found = presence(counts) if weight_of is None else tfidf(counts, weight_of)
+    targets = range(1, 2) if len(classes) == 2 else range(len(classes))
+    fits = [fit_one(found, train.labels == target) for target in targets]
+    weights = np.vstack([weights for weights, _ in fits]).astype(np.float32)
+    bias = np.array([bias for _, bias in fits])
+    fitted = LinearClassifier(architecture, told, classes, data.vocabulary, ngrams, weights, bias, weight_of, calibration.NONE)
+    history: dict[str, float] = {"epoch": 1}
+    for split, tokens in (("train", train), ("valid", data.valid)):
+        result = scores(tokens.labels, fitted.probabilities(tokens.ids))
+        history |= {f"{split}_{name}": value for name, value in result.items()}
+    return fitted, pd.DataFrame([history])
+
+
+def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> LinearClassifier:
+    """Reads what `LinearClassifier.save` wrote; without pickle.
+
+    Raises:
+        InputError: if the file is damaged or holds weights that are no finite numbers.
+    """
+    file = folder / "weights.npz"
+    anew = f"train it anew: dvc repro train@{config['architecture']}"
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
+            of_length = tuple(saved[f"grams_{length}"] for length in range(1, config["settings"]["ngrams"] + 1))
+            weights, bias = saved["weights"], saved["bias"]
+            idf = saved.get("idf")
+    except (BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{file} was cut off or changed ({error}); {anew}") from None
+    if not all(np.isfinite(array).all() for array in (weights, bias, *([] if idf is None else [idf]))):
+        raise InputError(f"{file} holds weights that are no finite numbers; {anew}")
+    ngrams = NGrams(of_length, base=len(vocabulary) + 1)
+    classes = tuple(config["classes"])
+    told = config["settings"]
+    return LinearClassifier(config["architecture"], told, classes, vocabulary, ngrams, weights, bias, idf, config["temperature"])
+
+
+def _cut(ids: Ragged, settings: dict[str, Any], vocabulary: Vocabulary) -> Ragged:
+    size = vocabulary.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])
+    return vocabulary.cut(ids, size=size, punctuation=True)

@@ -1,0 +1,80 @@
+"""Runs of words as columns of a sparse matrix.
+
+N-grams are whole numbers, id by id in base V, so that millions of them need neither strings nor a hash table.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy import sparse
+from tqdm import tqdm
+
+from sentiflow.data.vocabulary import Ragged
+
+
+@dataclass(frozen=True)
+class NGrams:
+    """The n-grams that a model knows, those of each length from 1 up in turn."""
+
+    of_length: tuple[np.ndarray, ...]  # each sorted; int64, shape (n-grams,)
+    base: int  # larger than any word id
+
+    def __len__(self) -> int:
+        return sum(map(len, self.of_length))
+
+    @classmethod
+    def frequent(cls, ids: Ragged, *, longest: int, minimum_documents: int, base: int) -> Self:
+        """Those of up to `longest` words that `minimum_documents` reviews or more hold."""
+        lengths = tqdm(range(1, longest + 1), desc="count n-grams", unit="length", disable=None, leave=False)
+        return cls(tuple(_frequent(ids, length, base, minimum_documents) for length in lengths), base)
+
+    def counts(self, ids: Ragged) -> sparse.csr_array:
+        """How often each review holds each n-gram; float32, shape (n, n-grams)."""
+        rows, columns, before = [], [], 0
+        lengths = tqdm(
+            enumerate(self.of_length, start=1),
+            total=len(self.of_length),
+            desc="find n-grams",
+            unit="length",
+            disable=None,
+            delay=2,
+            leave=False,
+        )
+        for length, known in lengths:
+            owners, grams = _grams_of(ids, length, self.base)
+            if len(known):
+                order = np.argsort(grams)  # a search in order is faster, and so is a matrix made in order
+                owners, grams = owners[order], grams[order]
+                place = np.searchsorted(known, grams)
+                place[place == len(known)] = 0
+                is_known = known[place] == grams
+                rows.append(owners[is_known])
+                columns.append(place[is_known] + before)
+            before += len(known)
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        # adds up an n-gram that a review holds twice
+        return sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(len(ids), before))
+
+
+def _grams_of(ids: Ragged, length: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every n-gram of one length, with the review that holds it, in the order of their words."""
+    starts = len(ids.values) - length + 1
+    if starts <= 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    grams = np.zeros(starts, np.int64)
+    for place in range(length):
+        grams = grams * base + ids.values[place : place + starts]
+    owners = ids.owners
+    inside = owners[:starts] == owners[length - 1 :]  # an n-gram ends in the review it starts in
+    return owners[:starts][inside], grams[inside]
+
+
+def _frequent(ids: Ragged, length: int, base: int, minimum_documents: int) -> np.ndarray:
+    owners, grams = _grams_of(ids, length, base)
+    order = np.lexsort((grams, owners))
+    owners, grams = owners[order], grams[order]
+    first = np.ones(len(grams), bool)
+    first[1:] = (owners[1:] != owners[:-1]) | (grams[1:] != grams[:-1])
+    distinct, documents = np.unique(grams[first], return_counts=True)
+    return np.asarray(distinct[documents >= minimum_documents])

@@ -1,0 +1,26 @@
+"""Words in order with two gates in place of the LSTM's three, and so a quarter fewer weights.
+
+Source: Cho et al. (EMNLP 2014).
+"""
+
+from sentiflow.models.networks._head import sentiment_head
+from sentiflow.models.tf import keras, layers
+
+
+def build(
+    *,
+    vocabulary_size: int,
+    length: int,
+    embedding: int,
+    mask_zero: bool,
+    spatial_dropout: float,
+    units: int,
+    dropout: float,
+    classes: int,
+) -> keras.Model:
+    """Word ids (B, T) -> one probability a class (B, K); (B, 1) where K is 2."""
+    ids = keras.Input((length,), dtype="int32", name="ids")  # (B, T)
+    x = layers.Embedding(vocabulary_size, embedding, mask_zero=mask_zero, name="word")(ids)  # (B, T, E)
+    x = layers.SpatialDropout1D(spatial_dropout, name="hide_features")(x)  # (B, T, E)
+    x = layers.GRU(units, dropout=dropout, name="order")(x)  # (B, U)
+    return keras.Model(ids, sentiment_head(x, classes), name="gru")

@@ -1,0 +1,15 @@
+"""Words in order: one LSTM reads the embedded words and its last state is the review.
+
+Source: recipe 003-lstm.
+"""
+
+from sentiflow.models.networks._head import sentiment_head
+from sentiflow.models.tf import keras, layers
+
+
+def build(*, vocabulary_size: int, length: int, embedding: int, mask_zero: bool, units: int, classes: int) -> keras.Model:
+    """Word ids (B, T) -> one probability a class (B, K); (B, 1) where K is 2."""
+    ids = keras.Input((length,), dtype="int32", name="ids")  # (B, T)
+    x = layers.Embedding(vocabulary_size, embedding, mask_zero=mask_zero, name="word")(ids)  # (B, T, E)
+    x = layers.LSTM(units, name="order")(x)  # (B, U)
+    return keras.Model(ids, sentiment_head(x, classes), name="lstm")

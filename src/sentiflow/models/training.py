@@ -1,0 +1,227 @@
+"""Fits one model and keeps its best epoch. Knows neither the folders of the pipeline nor a tracker.
+
+A training that is killed goes on from its last whole epoch: after each one, all that the next depends on is backed up. Shuffling
+follows from seed and epoch number alone, and the state of dropout's random numbers is a variable of the model, so a resumed
+training ends with the same weights as one that was never interrupted.
+"""
+
+import hashlib
+import inspect
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.class_weight import compute_class_weight
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from sentiflow.config.params import Train
+from sentiflow.config.settings import SequenceReader
+from sentiflow.data.vocabulary import TrainingData
+from sentiflow.evaluation.metrics import higher_is_better, scores
+from sentiflow.models import networks
+from sentiflow.models.neural import NeuralClassifier
+from sentiflow.models.tf import keras, ops, tf
+
+log = logging.getLogger("sentiflow")
+
+# Reviews of valid answered at once. Keras takes random numbers for the dropout of a recurrent layer at every batch, also where it
+# applies none, so another number here trains other weights.
+VALIDATION_BATCH = 256
+
+
+class Confusion(keras.metrics.Metric):  # type: ignore[misc]
+    """Accuracy, precision, recall and F1 over an epoch, from the reviews of each class: right, true and predicted ones."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(name="confusion")
+        self.classes = classes
+        self.counts = self.add_weight(shape=(3, classes), initializer="zeros", name="counts")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        answers = ops.cast(y_pred[:, 0] > 0.5, "int32") if self.classes == 2 else ops.argmax(y_pred, axis=-1)
+        true, predicted = ops.one_hot(labels, self.classes), ops.one_hot(answers, self.classes)
+        counted = ops.stack([ops.sum(each, axis=0) for each in (true * predicted, true, predicted)])
+        self.counts.assign_add(ops.cast(counted, self.counts.dtype))
+
+    def result(self) -> dict[str, Any]:
+        right, true, predicted = ops.unstack(self.counts)
+        precision = ops.divide_no_nan(right, predicted)
+        recall = ops.divide_no_nan(right, true)
+        f1 = ops.divide_no_nan(2 * precision * recall, precision + recall)
+        of_interest = slice(1, 2) if self.classes == 2 else slice(None)
+        return {
+            "accuracy_score": ops.sum(right) / ops.sum(true),
+            "precision_score": ops.mean(precision[of_interest]),
+            "recall_score": ops.mean(recall[of_interest]),
+            "f1_score": ops.mean(f1[of_interest]),
+        }
+
+    def reset_state(self) -> None:
+        self.counts.assign(ops.zeros_like(self.counts))
+
+
+def seed_everything(seed: int) -> None:
+    """Makes what follows in this process reproducible bit by bit on this machine."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def use_threads(count: int) -> None:
+    """Makes TensorFlow compute with that many threads, from before its first computation on.
+
+    The gradient of a convolution is a sum whose order follows from their number, and so do the last bits of the weights: the same
+    number gives the same bytes, on two cores or twenty.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def fit(
+    architecture: str, settings: SequenceReader, data: TrainingData, *, how: Train, seed: int, backups: Path
+) -> tuple[NeuralClassifier, pd.DataFrame, list[float]]:
+    """Fits until `how.patience` epochs brought nothing better, or `settings.epochs` are over.
+
+    Args:
+        how: a `patience` of None fits all epochs; with `class_weights` "balanced" a review's loss counts n / (K * reviews of its
+            class) times.
+        backups: folder for what a killed training needs to go on; its part is removed when the training ends well.
+
+    Returns:
+        The classifier with the weights of its best epoch, and one row an epoch: `epoch` from 1, then `train_` and `valid_`
+        with each of `scoring.SCORES`. Those of train are means over the epoch, while the weights move and dropout is on.
+        Last the seconds that each epoch took.
+    """
+    train, valid, classes = data.train, data.valid, data.classes
+    seed_everything(seed)
+    classifier = NeuralClassifier.create(architecture, settings.model_dump(), classes=classes, vocabulary=data.vocabulary)
+    model = classifier.model
+    model.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        loss="binary_crossentropy" if len(classes) == 2 else "sparse_categorical_crossentropy",
+        metrics=[Confusion(len(classes))],
+    )
+    model.optimizer.build(model.trainable_variables)
+    train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
+
+    told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed}
+    key = _key(architecture, told, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
+    backup = backups / f"{architecture}-{key}.npz"
+    history, seconds, best_weights = _restore(model, backup)
+    weight_of = _class_weights(train.labels, len(classes)) if how.class_weights else None
+    steps = -(-len(train_ids) // settings.batch)
+    bar = tqdm(
+        total=steps * settings.epochs, initial=steps * len(history), desc=f"train {architecture}", unit="batch", disable=None
+    )
+    with bar, logging_redirect_tqdm():  # lines of the log above the bar
+        for epoch in range(len(history), settings.epochs):
+            if how.patience is not None and _stale_epochs(history, how) >= how.patience:
+                log.info("stopped after epoch %d: no better %s for %d epochs", epoch, how.keep_best, how.patience)
+                break
+            started = time.monotonic()
+            order = np.random.default_rng([seed, epoch]).permutation(len(train_ids))
+            # Batch by batch and not by `fit`, whose tf.data iterator can block for half a minute when it is taken down.
+            model.reset_metrics()
+            for start in range(0, len(order), settings.batch):
+                some = order[start : start + settings.batch]
+                weights = None if weight_of is None else weight_of[train.labels[some]]
+                seen = model.train_on_batch(train_ids[some], train.labels[some], sample_weight=weights, return_dict=True)
+                bar.update()
+            row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
+            row |= {f"train_{name}": float(value) for name, value in seen.items()}
+            result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
+            row |= {f"valid_{name}": value for name, value in result.items()}
+            history.append(row)
+            if _stale_epochs(history, how) == 0:
+                best_weights = model.get_weights()
+            seconds.append(time.monotonic() - started)
+            _back_up(model, history, seconds, best_weights, backup)
+            shown = {"accuracy": f"{result['accuracy_score']:.4f}", "loss": f"{result['log_loss']:.4f}"}
+            bar.set_postfix({f"valid {name}": value for name, value in shown.items()})
+            log.info(
+                "epoch %d of %d: valid accuracy %s, loss %s (%.0f s)",
+                epoch + 1,
+                settings.epochs,
+                shown["accuracy"],
+                shown["loss"],
+                seconds[-1],
+            )
+    model.set_weights(best_weights)
+    for file in backups.glob(f"{architecture}-*.npz"):  # those of other settings too: nothing will ask for them again
+        file.unlink()
+    log.info("kept epoch %d, the best by valid %s", _best(history, how) + 1, how.keep_best)
+    return classifier, pd.DataFrame(history), seconds
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that TensorFlow trains on."""
+    return [device.name for device in tf.config.list_logical_devices("GPU")]
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.asarray(compute_class_weight("balanced", classes=np.arange(classes), y=labels), np.float32)
+
+
+def _best(history: list[dict[str, Any]], how: Train) -> int:
+    """Place of the first epoch that no other beats."""
+    values = [row[f"valid_{how.keep_best}"] for row in history]
+    return values.index(max(values) if higher_is_better(how.keep_best) else min(values))
+
+
+def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:
+    return len(history) - 1 - _best(history, how) if history else 0
+
+
+def _key(architecture: str, told: dict[str, Any], *arrays: np.ndarray) -> str:
+    """A name for the backup of a training: other data, code, setting or library gives another name."""
+    code = inspect.getsource(networks.module(architecture))
+    digest = hashlib.sha256(json.dumps([code, told, keras.__version__, tf.__version__], sort_keys=True).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _state(model: keras.Model) -> list[Any]:
+    """Weights, the state of dropout's random numbers, the optimizer's moments and step."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _back_up(
+    model: keras.Model, history: list[dict[str, Any]], seconds: list[float], best_weights: list[np.ndarray], backup: Path
+) -> None:
+    backup.parent.mkdir(parents=True, exist_ok=True)
+    partial = backup.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            history=np.array(json.dumps(history)),
+            seconds=np.array(seconds),
+            **{f"state_{i}": np.asarray(variable) for i, variable in enumerate(_state(model))},
+            **{f"best_{i}": weight for i, weight in enumerate(best_weights)},
+        )
+    partial.replace(backup)
+
+
+def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[float], list[np.ndarray]]:
+    if not backup.exists():
+        return [], [], model.get_weights()
+    try:
+        with backup.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            history: list[dict[str, Any]] = json.loads(str(saved["history"]))
+            seconds: list[float] = saved["seconds"].tolist()
+            state = [saved[f"state_{i}"] for i in range(len(_state(model)))]
+            best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
+    except (BadZipFile, ValueError, KeyError, EOFError):
+        log.warning("%s cannot be read: training starts anew", backup)
+        return [], [], model.get_weights()
+    for variable, value in zip(_state(model), state, strict=True):
+        variable.assign(value)
+    log.info("going on after epoch %d of a training that was cut short", len(history))
+    return history, seconds, best_weights

@@ -1,0 +1,42 @@
+"""How a training went on the machine: a note beside the pipeline, since no two runs take equally long and DVC's outputs must not
+differ. A note is kept for every model that was trained here, by the hash of its weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sentiflow.system import artifacts
+from sentiflow.system.system_metrics import Sample
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one training took."""
+
+    seconds: Sequence[float]  # of each epoch
+    system: Sequence[Sample]  # as `system_metrics.watching` gives them
+
+
+def write(records_dir: Path, model_dir: Path, record: Record) -> None:
+    """Notes the record of the model that lies in `model_dir`."""
+    rounded = Record([round(value, 3) for value in record.seconds], record.system)
+    file = _file(records_dir, model_dir)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(rounded)) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def read(records_dir: Path, model_dir: Path) -> Record | None:
+    """The record of a model; None where it came from DVC's cache and was not trained here."""
+    file = _file(records_dir, model_dir)
+    return Record(**artifacts.read_json(file)) if file.exists() else None
+
+
+def _file(records_dir: Path, model_dir: Path) -> Path:
+    [weights] = [*model_dir.glob("*.h5"), *model_dir.glob("*.npz")]
+    with weights.open("rb") as opened:
+        return records_dir / f"{hashlib.file_digest(opened, 'sha256').hexdigest()}.json"

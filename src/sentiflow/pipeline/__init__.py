@@ -1,0 +1,1 @@
+"""Runs DVC's stages: workers, scheduling, recovery, isolated runs, the object store."""

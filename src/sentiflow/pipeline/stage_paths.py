@@ -1,0 +1,41 @@
+"""The paths that the stages of dvc.yaml read or make. What another command writes there makes stages stale, or is removed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from sentiflow.system import terminal
+from sentiflow.system.errors import InputError
+
+PIPELINE_FILE = Path("dvc.yaml")
+
+
+def refuse(out: Path, *, elsewhere: str, option: str = "out") -> None:
+    """Refuses to write to a path that a stage reads or makes.
+
+    Args:
+        elsewhere: a place to suggest.
+        option: of the command, by which the path was given.
+
+    Raises:
+        InputError: naming the path of the stage.
+    """
+    for stage, path in _paths():
+        if out.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"received {terminal.option(option, out)}, which is in {path}, a path of the stage {stage}: writing there would "
+                f"make `make repro` run it again; expected another place, such as {terminal.option(option, elsewhere)}"
+            )
+
+
+def _paths() -> Iterator[tuple[str, Path]]:
+    """Each stage with its inputs and outputs; of a path that holds ${...}, the folder before that."""
+    if not PIPELINE_FILE.exists():
+        return
+    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"]
+    for name, stage in stages.items():
+        for entry in (each for kind in ("deps", "outs", "metrics", "plots") for each in stage.get(kind, [])):
+            path, template, _ = (entry if isinstance(entry, str) else next(iter(entry))).partition("${")
+            yield name, Path(path).parent if template and not path.endswith("/") else Path(path)

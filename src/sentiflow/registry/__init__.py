@@ -1,0 +1,1 @@
+"""MLflow: publishing, versions, promotion rules, champion history, checks of a model directory."""

@@ -1,0 +1,143 @@
+"""Weights of a neural model: groups and plain arrays of numbers in HDF5, as Keras writes it."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sentiflow.config.settings import Reader
+from sentiflow.data.vocabulary import Vocabulary
+from sentiflow.registry.untrusted.reading import DEEPEST, MOST_ENTRIES, refusal_of
+from sentiflow.system.errors import InputError
+
+# A config that asks for far more weights than the file holds would make Keras allocate them before it compares.
+WEIGHTS_TO_SPARE, WEIGHTS_FACTOR = 1_000_000, 16
+LONGEST = 100_000  # words of a review
+MOST_VALUES = 4_000_000  # numbers that one layer makes of one review
+
+# HDF5's oldest format, from the first byte on, no list of free space, as long as the file (%b), no driver of its own.
+SUPERBLOCK = b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, *[0] * 13]) + b"\xff" * 8 + b"%b" + b"\xff" * 8
+
+
+def check(file: Path, config_file: Path, settings: Reader, words: Vocabulary, classes: tuple[str, ...]) -> None:
+    """Refuses settings that ask for more than the weights are, and a file that holds anything but plain numbers."""
+    told = settings.model_dump()
+    windows = told.get("windows", [told.get("window", 0)])
+    layer = max(told.get("embedding", 0), told.get("filters", 0) * len(windows), 2 * told.get("units", 0), told.get("hidden", 0))
+    values = told["length"] * max(layer, told["length"] * told.get("heads", 0))
+    if told["length"] > LONGEST or values > MOST_VALUES:
+        raise refusal_of(config_file, f"has a length of {told['length']}, of which one layer would make {values} numbers")
+    stored = _weights_in(file)
+    asked = weights_at_most(told, words=words, classes=len(classes))
+    if asked > WEIGHTS_TO_SPARE + WEIGHTS_FACTOR * stored or len(windows) > stored:
+        raise refusal_of(config_file, f"has settings for up to {asked} weights; {file.name} holds {stored}")
+
+
+def weights_at_most(settings: dict[str, Any], *, words: Vocabulary, classes: int) -> int:
+    """A number of weights that no neural architecture exceeds at these settings, without building it.
+
+    Args:
+        settings: of an architecture, as `model/config.json` has them.
+        words: that it reads.
+        classes: number of them.
+    """
+    size = words.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])
+    length, embedding = settings["length"], settings.get("embedding", 0)
+    units, second, hidden, filters = (settings.get(name, 0) for name in ("units", "second_units", "hidden", "filters"))
+    windows = settings.get("windows", [settings.get("window", 0)])
+    read = embedding + filters * len(windows)  # numbers a word, for what reads it next
+    return int(
+        embedding * (size + settings.get("buckets", 0) + length)  # words, pairs, places
+        + sum(windows) * embedding * filters  # phrases
+        + 8 * units * (read + units + 1)  # order: four gates, in both directions
+        + 4 * second * (2 * units + second + 1)
+        + hidden * (length * embedding + 2 * units + second + 1)
+        + (4 * embedding * (embedding + 4) if "heads" in settings else 0)
+        + classes * (read + length * embedding + 2 * units + second + hidden + 1)
+        + embedding * 8 + filters * len(windows) + hidden * embedding
+    )  # fmt: skip
+
+
+def _weights_in(file: Path) -> int:
+    """Number of weights in a file as Keras writes it: groups, plain arrays of numbers, and one name a group."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        head = opened.read(56)
+    if head != SUPERBLOCK % size.to_bytes(8, "little"):
+        raise refusal_of(file, "was cut off or is no HDF5 file as Keras writes it")
+    try:
+        with h5py.File(file, "r") as opened:
+            arrays = list(_arrays(file, opened.id, 0, set()))
+            if sum(array.get_storage_size() for array in arrays) > size:
+                raise refusal_of(file, "holds arrays that overlap")
+            for array in arrays:
+                numbers = h5py.Dataset(array)[()]
+                if not np.isfinite(numbers).all():
+                    raise refusal_of(file, f"holds weights that are no finite numbers in {h5py.Dataset(array).name!r}")
+            return sum(math.prod(array.shape) for array in arrays)
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
+        raise refusal_of(file, f"was cut off or changed ({str(error)[:200]})") from None
+
+
+def _arrays(file: Path, group: Any, depth: int, seen: set[int]) -> Iterator[Any]:
+    """Every array below a group, by HDF5's own functions: those with more comfort follow links and read attributes."""
+    _check_attributes(file, group)
+    count = group.get_num_objs()
+    if depth > DEEPEST or count > MOST_ENTRIES:
+        raise refusal_of(file, f"holds more than {MOST_ENTRIES} parts or is nested more than {DEEPEST} deep")
+    for index in range(count):
+        name = group.get_objname_by_idx(index)
+        if not re.fullmatch(rb"[A-Za-z0-9_]{1,200}", name):
+            raise refusal_of(file, f"holds a part named {name[:100]!r}")
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            raise refusal_of(file, f"holds the link {name!r} instead of a part")
+        part = h5py.h5o.open(group, name)
+        address = h5py.h5o.get_info(part).addr
+        if address in seen or len(seen) > MOST_ENTRIES:
+            raise refusal_of(file, f"holds {name!r} under two names, or more than {MOST_ENTRIES} parts")
+        seen.add(address)
+        if isinstance(part, h5py.h5g.GroupID):
+            yield from _arrays(file, part, depth + 1, seen)
+        elif isinstance(part, h5py.h5d.DatasetID):
+            _check_array(file, name, part)
+            yield part
+        else:
+            raise refusal_of(file, f"holds {name!r}, which is neither a group nor an array")
+
+
+def _check_array(file: Path, name: bytes, array: Any) -> None:
+    made, kind = array.get_create_plist(), array.get_type()
+    if made.get_external_count() or made.get_layout() != h5py.h5d.CONTIGUOUS or made.get_nfilters():
+        raise refusal_of(file, f"holds {name!r} that is compressed, virtual or kept in another file")
+    numbers = isinstance(kind, h5py.h5t.TypeFloatID | h5py.h5t.TypeIntegerID)
+    if not numbers or kind.dtype not in (np.float32, np.float64, np.uint32, np.int32, np.int64):
+        raise refusal_of(file, f"holds {name!r} of another type than plain numbers")
+    space = array.get_space()
+    # HDF5 hands out zeros for what was never written, as many as the shape says.
+    if (
+        space.get_simple_extent_type() not in (h5py.h5s.SIMPLE, h5py.h5s.SCALAR)
+        or len(array.shape) > 4
+        or math.prod(array.shape) * kind.get_size() != array.get_storage_size()
+        or (math.prod(array.shape) and array.get_offset() is None)
+    ):
+        raise refusal_of(file, f"holds {name!r} of shape {array.shape}, which is not how many numbers are there")
+    if h5py.h5a.get_num_attrs(array):
+        raise refusal_of(file, f"holds {name!r} with attributes")
+
+
+def _check_attributes(file: Path, group: Any) -> None:
+    """Keras notes a layer's name with its group; nothing reads it."""
+    count = h5py.h5a.get_num_attrs(group)
+    names = [h5py.h5a.open(group, index=index).name for index in range(min(count, 2))]
+    if names not in ([], [b"name"]):
+        raise refusal_of(file, f"holds attributes {names} that Keras does not write")
+    for index in range(count):
+        attribute = h5py.h5a.open(group, index=index)
+        if not isinstance(attribute.get_type(), h5py.h5t.TypeStringID) or attribute.shape != ():
+            raise refusal_of(file, "holds a layer's name that is no text")

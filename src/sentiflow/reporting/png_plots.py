@@ -1,0 +1,188 @@
+"""Every figure. Each function draws one and writes it as PNG, the same bytes for the same data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sentiflow.reporting import fonts
+
+CURVES = {
+    "log_loss": "loss",
+    "accuracy_score": "accuracy",
+    "precision_score": "precision",
+    "recall_score": "recall",
+    "f1_score": "F1",
+}
+# Okabe & Ito's colours, which the colour-blind can tell apart.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
+MOST_CELLS = 20  # classes up to which a confusion matrix has a cell with numbers for each pair
+MOST_TICKS = 60  # names of classes along an axis without such cells
+WIDEST = 14  # characters of a name that fit below a cell
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 120,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "font.size": 9,
+    "text.parse_math": False,  # a class may be called "$$"
+    "axes.prop_cycle": cycler(color=COLOURS),
+}
+
+
+def _figure(columns: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+
+
+def _save(figure: Figure, file: Path) -> None:
+    figure.savefig(file, format="png", metadata={"Software": None})
+
+
+def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
+    """Loss, accuracy, precision, recall and F1 over the epochs, on train and on valid."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(len(CURVES), width=3.4)
+        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
+            for split in ("train", "valid"):
+                axis.plot(history["epoch"], history[f"{split}_{score}"], marker="o", label=split)
+            axis.set(title=name, xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0].legend()
+        figure.suptitle(title)
+        _save(figure, file)
+
+
+def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file: Path) -> None:
+    """Counts of (true class, predicted class), coloured by their share of the true class.
+
+    With more than MOST_CELLS classes the figure keeps its size: no numbers, and every so many classes are named.
+
+    Args:
+        counts: shape (K, K).
+        labels: of the classes, as `fonts.class_labels` gives them.
+    """
+    many = len(labels) > MOST_CELLS
+    step = -(-len(labels) // MOST_TICKS) if many else 1
+    width, height = (9.5, 8.5) if many else (1.6 + 1.1 * len(labels), 1.2 + 1.0 * len(labels))
+    with mpl.rc_context(STYLE | {"axes.grid": False} | fonts.style(labels)):
+        figure, (axis,) = _figure(width=width, height=height)
+        share = counts / counts.sum(axis=1, keepdims=True)
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        if many:
+            figure.colorbar(image, label="share of the true class", shrink=0.6)
+            named = f"{len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
+            title = f"{title}: {named}"
+        else:
+            _write_cells(axis, counts, share)
+        ticks = range(0, len(labels), step)
+        axis.set(title=title, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
+        upright = many or max(map(len, labels)) > WIDEST
+        axis.set_xticklabels([labels[i] for i in ticks], rotation=90 if upright else 0, size=7 if many else None)
+        axis.set_yticklabels([labels[i] for i in ticks], size=7 if many else None)
+        _save(figure, file)
+
+
+def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+    for true, predicted in np.ndindex(*counts.shape):
+        axis.text(
+            predicted,
+            true,
+            f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
+            ha="center",
+            va="center",
+            color="white" if share[true, predicted] > 0.5 else "black",
+        )
+
+
+def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
+    """True against false positives, a line for each name in the column `class`."""
+    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
+        figure, (axis,) = _figure()
+        for name, line in curve.groupby("class", sort=False):
+            axis.plot(line["false_positive_rate"], line["true_positive_rate"], label=name)
+        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
+        axis.legend()
+        _save(figure, file)
+
+
+def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
+    """Precision against recall, a line for each name in the column `class`."""
+    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
+        figure, (axis,) = _figure()
+        for name, line in curve.groupby("class", sort=False):
+            axis.plot(line["recall"], line["precision"], label=name)
+        axis.set(title=title, xlabel="recall", ylabel="precision")
+        axis.legend()
+        _save(figure, file)
+
+
+def reliability(
+    before: pd.DataFrame, after: pd.DataFrame, scores: Mapping[str, float], temperature: float, title: str, file: Path
+) -> None:
+    """Share of right answers against stated confidence; a calibrated model lies on the diagonal.
+
+    Args:
+        before: as `evaluation.reliability` gives it, without the temperature.
+        after: the same with it.
+        scores: as `evaluation.evaluate` gives them.
+        temperature: of `calibration`.
+    """
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure()
+        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="calibrated")
+        axis.plot(before["confidence"], before["accuracy"], linestyle="--", label="before: temperature 1")
+        axis.plot(after["confidence"], after["accuracy"], label=f"with temperature {temperature:.2f}")
+        axis.scatter(
+            after["confidence"], after["accuracy"], s=8 + 150 * after["reviews"] / after["reviews"].max(), color="C1", alpha=0.7
+        )
+        lowest = min(0.45, *(float(table[["confidence", "accuracy"]].min().min()) - 0.05 for table in (before, after)))
+        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="share right")
+        axis.set_title(f"{title}\ncalibration error {scores['uncalibrated_error']:.3f}, then {scores['calibration_error']:.3f}")
+        axis.legend()
+        _save(figure, file)
+
+
+def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
+    """Accuracy of each architecture on test with its interval, and the published figure where there is one.
+
+    Args:
+        table: columns architecture, accuracy_score, accuracy_score_low, accuracy_score_high, published (may be missing).
+    """
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure(width=6.4, height=1.4 + 0.45 * len(table))
+        places = np.arange(len(table))[::-1]
+        middle = table["accuracy_score"].to_numpy()
+        spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
+        spread = [np.maximum(side, 0) for side in spread]  # an interval of little confidence can miss the score itself
+        axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
+        axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
+        axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
+        axis.set_yticklabels(table["architecture"])
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        _save(figure, file)
+
+
+def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
+    """The same on valid, a line an architecture; an architecture without epochs is a point."""
+    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
+        figure, axes = _figure(len(CURVES), width=3.4)
+        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
+            for architecture, history in histories.items():
+                axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", markersize=4, label=architecture)
+            axis.set(title=f"valid {name}", xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if histories:
+            axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        _save(figure, file)

@@ -1,0 +1,1 @@
+"""Predictions over HTTP and in bulk, and drift of incoming reviews."""

@@ -1,0 +1,177 @@
+"""The texts of a request to the server, or what it is refused with. Nothing of a text stands in a refusal."""
+
+import io
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sentiflow.config.params import Dialect, Serve, TableSource
+from sentiflow.data.sources import tables
+from sentiflow.serving import predict
+from sentiflow.system.errors import InputError
+
+FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
+EXPECTED = 'expected {"inputs": ["a text", ...]}, or what else MLflow documents: instances, dataframe_split, dataframe_records'
+
+
+class RefusedError(Exception):
+    """What a request is refused with. The message holds nothing of the request's text."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+
+def texts_of(body: bytes, kind: str, limits: Serve, table: TableSource) -> list[str]:
+    """The texts of a request to /invocations.
+
+    Args:
+        body: of the request.
+        kind: its media type, application/json or text/csv.
+        limits: texts in a request, and characters in a text.
+        table: how params.yaml says that tables are written; CSV may be written so too.
+
+    Raises:
+        RefusedError: with the status that fits, and what to do.
+    """
+    found = _texts_of_csv(body, limits, table) if kind == "text/csv" else _texts_of_json(_decoded(body, "utf-8-sig"))
+    if not found:
+        raise RefusedError(400, "received no text, expected at least one; send a text")
+    if len(found) > limits.max_rows:
+        raise RefusedError(413, f"received {len(found):,} texts, expected at most {limits.max_rows:,}; use several requests")
+    texts = []
+    for number, text in enumerate(found, start=1):
+        if not isinstance(text, str):
+            raise RefusedError(400, f"received {_kind(text)} as text {number}, expected a string; send nothing but texts")
+        if not text.strip():
+            raise RefusedError(
+                400, f"received no word in text {number}, which is empty or blank, expected a review; leave it out"
+            )
+        if len(text) > limits.max_characters:
+            raise RefusedError(
+                413, f"received {len(text):,} characters as text {number}, expected at most {limits.max_characters:,}; shorten it"
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RefusedError(
+                400, f"received half a character (surrogate) in text {number}, expected Unicode; mend it"
+            ) from None
+        texts.append(text)
+    return texts
+
+
+def _texts_of_json(text: str) -> list[Any]:
+    try:
+        # numbers as floats: what Python reads as an integer takes time that grows faster than its digits, or is refused
+        value = json.loads(text, parse_constant=_no_constant, parse_int=float, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise RefusedError(400, f"received what is not JSON ({error.msg} at {where}), expected JSON; correct it there") from None
+    except ValueError as error:
+        raise RefusedError(400, f"received {error}, which JSON has not or is out of range; {EXPECTED}") from None
+    except RecursionError:
+        raise RefusedError(400, f"received JSON that is nested too deeply; {EXPECTED}") from None
+    if not isinstance(value, dict):
+        raise RefusedError(400, f"received {_kind(value)}; {EXPECTED}")
+    if len(value) != 1 or (form := next(iter(value))) not in FORMS:
+        known = ", ".join(each for each in (*FORMS, "params") if each in value) or "none of them"
+        raise RefusedError(400, f"received an object of {len(value)} keys, known of them: {known}; {EXPECTED}, and no other")
+    content = value[form]
+    if form in ("inputs", "instances"):
+        if isinstance(content, str):
+            return [content]
+        return _list(content, form)
+    if form == "dataframe_records":
+        return _texts_of_records(_list(content, form))
+    return _texts_of_split(content)
+
+
+def _texts_of_records(records: list[Any]) -> list[Any]:
+    if any(not isinstance(record, dict) for record in records):
+        raise RefusedError(400, 'received dataframe_records, expected a list of objects such as {"text": "a text"}; send those')
+    if not records:
+        return []
+    names = list(records[0])
+    name = names[_place_of(names)]
+    if any(name not in record for record in records):
+        raise RefusedError(400, "received dataframe_records with different keys, expected the same in each; send them so")
+    return [record[name] for record in records]
+
+
+def _texts_of_split(content: Any) -> list[Any]:
+    form = 'dataframe_split, expected {"columns": ["text"], "data": [["a text"], ...]}; send that'
+    if not isinstance(content, dict) or not {"data"} <= content.keys() <= {"data", "columns", "index"}:
+        raise RefusedError(400, f"received other keys in {form}")
+    table = _list(content["data"], "data of dataframe_split")
+    widths = {len(row) if isinstance(row, list) else 0 for row in table}
+    names = content.get("columns", [0] * max(widths, default=1))
+    if not isinstance(names, list) or not widths <= {len(names)}:
+        raise RefusedError(400, f"received rows that do not fit the columns of {form}")
+    if not table:
+        return []
+    place = _place_of(names)
+    return [row[place] for row in table]
+
+
+def _decoded(body: bytes, encoding: str) -> str:
+    try:
+        return body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, f"received bytes that are not UTF-8 (at {error.start}), expected UTF-8; encode them so") from None
+
+
+def _texts_of_csv(body: bytes, limits: Serve, table: TableSource) -> list[Any]:
+    def lines(dialect: Dialect) -> Iterator[str]:
+        text = _decoded(body, "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
+        yield from itertools.islice(io.StringIO(text, newline=""), dialect.skip_rows, None)
+
+    start = body[: predict.START]
+    try:
+        names, places, rows = predict.table_of(
+            start, lines, table, table.texts, longest=limits.max_bytes, name="the text/csv body"
+        )
+        if not names:
+            return []
+        places = places or [_place_of(names)]
+        return [tables.text_of(row, places) for _, row in rows]
+    except InputError as error:
+        raise RefusedError(400, f"received CSV that cannot be read: {error}; correct it and send it again") from None
+
+
+def _place_of(names: Sequence[Any]) -> int:
+    place = predict.text_column(names)
+    if place is None:
+        raise RefusedError(
+            400, f"received {len(names)} columns, expected one, or one of them named text or review; leave the others out"
+        )
+    return place
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise RefusedError(400, f"received {_kind(value)} as {name}, expected a list; send a list of texts")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise RefusedError(400, "received an object with the same key twice, expected each key once; leave the others out")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN, Infinity or -Infinity
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return "a string" if isinstance(value, str) else "a number"

@@ -1,1 +1,0 @@
-"""What DVC keeps of this project, object by object: its cache and its remote, of whatever kind."""

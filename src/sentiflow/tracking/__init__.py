@@ -1,1 +1,0 @@
-"""MLflow: what is published, which version is champion, and why."""

