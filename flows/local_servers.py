@@ -17,7 +17,7 @@ import typer
 from flows import access, checkout
 from sentiflow.pipeline import repro
 from sentiflow.registry import location
-from sentiflow.system import locks, terminal
+from sentiflow.system import entry_point, locks, terminal
 from sentiflow.system.errors import InputError
 from services import supervise
 from services.safe import MLFLOW, PREFECT
@@ -30,20 +30,18 @@ WORKER = Ending(patience=60.0, lock=LOCK, children_first=True)  # a retraining h
 PREFECT_PORT = 4200  # the first to try, where none is given
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-Port = Annotated[int | None, typer.Option(min=1, max=65535)]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="where another checkout serves them, move the deployments here")]
 
 
 def main() -> None:
     terminal.show_log("%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the server
-    with repro.errors_told():
+    _no_line_per_request()
+    with entry_point.handled():
         app()
 
 
-@app.command()
-def schedule(prefect_port: Port = None, take_over: TakeOver = False) -> None:
-    """Serve the deployments of prefect.yaml: a Prefect server, unless one answers already, and a worker."""
+def schedule(prefect_port: int | None = None, *, take_over: bool = False) -> None:
+    """Serves the deployments of prefect.yaml: a Prefect server, unless one answers already, and a worker."""
     try:
         with locks.locked(LOCK, patience=supervise.LEFT_OVER):
             pass
@@ -56,9 +54,8 @@ def schedule(prefect_port: Port = None, take_over: TakeOver = False) -> None:
     services.run()
 
 
-@app.command()
-def ui(port: Port = None, prefect_port: Port = None) -> None:
-    """Serve MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
+def ui(port: int | None = None, prefect_port: int | None = None) -> None:
+    """Serves MLflow's UI on the project's store, and Prefect's; where servers of a team do so already, say where."""
     server = repro.mlflow_server()
     if server is None:
         location.check(repro.tracking_uri())
@@ -89,14 +86,14 @@ def _mlflow_port(given: int | None) -> int:
     return given
 
 
-@app.command(hidden=True)
+@app.command()
 def serve() -> None:
     """Record the address of PREFECT_API_URL, then become the Prefect server that answers there."""
     access.record_address(os.environ["PREFECT_API_URL"])
     os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "start"])
 
 
-@app.command(hidden=True)
+@app.command()
 def work(take_over: TakeOver = False) -> None:
     """Put the deployments on the server at PREFECT_API_URL, then become the worker that runs them."""
     from flows import deploying  # here: it loads Prefect, which the other commands need not wait for
@@ -106,10 +103,15 @@ def work(take_over: TakeOver = False) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--pool", checkout.pool(), "--name", worker])
 
 
+def _no_line_per_request() -> None:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
 class _Services(supervise.Services):
     """What runs here, around one Prefect server: ours, or the one that PREFECT_API_URL names."""
 
     def __init__(self, prefect_port: int | None) -> None:
+        _no_line_per_request()
         self.host = (PREFECT | os.environ)["PREFECT_SERVER_API_HOST"]
         self.running = access.own_server()
         self.named = self._named(prefect_port)

@@ -6,13 +6,11 @@ DVC decides what is stale, the rules of params.yaml decide what is promoted; thi
 import contextlib
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
-import typer
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -136,7 +134,7 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
 def _check(architectures: Architectures, p: Params) -> None:
     if unknown := sorted(set(architectures or []) - set(p.run)):
         raise InputError(
-            f"received {terminal.option('architectures', ' '.join(unknown))}, which is not in `run:` of params.yaml; "
+            f"received {' '.join(unknown)}, which is not in `run:` of params.yaml; "
             f"expected some of {', '.join(p.run)}, or add it there"
         )
 
@@ -224,21 +222,19 @@ def _server() -> dict[Any, str | None]:
     return {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password, PREFECT_API_KEY: None}
 
 
-def main(
-    architectures: Annotated[list[str] | None, typer.Argument(help="names of `run:` in params.yaml; none means all")] = None,
-    force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
-    promote: Annotated[bool, typer.Option(help="let the best model become champion if it passes every rule")] = True,
-) -> None:
-    """Run the flow here and now, on the Prefect server of PREFECT_API_URL or of this checkout, else on a temporary one."""
-    _check(architectures, params.load())  # before a Prefect server starts, which would refuse by a traceback
+def run_here(names: Architectures = None, *, force: bool = False, promote: bool = True) -> bool:
+    """Runs the flow here and now, on the Prefect server of PREFECT_API_URL or of this checkout, else on a temporary one.
+
+    Args:
+        names: of `run:` in params.yaml; None for all.
+        force: run stages that are up to date as well.
+        promote: let the best model become champion if it passes every rule.
+
+    Returns:
+        Whether it completed.
+    """
+    _check(names, params.load())  # before a Prefect server starts, which would refuse by a traceback
     with temporary_settings(_server()):
-        state = retrain(architectures or None, force=force, promote=promote, return_state=True)
+        state = retrain(names or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")
-    sys.exit(not state.is_completed())
-
-
-if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    with repro.errors_told():
-        app()
+    return state.is_completed()

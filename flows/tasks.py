@@ -105,7 +105,7 @@ def promote_challenger(version: str) -> tuple[str, bool]:
 
     client = store.connect()
     before = _number_of_champion(client)
-    status = process_groups.run([sys.executable, "-m", "sentiflow.cli.champion", "promote", "--version", version], tell)
+    status = process_groups.run([sys.executable, "-m", "sentiflow", "models", "promote", version], tell)
     if status == 0:
         return next((line for line in lines if line.startswith("Champion: ")), f"Champion: version {version}"), True
     now = _number_of_champion(client)

@@ -366,7 +366,7 @@ def prove(services: Path, secrets: Secrets) -> None:
     said = services / "restored.log"
     received: list[int] = []
     with said.open("w", encoding="utf-8") as log, signals_to(lambda number, _: received.append(number)):
-        command = [sys.executable, "-m", "services.team", "up"]
+        command = [sys.executable, "-m", "sentiflow", "services", "up"]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True) as started:
             try:
                 until = time.monotonic() + STARTING

@@ -23,8 +23,7 @@ import psutil
 import typer
 from honcho import manager
 
-from sentiflow.pipeline import repro
-from sentiflow.system import locks, process_groups, terminal
+from sentiflow.system import entry_point, locks, process_groups, terminal
 from sentiflow.system.errors import InputError
 
 MARK = "SENTIFLOW_HOLDER"  # environment variable of all that a holder started, directly or not
@@ -207,5 +206,5 @@ def _kill(service: "subprocess.Popen[bytes]", mark: str) -> None:
 
 if __name__ == "__main__":
     terminal.show_log("%(message)s")
-    with repro.errors_told():
+    with entry_point.handled():
         typer.run(main)

@@ -10,12 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from sentiflow.pipeline import repro
-from sentiflow.system import locks, markdown, terminal
+from sentiflow.system import entry_point, locks, markdown, terminal
 from sentiflow.system.errors import InputError
 from services import health, members, postgresql, safe, supervise
 from services import secrets as secrets_file
@@ -52,20 +50,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 def main() -> None:
     terminal.show_log("%(message)s")
     os.umask(0o077)  # nothing that is written here is for others
-    with repro.errors_told():
+    with entry_point.handled():
         app()
 
 
-@app.command()
-def secrets() -> None:
-    """Write a fresh `.env` with generated secrets; never over one that is there."""
+def write_secrets() -> None:
+    """Writes a fresh `.env` with generated secrets; never over one that is there."""
     secrets_file.write()
     print(f"wrote {secrets_file.FILE}, which only you can read; keep a copy where passwords are kept: no backup holds it")
 
 
-@app.command()
 def up() -> None:
-    """Start all services, and end them all when one ends or a signal comes."""
+    """Starts all services, and ends them all when one ends or a signal comes."""
     if os.environ.get(MIDDLEWARE, "").lower() in ON:
         raise InputError(
             f"{MIDDLEWARE} is {os.environ[MIDDLEWARE]!r}, so MLflow would let in any host and page; unset it, and start again"
@@ -92,9 +88,12 @@ def up() -> None:
     services.run()
 
 
-@app.command()
 def status() -> None:
-    """Ask each service with its password, without one and with a wrong one; exit status 1 if one is ill."""
+    """Asks each service with its password, without one and with a wrong one.
+
+    Raises:
+        InputError: if one is ill.
+    """
     found = health.checks(secrets_file.read(), _cluster())
     rows = [[check.service, check.who, check.found, "well" if check.is_well else f"ILL: expected that it {check.expected}"]
             for check in found]  # fmt: skip
@@ -103,13 +102,8 @@ def status() -> None:
         raise InputError(f"{', '.join(ill)} ill; start them with `make services`, or read what it says")
 
 
-@app.command()
-def member(
-    name: Annotated[str, typer.Option(help="of the account")] = "",
-    reset: Annotated[bool, typer.Option("--reset", help="give an account another password")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="remove an account")] = False,
-) -> None:
-    """Make an account that may retrain and promote, and print once what its owner needs."""
+def member(name: str, *, reset: bool = False, remove: bool = False) -> None:
+    """Makes an account that may retrain and promote, and prints once what its owner needs."""
     secrets = secrets_file.read()
     if remove:
         members.remove(secrets, name)
@@ -123,33 +117,28 @@ def member(
     print(f"# And once in the project's folder: make remote URL={REMOTE} ENDPOINT={secrets.address('remote')}")
 
 
-@app.command()
-def backup(to: Annotated[str, typer.Option(help="a folder that is not there yet")] = "") -> None:
-    """Write databases, artifacts and DVC's remote into a folder, while all goes on."""
+def backup(to: Path | None = None) -> None:
+    """Writes databases, artifacts and DVC's remote into a folder, while all goes on."""
     from services import backup as backups  # here: what it imports takes seconds, which every service would wait for
 
-    folder = Path(to) if to else Path("backups") / time.strftime("%Y%m%d-%H%M%S")
-    backups.write(FOLDER.resolve(), secrets_file.read(), folder)
+    backups.write(FOLDER.resolve(), secrets_file.read(), to or Path("backups") / time.strftime("%Y%m%d-%H%M%S"))
 
 
-@app.command()
-def restore(source: Annotated[str, typer.Option("--from", help="a folder that `make backup` wrote")] = "") -> None:
-    """Bring a backup back where there is nothing yet, and prove that all is there."""
+def restore(source: Path) -> None:
+    """Brings a backup back where there is nothing yet, and proves that all is there."""
     from services import backup as backups  # here: as above
 
-    if not source:
-        raise InputError("received no folder, expected one that `make backup` wrote: make restore FROM=backups/20260131-020000")
-    backups.restore(Path(source), FOLDER.resolve(), secrets_file.read())
+    backups.restore(source, FOLDER.resolve(), secrets_file.read())
     backups.prove(FOLDER.resolve(), secrets_file.read())
 
 
-@app.command(hidden=True)
+@app.command()
 def launch(name: str) -> None:
     """Become one of the services."""
     LAUNCHES[name](secrets_file.read())
 
 
-@app.command(hidden=True)
+@app.command()
 def watch() -> None:
     """Wait until all answer, make what members share, say where all is; then tell of every one that becomes ill or well."""
     secrets, cluster = secrets_file.read(), _cluster()

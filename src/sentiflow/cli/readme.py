@@ -1,4 +1,4 @@
-"""Fills the README's tables, between their markers: `make readme`."""
+"""Fills the README's tables, between their markers: `python -m sentiflow.cli.readme`."""
 
 import ast
 from importlib import resources, util
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sentiflow.evaluation import comparison
 from sentiflow.models.networks import ARCHITECTURES
-from sentiflow.pipeline import recipes, repro
-from sentiflow.system import artifacts, markdown
+from sentiflow.pipeline import recipes
+from sentiflow.system import artifacts, entry_point, markdown
 
 
 def filled(page: str, name: str, table: str) -> str:
@@ -45,5 +45,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with repro.errors_told():
+    with entry_point.handled():
         main()

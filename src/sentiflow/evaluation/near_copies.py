@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import typer
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
@@ -34,11 +32,10 @@ SHOWN = 10  # pairs in the terminal
 PAIRS = list(combinations(SPLITS, 2))
 
 
-def main(
-    similarity: Annotated[float, typer.Option(help="Jaccard similarity of shingles from which on two texts are near-copies")],
-) -> None:
+def report(similarity: float) -> None:
+    """Prints near-copies across the splits and the accuracy on test without them; writes all pairs to LISTING."""
     if not LOWEST <= similarity <= 1:
-        raise InputError(f"received {terminal.option('similarity', similarity)}; expected a number from {LOWEST:g} to 1")
+        raise InputError(f"received --similarity {similarity}; expected a number from {LOWEST:g} to 1")
     p = params.load()
     if missing := [str(file) for file in map(_file_of, SPLITS) if not file.exists()]:
         raise InputError(f"no {', '.join(missing)}: the reviews are not split yet; run `make repro`, then run this again")
@@ -195,7 +192,3 @@ def _accuracy(right: pd.Series, confidence: float) -> str:
         return "no review"
     low, high = significance.wilson(int(right.sum()), len(right), confidence)
     return f"{np.mean(right):.4f} ({low:.4f} to {high:.4f})"
-
-
-if __name__ == "__main__":
-    stage.run(main)

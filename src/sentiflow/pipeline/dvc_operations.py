@@ -26,7 +26,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from sentiflow.pipeline import recovery
 from sentiflow.pipeline.objects import Project, repository
 from sentiflow.system.errors import InputError, UnavailableError
-from sentiflow.system.stage import TEMPORARY
+from sentiflow.system.entry_point import TEMPORARY
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 END = "end"  # what ends the process instead of asking for something

@@ -8,7 +8,6 @@ stay as they are.
 `sample 400` is a trial: the same pipeline on 400 reviews, with an MLflow store of its own.
 """
 
-import argparse
 import contextlib
 import filecmp
 import io
@@ -29,7 +28,7 @@ from sentiflow.config.settings import Architectures
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
-from sentiflow.system import locks, process_groups, stage, terminal
+from sentiflow.system import locks, process_groups, stage
 from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/side")
@@ -48,25 +47,6 @@ CONFIG = """\
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m sentiflow.pipeline.isolated_run", description="Run the pipeline beside the project's own run."
-    )
-    parser.add_argument(
-        "what",
-        choices=["all", "sample"],
-        help="all: every architecture, into reports/all.md and MLflow; sample: the pipeline on a few reviews, for a trial",
-    )
-    parser.add_argument("rows", nargs="?", default="", help="of the sample, drawn evenly over the labels")
-    arguments = parser.parse_args()
-    terminal.show_log()
-    with repro.errors_told():
-        if arguments.what == "all":
-            run_all()
-        else:
-            run_sample(arguments.rows)
-
-
 def run_all() -> None:
     """Runs every architecture, publishes to the project's MLflow store, and brings the reports to reports/all.*.
 
@@ -77,7 +57,10 @@ def run_all() -> None:
     print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
-    with running("all", {"run": names}, again="make all", targets=[str(recovery.PIPELINE_FILE)], environment=store) as folder:
+    changes = {"run": names}
+    again = "sentiflow all-models"
+    targets = [str(recovery.PIPELINE_FILE)]
+    with running("all", changes, again=again, targets=targets, environment=store) as folder:
         made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
         for source, target in made.items():
             with stage.writing(target) as (place,):
@@ -86,23 +69,23 @@ def run_all() -> None:
     print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: {repro.mlflow_server() or 'make ui'}")
 
 
-def run_sample(rows: str) -> None:
+def run_sample(rows: int) -> None:
     """Runs the whole pipeline on a sample of the reviews and prints where its results are; they stay in its folder.
 
     Args:
-        rows: how many, as the user wrote it.
+        rows: how many, drawn evenly over the labels.
 
     Raises:
         InputError, SystemExit: as `run` does.
     """
-    if not rows.isdecimal() or int(rows) < FEWEST_ROWS:
+    if rows < FEWEST_ROWS:
         raise InputError(
-            f"received SAMPLE={rows}; expected a number of reviews >= {FEWEST_ROWS}, for example: make repro SAMPLE=400"
+            f"received --sample {rows}; expected at least {FEWEST_ROWS} reviews, for example: sentiflow repro --sample 400"
         )
-    again = f"make repro SAMPLE={rows}"
-    print(f"A trial on {int(rows):,} reviews, in {FOLDER / 'sample'}; params.yaml, reports and MLflow's store stay as they are.")
+    again = f"sentiflow repro --sample {rows}"
+    print(f"A trial on {rows:,} reviews, in {FOLDER / 'sample'}; params.yaml, reports and MLflow's store stay as they are.")
     own_store = {"MLFLOW_TRACKING_URI": location.DEFAULT_STORE}
-    changes = {"download.sample": int(rows)}
+    changes = {"download.sample": rows}
     with running("sample", changes, again=again, targets=[str(recovery.PIPELINE_FILE)], environment=own_store) as folder:
         print((folder / "reports/comparison.md").read_text(encoding="utf-8"))
         print(f"Reports of this trial: {folder / 'reports/report.html'}")
@@ -280,7 +263,7 @@ def run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: 
         # In a process group of its own: a Ctrl-C in the terminal reaches this process alone, and a second one, which kills,
         # would otherwise seem to have come at once.
         child = subprocess.Popen(
-            [sys.executable, "-m", "sentiflow.pipeline.repro", "--again", again, *targets],
+            [sys.executable, "-m", "sentiflow", "repro", "--again", again, *targets],
             cwd=folder,
             env=os.environ | environment | {"PYTHONPATH": path} | process_groups.of_this_process(),
             stdin=subprocess.DEVNULL,
@@ -292,7 +275,3 @@ def run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: 
                 passed += 1
             time.sleep(0.05)
     return status if status >= 0 else 128 - status
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,6 @@ publishes them there as it did then. So runs, metrics and versions come back in 
 committed cannot.
 """
 
-import argparse
 import contextlib
 import logging
 import os
@@ -75,18 +74,7 @@ class Commit:
         return [path for path in made if any(_within(path, each) or _within(each, path) for each in read)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.pipeline.rebuild", description="Fill an empty MLflow store again.")
-    parser.add_argument("--dry-run", action="store_true", help="list the commits that would be published, and change nothing")
-    arguments = parser.parse_args()
-    terminal.show_log()
-    with repro.errors_told(), store.failures_told():
-        if arguments.dry_run:
-            show()
-        else:
-            rebuild()
-
-
+@store.failures_told()
 def show() -> None:
     """Lists what `rebuild` would publish."""
     there = commits()
@@ -101,6 +89,7 @@ def show() -> None:
     print(f"Dry run: {len(there)} commits would be published, and {entries} changes of champion entered. Nothing was changed.")
 
 
+@store.failures_told()
 def rebuild() -> None:
     """Publishes the recorded results of every commit that the store lacks, oldest first, and enters the history of champions.
 
@@ -222,7 +211,3 @@ def _remove_tree() -> None:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder.rstrip("/") or path.startswith(f"{folder.rstrip('/')}/")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 Recipes on the same data and split share a side run, so the project's own params.yaml and results stay as they are.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from sentiflow.data.splits import SPLITS
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.metrics import higher_is_better
 from sentiflow.models import training_record
-from sentiflow.pipeline import isolated_run, repro
+from sentiflow.pipeline import isolated_run
 from sentiflow.system import artifacts, markdown, stage, terminal
 from sentiflow.system.errors import InputError
 
@@ -156,16 +155,6 @@ class Result:
     last_accuracy: float  # on valid, of the last epoch
     seconds: Sequence[float] | None  # of each epoch; None where DVC's cache had the model
     environment: dict[str, Any]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m sentiflow.pipeline.recipes", description=f"Run every recipe with its published settings and write {PAGE}."
-    )
-    parser.parse_args()
-    terminal.show_log()
-    with repro.errors_told():
-        sys.exit(0 if run() else 1)
 
 
 def run() -> bool:
@@ -456,7 +445,3 @@ def _last_line(book: Book, results: Mapping[str, Result], not_run: Mapping[str, 
     within = f" ({verdicts.count(WITHIN)} of them within the interval)" if WITHIN in verdicts else ""
     missing = f"; {len(not_run)} not run" if not_run else ""
     return f"{reached}{within}{missing}{f': {PAGE}' if results else ''}"
-
-
-if __name__ == "__main__":
-    main()

@@ -4,10 +4,8 @@ before    params.yaml is checked, what a killed run left is repaired, leftovers 
 after     a failed or stopped run brings back the outputs that DVC had removed, and leaves no process behind
 """
 
-import argparse
 import contextlib
 import hashlib
-import html
 import json
 import logging
 import os
@@ -26,7 +24,7 @@ from sentiflow.config import params
 from sentiflow.pipeline import experiments, progress, recovery, scheduling
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 from sentiflow.registry import location
-from sentiflow.system import locks, own_code, process_groups, terminal
+from sentiflow.system import locks, markdown, process_groups
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -35,44 +33,12 @@ BEFORE = recovery.TMP / "sentiflow-before"  # hard links of the outputs as they 
 COMPARISON = Path("reports/comparison.md")
 PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to; when it was written
-VERDICT = Path(".cache/verdict.md")
 
 Result = TypeVar("Result")
 
 
 class RunError(InputError):
     """A stage failed, or DVC refused."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.pipeline.repro", description="Run what a change made stale.")
-    parser.add_argument("targets", nargs="*", help="stages to run, with those they depend on; all where none is given")
-    parser.add_argument("--again", default="make repro", help="the command that goes on after a failure, for messages")
-    parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
-    arguments = parser.parse_args()
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with errors_told():
-        run(arguments.targets, force=arguments.force, again=arguments.again)
-        if not arguments.targets:
-            terminal.tell(summary())
-
-
-@contextlib.contextmanager
-def errors_told() -> Iterator[None]:
-    """Where the block fails by a mistake of the user's, or a refusal of the machine's: one message, and exit status 1."""
-    try:
-        own_code.require()
-        yield
-    except InputError as error:
-        terminal.refuse(str(error))
-    except OSError as error:
-        if error.errno is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        terminal.refuse(f"{where}{error.strerror}; put that right and run again")
-    except KeyboardInterrupt:  # before or after DVC ran; while it runs, that takes the signal
-        sys.exit(128 + signal.SIGINT)
 
 
 def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make repro") -> None:
@@ -158,7 +124,7 @@ def summary() -> str:
     mlflow_ui = f"MLflow UI: {mlflow_server() or 'make ui'}"
     if not COMPARISON.exists():
         return mlflow_ui
-    verdict = f"{_sentence(VERDICT)}\n\n" if VERDICT.exists() else ""
+    verdict = f"{_sentence(location.VERDICT)}\n\n" if location.VERDICT.exists() else ""
     return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\n{mlflow_ui}"
 
 
@@ -166,16 +132,7 @@ def _sentence(page: Path) -> str:
     """What a page on a verdict says in bold, or its first line."""
     text = page.read_text(encoding="utf-8")
     found = re.search(r"^\*\*(.+)\*\*$", text, re.MULTILINE)
-    return plain(found.group(1) if found else text.partition("\n")[0])
-
-
-def plain(page: str) -> str:
-    """Markdown as a terminal shows it best: without what `tables.cell` put before and in place of characters.
-
-    >>> plain("nb\\\\_svm &lt; lstm")
-    'nb_svm < lstm'
-    """
-    return html.unescape(re.sub(r"\\([\\|`*_~$\[\]])", r"\1", page))
+    return markdown.plain(found.group(1) if found else text.partition("\n")[0])
 
 
 def forget_publication() -> None:
@@ -424,7 +381,3 @@ def _repro(targets: Sequence[str], force: bool, at_once: int) -> tuple[list[Stag
         except StageError as error:
             failures = [*failures, error]
     return failures, received[0] if received else None
-
-
-if __name__ == "__main__":
-    main()

@@ -6,18 +6,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sentiflow.system import terminal
 from sentiflow.system.errors import InputError
 
 PIPELINE_FILE = Path("dvc.yaml")
 
 
-def refuse(out: Path, *, elsewhere: str, option: str = "out") -> None:
+def refuse(out: Path, *, elsewhere: str) -> None:
     """Refuses to write to a path that a stage reads or makes.
 
     Args:
         elsewhere: a place to suggest.
-        option: of the command, by which the path was given.
 
     Raises:
         InputError: naming the path of the stage.
@@ -25,8 +23,8 @@ def refuse(out: Path, *, elsewhere: str, option: str = "out") -> None:
     for stage, path in _paths():
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(
-                f"received {terminal.option(option, out)}, which is in {path}, a path of the stage {stage}: writing there would "
-                f"make `make repro` run it again; expected another place, such as {terminal.option(option, elsewhere)}"
+                f"received --out {out}, which is in {path}, a path of the stage {stage}: writing there would "
+                f"make `sentiflow repro` run it again; expected another place, such as --out {elsewhere}"
             )
 
 

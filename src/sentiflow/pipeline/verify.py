@@ -6,7 +6,6 @@ are taken from this folder, its DVC cache or the remote, and their hash is compa
 It runs the commit's own code, with this user's rights: verify only a commit whose author you trust with that.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -24,10 +23,10 @@ from ruamel.yaml import YAML
 from sentiflow.config import params
 from sentiflow.config.settings import Architectures, LinearReader
 from sentiflow.data.sources import fetching
-from sentiflow.pipeline import confined, isolated_run, objects, repro, site
+from sentiflow.pipeline import confined, isolated_run, objects, site
 from sentiflow.pipeline.confined import UnsafeError
 from sentiflow.registry import provenance
-from sentiflow.system import locks, process_groups, terminal
+from sentiflow.system import locks, terminal
 from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/verify")
@@ -83,23 +82,6 @@ class Machines:
     @property
     def alike(self) -> bool:
         return self.known and not self.differences
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m sentiflow.pipeline.verify",
-        description="Make a commit's results again in a fresh clone, and compare every hash.",
-    )
-    parser.add_argument("--commit", default="HEAD", help="the commit; what is not committed is not looked at")
-    parser.add_argument(
-        "--full", action="store_true", help="every stage; without it those of the data and the linear models, which take minutes"
-    )
-    arguments = parser.parse_args()
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with repro.errors_told():
-        if not verify(arguments.commit or "HEAD", full=arguments.full):
-            sys.exit(1)
 
 
 def verify(commit: str, *, full: bool) -> bool:
@@ -468,13 +450,7 @@ def _git(*arguments: str, of: str | None = None) -> str:
     except FileNotFoundError:
         raise InputError("git is not installed, and the commit to verify is git's") from None
     if ended.returncode and of is not None:
-        raise InputError(
-            f"received {terminal.option('commit', of)}, which names no commit here; give one of: git log --oneline dvc.lock"
-        )
+        raise InputError(f"received {of}, which names no commit here; give one of: git log --oneline dvc.lock")
     if ended.returncode:
         raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
     return ended.stdout
-
-
-if __name__ == "__main__":
-    main()

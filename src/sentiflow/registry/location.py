@@ -19,6 +19,7 @@ log = logging.getLogger("sentiflow")
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "sentiflow"
+VERDICT = Path(".cache/verdict.md")  # on the last challenger, as the stage `judge` wrote it
 ARTIFACTS = "mlartifacts"  # next to the database
 OF_MLFLOW = "mlruns"  # next to it as well: where MLflow puts the artifacts of experiments that are not this project's
 KINDS = ("sqlite", "postgresql", "http", "https")

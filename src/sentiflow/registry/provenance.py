@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiflow.config.params import Params
-from sentiflow.system import terminal
 from sentiflow.system.errors import InputError
 
 
@@ -64,9 +63,7 @@ def publications(commit: str) -> dict[str, str]:
     """
     shown = subprocess.run(["git", "show", f"{commit}:./dvc.lock"], capture_output=True, text=True, check=False)
     if shown.returncode:
-        raise InputError(
-            f"received {terminal.option('commit', commit)}, which has no dvc.lock; give one of: git log --oneline dvc.lock"
-        )
+        raise InputError(f"received {commit}, which has no dvc.lock; give one of: git log --oneline dvc.lock")
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "dvc.lock"
         lock.write_text(shown.stdout, encoding="utf-8")

@@ -8,11 +8,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import typer
 from scipy import stats
 from tqdm import tqdm
 
@@ -22,7 +20,6 @@ from sentiflow.data import cleaning, incoming
 from sentiflow.data.incoming import Incoming
 from sentiflow.data.vocabulary import Tokens
 from sentiflow.models.sentiment_model import SentimentModel
-from sentiflow.pipeline import repro
 from sentiflow.registry import drift_baseline, model_versions, store
 from sentiflow.registry.drift_baseline import PROBABILITY, Reference
 from sentiflow.system import markdown, stage, terminal
@@ -313,15 +310,12 @@ def as_markdown(drift: Drift) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def main(
-    file: Annotated[Path | None, typer.Option(help="a file or a folder of files; without it drift.incoming")] = None,
-) -> None:
+def report(file: Path | None = None) -> None:
+    """Compares the reviews of a file or a folder, by default of `drift.incoming`, with the champion's; prints and writes PAGE."""
     p = params.load()
     if file is not None and not (file.is_file() or file.is_dir()):
         what = "neither a file nor a folder" if file.exists() else "not there"
-        raise InputError(
-            f"received {terminal.option('file', file)}, which is {what}; expected a CSV file of reviews, or a folder of them"
-        )
+        raise InputError(f"received {file}, which is {what}; expected a CSV file of reviews, or a folder of them")
     drift = look(p, file)
     if drift is None:
         terminal.tell(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")
@@ -329,9 +323,5 @@ def main(
     page = as_markdown(drift)
     with stage.writing(PAGE) as [place]:
         place.write_text(page, encoding="utf-8")
-    terminal.tell(repro.plain(page))
+    terminal.tell(markdown.plain(page))
     print(f"\nThis page stands in {PAGE}.")
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO
 
-import typer
 from tqdm import tqdm
 
 from sentiflow.config import params
@@ -45,22 +44,31 @@ class Answered:
     column: str
 
 
-def main(
-    text: Annotated[str | None, typer.Option(help="one text, in quotes; - reads it from the standard input")] = None,
-    file: Annotated[Path | None, typer.Option(help="a file as `download` reads it, or CSV in UTF-8 with a header")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="its column of texts; by default that of params.yaml, or `text` or `review`")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="the answers; without it predictions/FILE.predictions.csv")] = None,
-    version: Annotated[str | None, typer.Option(help="a registered version; without it the champion")] = None,
+def run(
+    text: str | None = None,
+    file: Path | None = None,
+    column: str | None = None,
+    out: Path | None = None,
+    version: str | None = None,
 ) -> None:
+    """Answers one text in the terminal, or every row of a file in another file.
+
+    Args:
+        text: one text; "-" reads it from the standard input.
+        file: as `download` reads it, or CSV in UTF-8 with a header.
+        column: of the texts in the file; by default that of params.yaml, or `text` or `review`.
+        out: the answers; by default predictions/FILE.predictions.csv.
+        version: of the registered model; by default the champion.
+
+    Raises:
+        InputError: if not exactly one of text and file is given, or one of them cannot be read.
+    """
     p = params.load()
     if (text is None) == (file is None):
         raise InputError('expected either a text or a file, for example: make predict TEXT="A film I loved."')
     if file is None:
         if column is not None or out is not None:
-            column_or_out = f"{terminal.option('column')} or {terminal.option('out')}"
-            raise InputError(f"received {column_or_out} with {terminal.option('text')}; they belong to {terminal.option('file')}")
+            raise InputError("received --column or --out with --text; they belong to a file")
         longest = p.download.max_characters
         limit = 4 * longest + 1  # bytes of UTF-8; the standard input may be endless
         raw = sys.stdin.buffer.read(limit) if text == STANDARD_INPUT else os.fsencode(text or "")
@@ -112,13 +120,12 @@ def _shown(model: SentimentModel, text: str, name: str) -> str:
 def _check_places(file: Path, out: Path) -> None:
     if not file.is_file():
         problem = "no file" if file.exists() else "not there"
-        raise InputError(f"received {terminal.option('file', file)}, which is {problem}; expected a file of reviews")
+        raise InputError(f"received {file}, which is {problem}; expected a file of reviews")
     if out.exists() and not out.is_file():
-        raise InputError(f"received {terminal.option('out', out)}, which is a folder or a device; expected the name of a file")
+        raise InputError(f"received --out {out}, which is a folder or a device; expected the name of a file")
     if any(each.exists() and each.samefile(file) for each in (out, *stage.working_files(out))):
         raise InputError(
-            f"received {file} for both {terminal.option('file')} and {terminal.option('out')}; expected another "
-            f"{terminal.option('out')}, so that no review is overwritten"
+            f"received {file} for both the reviews and --out; expected another --out, so that no review is overwritten"
         )
     stage_paths.refuse(out, elsewhere=str(ANSWERS / out.name))
 
@@ -158,7 +165,7 @@ def answer_file(model: SentimentModel, file: Path, out: Path, download: params.D
                 texts = [tables.text_of(row, places) for row in part]
                 name = names[places[0]]
                 if not done and column is None and name not in _known(download) and _are_numbers(texts):
-                    name_one = f"name one with {terminal.option('column')}"
+                    name_one = "name one with --column"
                     raise InputError(f"column {name!r} of {file} holds numbers, expected texts; {name_one}")
                 answers = model.predict(texts)[["label", *probabilities]].to_numpy().tolist()
                 writer.writerows([*row, *answer] for row, answer in zip(part, answers, strict=True))
@@ -330,13 +337,11 @@ def _place_of(names: list[str], wanted: str | None, file: Path) -> int:
         raise InputError(f"{file} has columns of the same name: {_listed(twice)}; rename them, then run again")
     if wanted is not None:
         if wanted not in names:
-            raise InputError(f"received {terminal.option('column', repr(wanted))}, expected a column of {file}: {_listed(names)}")
+            raise InputError(f"received --column {wanted!r}, expected a column of {file}: {_listed(names)}")
         return names.index(wanted)
     place = text_column(names)
     if place is None:
-        raise InputError(
-            f"which column of {file} holds the texts is not clear; name it with {terminal.option('column')}: {_listed(names)}"
-        )
+        raise InputError(f"which column of {file} holds the texts is not clear; name it with --column: {_listed(names)}")
     if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
         raise InputError(f"{file} seems to be separated by {other!r}: its header is {names[0]!r}; expected commas")
     return place
@@ -366,7 +371,3 @@ def _are_numbers(texts: list[str]) -> bool:
         return bool([float(each) for each in filled])
     except ValueError:
         return False
-
-
-if __name__ == "__main__":
-    stage.run(main)

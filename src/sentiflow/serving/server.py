@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
 # before MLflow is imported
 from sentiflow.registry import model_versions, store  # isort: skip
@@ -28,7 +27,6 @@ import mlflow
 import pandas as pd
 import requests
 import sqlalchemy
-import typer
 import uvicorn
 from h11 import LocalProtocolError
 from mlflow import MlflowClient
@@ -46,7 +44,6 @@ from sentiflow.config.params import Serve, TableSource
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
 from sentiflow.serving.request_body import RefusedError, texts_of
-from sentiflow.system import stage
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -407,9 +404,15 @@ def protocol(seconds: float) -> type[H11Protocol]:
     return Impatient
 
 
-def main(
-    port: Annotated[int, typer.Option(min=0, max=65535, help=f"of {HOST}; 0 takes any that is free")] = 8000,
-) -> None:
+def serve(port: int) -> None:
+    """Serves the champion until a signal comes.
+
+    Args:
+        port: of HOST; 0 takes any that is free.
+
+    Raises:
+        InputError: if there is no champion, or the port is taken.
+    """
     p = params.load()
     limits = p.serve
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that is away is told of once, by the watch
@@ -462,7 +465,3 @@ def _listening(port: int) -> socket.socket:
 
 def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    stage.run(main)

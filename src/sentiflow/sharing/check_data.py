@@ -4,7 +4,6 @@ DVC trusts a file that is there by name. Here each is read to its end and its MD
 file or a folder's list has for it. What is not right in one place is replaced from another where it is.
 """
 
-import argparse
 import contextlib
 import enum
 import hashlib
@@ -18,10 +17,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sentiflow.pipeline import objects, recovery, repro, stores
+from sentiflow.pipeline import objects, recovery, stores
 from sentiflow.pipeline.objects import Piece, Project
 from sentiflow.pipeline.stores import Store
-from sentiflow.system import locks, process_groups, terminal
+from sentiflow.system import locks, terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -66,16 +65,6 @@ class Object:
     @property
     def names(self) -> str:
         return ", ".join(map(str, self.pieces))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.check_data", description="Find and heal damaged files.")
-    parser.add_argument("--only-report", action="store_true", help="change nothing")
-    arguments = parser.parse_args()
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with repro.errors_told():
-        terminal.tell(check(heal=not arguments.only_report))
 
 
 def check(*, heal: bool) -> str:
@@ -207,7 +196,3 @@ def _put_aside(project: Project, each: Object) -> str:
     kept = f" (what was there is now {', '.join(map(str, moved))})" if moved else ""
     stages = ", ".join(dict.fromkeys(piece.output.stage for piece in each.pieces))
     return f"make it anew: `make repro` runs {stages} again{kept}, then `make check-data`"
-
-
-if __name__ == "__main__":
-    main()

@@ -3,11 +3,9 @@
 The remote itself is asked. `--pushed` is what the pre-push hook of git runs: it reads from its input what is about to be pushed.
 """
 
-import argparse
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +13,11 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sentiflow.pipeline import objects, repro
+from sentiflow.pipeline import objects
 from sentiflow.pipeline.objects import Output, Piece, Project
 from sentiflow.pipeline.stores import Store
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
-from sentiflow.system import git, process_groups, terminal
+from sentiflow.system import git
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -37,26 +35,36 @@ class Missing(NamedTuple):
         return f"{self.piece}, of {self.commit}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.check_remote", description="Check the remote.")
-    parser.add_argument("--commit", default="HEAD", help="whose dvc.lock and .dvc files are looked at")
-    parser.add_argument("--pushed", metavar="REMOTE", help="check what git is about to push to this git remote, as told on stdin")
-    arguments = parser.parse_args()
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with repro.errors_told():
-        if arguments.pushed is None:
-            commit = arguments.commit or "HEAD"
-            git.commit(commit)
-            terminal.tell(check([commit]))
-            return
-        try:
-            commits = pushed(sys.stdin, arguments.pushed)
-            refuse_secrets(commits)
-            if commits := [commit for commit in commits if commit.names_data]:
-                print(terminal.printable(check([commit.sha for commit in commits])), file=sys.stderr)
-        except InputError as error:
-            raise type(error)(f"{error}\n{ALL_THE_SAME}") from None
+def check_commit(commit: str) -> str:
+    """Asks the remote for every object of a commit; says in words that all are there.
+
+    Raises:
+        InputError: if some are not, naming stage and file, or git does not know the commit.
+    """
+    git.commit(commit)
+    return check([commit])
+
+
+def check_pushed(told: Iterable[str], git_remote: str) -> str | None:
+    """What git's pre-push hook asks: whether the remote has every object of the commits about to be pushed.
+
+    Args:
+        told: the lines that git writes to the hook's standard input.
+        git_remote: the git remote that is pushed to.
+
+    Returns:
+        In words that all are there; None where no commit references data.
+
+    Raises:
+        InputError: if some are not there, or a commit holds a secret.
+    """
+    try:
+        commits = pushed(told, git_remote)
+        refuse_secrets(commits)
+        named = [commit.sha for commit in commits if commit.names_data]
+        return check(named) if named else None
+    except InputError as error:
+        raise type(error)(f"{error}\n{ALL_THE_SAME}") from None
 
 
 def check(commits: Iterable[str]) -> str:
@@ -155,7 +163,3 @@ def _git(*arguments: str) -> str:
     if ended.returncode:
         raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
     return ended.stdout
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,9 @@
 """Have git check the remote before a push: a pre-push hook that runs `check_remote` on the commits about to be pushed."""
 
-import argparse
 import shlex
 import subprocess
 from pathlib import Path
 
-from sentiflow.pipeline import repro
 from sentiflow.system.errors import InputError
 
 MARK = "# sentiflow: refuses a push of commits whose data and models the remote lacks; `make hooks` wrote it"
@@ -18,16 +16,8 @@ SCRIPT = """\
 COMMAND = """\
 cd ./{folder} || exit 1
 test -x .venv/bin/python || {{ echo "error: no .venv here; make setup, or push all the same: git push --no-verify" >&2; exit 1; }}
-exec .venv/bin/python -m sentiflow.sharing.check_remote --pushed "$1"\
+exec .venv/bin/python -m sentiflow remote check --pushed "$1"\
 """
-
-
-def main() -> None:
-    argparse.ArgumentParser(prog="python -m sentiflow.sharing.hooks", description="Install git's pre-push hook.").parse_args()
-    with repro.errors_told():
-        print(
-            f"Wrote {install()}: a push of commits whose data the remote lacks is refused (git push --no-verify pushes anyhow)."
-        )
 
 
 def install() -> Path:
@@ -62,7 +52,3 @@ def _git(*arguments: str) -> str:
     if ended.returncode:
         raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
     return ended.stdout.strip()
-
-
-if __name__ == "__main__":
-    main()

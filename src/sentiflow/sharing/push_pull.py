@@ -1,19 +1,7 @@
 """Push data and models to the remote, or pull them from it: everything that dvc.lock and the .dvc files reference."""
 
-import argparse
-
-from sentiflow.pipeline import objects, recovery, repro
-from sentiflow.system import locks, process_groups, terminal
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.push_pull", description="Push to or pull from the remote.")
-    parser.add_argument("what", choices=["push", "pull"])
-    what = parser.parse_args().what
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with repro.errors_told():
-        terminal.tell(push() if what == "push" else pull())
+from sentiflow.pipeline import objects, recovery
+from sentiflow.system import locks
 
 
 def push() -> str:
@@ -34,7 +22,3 @@ def pull() -> str:
 
 def _files(count: int) -> str:
     return f"{count} file{'' if count == 1 else 's'}"
-
-
-if __name__ == "__main__":
-    main()

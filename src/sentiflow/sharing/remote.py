@@ -5,22 +5,19 @@ alone, a user's name - goes to .dvc/config.local, which git ignores. Secrets are
 repository could read them, and whoever lists this machine's processes could read them in the command.
 """
 
-import argparse
 import ipaddress
 import logging
 import os
 import re
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sentiflow.pipeline import objects, repro
+from sentiflow.pipeline import objects
 from sentiflow.pipeline.stores import RefusedError, without_secrets
 from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
-from sentiflow.system import process_groups, terminal
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -30,8 +27,6 @@ PATIENCE = 60.0  # seconds for a remote to be tried out
 # Without these the libraries wait for half an hour (SSH) or for minutes (S3) for a host that does not answer.
 OPTIONS = {"s3": {"connect_timeout": "10", "read_timeout": "60"}, "ssh": {"timeout": "30"}, "webdav": {}, "webdavs": {}}
 KINDS = "a folder, s3://bucket/path, ssh://user@host[:port]/path, webdav://host/path or webdavs://host/path"
-ASSIGNED = re.compile(r"(?:^|\s)(\w+)=")
-SECRET_WORD = re.compile(r"PASS|SECRET|TOKEN|CREDENTIAL|KEY", re.IGNORECASE)
 HOW = (
     "leave it out, set the remote, and give the secret to this machine alone: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the "
     f"environment for S3, else `dvc remote modify --local {SHARED} password ...` (or keyfile, token; docs/remotes.md)"
@@ -51,33 +46,17 @@ class Setting:
     own: dict[str, str]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sentiflow.sharing.remote", description="Set DVC's default remote.")
-    parser.add_argument("--url", default="", help=f"{KINDS}; without it a folder beside the project")
-    parser.add_argument("--endpoint", default="", help="http(s)://host:port of an S3-compatible store")
-    parser.add_argument("--shared", choices=["0", "1", ""], default="", help="1: git shares it; 0: it is this machine's alone")
-    arguments = parser.parse_args()
-    process_groups.die_with_starter()
-    terminal.show_log()
-    with repro.errors_told():
-        shared = None if arguments.shared == "" else arguments.shared == "1"
-        terminal.tell(use(read(arguments.url, arguments.endpoint, shared=shared)))
-
-
-def read(url: str, endpoint: str = "", *, shared: bool | None = None, environment: Mapping[str, str] = os.environ) -> Setting:
+def read(url: str, endpoint: str = "", *, shared: bool | None = None) -> Setting:
     """What a URL asks for.
 
     Args:
         shared: whether git is to share it; None decides by whether it means the same on every machine.
-        environment: of make, which lists there what was given on its command line.
 
     Raises:
         InputError: if it is of no kind that DVC takes, or holds a secret.
     """
-    if given := list(filter(SECRET_WORD.search, ASSIGNED.findall(environment.get("MAKEFLAGS", "")))):
-        raise InputError(f"received {given[0]} on the command line, which others on this machine can read; {HOW}")
     if endpoint and not url.startswith("s3://"):
-        raise InputError(f"received ENDPOINT={without_secrets(endpoint)} with another URL than s3://; leave it out")
+        raise InputError(f"received --endpoint {without_secrets(endpoint)} with another URL than s3://; leave it out")
     if "://" not in url:
         return _folder(url, bool(shared))
     kind, host, path, query, fragment = urlsplit(url)
@@ -118,7 +97,7 @@ def _folder(path: str, shared: bool) -> Setting:
 def _endpoint(endpoint: str) -> str:
     kind, host, path, query, fragment = urlsplit(endpoint)
     if kind not in ("http", "https") or not host or "@" in host or query or fragment or path.strip("/"):
-        raise InputError(f"received ENDPOINT={without_secrets(endpoint)}, expected http://host:port or https://host[:port]")
+        raise InputError(f"received --endpoint {without_secrets(endpoint)}, expected http://host:port or https://host[:port]")
     return endpoint.rstrip("/")
 
 
@@ -177,7 +156,3 @@ def _in_time(attempt: Any, name: str) -> None:
         raise UnavailableError(f"{name} did not answer within {PATIENCE:.0f} s; check that it runs and is within reach")
     if ended[0] is not None:
         raise ended[0]
-
-
-if __name__ == "__main__":
-    main()

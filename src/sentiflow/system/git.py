@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Iterable, Iterator
 
-from sentiflow.system import terminal
 from sentiflow.system.errors import InputError
 
 NOT_INSTALLED = "git is not installed, and what is asked for stands in its history; install git and run again"
@@ -38,11 +37,8 @@ def missing_history() -> str | None:
     return "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow"
 
 
-def commit(name: str, option: str = "commit") -> str:
+def commit(name: str) -> str:
     """The full hash of the commit that a branch, a tag, a hash or the like names.
-
-    Args:
-        option: of the command, by which it was given.
 
     Raises:
         InputError: if it names none.
@@ -50,7 +46,7 @@ def commit(name: str, option: str = "commit") -> str:
     require_commits()
     if not (found := _commit(name)):
         hint = missing_history() or "Give a branch, a tag or a hash of: git log --oneline"
-        raise InputError(f"received {terminal.option(option, name)}, which names no commit here. {hint}")
+        raise InputError(f"received {name}, which names no commit here. {hint}")
     return found
 
 

@@ -1,5 +1,6 @@
 """Markdown tables whose columns also line up as plain text."""
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -23,3 +24,12 @@ def cell(text: str) -> str:
     """
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(re.sub(r"([\\|`*_~$\[\]])", r"\\\1", plain).split())
+
+
+def plain(page: str) -> str:
+    """Markdown for a terminal: without the escapes that `cell` adds.
+
+    >>> plain("nb\\\\_svm &lt; lstm")
+    'nb_svm < lstm'
+    """
+    return html.unescape(re.sub(r"\\([\\|`*_~$\[\]])", r"\1", page))

@@ -11,59 +11,22 @@ from pathlib import Path
 
 import typer
 
-from sentiflow.system import locks, own_code, process_groups, tensorflow_log, terminal, threads
-from sentiflow.system.errors import InputError, UnavailableError
+from sentiflow.system import entry_point, locks, own_code, process_groups, tensorflow_log, terminal, threads
 
 log = logging.getLogger("sentiflow")
 
-TEMPORARY = os.EX_TEMPFAIL  # exit status that means: the same again may work later
-
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a stage script's `main` with its typed parameters as the command line.
-
-    A mistake of the user's, or a refusal of the machine's (no space, no permission, no such file), ends in one message and
-    exit status 1; what is outside and does not answer, in one message and exit status 75, which a scheduler may try again.
-    Everything else is a fault of ours and keeps its traceback.
-    """
+    """Runs a stage script's `main` with its typed parameters as the command line."""
     process_groups.die_with_starter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=(sys.modules[main.__module__].__doc__ or "").replace("\n", "\n\n"))(main)
-    try:
-        with tensorflow_log.chatter_dropped():
-            # here, so that log and progress bars take the same way and keep their order
-            terminal.show_log(force=True)
-            own_code.require()
-            threads.limit(1)  # so that no result follows from the number of cores, or of stages at work
-            app()
-    except UnavailableError as error:
-        terminal.refuse(str(error), TEMPORARY)
-    except InputError as error:
-        terminal.refuse(str(error))
-    except OSError as error:
-        if error.errno is None and not isinstance(error, FileNotFoundError):
-            raise
-        terminal.refuse(_explain(error))
-
-
-def _explain(error: OSError) -> str:
-    if "temporary directory" in str(error.strerror):  # Python's `tempfile`, which can write to none of its candidates
-        return f"{error.strerror}: these disks may be full; free some space, or set TMPDIR to a folder on another, and run again"
-    what = {
-        errno.ENOSPC: "the disk is full; free some space and run again, nothing half written was kept",
-        errno.EDQUOT: "the disk quota is used up; free some space and run again, nothing half written was kept",
-        errno.EACCES: "permission denied; make it readable and writable for this user and run again",
-        errno.EPERM: "not permitted; make it readable and writable for this user and run again",
-        errno.EROFS: "the file system is read-only; run from a folder that can be written",
-        errno.ENOENT: "no such file or folder; check the path, or run `dvc repro` so that the stage before makes it",
-        errno.EEXIST: "this is a file where a folder was expected; move it away and run again",
-        errno.EISDIR: "this is a folder where a file was expected",
-        errno.ENOTDIR: "this is a file where a folder was expected",
-    }.get(error.errno or 0, os.strerror(error.errno or 0))
-    if error.errno is None:  # Arrow's
-        return str(error)
-    where = error.filename2 or error.filename  # of a rename, the place it was to get
-    return f"{where}: {what}" if where else what
+    with entry_point.handled(), tensorflow_log.chatter_dropped():
+        # here, so that log and progress bars take the same way and keep their order
+        terminal.show_log(force=True)
+        own_code.require()
+        threads.limit(1)  # so that no result follows from the number of cores, or of stages at work
+        app()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """What a terminal is given: nothing in a text, the name of a file, or a message from elsewhere can steer it."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterable
 from typing import NoReturn
@@ -30,11 +29,6 @@ def some(names: Iterable[str], *, most: int = 10) -> str:
     shown = list(names)
     more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
-
-
-def option(name: str, value: object = "") -> str:
-    """An option in the form that the user types: `COLUMN=text` where make runs this command, otherwise `--column text`."""
-    return f"{name.upper()}={value}" if "MAKELEVEL" in os.environ else f"--{name} {value}".rstrip()
 
 
 def tell(text: str, *, flush: bool = False) -> None:

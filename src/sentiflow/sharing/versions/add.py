@@ -4,14 +4,11 @@ They are checked as the download checks them. A text that is there already is le
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from sentiflow.config import params
 from sentiflow.pipeline import repro
 from sentiflow.sharing.versions import appending, recorded
-from sentiflow.system import git, stage, terminal
+from sentiflow.system import git, terminal
 from sentiflow.system.errors import InputError
 
 NEXT = [
@@ -23,17 +20,24 @@ NEXT = [
 ]
 
 
-def main(
-    file: Annotated[Path | None, typer.Option(help="the new reviews, written as the project's own file is")] = None,
-    commit: Annotated[str, typer.Option(help="instead of a file: what the project's own file was in a commit")] = "",
-    start: Annotated[bool, typer.Option("--start", help="start an own file with the package's reviews")] = False,
-    skip_rejected: Annotated[bool, typer.Option("--skip-rejected", help="leave out rows that cannot be used")] = False,
-) -> None:
-    if (file is None) == (not commit):
+def run(file: Path | None = None, commit: str | None = None, *, start: bool = False, skip_rejected: bool = False) -> None:
+    """Adds reviews to the project's own file and prints what to do next.
+
+    Args:
+        file: the new reviews, written as the project's own file is.
+        commit: instead of a file, the commit whose version of the project's own file is added.
+        start: start an own file with the package's reviews.
+        skip_rejected: leave out rows that cannot be used.
+
+    Raises:
+        InputError: if not exactly one of file and commit is given, or a row cannot be used.
+    """
+    if (file is None) == (commit is None):
         raise InputError("expected either a file or a commit, for example: make add-reviews FILE=new.csv")
     with repro.at_work():
         p = params.load()
-        if file is not None:
+        if commit is None:
+            assert file is not None
             new, name = file, str(file)
         else:
             own = appending.target(p.download)
@@ -58,7 +62,3 @@ def _told(added: appending.Added, own: Path, method: str) -> list[str]:
             "comparable; with `split.method: hash` in params.yaml a text never leaves its split"
         )
     return [*told, *NEXT]
-
-
-if __name__ == "__main__":
-    stage.run(main)

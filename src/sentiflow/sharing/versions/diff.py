@@ -2,10 +2,9 @@
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
 from sentiflow.data.sources.rows import excerpt
 from sentiflow.evaluation.error_analysis import as_csv
@@ -18,17 +17,23 @@ from sentiflow.system.errors import InputError
 SHOWN = 20  # texts
 
 
-def main(
-    a: Annotated[str, typer.Option(help="the commit before; without it HEAD")] = "",
-    b: Annotated[str, typer.Option(help="the commit after; without it this folder as it is")] = "",
-    out: Annotated[Path | None, typer.Option(help="the whole list, as CSV")] = None,
-) -> None:
+def report(a: str = "HEAD", b: str | None = None, out: Path | None = None) -> None:
+    """Prints what differs between the data of two commits.
+
+    Args:
+        a: the commit before.
+        b: the commit after; None for this folder as it is.
+        out: where to write the whole list, as CSV.
+
+    Raises:
+        InputError: if a commit has no data, or `out` is a path of a stage.
+    """
     if out is not None and out.is_dir():
-        raise InputError(f"received {terminal.option('out', out)}, which is a folder; expected the name of a file")
+        raise InputError(f"received --out {out}, which is a folder; expected the name of a file")
     if out is not None:
         stage_paths.refuse(out, elsewhere=out.name)
-    before = difference.of_commit(a or "HEAD", "a")
-    after = difference.of_commit(b, "b") if b else difference.of_folder()
+    before = difference.of_commit(a)
+    after = difference.of_commit(b) if b else difference.of_folder()
     table = difference.between(before, after)
     terminal.tell("\n".join([*_warnings(table), *_summary(before, after, table)]))
     if out is not None:
@@ -98,7 +103,3 @@ def _step(before: str, after: str) -> str:
 
 def _named(split: str) -> str:
     return split or "none"
-
-
-if __name__ == "__main__":
-    stage.run(main)

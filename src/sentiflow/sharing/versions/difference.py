@@ -33,16 +33,13 @@ class Side:
         return int(self.texts["rows"].sum())
 
 
-def of_commit(name: str, option: str = "a") -> Side:
+def of_commit(name: str) -> Side:
     """The data as a commit recorded them.
-
-    Args:
-        option: of the command, by which the commit was given.
 
     Raises:
         InputError: if there is no such commit, or its data are out of reach.
     """
-    commit = git.commit(name, option)
+    commit = git.commit(name)
     reviews, *parts = recorded.files(commit, [str(REVIEWS), *map(str, PARTS.values())])
     return _side(f"{name} ({commit[: recorded.SHORT]})", reviews, dict(zip(PARTS, parts, strict=True)))
 

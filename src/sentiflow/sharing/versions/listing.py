@@ -10,7 +10,7 @@ from sentiflow.data import source_changes
 from sentiflow.data.sources import fetching
 from sentiflow.sharing.versions import history
 from sentiflow.sharing.versions.history import Data
-from sentiflow.system import git, markdown, stage, terminal
+from sentiflow.system import git, markdown, terminal
 from sentiflow.system.errors import InputError
 
 HEADER = ["commit", "date", "author", "rows", "labels", "train / valid / test", "hash", "source", "what changed"]
@@ -19,7 +19,8 @@ SHORT = 10  # digits of a hash
 UNKNOWN = "?"
 
 
-def main() -> None:
+def report() -> None:
+    """Prints the versions of the data over git's history, and what would change them but has not run yet."""
     found = history.read()
     rows = [[each.commit[:SHORT], each.date, each.author, *_cells(each.data), each.change] for each in found.versions]
     last = found.versions[-1].data if found.versions else None
@@ -79,7 +80,3 @@ def _pending(here: Data | None) -> list[str]:
     else:
         told += [change.in_words] if change else []
     return ["Not run yet, `make repro` does:", *(f"  {line}" for line in told)] if told else []
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -6,41 +6,30 @@
 
 import textwrap
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from sentiflow.config import params
-from sentiflow.pipeline import repro
-from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, provenance, store
+from sentiflow.registry import champion_history, judging, location, model_versions, promotion_rules, provenance, store
 from sentiflow.registry.test_set import HeldOut
-from sentiflow.system import git, markdown, process_groups, tensorflow_log, terminal
+from sentiflow.system import git, markdown, terminal
 from sentiflow.system.errors import InputError
 
 REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
 BY_FORCE = 'to promote it anyway: make promote VERSION={} FORCE=1 REASON="..."'
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+@store.failures_told()
+def promote(version: str | None = None, *, force: bool = False, reason: str = "", dry_run: bool = False) -> None:
+    """Makes a version champion if it passes every rule of params.yaml's `promotion`.
 
+    Args:
+        version: its number; None for the challenger, the best version of the last run.
+        force: promote it even if a rule fails; needs a reason.
+        reason: for the history.
+        dry_run: say what would happen, and change nothing.
 
-def main() -> None:
-    process_groups.die_with_starter()
-    with tensorflow_log.chatter_dropped():
-        terminal.show_log()
-        with repro.errors_told(), store.failures_told():
-            app()
-
-
-@app.command()
-def promote(
-    version: Annotated[str, typer.Option(help="number of the version; without it the challenger")] = "",
-    force: Annotated[bool, typer.Option("--force", help="even if a rule fails; needs a reason")] = False,
-    reason: Annotated[str, typer.Option(help="why, for the history")] = "",
-    dry_run: DryRun = False,
-) -> None:
-    """Make a version champion, if it passes every rule of params.yaml's `promotion`."""
+    Raises:
+        InputError: if it fails a rule, or cannot be judged.
+    """
     p = params.load()
     if force and not reason.strip():
         raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
@@ -73,7 +62,7 @@ def promote(
             terminal.tell(f"Version {number} was not judged: {error}\n")
             verdict = None
         if verdict is not None:
-            terminal.tell(repro.plain(promotion_rules.as_markdown(verdict)))
+            terminal.tell(markdown.plain(promotion_rules.as_markdown(verdict)))
             if not dry_run:
                 judging.record(client, chosen, champion, verdict)
             if not verdict.holds and not force:
@@ -89,16 +78,17 @@ def promote(
 
 
 def _report(changed: champion_history.Entry) -> None:
-    repro.VERDICT.unlink(missing_ok=True)  # it names the champion of before
+    location.VERDICT.unlink(missing_ok=True)  # it names the champion of before
     terminal.tell(f"Champion: {changed.described}\nThe history is in {champion_history.JOURNAL}; commit it.")
 
 
-@app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="why, for the history")] = "rolled back by hand",
-    dry_run: DryRun = False,
-) -> None:
-    """Make the champion before this one champion again; once more goes back one more."""
+@store.failures_told()
+def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> None:
+    """Makes the champion before this one champion again; once more goes back one more.
+
+    Raises:
+        InputError: if there is none before, or its version is gone.
+    """
     client = store.connect()
     with champion_history.looking(client) as before:
         lost = champion_history.deleted(before)
@@ -122,9 +112,9 @@ def rollback(
     _report(changed)
 
 
-@app.command()
+@store.failures_told()
 def history() -> None:
-    """Show who was champion from when to when, and why."""
+    """Prints who was champion from when to when, and why."""
     client = store.connect()
     with champion_history.looking(client) as entries:
         if differs := champion_history.disagreement(client, entries):
@@ -143,9 +133,9 @@ def history() -> None:
             terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
 
 
-@app.command()
-def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.lock; without it all")] = "") -> None:
-    """Show the registered versions, or those that a git commit's dvc.lock leads to."""
+@store.failures_told()
+def versions(commit: str | None = None) -> None:
+    """Prints the registered versions, or those that a git commit's dvc.lock leads to."""
     client = store.connect()
     found = model_versions.versions(client)
     if commit:
@@ -180,7 +170,3 @@ def versions(commit: Annotated[str, typer.Option(help="show those of its dvc.loc
         terminal.tell(f"\nTest set {test_set}: {count} {'comparison' if count == 1 else 'comparisons'} with a champion so far.")
     if any(row[3].endswith("+") for row in rows):
         print("\n+ after a commit: something in the project differed from it when the version was made.")
-
-
-if __name__ == "__main__":
-    main()

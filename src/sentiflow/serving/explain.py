@@ -8,9 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
-
-import typer
+from typing import cast
 
 from sentiflow.config import params
 from sentiflow.config.params import Params
@@ -21,25 +19,30 @@ from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.pipeline import stage_paths
 from sentiflow.registry import model_versions, store
 from sentiflow.reporting import heatmap
-from sentiflow.system import artifacts, stage, terminal
+from sentiflow.system import artifacts, terminal
 from sentiflow.system.errors import InputError
 
 MODELS, TOKENS, COMPARISON = Path("models"), Path("data/tokens"), Path("metrics/comparison.json")
 STANDARD_INPUT = "-"
+PICTURE = Path("reports/explanation.png")
 LISTED = 10  # unknown words
 
 
-def main(
-    text: Annotated[str, typer.Argument(help="the text, in quotes; - reads it from the standard input")],
-    model: Annotated[
-        str | None, typer.Option(help="a trained architecture; without it the champion, as in `make predict`")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="the picture, a name that ends in .png")] = Path("reports/explanation.png"),
-) -> None:
+def run(text: str, model: str | None = None, out: Path = PICTURE) -> None:
+    """Prints the model's answer with the weight of each word, and draws it.
+
+    Args:
+        text: "-" reads it from the standard input.
+        model: a trained model of this project; by default the champion.
+        out: the picture, a name that ends in .png.
+
+    Raises:
+        InputError: if the text is empty or the model reads no word of it, or there is no such model.
+    """
     p = params.load()
     if out.suffix.lower() != ".png":
-        raise InputError(f"received {terminal.option('out', heatmap.shown(str(out)))}; expected a name that ends in .png")
-    stage_paths.refuse(out, elsewhere="reports/explanation.png")
+        raise InputError(f"received --out {heatmap.shown(str(out))}; expected a name that ends in .png")
+    stage_paths.refuse(out, elsewhere=str(PICTURE))
     raw = sys.stdin.buffer.read() if text == STANDARD_INPUT else os.fsencode(text)
     text = raw.decode("utf-8", "replace")
     if not text.strip():
@@ -49,9 +52,7 @@ def main(
     reader = cast(Reader, chosen.classifier)
     [explained] = explanation.explain(reader, [text], stopwords=chosen.stopwords)
     if not explained.words:
-        raise InputError(
-            f"{name} reads no word of this text{_unread(reader)}; give another text or another model: {terminal.option('model')}"
-        )
+        raise InputError(f"{name} reads no word of this text{_unread(reader)}; give another text or another model: --model")
     out.parent.mkdir(parents=True, exist_ok=True)
     heatmap.draw(explained, name, out, words_a_row=p.explain.words_a_row)
 
@@ -78,7 +79,7 @@ def _trained(name: str, text: str, p: Params) -> tuple[str, SentimentModel, str]
     every = _trained_names(p)
     if name not in every:
         raise InputError(
-            f"received {terminal.option('model', heatmap.shown(name))}, which is not trained here; expected one of "
+            f"received --model {heatmap.shown(name)}, which is not trained here; expected one of "
             f"{', '.join(every)}. To train another architecture, add it to `run` in params.yaml and run: make repro"
         )
     return name, _read(name, p), _beside_champion(name, text)
@@ -157,7 +158,3 @@ def _unread(reader: Reader) -> str:
     if reader.settings["view"] == "content":
         return ", of which stopwords, numbers and punctuation are left out"
     return "" if reader.settings.get("punctuation", True) else ", of which punctuation is left out"
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -1,0 +1,83 @@
+"""Registered versions of the model."""
+
+from typing import Annotated
+
+import typer
+
+from sentiflow.cli.command import in_project
+
+app = typer.Typer(help="List, promote and roll back the registered versions of the model.")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
+
+
+@app.command("list")
+@in_project(computes=True)
+def list_versions(
+    commit: Annotated[str | None, typer.Option(help="only the versions that its dvc.lock leads to")] = None,
+) -> None:
+    """List the registered versions.
+
+    Example: sentiflow models list --commit HEAD
+    """
+    from sentiflow.registry import champion
+
+    champion.versions(commit)
+
+
+@app.command()
+@in_project(computes=True)
+def promote(
+    version: Annotated[str | None, typer.Argument(help="by default the challenger, the best version of the last run")] = None,
+    force: Annotated[bool, typer.Option("--force", help="even if a rule fails; needs --reason")] = False,
+    reason: Annotated[str, typer.Option(help="for the history")] = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Make a version champion if it passes every rule of params.yaml's `promotion`.
+
+    Example: sentiflow models promote 3 --force --reason "the labels were wrong"
+    """
+    from sentiflow.registry import champion
+
+    champion.promote(version, force=force, reason=reason, dry_run=dry_run)
+
+
+@app.command()
+@in_project(computes=True)
+def rollback(
+    reason: Annotated[str, typer.Option(help="for the history")] = "rolled back by hand",
+    dry_run: DryRun = False,
+) -> None:
+    """Make the champion before this one champion again; once more goes back one more.
+
+    Example: sentiflow models rollback --reason "too slow"
+    """
+    from sentiflow.registry import champion
+
+    champion.rollback(reason, dry_run=dry_run)
+
+
+@app.command()
+@in_project(computes=True)
+def history() -> None:
+    """Show which version was champion from when to when, and why.
+
+    Example: sentiflow models history
+    """
+    from sentiflow.registry import champion
+
+    champion.history()
+
+
+@app.command()
+@in_project()
+def rebuild(dry_run: DryRun = False) -> None:
+    """Fill an empty MLflow store from git's history, DVC's cache or remote, and the history of champions.
+
+    Example: sentiflow models rebuild --dry-run
+    """
+    from sentiflow.pipeline import rebuild as rebuilding
+
+    if dry_run:
+        rebuilding.show()
+    else:
+        rebuilding.rebuild()
