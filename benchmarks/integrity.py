@@ -49,10 +49,10 @@ COMMANDS = {
     "dvc status --cloud": [*DVC, "status", "--cloud"],
     "dvc push": [*DVC, "push"],
     "dvc pull": [*DVC, "pull"],
-    "make push": [*OURS, "sentiflow.sharing.push_pull", "push"],
-    "make pull": [*OURS, "sentiflow.sharing.push_pull", "pull"],
-    "make check-remote": [*OURS, "sentiflow.sharing.check_remote"],
-    "make check-data": [*OURS, "sentiflow.sharing.check_data"],
+    "make push": [*OURS, "sentiflow", "remote", "push"],
+    "make pull": [*OURS, "sentiflow", "remote", "pull"],
+    "make check-remote": [*OURS, "sentiflow", "remote", "check"],
+    "make check-data": [*OURS, "sentiflow", "remote", "repair"],
 }
 CACHE, REMOTE = ".dvc/cache/files/md5", "../remote/files/md5"
 PULLS = (("dvc pull", False), ("dvc pull", True), ("make pull", True))  # command, and whether the remote has verify = true

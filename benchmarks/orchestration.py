@@ -33,8 +33,8 @@ STARTING = 180.0  # seconds for the server to make its tables and answer
 PLAIN, ONE, TWO = "dvc repro", "flow, one stage at a time", "flow, two at a time"
 COMMANDS = {
     PLAIN: [sys.executable, "-m", "dvc", "repro"],
-    ONE: [sys.executable, "-m", "flows.retrain"],
-    TWO: [sys.executable, "-m", "flows.retrain"],
+    ONE: [sys.executable, "-m", "sentiflow", "retrain"],
+    TWO: [sys.executable, "-m", "sentiflow", "retrain"],
 }
 
 

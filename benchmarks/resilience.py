@@ -94,7 +94,7 @@ class Little:
     @property
     def command(self) -> list[str]:
         return (
-            [sys.executable, "-m", "sentiflow.pipeline.repro"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
+            [sys.executable, "-m", "sentiflow", "repro"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
         )
 
     def _environment(self) -> dict[str, str]:

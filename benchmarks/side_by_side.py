@@ -40,7 +40,7 @@ def measured(folder: Path) -> tuple[float, float, int]:
     environment = workers.environment(1) | {"PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
     before, most, started = os.times(), 0, time.perf_counter()
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-m", "sentiflow.pipeline.repro"]
+        command = [sys.executable, "-m", "sentiflow", "repro"]
         run = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         while run.poll() is None:
             most = max(most, _memory(run.pid))

@@ -1,3 +1,3 @@
-import os
+from sentiflow.cli import environment
 
-os.environ.pop("MAKELEVEL", None)  # set under `make test`; by it messages name make's variables
+environment.prepare()

@@ -236,7 +236,7 @@ class Served:
         """Returns when the worker takes runs."""
         own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         own["PREFECT_SERVER_API_AUTH_STRING"] = self.password
-        command = [sys.executable, "-m", "flows.local_servers", "schedule", "--prefect-port", str(self.port)]
+        command = [sys.executable, "-m", "sentiflow", "schedule", "--prefect-port", str(self.port)]
         if self.process is not None:  # which was killed
             self.process.wait(60)
         with self.log.open("ab") as log:

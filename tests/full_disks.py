@@ -148,7 +148,7 @@ def repro(project, *targets):
 
 def begin(project, *targets):
     own = project.environment(DVC_SITE_CACHE_DIR=str(project.folder.with_name("site")))
-    command = [sys.executable, "-m", "sentiflow.pipeline.repro", *targets]
+    command = [sys.executable, "-m", "sentiflow", "repro", *targets]
     return subprocess.Popen(
         command,
         cwd=project.folder,

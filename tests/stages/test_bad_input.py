@@ -851,7 +851,7 @@ def whole_project(tmp_path, monkeypatch):
 
 
 def repro(project: Project, *targets: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sentiflow.pipeline.repro", *targets]
+    command = [sys.executable, "-m", "sentiflow", "repro", *targets]
     return subprocess.run(command, cwd=project.path, env=os.environ | project.env, capture_output=True, text=True, check=False)
 
 

@@ -41,7 +41,7 @@ def original(tmp_path_factory):
 
 
 def pipeline(folder, *targets):
-    return run([sys.executable, "-m", "sentiflow.pipeline.repro", *targets], folder, PYTHONPATH="src", DVC_NO_ANALYTICS="1")
+    return run([sys.executable, "-m", "sentiflow", "repro", *targets], folder, PYTHONPATH="src", DVC_NO_ANALYTICS="1")
 
 
 def copy_of(original, place):
@@ -78,7 +78,7 @@ def test_plain_dvc_of_another_folders_environment_runs_the_copys_code_and_record
 
 def test_a_command_of_another_folders_environment_refuses_in_one_line(original, tmp_path):
     copy = copy_of(original, tmp_path / "copy")
-    command = [str(BIN / "python"), "-m", "sentiflow.sharing.versions.listing"]
+    command = [str(BIN / "python"), "-m", "sentiflow", "data", "versions"]
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which make sets to the folder's own src
     refused = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=own | active(), check=False)
     assert refused.returncode == 1

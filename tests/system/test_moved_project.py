@@ -100,25 +100,25 @@ def test_every_command_works_on_the_project_where_it_is_now_and_writes_nowhere_e
     place = shutil.copytree(first, tmp_path / "copy")
     gone = None
     if how != "copied":
-        run(place, "-m", "sentiflow.cli.champion", "history")  # so that the store is one of the folder that will be gone
+        run(place, "-m", "sentiflow", "models", "history")  # so that the store is one of the folder that will be gone
         gone, place = place, tmp_path / ("another name" if how == "renamed" else "elsewhere/project")
         place.parent.mkdir(exist_ok=True)
         gone.rename(place)
 
     told = f"the MLflow store was made in {gone or first}; its artifact locations now point to {place}"
-    said = run(place, "-m", "sentiflow.serving.predict", "--text", "A film I loved.")
+    said = run(place, "-m", "sentiflow", "predict", "--text", "A film I loved.")
     assert told in said
     assert "(version 1 (nb_svm))" in said
-    promote = ["-m", "sentiflow.cli.champion", "promote", "--version", "2", "--force", "--reason", "it moved"]
+    promote = ["-m", "sentiflow", "models", "promote", "2", "--force", "--reason", "it moved"]
     assert "Champion: version 2" in run(place, *promote)
-    assert "Champion: version 1" in run(place, "-m", "sentiflow.cli.champion", "rollback")
-    said = run(place, "-m", "sentiflow.cli.champion", "history")
+    assert "Champion: version 1" in run(place, "-m", "sentiflow", "models", "rollback")
+    said = run(place, "-m", "sentiflow", "models", "history")
     assert told not in said
     assert "it moved" in said
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     assert "published 3" in run(place, "-c", PUBLISH, str(TOP / "tests"), str(scratch), "c", parent)
-    assert "(version 3 (nb_svm))" in run(place, "-m", "sentiflow.serving.predict", "--text", "A film I loved.", "--version", "3")
+    assert "(version 3 (nb_svm))" in run(place, "-m", "sentiflow", "predict", "--text", "A film I loved.", "--version", "3")
 
     assert contents(first) == before
     assert gone is None or not gone.exists()
@@ -133,7 +133,7 @@ def test_servers_of_a_moved_project_use_the_files_where_they_are_now(original, t
 
     port, ui_port, prefect_port = ports.several(3)
     page = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "sentiflow.serving.server", "--port", str(port)]
+    command = [sys.executable, "-m", "sentiflow", "serve", "--port", str(port)]
     with served(tmp_path / "served", command, f"{page}/health", tmp_path / "serve.log"):
         answer = requests.post(f"{page}/invocations", json={"inputs": ["A film I loved."]}, timeout=PATIENCE)
         assert answer.json()["predictions"][0]["label"] in ("negative", "positive")

@@ -183,7 +183,7 @@ def prepared(tmp_path_factory):
     commit(folder)
     for name, changes in SETTINGS.items():
         change(folder, changes)
-        run([sys.executable, "-m", "sentiflow.pipeline.repro", "report"], folder, PYTHONPATH=str(folder / "src"))
+        run([sys.executable, "-m", "sentiflow", "repro", "report"], folder, PYTHONPATH=str(folder / "src"))
         dvc(folder, "push", "--quiet")
         commit(folder)
         run(["git", "tag", name], folder)
@@ -278,7 +278,7 @@ def cut_short(promoted):
     walk = promoted
     walk.take("worse")
     key = walk.key("nb_svm")
-    command = walk.begin([sys.executable, "-m", "sentiflow.pipeline.repro"])
+    command = walk.begin([sys.executable, "-m", "sentiflow", "repro"])
     until = time.monotonic() + 120
     while not [run for run in walk.runs() if run.data.tags[KEY_TAG] == key]:
         assert command.poll() is None, command.communicate()
@@ -440,7 +440,7 @@ def test_lost_store_and_lost_machine_are_rebuilt_from_git_and_a_remote(rebuilt):
     again = rebuilt.folder.with_name("again")
     run(["git", "clone", "--quiet", str(rebuilt.folder), str(again)], rebuilt.folder)
     (again / ".venv").symlink_to(sys.prefix)
-    said = run([sys.executable, "-m", "sentiflow.pipeline.rebuild"], again, PYTHONPATH=str(again / "src"))
+    said = run([sys.executable, "-m", "sentiflow", "models", "rebuild"], again, PYTHONPATH=str(again / "src"))
     assert "3 of 3 commits are published" in said.stdout, said.stderr
     store = f"sqlite:///{again / 'mlflow.db'}"
     assert snapshot(MlflowClient(store, store)) == rebuilt.held

@@ -46,7 +46,7 @@ def made(tmp_path_factory):
         address = database("mlflow")
         with mlflow_servers.serving(address, server_folder) as server:
             ended = clones.run(
-                [sys.executable, "-m", "sentiflow.pipeline.repro"],
+                [sys.executable, "-m", "sentiflow", "repro"],
                 folder,
                 PYTHONPATH=str(folder / "src"),
                 HOME=str(home),

@@ -88,7 +88,7 @@ class Server:
 
     def __init__(self, folder, port=0):
         self.lines = []
-        command = [sys.executable, "-m", "sentiflow.serving.server", "--port", str(port)]
+        command = [sys.executable, "-m", "sentiflow", "serve", "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=own_environment())
         self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")), daemon=True)
         self._reader.start()
@@ -499,7 +499,7 @@ def test_a_version_that_is_not_there_is_an_error(project, monkeypatch, capsys):
 
 def predicted(project, *prefix, **changes):
     """`predict` in a process of its own: exit status and what it said."""
-    command = [*prefix, sys.executable, "-m", "sentiflow.serving.predict", "--text", "fine"]
+    command = [*prefix, sys.executable, "-m", "sentiflow", "predict", "--text", "fine"]
     ended = subprocess.run(
         command,
         cwd=project.folder,

@@ -10,7 +10,7 @@ from sentiflow.pipeline import recovery
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
 from sentiflow import pipeline, side
-with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
+with entry_point.handled(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
     pass
 """
 
@@ -32,7 +32,7 @@ def side_run(clone):
 
 
 def main_run(folder, *targets):
-    return run([sys.executable, "-m", "sentiflow.pipeline.repro", *targets], folder, PYTHONPATH=str(folder / "src"))
+    return run([sys.executable, "-m", "sentiflow", "repro", *targets], folder, PYTHONPATH=str(folder / "src"))
 
 
 def test_what_the_main_run_trained_is_restored_and_the_rest_is_trained(side_run):

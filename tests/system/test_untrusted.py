@@ -148,7 +148,7 @@ def test_every_variable_that_a_user_may_give_is_tried():
 
 def test_ports_are_numbers_and_switches_are_off_where_they_are_0(recipes):
     make(recipes, "serve", PORT="8001")
-    assert (recipes / "arguments").read_text().split() == ["-m", "sentiflow.serving.server", "--port=8001"]
+    assert (recipes / "arguments").read_text().split() == ["-m", "sentiflow", "serve", "--port=8001"]
     for value, switched in (("", False), ("0", False), ("1", True), ("yes", True)):
         (recipes / "arguments").unlink()
         ended = make(recipes, "verify", f"FULL={value}")

@@ -90,7 +90,7 @@ def project(finished, tmp_path, monkeypatch):
 
 
 def command(*words):
-    return [sys.executable, "-m", "sentiflow.pipeline.verify", *words]
+    return [sys.executable, "-m", "sentiflow", "verify", *words]
 
 
 def environment(**variables):
@@ -278,7 +278,7 @@ def test_the_real_pipeline_gives_the_same_bytes_again(tmp_path):
     folder = tmp_path / "project"
     folder.mkdir()
     clones.fresh(folder, changes)
-    clones.run([sys.executable, "-m", "sentiflow.pipeline.repro", "evaluate@nb_svm"], folder, PYTHONPATH=str(folder / "src"))
+    clones.run([sys.executable, "-m", "sentiflow", "repro", "evaluate@nb_svm"], folder, PYTHONPATH=str(folder / "src"))
     (folder / "metrics/environment.json").write_text(
         json.dumps(
             [{"architectures": ["nb_svm"], "environment": json.loads((folder / "models/nb_svm/environment.json").read_text())}]

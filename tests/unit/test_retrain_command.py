@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[2]
 def test_architecture_that_is_not_run_is_refused_in_one_line_before_a_server_starts(tmp_path, name):
     shutil.copy(TOP / "params.yaml", tmp_path)
     own = {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": f"{TOP}:{TOP / 'src'}", "MAKELEVEL": "1"}
-    command = [sys.executable, "-m", "flows.retrain", "--", "lstm", name]
+    command = [sys.executable, "-m", "sentiflow", "retrain", "--", "lstm", name]
     refused = subprocess.run(command, cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, timeout=300)
     assert refused.returncode == 1
     assert refused.stderr.startswith(

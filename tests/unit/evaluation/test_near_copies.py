@@ -112,7 +112,7 @@ def evaluate(folder, name, rows, right):
 def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsys):
     evaluate(project, "lstm", range(22, 42), [True] * 3 + [True, False] * 8 + [False])
     evaluate(project, "nb_svm", range(10), [True] * 10)
-    near_copies.main(similarity=0.8)
+    near_copies.report(similarity=0.8)
     shown = capsys.readouterr().out
     assert "pairs with a similarity of at least 0.8 among 41 distinct texts: 2" in shown
     assert "| train - test  | 1     | 1 " in shown
@@ -131,7 +131,7 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
 
 
 def test_without_models_or_near_copies_that_is_said(project, capsys):
-    near_copies.main(similarity=1.0)
+    near_copies.report(similarity=1.0)
     shown = capsys.readouterr().out
     assert "distinct texts: 0" in shown
     assert "No model is evaluated yet" in shown
@@ -141,10 +141,10 @@ def test_without_models_or_near_copies_that_is_said(project, capsys):
 def test_without_splits_is_an_error_that_says_what_to_run(project):
     (project / "data/splits/valid.parquet").unlink()
     with pytest.raises(InputError, match=r"no data/splits/valid\.parquet: the reviews are not split yet; run `make repro`"):
-        near_copies.main(similarity=0.8)
+        near_copies.report(similarity=0.8)
 
 
 @pytest.mark.parametrize("similarity", [0.0, 1.5, float("nan")])
 def test_a_similarity_that_is_none_is_refused(project, similarity):
     with pytest.raises(InputError, match=r"received --similarity .*; expected a number from 0\.1 to 1"):
-        near_copies.main(similarity=similarity)
+        near_copies.report(similarity=similarity)

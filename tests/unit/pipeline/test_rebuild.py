@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import dvc_projects
 import pandas as pd
 import pytest
@@ -297,11 +298,10 @@ def test_folder_that_a_killed_rebuild_left_is_no_hindrance(project):
     assert nothing_is_left()
 
 
-def test_dry_run_lists_the_commits_and_makes_no_store(project, monkeypatch, capsys):
+def test_dry_run_lists_the_commits_and_makes_no_store(project, capsys):
     Path("mlflow.db").unlink()
-    monkeypatch.setattr(sys, "argv", ["rebuild", "--dry-run"])
-    rebuild.main()
-    said = capsys.readouterr().out.splitlines()
+    _, said, _ = commands.run(capsys, "models", "rebuild", "--dry-run")
+    said = said.splitlines()
     assert [line.split(" ", 1)[1].split(":")[0] for line in said[:2]] == ["finished", "other words"]
     assert said[2] == "Dry run: 2 commits would be published, and 0 changes of champion entered. Nothing was changed."
     assert not Path("mlflow.db").exists()

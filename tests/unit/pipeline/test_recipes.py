@@ -408,7 +408,7 @@ def project(finished_project, tmp_path, monkeypatch):
 
 
 def make_recipes(*arguments):
-    return subprocess.run([sys.executable, "-m", "sentiflow.pipeline.recipes", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "sentiflow", "recipes", *arguments], capture_output=True, text=True)
 
 
 def test_result_is_what_the_run_left_with_the_first_of_the_best_epochs(project):

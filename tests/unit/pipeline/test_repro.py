@@ -78,7 +78,7 @@ def start(project):
     started = []
 
     def begin(*arguments):
-        command = [sys.executable, "-m", "sentiflow.pipeline.repro", *arguments]
+        command = [sys.executable, "-m", "sentiflow", "repro", *arguments]
         with processes.heeding_signals():
             started.append(
                 subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
@@ -94,7 +94,7 @@ def start(project):
 
 
 def run_repro(*arguments):
-    return subprocess.run([sys.executable, "-m", "sentiflow.pipeline.repro", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "sentiflow", "repro", *arguments], capture_output=True, text=True)
 
 
 def with_run(text, names):
@@ -233,7 +233,7 @@ def test_progress_bar_of_a_stage_is_shown_in_a_terminal_and_only_there(project):
     change("train.sh", "[ -t 2 ] && printf ' 10%%|#\\r' >&2 && sleep 0.5 && printf ' 50%%|###\\r' >&2 && sleep 0.5\n" + TRAIN)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    run = subprocess.Popen([sys.executable, "-m", "sentiflow.pipeline.repro", "train@lstm"], stdout=theirs, stderr=theirs)
+    run = subprocess.Popen([sys.executable, "-m", "sentiflow", "repro", "train@lstm"], stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # the terminal's last process has ended

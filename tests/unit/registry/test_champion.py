@@ -1,14 +1,15 @@
-"""What the commands of `sentiflow.cli.champion` say and how they end, on MLflow's own SQLite store."""
+"""What the commands of `sentiflow models` say and how they end, on MLflow's own SQLite store."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pandas as pd
 import pytest
 from mlflow.cli import gc
@@ -17,8 +18,7 @@ from prefect.logging import disable_run_logger
 from publications import publication, seen, worse
 
 from flows.tasks import promote_challenger
-from sentiflow.cli import champion
-from sentiflow.pipeline import isolated_run, repro
+from sentiflow.pipeline import isolated_run
 from sentiflow.registry import champion_history, judging, location, model_versions, publishing, store
 
 TOP = Path(__file__).parents[3]
@@ -71,18 +71,9 @@ def fresh(project):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(capsys):
     """Runs a command and gives its exit status, what it printed, and its errors."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["champion", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            champion.main()
-        printed = capsys.readouterr()
-        return end.value.code or 0, printed.out, printed.err
-
-    return run
+    return functools.partial(commands.run, capsys, "models")
 
 
 def champion_of(client):
@@ -105,7 +96,7 @@ def test_promote_without_version_and_challenger_says_how_to_get_one(fresh, comma
 
 @pytest.mark.parametrize("version", ["99", "three", "-1", "1; drop table"])
 def test_version_that_is_not_there_is_refused_with_those_there_are(fresh, command, version):
-    status, _, said = command("promote", f"--version={version}")
+    status, _, said = command("promote", "--", version)
     assert status == 1
     assert said.startswith(f"error: received version {version!r}, but sentiflow has no such version; it has 1, 2, 3")
 
@@ -113,14 +104,14 @@ def test_version_that_is_not_there_is_refused_with_those_there_are(fresh, comman
 @pytest.mark.parametrize("reason", [[], ["--reason="], ["--reason=  "]])
 def test_force_without_a_reason_is_refused_before_anything_is_looked_at(fresh, command, reason):
     before = held(fresh)
-    status, _, said = command("promote", "--version=1", "--force", *reason)
+    status, _, said = command("promote", "1", "--force", *reason)
     assert status == 1
     assert "received FORCE without a reason" in said
     assert held(fresh) == before
 
 
 def test_retraining_that_others_were_quicker_than_tells_what_the_rules_say_of_the_champion_of_now(fresh, command):
-    assert command("promote", "--version=1")[0] == 0
+    assert command("promote", "1")[0] == 0
     with disable_run_logger():
         assert promote_challenger.fn("1") == ("Champion: version 1, which was promoted meanwhile.", True)
         fresh.set_model_version_tag(store.MODEL, "2", judging.HOLDS_TAG, "true")  # as it was judged against nobody
@@ -162,8 +153,8 @@ def trained_on(fresh, trained, tmp_path_factory):
 
 def test_champion_that_was_trained_on_test_reviews_is_compared_on_the_others_alone(fresh, command, trained_on):
     number = trained_on(40)
-    command("promote", f"--version={number}", "--force", "--reason=as a champion of before")
-    status, said, errors = command("promote", "--version=1")
+    command("promote", number, "--force", "--reason=as a champion of before")
+    status, said, errors = command("promote", "1")
     assert (status, errors) == (0, "")
     assert "Left out: 40 whose texts either version was trained or chosen on." in said
     assert champion_of(fresh) == "1"
@@ -180,8 +171,8 @@ def test_champion_that_was_trained_on_test_reviews_is_compared_on_the_others_alo
 
 def test_with_too_few_test_reviews_that_neither_was_trained_on_nothing_is_promoted(fresh, command, trained_on):
     number = trained_on(60)
-    command("promote", f"--version={number}", "--force", "--reason=as a champion of before")
-    status, _, said = command("promote", "--version=1")
+    command("promote", number, "--force", "--reason=as a champion of before")
+    status, _, said = command("promote", "1")
     assert status == 1
     assert said == (
         f"error: Version 1 (nb_svm) does not pass. Not compared with version {number} (nb_svm): only 20 of 80 test reviews are "
@@ -193,22 +184,22 @@ def test_with_too_few_test_reviews_that_neither_was_trained_on_nothing_is_promot
 
 
 def test_verdict_of_the_last_run_is_not_shown_after_the_champion_changed(fresh, command):
-    repro.VERDICT.parent.mkdir(exist_ok=True)
-    for words in (["promote", "--version=1"], ["promote", "--version=3", "--force", "--reason=as good"], ["rollback"]):
-        repro.VERDICT.write_text("**Version 1 is still the champion.**")
+    location.VERDICT.parent.mkdir(exist_ok=True)
+    for words in (["promote", "1"], ["promote", "3", "--force", "--reason=as good"], ["rollback"]):
+        location.VERDICT.write_text("**Version 1 is still the champion.**")
         assert command(*words)[0] == 0
-        assert not repro.VERDICT.exists()
+        assert not location.VERDICT.exists()
 
 
 def test_champion_is_not_promoted_again(fresh, command):
-    command("promote", "--version=1")
-    status, _, said = command("promote", "--version=1")
+    command("promote", "1")
+    status, _, said = command("promote", "1")
     assert (status, said) == (1, "error: version 1 is the champion already; nothing was changed\n")
 
 
 def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_force_it(fresh, command):
-    command("promote", "--version=1")
-    status, told, said = command("promote", "--version=2")
+    command("promote", "1")
+    status, told, said = command("promote", "2")
     assert status == 1
     assert "| gain " in told
     rules = "majority, floor, gain, mcnemar, interval"
@@ -219,9 +210,9 @@ def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_forc
 
 
 def test_force_promotes_with_the_reason_and_the_rules_that_fail_in_the_history(fresh, command):
-    command("promote", "--version=1")
+    command("promote", "1")
     reason = "a \"good\" one, for $5 | and 'more'"
-    status, said, _ = command("promote", "--version=2", "--force", f"--reason={reason}")
+    status, said, _ = command("promote", "2", "--force", f"--reason={reason}")
     assert status == 0
     assert f"forced: {reason} (Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1" in said
     assert champion_history.history(fresh)[-1].why.startswith(reason)
@@ -237,9 +228,9 @@ def test_dry_runs_say_what_would_happen_and_change_nothing(fresh, command):
     assert not champion_history.JOURNAL.exists()
 
     command("promote")
-    command("promote", "--version=3", "--force", "--reason=as good")
+    command("promote", "3", "--force", "--reason=as good")
     before = held(fresh), champion_history.JOURNAL.read_bytes()
-    status, said, _ = command("promote", "--version=2", "--dry-run")
+    status, said, _ = command("promote", "2", "--dry-run")
     assert status == 1
     status, said, _ = command("rollback", "--dry-run")
     assert status == 0
@@ -251,13 +242,13 @@ def test_without_test_reviews_nothing_is_promoted_but_by_force(fresh, command):
     reviews = Path("data/reviews/reviews.parquet")
     aside = reviews.rename(reviews.with_suffix(".aside"))
     try:
-        status, _, said = command("promote", "--version=1")
+        status, _, said = command("promote", "1")
         assert status == 1
         assert "version 1 cannot be judged: " in said
         assert "reviews.parquet" in said
         assert "FORCE=1" in said
         assert champion_of(fresh) is None
-        status, said, _ = command("promote", "--version=1", "--force", "--reason=no reviews here")
+        status, said, _ = command("promote", "1", "--force", "--reason=no reviews here")
         assert status == 0
         assert "Version 1 was not judged: " in said
         assert champion_history.history(fresh)[-1].why == "no reviews here (Not judged.)"
@@ -271,7 +262,7 @@ def test_force_does_not_overrule_the_check_of_the_files(fresh, command):
     before = code.read_text()
     code.write_text(f"{before}\nopen('ran', 'w').close()\n")
     try:
-        status, _, said = command("promote", "--version=3", "--force", "--reason=I like it")
+        status, _, said = command("promote", "3", "--force", "--reason=I like it")
     finally:
         code.write_text(before)
     assert status == 1
@@ -283,14 +274,14 @@ def test_force_does_not_overrule_the_check_of_the_files(fresh, command):
 def test_rollback_without_a_champion_or_behind_the_first_is_refused(fresh, command):
     status, _, said = command("rollback")
     assert (status, said) == (1, "error: there is no champion to go back to: there is none yet; see `make history`\n")
-    command("promote", "--version=1")
+    command("promote", "1")
     status, _, said = command("rollback")
     assert (status, said) == (1, "error: there is no champion to go back to: version 1 is the first; see `make history`\n")
 
 
 def test_rollback_tells_its_reason(fresh, command):
-    command("promote", "--version=1")
-    command("promote", "--version=3", "--force", "--reason=as good")
+    command("promote", "1")
+    command("promote", "3", "--force", "--reason=as good")
     status, said, _ = command("rollback", "--reason=it was slower")
     assert status == 0
     assert said.startswith("Champion: version 1 (nb_svm) instead of version 3, rollback: it was slower\n")
@@ -300,8 +291,8 @@ def test_rollback_tells_its_reason(fresh, command):
 def test_history_that_is_empty_says_so_and_one_that_is_not_has_a_line_a_change(fresh, command):
     status, said, _ = command("history")
     assert (status, said) == (0, "No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.\n")
-    command("promote", "--version=1")
-    command("promote", "--version=3", "--force", "--reason=as good")
+    command("promote", "1")
+    command("promote", "3", "--force", "--reason=as good")
     status, said, _ = command("history")
     assert status == 0
     lines = [[cell.strip() for cell in line.split("|")[1:5]] for line in said.splitlines() if line.startswith("|")]
@@ -312,9 +303,9 @@ def test_history_that_is_empty_says_so_and_one_that_is_not_has_a_line_a_change(f
 
 
 def test_versions_are_listed_with_alias_and_verdict(fresh, command):
-    command("promote", "--version=1")
-    command("promote", "--version=2")
-    status, said, _ = command("versions")
+    command("promote", "1")
+    command("promote", "2")
+    status, said, _ = command("list")
     assert status == 0
     rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:] if line.startswith("|")]
     assert [row[1:4] for row in rows] == [["1", "nb_svm", "champion"], ["2", "nb_svm", ""], ["3", "nb_svm", ""]]
@@ -324,11 +315,11 @@ def test_versions_are_listed_with_alias_and_verdict(fresh, command):
 
 
 def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, command):
-    assert "+" not in command("versions")[1]
+    assert "+" not in command("list")[1]
     for tag, value in (("git.uncommitted_changes", "true"), ("mlflow.source.git.commit", "c" * 40)):
         fresh.set_model_version_tag(store.MODEL, "2", tag, value)
     try:
-        _, said, _ = command("versions")
+        _, said, _ = command("list")
     finally:
         for tag in ("git.uncommitted_changes", "mlflow.source.git.commit"):
             fresh.delete_model_version_tag(store.MODEL, "2", tag)
@@ -339,21 +330,19 @@ def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, 
 @pytest.mark.usefixtures("fresh")
 def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_refused(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").touch()
     who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run(["git", *words], check=True)
-    status, _, said = command("versions", "--commit=nowhere")
+    status, _, said = command("list", "--commit=nowhere")
     assert status == 1
-    assert said == (
-        "error: received --commit nowhere, which names no commit here. Give a branch, a tag or a hash of: git log --oneline\n"
-    )
-    monkeypatch.setenv("MAKELEVEL", "1")
-    status, _, said = command("versions", "--commit=HEAD")
+    assert said == ("error: received nowhere, which names no commit here. Give a branch, a tag or a hash of: git log --oneline\n")
+    status, _, said = command("list", "--commit=HEAD")
     assert status == 1
-    assert said == "error: received COMMIT=HEAD, which has no dvc.lock; give one of: git log --oneline dvc.lock\n"
+    assert said == "error: received HEAD, which has no dvc.lock; give one of: git log --oneline dvc.lock\n"
 
 
-@pytest.mark.parametrize("words", [["versions"], ["history"], ["promote", "--version=1"], ["rollback"]])
+@pytest.mark.parametrize("words", [["list"], ["history"], ["promote", "1"], ["rollback"]])
 def test_store_that_does_not_answer_ends_in_one_message(command, monkeypatch, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
     status, _, said = command(*words)
@@ -375,12 +364,12 @@ def empty_store(tmp_path_factory):
 
 def test_empty_store_has_no_versions_and_says_how_to_fill_it(command, monkeypatch, empty_store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_store}")
-    status, said, _ = command("versions")
+    status, said, _ = command("list")
     assert status == 0
     assert said.startswith("No version of sentiflow is registered in this store; `make repro` registers, ")
 
 
-@pytest.mark.parametrize("words", [["versions"], ["history"], ["promote", "--version=1"], ["rollback"]])
+@pytest.mark.parametrize("words", [["list"], ["history"], ["promote", "1"], ["rollback"]])
 def test_store_that_fails_after_it_answered_ends_in_one_message(command, monkeypatch, empty_store, tmp_path, words):
     damaged = shutil.copy(empty_store, tmp_path / "mlflow.db")
     with contextlib.closing(sqlite3.connect(damaged)) as database:
@@ -415,7 +404,7 @@ def another(fresh):
 
 
 def force(command, version):
-    assert command("promote", f"--version={version}", "--force", "--reason=for the test")[0] == 0
+    assert command("promote", version, "--force", "--reason=for the test")[0] == 0
 
 
 def test_deleted_champion_gives_way_to_the_one_before_it_at_the_next_command(fresh, command, another):
@@ -429,7 +418,7 @@ def test_deleted_champion_gives_way_to_the_one_before_it_at_the_next_command(fre
     assert f"| {lost} (deleted)" in said
     assert champion_of(fresh) is None, "history only shows"
 
-    status, _, said = command("promote", "--version=2")
+    status, _, said = command("promote", "2")
     assert status == 1
     assert "against version 1 (nb_svm): " in said
     assert champion_of(fresh) == "1"
@@ -439,7 +428,7 @@ def test_deleted_champion_gives_way_to_the_one_before_it_at_the_next_command(fre
     assert "was deleted in MLflow;" not in said
 
 
-@pytest.mark.parametrize("words", [["promote", "--version=3", "--force", "--reason=as good"], ["rollback"]])
+@pytest.mark.parametrize("words", [["promote", "3", "--force", "--reason=as good"], ["rollback"]])
 def test_every_command_works_after_the_champion_was_deleted(fresh, command, another, words):
     force(command, "1")
     lost = another("d")
@@ -462,7 +451,7 @@ def test_only_champion_that_was_deleted_leaves_none_and_the_next_is_the_first_ag
     status, _, said = command("rollback")
     assert status == 1
     assert "there is no champion to go back to: there is none yet" in said
-    status, said, _ = command("promote", "--version=1")
+    status, said, _ = command("promote", "1")
     assert status == 0
     assert champion_history.history(fresh)[-1].how == champion_history.FIRST
 
@@ -525,7 +514,7 @@ def test_champion_whose_run_was_removed_for_good_counts_as_deleted(fresh, comman
     fresh.delete_run(made.run_id)
     gc.main(["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--run-ids", made.run_id], standalone_mode=False)
     try:
-        assert command("promote", "--version=2")[0] == 1
+        assert command("promote", "2")[0] == 1
         assert champion_of(fresh) == "1"
         force(command, "3")
         assert [entry.version for entry in champion_history.history(fresh)] == ["1", str(made.version), "1", "3"]

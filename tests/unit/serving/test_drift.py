@@ -1,9 +1,10 @@
 """The statistics on made-up measures; the command on a real store with a real small model."""
 
+import functools
 import shutil
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,11 +14,11 @@ from samples import reviews
 from sentiflow.config import params
 from sentiflow.data import incoming
 from sentiflow.data.incoming import Incoming
-from sentiflow.pipeline import isolated_run, repro
+from sentiflow.pipeline import isolated_run
 from sentiflow.registry import model_versions, publishing, store
 from sentiflow.registry.drift_baseline import Reference
 from sentiflow.serving import drift
-from sentiflow.system import stage
+from sentiflow.system import markdown
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
@@ -299,7 +300,7 @@ def test_where_nothing_can_be_compared_a_sentence_says_why(look, trained, champi
     assert found.findings == ()
     assert not found.is_reason
     assert found.in_words.startswith(said)
-    assert said in repro.plain(drift.as_markdown(found))
+    assert said in markdown.plain(drift.as_markdown(found))
 
 
 def test_without_incoming_reviews_there_is_nothing_to_say(look):
@@ -339,15 +340,8 @@ def test_a_reference_that_was_changed_is_refused_with_the_way_out(project, look,
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["drift", *words])
-        with pytest.raises(SystemExit) as end:
-            stage.run(drift.main)
-        printed = capsys.readouterr()
-        return end.value.code or 0, printed.out, printed.err
-
-    return run
+def command(capsys):
+    return functools.partial(commands.run, capsys, "data", "drift")
 
 
 def test_command_prints_the_page_and_keeps_it(look, trained, command):
@@ -357,15 +351,15 @@ def test_command_prints_the_page_and_keeps_it(look, trained, command):
     assert "80 incoming reviews do not differ" in out
     assert drift.PAGE.read_text(encoding="utf-8").startswith("# Drift\n")
     like_train(trained)[:30].to_csv("few.csv", index=False)
-    assert "too few to tell" in command("--file", "few.csv")[1]
+    assert "too few to tell" in command("few.csv")[1]
 
 
 def test_command_says_that_there_are_none_and_refuses_a_file_that_is_not_there(look, command):
     look("1", None)
     assert command()[:2] == (0, "No incoming reviews in data/incoming, so nothing was compared.\n")
-    status, _, err = command("--file", "gone.csv")
+    status, _, err = command("gone.csv")
     assert status == 1
-    assert err.startswith("error: received --file gone.csv")
+    assert err.startswith("error: received gone.csv")
 
 
 def test_reading_stops_at_the_largest_number_of_reviews(project, tmp_path):

@@ -18,14 +18,13 @@ from publications import publication
 from ruamel.yaml import YAML
 from samples import reviews
 
-from sentiflow.cli import explain
 from sentiflow.config import params
 from sentiflow.data import cleaning, vocabulary
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import explanation, networks, neural
 from sentiflow.models.tf import keras
 from sentiflow.registry import model_versions, publishing, store
-from sentiflow.serving import predict
+from sentiflow.serving import explain, predict
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
@@ -125,7 +124,7 @@ def run(project, capsys):
 
     def run_it(text, model=None, out=Path("reports/explanation.png")):
         capsys.readouterr()
-        explain.main(text, model, out)
+        explain.run(text, model, out)
         return capsys.readouterr().out
 
     return run_it
@@ -133,7 +132,7 @@ def run(project, capsys):
 
 def command(*arguments, **more):
     return subprocess.run(
-        [sys.executable, "-m", "sentiflow.cli.explain", *arguments], capture_output=True, timeout=120, check=False, **more
+        [sys.executable, "-m", "sentiflow", "explain", *arguments], capture_output=True, timeout=120, check=False, **more
     )
 
 
@@ -146,7 +145,7 @@ TEXT = "A great film, and a moving story"
 def predicted(capsys, text):
     """Label, and its probability to three digits, as `make predict` prints them."""
     capsys.readouterr()
-    predict.main(text=text, file=None, column=None, out=None, version=None)
+    predict.run(text=text, file=None, column=None, out=None, version=None)
     lines = capsys.readouterr().out.split("\n")
     label = lines[0].split()[0]
     [probability] = [line.split()[1] for line in lines[1:] if line.split()[:1] == [label]]
@@ -318,7 +317,7 @@ def on_terminal(*arguments, **environment):
     """What the command writes to a terminal."""
     main, other = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "sentiflow.cli.explain", *arguments],
+        [sys.executable, "-m", "sentiflow", "explain", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=other,
         stderr=subprocess.PIPE,

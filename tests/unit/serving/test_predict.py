@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,6 @@ from sentiflow.config import params
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
-from sentiflow.system import stage
 from sentiflow.system.errors import InputError
 
 LONGEST = 5000
@@ -282,42 +282,40 @@ def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, 
 # the command
 
 
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        stage.run(predict.main)
-    assert ended.value.code == 1
-    return capsys.readouterr().err
+def command(capsys, *arguments):
+    status, _, said = commands.run(capsys, "predict", *arguments)
+    assert status == 1
+    return said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "expected either a text or a file"),
-        (["--text", "a", "--file", "b.csv"], "expected either a text or a file"),
+        (["--text", "a", "b.csv"], "expected either a text or a file"),
         (["--text", " \n"], "received no text"),
-        (["--text", "a", "--out", "b.csv"], "they belong to --file"),
-        (["--file", "no.csv"], "received --file no.csv, which is not there; expected a file of reviews"),
-        (["--file", "src"], "received --file src, which is no file; expected a file of reviews"),
-        (["--file", "README.md", "--out", "src"], "received --out src, which is a folder or a device"),
-        (["--file", "README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
-        (["--file", "/dev/zero"], "received --file /dev/zero, which is no file; expected a file of reviews"),
+        (["--text", "a", "--out", "b.csv"], "they belong to a file"),
+        (["no.csv"], "received no.csv, which is not there; expected a file of reviews"),
+        (["src"], "received src, which is no file; expected a file of reviews"),
+        (["README.md", "--out", "src"], "received --out src, which is a folder or a device"),
+        (["README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
+        (["/dev/zero"], "received /dev/zero, which is no file; expected a file of reviews"),
         (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
-        (["--file", "README.md", "--out", "./README.md"], "for both --file and --out"),
-        (["--file", "README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
-        (["--file", "README.md", "--out", "models/lstm/a.csv"], "expected another place, such as --out predictions/a.csv"),
-        (["--file", "README.md", "--out", "metrics/test/a.csv"], "which is in metrics/"),
-        (["--file", "README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
+        (["README.md", "--out", "./README.md"], "for both the reviews and --out"),
+        (["README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
+        (["README.md", "--out", "models/lstm/a.csv"], "expected another place, such as --out predictions/a.csv"),
+        (["README.md", "--out", "metrics/test/a.csv"], "which is in metrics/"),
+        (["README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
     ],
 )
-def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(monkeypatch, capsys, arguments, said):
-    err = command(monkeypatch, capsys, *arguments)
+def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(capsys, arguments, said):
+    err = command(capsys, *arguments)
     assert said in err
     assert err.startswith("error: ")
 
 
 @pytest.mark.parametrize("made", ["a link", "a hard link", "a folder's link", "working file", "other working file"])
-def test_no_name_of_the_input_is_taken_as_output(monkeypatch, capsys, tmp_path, made):
+def test_no_name_of_the_input_is_taken_as_output(capsys, tmp_path, made):
     file, out = tmp_path / "reviews.csv", tmp_path / "link.csv"
     file.write_text("text\na\n")
     if made == "a link":
@@ -329,20 +327,20 @@ def test_no_name_of_the_input_is_taken_as_output(monkeypatch, capsys, tmp_path, 
         out = tmp_path / "folder/reviews.csv"
     else:  # where the answers are written before they take their place
         file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
-    said = command(monkeypatch, capsys, "--file", file, "--out", out)
-    assert "for both --file and --out" in said
+    said = command(capsys, file, "--out", out)
+    assert "for both the reviews and --out" in said
     assert file.read_text() == "text\na\n"
 
 
-def test_a_pipe_is_refused_without_waiting_for_a_writer(monkeypatch, capsys, tmp_path):
+def test_a_pipe_is_refused_without_waiting_for_a_writer(capsys, tmp_path):
     os.mkfifo(tmp_path / "reviews.csv")
-    assert "which is no file" in command(monkeypatch, capsys, "--file", tmp_path / "reviews.csv")
+    assert "which is no file" in command(capsys, tmp_path / "reviews.csv")
 
 
 def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
     with Path("/dev/zero").open(encoding="utf-8") as endless:
         monkeypatch.setattr(sys, "stdin", endless)
-        assert "received a text of more than 1,000,000 characters" in command(monkeypatch, capsys, "--text", "-")
+        assert "received a text of more than 1,000,000 characters" in command(capsys, "--text", "-")
 
 
 def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp_path):

@@ -5,12 +5,12 @@ import dataclasses
 import json
 import os
 import socket
-import sys
 import time
 import tracemalloc
 from importlib import metadata
 from pathlib import Path
 
+import commands
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
@@ -21,7 +21,6 @@ from sentiflow.config.params import Serve
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import request_body, server
-from sentiflow.system import stage
 from sentiflow.system.errors import InputError
 
 from sentiflow.registry import model_versions  # isort: skip
@@ -472,16 +471,14 @@ def test_this_machine_is_answered_under_its_names(app, host):
 # start
 
 
-def test_a_port_that_is_taken_ends_the_command_with_an_error_that_names_it(monkeypatch, capsys):
+def test_a_port_that_is_taken_ends_the_command_with_an_error_that_names_it(capsys):
     with socket.socket() as other:
         other.bind((server.HOST, 0))
         other.listen()
         port = other.getsockname()[1]
-        monkeypatch.setattr(sys, "argv", ["server", "--port", str(port)])
-        with pytest.raises(SystemExit) as ended:
-            stage.run(server.main)
-    assert ended.value.code == 1
-    assert f"error: port {port} of 127.0.0.1 cannot be taken (Address already in use)" in capsys.readouterr().err
+        status, _, said = commands.run(capsys, "serve", "--port", port)
+    assert status == 1
+    assert f"error: port {port} of 127.0.0.1 cannot be taken (Address already in use)" in said
 
 
 def test_nothing_is_unpickled():

@@ -33,9 +33,9 @@ def test_a_remote_over_plain_http_which_can_list_nothing_takes_and_gives_everyth
     try:
         for folder in (project, other):
             said(folder, "dvc", "remote", "add", "--local", "--default", "web", site.url)
-        assert said(project, "sentiflow.sharing.push_pull", "push").startswith("Pushed 7 files to the remote web")
-        assert said(project, "sentiflow.sharing.push_pull", "push").startswith("Pushed 0 files to the remote web")
-        assert said(other, "sentiflow.sharing.push_pull", "pull").startswith("Pulled 7 files from the remote web")
+        assert said(project, "sentiflow", "remote", "push").startswith("Pushed 7 files to the remote web")
+        assert said(project, "sentiflow", "remote", "push").startswith("Pushed 0 files to the remote web")
+        assert said(other, "sentiflow", "remote", "pull").startswith("Pulled 7 files from the remote web")
     finally:
         site.stop()
     for name in ("splits/more/4.txt", "words.txt", "reviews.csv"):
@@ -125,9 +125,7 @@ def small_disk(folder, options):
 
 def said_by(command):
     """The one line that a command refuses with; in a process of its own, as DVC keeps files open."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "sentiflow.sharing.push_pull", command], capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run([sys.executable, "-m", "sentiflow", "remote", command], capture_output=True, text=True, check=False)
     assert ended.returncode == 1, ended.stderr
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in ended.stderr
@@ -149,11 +147,11 @@ def test_push_to_a_disk_that_takes_nothing_is_one_line_and_goes_on_afterwards(pr
 def test_push_that_was_killed_is_completed_by_the_next_one(project, other):
     remote = project.parent / "project-remote"
     shutil.rmtree(remote / "files")
-    with subprocess.Popen([sys.executable, "-m", "sentiflow.sharing.push_pull", "push"], cwd=project) as started:
+    with subprocess.Popen([sys.executable, "-m", "sentiflow", "remote", "push"], cwd=project) as started:
         processes.wait_until(lambda: any(each.is_file() for each in remote.rglob("*")), glance=0.001)
         started.kill()
     for command in ("push", "pull"):
         folder = project if command == "push" else other
-        subprocess.run([sys.executable, "-m", "sentiflow.sharing.push_pull", command], cwd=folder, check=True)
+        subprocess.run([sys.executable, "-m", "sentiflow", "remote", command], cwd=folder, check=True)
     for name in ("splits/1.txt", "splits/more/4.txt", "words.txt", "reviews.csv"):
         assert (other / name).read_bytes() == (project / name).read_bytes()

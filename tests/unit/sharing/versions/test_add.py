@@ -34,7 +34,7 @@ def tracked(tmp_path_factory):
         sources.settings("csv", location=str(FILE))
         write(ROWS)
         NEW.write_text("review,sentiment\nThe first that came.,positive\n")
-        add.main(file=NEW)
+        add.run(file=NEW)
         commit("tracked")
         yield top
 
@@ -55,7 +55,7 @@ def md5(file):
 def test_dvc_tracks_the_new_version_and_git_takes_its_note_alone(project, capsys):
     before = noted()
     NEW.write_text("review,sentiment\nThe next that came.,negative\nThe first that came.,positive\n")
-    add.main(file=NEW)
+    add.run(file=NEW)
     assert noted() == md5(FILE) != before
     assert git("status", "--porcelain", "--", "data").split() == ["M", f"{FILE}.dvc"]
     told = capsys.readouterr().out
@@ -69,23 +69,23 @@ def test_what_a_killed_command_added_is_tracked_by_the_next(project):
     with FILE.open("a") as file:  # killed before DVC was told
         file.write("The next that came.,negative\n")
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
-    add.main(file=NEW)
+    add.run(file=NEW)
     assert noted() == md5(FILE)
 
 
 def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
     NEW.write_text("review,sentiment\nOne of our side.,negative\n")
-    add.main(file=NEW)
+    add.run(file=NEW)
     commit("ours")
     git("checkout", "-q", "HEAD~1", "--", f"{FILE}.dvc")
     data_projects.dvc("checkout", "--quiet", f"{FILE}.dvc")
     NEW.write_text("review,sentiment\nOne of their side.,negative\n")
-    add.main(file=NEW)
-    add.main(commit="HEAD")
+    add.run(file=NEW)
+    add.run(commit="HEAD")
     assert FILE.read_text().splitlines()[-2:] == ["One of their side.,negative", "One of our side.,negative"]
     assert noted() == md5(FILE)
     with pytest.raises(InputError, match="received --commit nowhere, which names no commit"):
-        add.main(commit="nowhere")
+        add.run(commit="nowhere")
 
 
 def test_file_that_is_a_link_into_the_cache_is_replaced_and_the_cache_stays_as_it_is(project):
@@ -94,7 +94,7 @@ def test_file_that_is_a_link_into_the_cache_is_replaced_and_the_cache_stays_as_i
     kept = FILE.resolve()
     assert FILE.is_symlink()
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
-    add.main(file=NEW)
+    add.run(file=NEW)
     assert md5(kept) == kept.parent.name + kept.name
     assert FILE.read_text().endswith("The next that came.,negative\n")
     assert noted() == md5(FILE)
@@ -104,7 +104,7 @@ def test_refused_rows_leave_file_and_note_as_they_were(project):
     before = FILE.read_bytes(), noted()
     NEW.write_text("review,sentiment\nThe next that came.,posotive\n")
     with pytest.raises(InputError, match="unknown label"):
-        add.main(file=NEW)
+        add.run(file=NEW)
     assert (FILE.read_bytes(), noted()) == before
     assert [path.name for path in FILE.parent.iterdir() if path.name.endswith(".partial")] == []
 
@@ -114,14 +114,14 @@ def test_nothing_is_added_while_a_run_is_at_work(project, monkeypatch):
     before = FILE.read_bytes()
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
     with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError, match="at work in this project"):
-        add.main(file=NEW)
+        add.run(file=NEW)
     assert FILE.read_bytes() == before
 
 
 @pytest.mark.parametrize("given", [{}, {"file": NEW, "commit": "HEAD"}], ids=["nothing", "both"])
 def test_one_of_file_and_commit_is_expected(given):
     with pytest.raises(InputError, match="either a file or a commit"):
-        add.main(**given)
+        add.run(**given)
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_of_two_commands_at_once_both_add_their_rows(project):
     files = [Path(f"{name}.csv") for name in ("one", "two")]
     for file in files:
         file.write_text("review,sentiment\n" + "".join(f"Film {i} of {file.stem}.,positive\n" for i in range(50)))
-    command = [sys.executable, "-m", "sentiflow.sharing.versions.add", "--file"]
+    command = [sys.executable, "-m", "sentiflow", "data", "add"]
     environment = os.environ | {"PYTHONPATH": str(sources.TOP / "src")}
     running = [subprocess.Popen([*command, str(file)], env=environment) for file in files]
     assert [each.wait() for each in running] == [0, 0]

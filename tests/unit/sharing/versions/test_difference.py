@@ -83,14 +83,14 @@ def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(p
     found = moved.groupby(["split_before", "split_after"]).size().to_dict()
     assert found == {way: count for way, count in expected.items() if count}
     assert found[("test", "train")] > 0
-    diff.main(a="drawn", b="first")
+    diff.report(a="drawn", b="first")
     first_line = capsys.readouterr().out.splitlines()[0]
     assert first_line.startswith("TEST SET CONTAMINATED: ")
     assert f"{found[('test', 'train')]:,} texts that were in test are now in train" in first_line
 
 
 def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
-    diff.main(a="drawn", b="after")
+    diff.report(a="drawn", b="after")
     [_, listed] = re.split(r"^\| change .*\n.*\n", capsys.readouterr().out, flags=re.MULTILINE)
     ways = re.findall(r"\| (train|valid|test) -> (train|valid|test) ", listed)
     out_of_test = [way[0] == "test" and way[1] != "test" for way in ways]
@@ -99,7 +99,7 @@ def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
 
 
 def test_nothing_is_said_of_the_test_set_where_no_text_left_it(project, capsys):
-    diff.main(a="first", b="after")
+    diff.report(a="first", b="after")
     told = capsys.readouterr().out
     assert "CONTAMINATED" not in told
     assert re.search(r"^before: first \(\w{10}\): 60 rows, 60 distinct texts$", told, re.MULTILINE)
@@ -109,10 +109,10 @@ def test_nothing_is_said_of_the_test_set_where_no_text_left_it(project, capsys):
 
 
 def test_without_names_it_compares_the_folder_as_it_is_with_the_last_commit(project, capsys):
-    diff.main()
+    diff.report()
     assert "No difference" in capsys.readouterr().out
     git("checkout", "-q", "first")  # DVC's files stay as they are
-    diff.main()
+    diff.report()
     told = capsys.readouterr().out
     assert "before: HEAD" in told
     assert "after:  this folder: 61 rows" in told
@@ -120,7 +120,7 @@ def test_without_names_it_compares_the_folder_as_it_is_with_the_last_commit(proj
 
 def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_formula_of(project, capsys, monkeypatch):
     monkeypatch.setattr(diff, "SHOWN", 2)
-    diff.main(a="first", b="after", out=Path("changes.csv"))
+    diff.report(a="first", b="after", out=Path("changes.csv"))
     told = capsys.readouterr().out
     assert "and 2 more; OUT=changes.csv writes all of them" in told
     assert "All 4: changes.csv" in told
@@ -129,7 +129,7 @@ def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_form
     table = pd.read_csv(io.StringIO(text), keep_default_na=False)
     assert set(table["text"].str.removeprefix("'")) >= {FORMULA, FIRST[0][0], FIRST[1][0]}
     with pytest.raises(InputError, match="which is a folder"):
-        diff.main(out=Path("data"))
+        diff.report(out=Path("data"))
 
 
 def test_what_the_cache_lacks_is_fetched_and_nothing_of_other_outputs(project, changes):

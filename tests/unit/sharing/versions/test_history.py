@@ -65,7 +65,7 @@ def project(grown, tmp_path, monkeypatch):
 
 def shown(capsys):
     capsys.readouterr()
-    listing.main()
+    listing.report()
     return capsys.readouterr().out
 
 
@@ -178,17 +178,17 @@ def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="run this in a clone of the project"):
-        listing.main()
+        listing.report()
     git("init", "-q")
     with pytest.raises(InputError, match="no commit yet; run `make repro`"):
-        listing.main()
+        listing.report()
     Path("notes.md").write_text("n")
     commit("start")
-    listing.main()
+    listing.report()
     assert "No commit holds data yet" in capsys.readouterr().out
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="git is not installed"):
-        listing.main()
+        listing.report()
 
 
 def test_another_source_is_told_without_the_settings_of_either(project):
