@@ -2,7 +2,7 @@
 
 In each draw half of the valid and test reviews, another half each time, stand for the champion's test. What comes in is drawn
 from the other half, or from reviews that differ in a known way. Beside it, how often one of the usual tests of the same
-measures would claim it, at p < 0.05. Reads what `make repro` made, of the default reviews.
+measures would claim it, at p < 0.05. Reads what `sentiflow repro` made, of the default reviews.
 
 python benchmarks/drift.py [--model NAME] [--draws N]
 """

@@ -1,8 +1,8 @@
 """What hostile data do, beside what the tools do with them by themselves; and a disk or a database that goes away in the middle.
 
 Figure 6 is of archives, CSV files, model directories and review texts; each is tried in a process of its own, in a folder beside
-which nothing may appear, and ended after a while. Figure 13 is of `make repro` on a small sample: of every stage while the disk
-is full, and while its outputs get into DVC's cache; and of the stages that write to MLflow while its PostgreSQL is stopped.
+which nothing may appear, and ended after a while. Figure 13 is of `sentiflow repro` on a small sample: of every stage while the
+disk is full, and while its outputs get into DVC's cache; and of the stages that write to MLflow while its PostgreSQL is stopped.
 
 python benchmarks/hostile.py [FIGURE ...]
 """
@@ -184,7 +184,7 @@ def _archives(top: Path) -> None:
         "the end cut off": _archive(_member("aclImdb/train/neg/0_1.txt", content=os.urandom(2000)), cut=True),
     }
     _compared(
-        "Archives, by `make repro` with `download.source: aclimdb`",
+        "Archives, by `sentiflow repro` with `download.source: aclimdb`",
         f"`tarfile.extractall`, Python {platform.python_version()}",
         {what: (prepare, _extracted, _downloaded("aclimdb", "aclImdb.tar.gz")) for what, prepare in cases.items()},
         top,
@@ -255,7 +255,7 @@ def _csv_files(top: Path) -> None:
         "a review that is a formula": header + many + '"=HYPERLINK(""http://127.0.0.1:1/"",A1)",positive\n',
     }
     _compared(
-        "CSV files, by `make repro` with `download.source: csv`",
+        "CSV files, by `sentiflow repro` with `download.source: csv`",
         "`pandas.read_csv`",
         {what: (_file(content), _read, _downloaded("csv", "reviews.csv")) for what, content in cases.items()},
         top,
@@ -517,7 +517,7 @@ def _full_disks(top: Path) -> None:
             same = "those" if project.lock_text == lock and project.contents() == contents else "NOT THOSE"
             flaws = project.flaws_of_store() or "none"
             print(
-                f"\nWith space again `make repro` ended with status {status}; dvc.lock and all outputs are {same} of an "
+                f"\nWith space again `sentiflow repro` ended with status {status}; dvc.lock and all outputs are {same} of an "
                 f"undisturbed run; flaws of MLflow's store: {flaws}."
             )
 

@@ -49,13 +49,14 @@ COMMANDS = {
     "dvc status --cloud": [*DVC, "status", "--cloud"],
     "dvc push": [*DVC, "push"],
     "dvc pull": [*DVC, "pull"],
-    "make push": [*OURS, "sentiflow", "remote", "push"],
-    "make pull": [*OURS, "sentiflow", "remote", "pull"],
-    "make check-remote": [*OURS, "sentiflow", "remote", "check"],
-    "make check-data": [*OURS, "sentiflow", "remote", "repair"],
+    "sentiflow remote push": [*OURS, "sentiflow", "remote", "push"],
+    "sentiflow remote pull": [*OURS, "sentiflow", "remote", "pull"],
+    "sentiflow remote check": [*OURS, "sentiflow", "remote", "check"],
+    "sentiflow remote repair": [*OURS, "sentiflow", "remote", "repair"],
 }
 CACHE, REMOTE = ".dvc/cache/files/md5", "../remote/files/md5"
-PULLS = (("dvc pull", False), ("dvc pull", True), ("make pull", True))  # command, and whether the remote has verify = true
+# command, and whether the remote has verify = true
+PULLS = (("dvc pull", False), ("dvc pull", True), ("sentiflow remote pull", True))
 
 
 class Little:
@@ -174,7 +175,7 @@ def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> No
     for where, store, some in (("cache", CACHE, files), ("remote", REMOTE, files), ("remote, a folder's list", REMOTE, a_list)):
         chosen = _chosen(some, min(trials, len(some)), drawn)
         places = [drawn.random() for _ in chosen]
-        for name in ("dvc status", "dvc status --cloud", "dvc push", "dvc pull", "make check-data"):
+        for name in ("dvc status", "dvc status --cloud", "dvc push", "dvc pull", "sentiflow remote repair"):
             with _flipped(pushed, top, store, chosen, places) as copy:
                 ended = copy.run(COMMANDS[name])
                 found = (_named(ended.stdout, chosen), copy.right(store, chosen))
@@ -217,7 +218,7 @@ def figure_5_cut(pushed: Little, top: Path, trials: int, drawn: random.Random) -
             yield copy
 
     rows = []
-    for name in ("dvc push", "make check-data", "make push"):
+    for name in ("dvc push", "sentiflow remote repair", "sentiflow remote push"):
         with cut() as copy:
             ended = copy.run(COMMANDS[name])
             rows.append([name, str(ended.returncode), f"{copy.right(REMOTE, chosen)} of {trials}"])

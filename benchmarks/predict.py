@@ -1,6 +1,6 @@
 """Raw text to answer: reviews a second, against the same weights behind MLflow's pyfunc and Keras's `predict`, in one run.
 
-Then one review at a time: how long it takes and what takes it. Reads what `make repro` made.
+Then one review at a time: how long it takes and what takes it. Reads what `sentiflow repro` made.
 
 python benchmarks/predict.py [--model NAME]...
 """
@@ -178,7 +178,7 @@ def main(
     if len(drawn) <= WARM_UP:
         raise InputError(
             f"data/reviews/reviews.parquet has {len(drawn)} reviews; expected more than {WARM_UP}; "
-            "raise download.sample in params.yaml and run: make repro"
+            "raise download.sample in params.yaml and run: sentiflow repro"
         )
     drawn = drawn.sample(min(reviews + WARM_UP, len(drawn)), random_state=1)
     texts = drawn["text"].tolist()

@@ -226,7 +226,7 @@ def _two_of_ours(project: Project, trials: int) -> list[str]:
         with champion_history.changing(project.client) as entries:  # the next command
             found["agree"] += project.agrees() and len(entries) == before + won
     counted = [str(found[each]) for each in ("same", "both", "told", "whole", "agree")]
-    return ["make promote", str(trials), *counted]
+    return ["sentiflow models promote", str(trials), *counted]
 
 
 def _replaced_the_same(said: list[tuple[int | None, str]]) -> bool:
@@ -284,7 +284,7 @@ def _promotion_killed(project: Project, step: str, trials: int, drawn: random.Ra
         found["twice"] += len(champion_history.history(project.client)) > before + 1
         found["agree"] += project.agrees() and project.aliased(model_versions.CHAMPION) == number
     counted = [str(found[each]) for each in ("kills", "whole", "twice", "agree")]
-    return ["make promote", step, *counted[:2], "-", *counted[2:]]
+    return ["sentiflow models promote", step, *counted[:2], "-", *counted[2:]]
 
 
 def _killed_after(project: Project, step: str, delay: float, target: Callable[..., None], argument: Any) -> bool:
@@ -444,7 +444,7 @@ def figure_12(project: Project) -> None:
     found = [_probed(Server(project, plain, False)), _probed(Server(project, ["sentiflow.serving.server"], True))]
     print(f"Figure 12: serving, with `body_seconds` {BODY_SECONDS:g}")
     rows = [[probe, found[0][probe], found[1][probe]] for probe in found[0]]
-    print("\n".join(markdown.markdown(["probe", "mlflow models serve", "make serve"], rows)), flush=True)
+    print("\n".join(markdown.markdown(["probe", "mlflow models serve", "sentiflow serve"], rows)), flush=True)
 
 
 def _probed(server: Server) -> dict[str, str]:

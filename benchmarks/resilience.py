@@ -1,8 +1,8 @@
 """What killed runs leave behind, and what the next run makes of it; beside it plain DVC, and Prefect's own worker.
 
-Figures 1 to 3 are of a project of three stages of a second each: run as `make repro` does, and by `dvc repro`, by which a stage
-is a script that appends line after line to its output. Figure 9 is of the retraining itself, on a small sample, under what
-`make schedule` starts.
+Figures 1 to 3 are of a project of three stages of a second each: run as `sentiflow repro` does, and by `dvc repro`, by which a
+stage is a script that appends line after line to its output. Figure 9 is of the retraining itself, on a small sample, under what
+`sentiflow schedule` starts.
 
 python benchmarks/resilience.py [FIGURE ...] [--trials N]
 """
@@ -55,7 +55,7 @@ def main(source: Path, target: Path) -> None:
 if __name__ == "__main__":
     stage.run(main)
 """
-WAYS = ("dvc repro, a script that appends", "dvc repro, our stages", "make repro")
+WAYS = ("dvc repro, a script that appends", "dvc repro, our stages", "sentiflow repro")
 
 
 class Little:
@@ -93,9 +93,7 @@ class Little:
 
     @property
     def command(self) -> list[str]:
-        return (
-            [sys.executable, "-m", "sentiflow", "repro"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
-        )
+        return [sys.executable, "-m", "sentiflow", "repro"] if self.way == WAYS[2] else [sys.executable, "-m", "dvc", "repro"]
 
     def _environment(self) -> dict[str, str]:
         own = {"PYTHONPATH": str(TOP / "src"), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -233,7 +231,8 @@ def figure_1(finished: dict[str, Little], top: Path, trials: int, drawn: random.
                 time.sleep(drawn.uniform(0, span / 3))
                 _kill([process] if (process := copy.dvc()) else [])
                 orphan = copy.stage(name)
-                run.wait()  # of `make repro` it ends when it has ended the orphan; and DVC takes for alive what nobody waited for
+                # `sentiflow repro` ends when it has ended the orphan; and DVC takes for alive what nobody waited for
+                run.wait()
                 found["orphans"] += orphan is not None and orphan.is_running()
                 status, _ = copy.again()
                 _wait(lambda copy=copy: not copy.processes())

@@ -41,7 +41,7 @@ Cluster, SECRETS, generated = postgresql.Cluster, secrets_file.SECRETS, secrets_
 
 SLOWEST = 600.0  # seconds for anything here, on a busy machine
 LET_IN, REFUSED = "LET IN", "refused"
-DEFAULTS, OURS = "the tools as they come", "make services"
+DEFAULTS, OURS = "the tools as they come", "sentiflow services up"
 
 
 def main(figures: Annotated[list[int] | None, typer.Argument(help="7, 8 or 11; all where none is given")] = None) -> None:
@@ -295,7 +295,7 @@ def figure_8_start(team: Any) -> None:
         if text is not None:
             file.write_text(text, encoding="utf-8")
             file.chmod(0o644 if what == "readable by others" else 0o600)
-        ended = team.call("services")
+        ended = team.call("services", "up")
         lines = [line.strip() for line in ended.stderr.splitlines()]
         told = next((line for line in lines if line.startswith("SERVICES_")), lines[0].removeprefix("error: "))
         leaked = any(secret in ended.stderr for secret in good.split("=") if len(secret) > 30)
@@ -309,7 +309,7 @@ def figure_8_start(team: Any) -> None:
         )
     file.write_text(good, encoding="utf-8")
     file.chmod(0o600)
-    print("Figure 8: `make services` with bad secrets")
+    print("Figure 8: `sentiflow services up` with bad secrets")
     print("\n".join(markdown.markdown(["secrets", "start", "message", "tells a secret"], rows)))
 
 
@@ -370,14 +370,14 @@ def figure_11(team: Any) -> None:
     while writing.poll() is None:
         during += 1
         started = time.monotonic()
-        team.make("backup", f"TO={backups / str(during)}")
+        team.run("services", "backup", f"{backups / str(during)}")
         seconds.append(time.monotonic() - started)
     wrong = backups / "wrong"
     wrong.mkdir()
     backup.copy(team.services, wrong)  # the files first, and then more is published
     _member(team, writer, "publish", "c").wait()
     backup.seal(wrong, backup.dump(Cluster(team.services), team.secrets, wrong), team.secrets)
-    team.make("backup", f"TO={backups / 'last'}")
+    team.run("services", "backup", f"{backups / 'last'}")
     before = _all_of(team, writer)
     team.end()
 
@@ -389,7 +389,7 @@ def figure_11(team: Any) -> None:
     ):
         shutil.rmtree(team.services, ignore_errors=True)
         started = time.monotonic()
-        ended = team.call("restore", f"FROM={backups / name}")
+        ended = team.call("services", "restore", f"{backups / name}")
         took = time.monotonic() - started
         told = "restored: every table and version as in the backup"
         if ended.returncode:

@@ -1,6 +1,6 @@
 """The default job, one stage at a time against as many as there are cores: what `retrain.side_by_side` is chosen by.
 
-Every model of `run:` on the default data, from scratch, each way in a folder of its own, by the command of `make repro`. The
+Every model of `run:` on the default data, from scratch, each way in a folder of its own, by the command of `sentiflow repro`. The
 networks train for one epoch by default, which leaves their shares of the time about as they are; `--epochs 0`: as in params.yaml.
 
 python benchmarks/side_by_side.py [--at-once 1 --at-once 2] [--epochs N] [--sample N]

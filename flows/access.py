@@ -47,8 +47,8 @@ def require() -> None:
                 raise
             raise InputError(
                 f"Prefect's server at {address} asks for a password, and got none or a wrong one; put it into "
-                f"PREFECT_API_AUTH_STRING, as `make member` of its services prints it, or as it is in {PASSWORD} of the project "
-                "that started it"
+                "PREFECT_API_AUTH_STRING, as `sentiflow services member` of its services prints it, or as it is in "
+                f"{PASSWORD} of the project that started it"
             ) from None
 
 

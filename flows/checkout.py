@@ -13,7 +13,7 @@ from sentiflow.system.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
 DEFAULT_NAME = "sentiflow"  # as there
-MLFLOW = Path(".prefect/mlflow")  # address of MLflow's UI that `make ui` served last
+MLFLOW = Path(".prefect/mlflow")  # address of MLflow's UI that `sentiflow ui` served last
 
 
 def described() -> str:
@@ -58,7 +58,7 @@ def event_resource() -> str:
 
 
 def mlflow_ui() -> str:
-    """Address at which `make ui` serves a store that is a file."""
+    """Address at which `sentiflow ui` serves a store that is a file."""
     return MLFLOW.read_text(encoding="utf-8").strip() if MLFLOW.exists() else "http://127.0.0.1:5000"
 
 

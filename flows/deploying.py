@@ -135,7 +135,7 @@ async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, 
         if not take_over and not await _is_former(client, pool, deployment, worker):
             raise InputError(
                 f"the deployments at {client.api_url} are served by another checkout: {owner}; leave them there, take them "
-                f"over with `make schedule TAKE_OVER=1`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
+                f"over with `sentiflow schedule --take-over`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
             )
         print(f"moved the deployments at {client.api_url} from {owner} to this checkout", flush=True)
         moved.append(name)

@@ -196,7 +196,7 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
         telling.notify(get_run_logger(), "Promoted" if is_champion else "Rejected", told, p.retrain.notify)
         return str(told)
     if challenger and holds:
-        return f"{verdict} It waits for `make promote`, since this run was told not to promote."
+        return f"{verdict} It waits for `sentiflow models promote`, since this run was told not to promote."
     if challenger and judged_now:
         telling.notify(get_run_logger(), "Rejected", verdict, p.retrain.notify)
     elif not challenger and judged_now and verdict:

@@ -90,7 +90,7 @@ def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outco
 def promote_challenger(version: str) -> tuple[str, bool]:
     """Judges the challenger once more, now with nobody else promoting, and makes it champion if it passes every rule.
 
-    It is the command of `make promote`, in a process of its own. Who was champion when it was judged first may not be so now.
+    It is `sentiflow models promote`, in a process of its own. Who was champion when it was judged first may not be so now.
 
     Returns:
         What came of it, and whether it is champion.

@@ -92,7 +92,7 @@ def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> 
     """
     server = repro.mlflow_server()
     at = f"{server or checkout.mlflow_ui()}/#/experiments/{experiment}/runs"
-    about = "On the team's server." if server else "`make ui` serves it."
+    about = "On the team's server." if server else "`sentiflow ui` serves it."
     create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key=key("mlflow"), description=about)
     lines = [f"- [{name}]({at}/{run})" for name, run in of_architectures.items()]
     create_markdown_artifact("\n".join(lines), key=key("mlflow-runs"), description="The run of each architecture in MLflow.")

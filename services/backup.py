@@ -56,7 +56,7 @@ def write(services: Path, secrets: Secrets, to: Path) -> None:
         InputError: if the folder exists or cannot be written, PostgreSQL does not answer, or a storage holds a link or the like.
     """
     if os.path.lexists(to):
-        raise InputError(f"{to} exists already, expected a new folder: make backup TO=backups/another")
+        raise InputError(f"{to} exists already, expected a new folder: sentiflow services backup backups/another")
     started = time.monotonic()
     partial = to.with_name(PARTIAL)
     with locks.locked(services / "backup.lock", patience=0):
@@ -69,7 +69,7 @@ def write(services: Path, secrets: Secrets, to: Path) -> None:
             partial.rename(to)
         except OSError as error:
             raise InputError(
-                f"the backup {to} cannot be written: {error.strerror}; give another folder: make backup TO=..."
+                f"the backup {to} cannot be written: {error.strerror}; give another folder: sentiflow services backup ..."
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -249,13 +249,14 @@ def checked(source: Path, secrets: Secrets) -> dict[str, Any]:
         InputError: if not, or if later versions made the backup.
     """
     if not source.is_dir():
-        raise InputError(f"{source} is not a folder; give one that `make backup` wrote")
+        raise InputError(f"{source} is not a folder; give one that `sentiflow services backup` wrote")
     read = {name: file.read() for name, file in _plain_files(source) if name in (MANIFEST, SIGNATURE)}
     if MANIFEST not in read:
-        raise InputError(f"{source} has no {MANIFEST}, so it is not a backup; give a folder that `make backup` wrote")
+        raise InputError(f"{source} has no {MANIFEST}, so it is not a backup; give one that `sentiflow services backup` wrote")
     if SIGNATURE not in read:
         raise InputError(
-            f"{source} has no {SIGNATURE}, so anybody may have changed it; give a signed backup, as `make backup` writes them"
+            f"{source} has no {SIGNATURE}, so anybody may have changed it; "
+            "give a signed backup, as `sentiflow services backup` writes them"
         )
     if not hmac.compare_digest(_signature(read[MANIFEST], secrets).encode(), read[SIGNATURE].strip()):
         raise InputError(
@@ -379,4 +380,4 @@ def prove(services: Path, secrets: Secrets) -> None:
                 started.send_signal(signal.SIGTERM)
     if wrong:
         raise InputError(f"all is restored, but {', '.join(sorted(wrong))} did not answer as expected; {said} has what was said")
-    print("All services answered with their passwords, and refused everybody else. Start them: make services")
+    print("All services answered with their passwords, and refused everybody else. Start them: sentiflow services up")

@@ -110,7 +110,7 @@ def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -
     password = generated()
     known = _ask(secrets, "GET", "2.0/mlflow/users/get", missing=True, username=name) is not None
     if known and not reset:
-        raise InputError(f"there is an account {name} already, and nothing was changed; to give it a new password: RESET=1")
+        raise InputError(f"there is an account {name} already, and nothing was changed; to give it a new password: --reset")
     if reset and not known:
         raise InputError(f"received RESET for {name}, which is no account; to make it leave out RESET")
     if not known:
@@ -118,7 +118,7 @@ def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -
     keep(cluster, secrets, name, password)
     role = _role(secrets)
     if role is None:
-        raise InputError("MLflow has no role for members; `make services` makes it when it starts")
+        raise InputError("MLflow has no role for members; `sentiflow services up` makes it when it starts")
     roles = _ask(secrets, "GET", "3.0/mlflow/users/roles/list", username=name)["roles"]
     if role not in [each["id"] for each in roles]:
         _ask(secrets, "POST", "3.0/mlflow/roles/assign", username=name, role_id=role)
@@ -157,7 +157,7 @@ def _require_name(name: str) -> None:
     if name == ADMIN or not re.fullmatch(rf"[a-z][a-z0-9._-]{{{SHORTEST - 1},{LONGEST - 1}}}", name):
         raise InputError(
             f"received the name {name!r}, expected {SHORTEST} to {LONGEST} small letters, digits and ._- beginning with a "
-            f"letter, and not {ADMIN}: make member NAME=anna"
+            f"letter, and not {ADMIN}: sentiflow services member anna"
         )
 
 
@@ -176,7 +176,7 @@ def _ask(secrets: Secrets, method: str, path: str, *, missing: bool = False, **c
             )
     except requests.RequestException:
         raise UnavailableError(
-            f"MLflow does not answer at {secrets.local('mlflow')}; start the services: make services"
+            f"MLflow does not answer at {secrets.local('mlflow')}; start the services: sentiflow services up"
         ) from None
     if missing and answer.status_code == requests.codes.not_found:
         return None

@@ -25,7 +25,7 @@ class OnlyOwnOrigins:
 
 
 def create_app() -> FastAPI:
-    """For `make ui`."""
+    """For `sentiflow ui`."""
     from mlflow.server.fastapi_app import create_fastapi_app
 
     return _closed(create_fastapi_app())

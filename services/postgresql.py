@@ -180,7 +180,8 @@ def wait(cluster: Cluster, role: str, secrets: Secrets, patience: float = STARTI
         return True
 
     if not _is_so(answers, patience):
-        raise InputError(f"PostgreSQL does not answer {role} after {patience:.0f} s: {error}; start the services: make services")
+        what = f"PostgreSQL does not answer {role} after {patience:.0f} s: {error}"
+        raise InputError(f"{what}; start the services: sentiflow services up")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Settings of the servers, each with what happens without it.
 
-A server that the team uses gets these and nothing from the environment; for `make schedule` and `make ui` the environment takes
-precedence.
+A server that the team uses gets these and nothing from the environment; for `sentiflow schedule` and `sentiflow ui` the
+environment takes precedence.
 """
 
 # What Prefect's server and the runs go by.
@@ -21,9 +21,9 @@ PREFECT = {
     # Seconds between two signs of life of a run; the least that Prefect takes, so that silence is noticed in minutes.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
-# Settings of every MLflow server, the one of `make ui` included.
+# Settings of every MLflow server, the one of `sentiflow ui` included.
 MLFLOW = {
-    # On: they check the Host and the Origin of every request. `make services` does not start with another value.
+    # On: they check the Host and the Origin of every request. `sentiflow services up` does not start with another value.
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
     # By default pages of the same host may show it in a frame; nothing here needs one, and a frame can be clicked through.
     "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",

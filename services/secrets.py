@@ -49,7 +49,7 @@ PORTS = {
     "SERVICES_ARTIFACTS_PORT": "9001",
 }
 ADDRESSES = ("SERVICES_MLFLOW_ADDRESS", "SERVICES_PREFECT_ADDRESS", "SERVICES_REMOTE_ADDRESS")
-HOW = "`make secrets` writes a file with generated ones"
+HOW = "`sentiflow services secrets` writes a file with generated ones"
 ADD_BACKUP_KEY = """echo "SERVICES_BACKUP_KEY=$(python3 -c 'import secrets; print(secrets.token_hex(32))')" >> {}"""
 
 

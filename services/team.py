@@ -99,7 +99,7 @@ def status() -> None:
             for check in found]  # fmt: skip
     print("\n".join(markdown.markdown(["service", "asked with", "found", ""], rows)))
     if ill := sorted({check.service for check in found if not check.is_well}):
-        raise InputError(f"{', '.join(ill)} ill; start them with `make services`, or read what it says")
+        raise InputError(f"{', '.join(ill)} ill; start them with `sentiflow services up`, or read what it says")
 
 
 def member(name: str, *, reset: bool = False, remove: bool = False) -> None:
@@ -114,7 +114,7 @@ def member(name: str, *, reset: bool = False, remove: bool = False) -> None:
     print(f"# For {name} alone, shown this once; it goes into the shell, or a file that only {name} can read:")
     for variable, value in members.environment(secrets, name, password).items():
         print(f"export {variable}={value}")
-    print(f"# And once in the project's folder: make remote URL={REMOTE} ENDPOINT={secrets.address('remote')}")
+    print(f"# And once in the project's folder: sentiflow remote set {REMOTE} --endpoint {secrets.address('remote')}")
 
 
 def backup(to: Path | None = None) -> None:
@@ -151,13 +151,13 @@ def watch() -> None:
     members.share(secrets)
     for name in ("mlflow", "prefect", "remote"):
         print(f"{LISTENING[name]}: {secrets.address(name)}")
-    print("All services answer. Accounts: make member NAME=anna. Checks: make services-status.", flush=True)
+    print("All services answer. Accounts: sentiflow services member anna. Checks: sentiflow services status.", flush=True)
     ill: set[str] = set()
     while True:
         time.sleep(EVERY)
         now = health.ill(secrets, cluster)
         for name in sorted(now ^ ill):
-            log.warning("%s is %s", name, "ILL: make services-status" if name in now else "well again")
+            log.warning("%s is %s", name, "ILL: sentiflow services status" if name in now else "well again")
         ill = now
 
 

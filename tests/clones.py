@@ -58,6 +58,11 @@ def make(folder, *words):
     return run(["make", "--no-print-directory", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
 
 
+def sentiflow(folder, *words):
+    # as a user does; the environment is this one, so the program finds that the code is another
+    return run([str(folder / ".venv/bin/sentiflow"), *words], folder, PYTHONPATH="")
+
+
 def repro(folder):
     return make(folder, "repro")
 

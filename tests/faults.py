@@ -213,7 +213,7 @@ class Project:
 
 
 class Served:
-    """What `make schedule` starts: a Prefect server of its own and the worker of a project; a context manager."""
+    """What `sentiflow schedule` starts: a Prefect server of its own and the worker of a project; a context manager."""
 
     def __init__(self, project, home, **environment):
         self.project, self.home, self.environment = project, home, environment

@@ -140,7 +140,7 @@ def _is_whole(project):
 
 
 def repro(project, *targets):
-    """`make repro`, or of these stages alone and those they need; its exit status, and what it printed."""
+    """`sentiflow repro`, or of these stages alone and those they need; its exit status, and what it printed."""
     run = begin(project, *targets)
     output, _ = run.communicate(timeout=SECONDS)
     return run.returncode, output

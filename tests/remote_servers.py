@@ -28,7 +28,7 @@ class Remote:
 
     Attributes:
         objects: the folder that holds what was pushed, as the server sees it.
-        url: as `make remote` takes it; empty for the default.
+        url: as `sentiflow remote set` takes it; empty for the default.
         environment: variables that hold its credentials.
         settings: credentials as options of `dvc remote modify --local`.
         wrong_environment, wrong_settings: the same with a password or key that is not the right one.
@@ -47,8 +47,8 @@ class Remote:
 
     @property
     def words(self):
-        """Of `make remote`, shared by git although a server on this machine alone means another one elsewhere."""
-        return [f"URL={self.url}", *([f"ENDPOINT={self.endpoint}"] if self.endpoint else []), "SHARED=1"]
+        """Of `sentiflow remote set`, shared by git although a server on this machine alone means another one elsewhere."""
+        return [self.url, *(["--endpoint", self.endpoint] if self.endpoint else []), "--shared"]
 
     def stored(self, oid):
         """The file of an object."""

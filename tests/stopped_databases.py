@@ -92,7 +92,7 @@ class Project(faults.Project):
 
 
 def repro_while_stopped(project, stage, query):
-    """`make repro`, with the database stopped when the stage has begun to write; exit status and what it printed."""
+    """`sentiflow repro`, with the database stopped when the stage has begun to write; exit status and what it printed."""
     run = full_disks.begin(project)
     processes.wait_until(lambda: run.poll() is not None or project.stage(stage), full_disks.SECONDS, glance=0.01)
     before = project.database.counted(query)

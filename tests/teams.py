@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -14,6 +15,7 @@ import processes
 import psutil
 from clones import fresh
 
+from sentiflow.system import entry_point
 from services import secrets
 from services.secrets import PORTS
 
@@ -33,7 +35,7 @@ class Team:
 
     def make_secrets(self):
         """As a user does, then with ports that are free."""
-        self.make("secrets")
+        self.run("services", "secrets")
         file = self.folder / ".env"
         text = file.read_text()
         for name, port in zip(PORTS, ports.several(len(PORTS)), strict=True):
@@ -54,20 +56,19 @@ class Team:
         return own | {"PYTHONPATH": str(self.folder / "src"), OURS: self.mark} | more
 
     def call(self, *words, **environment):
-        """How a make target ended."""
-        return subprocess.run(
-            make(*words), cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=PATIENCE
-        )
+        """How a command of the program ended."""
+        own = self.environment(**environment)
+        return subprocess.run(command(*words), cwd=self.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
 
-    def make(self, *words, **environment):
+    def run(self, *words, **environment):
         ended = self.call(*words, **environment)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
     def refused(self, *words, **environment):
-        """What a make target says that fails as it should: with one message."""
+        """What a command says that fails as it should: with one message."""
         ended = self.call(*words, **environment)
-        assert ended.returncode == 2, ended.stdout + ended.stderr  # make's own, for a command that failed
+        assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stderr
 
@@ -76,7 +77,7 @@ class Team:
             log.write(f"{'-' * 80}\n")
             log.flush()
             self._started = subprocess.Popen(
-                make("services"),
+                command("services", "up"),
                 cwd=self.folder,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
@@ -104,8 +105,7 @@ class Team:
         self.wait_until_all_ended()
 
     def supervisor(self):
-        [found] = psutil.Process(self._started.pid).children()  # of make
-        return found
+        return psutil.Process(self._started.pid)
 
     def holder(self, name):
         held = {each: processes.command(each) for each in self.processes()}
@@ -127,13 +127,12 @@ class Team:
             self._started.wait(PATIENCE)
 
     def member(self, name, *options):
-        """The environment of a new member, as `make member` prints it."""
-        return exports(self.make("member", f"NAME={name}", *options))
+        """The environment of a new member, as `sentiflow services member` prints it."""
+        return exports(self.run("services", "member", name, *options))
 
 
-def make(*words):
-    # the environment is this one, so it is not set up again
-    return ["make", "--no-print-directory", "--old-file", ".venv/.ready", *words]
+def command(*words):
+    return [sys.executable, "-m", "sentiflow", *words]
 
 
 def exports(text):

@@ -1,4 +1,4 @@
-"""`make schedule` and `make ui`: real servers, workers and runs of two small flows, ended in every way; nothing is left over."""
+"""`sentiflow schedule` and `sentiflow ui`: real servers, workers and runs of two small flows, ended in every way."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ from prefect.workers.process import ProcessWorker
 from requests import adapters
 
 from flows import access, checkout, retrain
-from sentiflow.system import locks
+from sentiflow.system import entry_point, locks
 from sentiflow.system.errors import InputError
 
 PATIENCE = 300.0  # seconds for services to start, on a busy machine
@@ -78,17 +78,8 @@ class Project:
             (folder / "flows" / name).write_text(code, encoding="utf-8")
 
     def command(self, *words):
-        given = [f"PREFECT_PORT={self.port}"] if self.port else []
-        return [
-            "make",
-            "--no-print-directory",
-            "--makefile",
-            str(PROJECT / "Makefile"),
-            "--old-file",
-            ".venv/.ready",
-            *words,
-            *given,
-        ]
+        given = ["--prefect-port", str(self.port)] if self.port else []
+        return [sys.executable, "-m", "sentiflow", *words, *given]
 
     def environment(self, **more):
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MAKE"))}
@@ -104,7 +95,7 @@ class Project:
             text=True,
             timeout=PATIENCE,
         )
-        assert ended.returncode == 2, ended.stdout + ended.stderr  # make's own, for a command that failed
+        assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stderr
 
@@ -129,13 +120,10 @@ class Project:
         wait(lambda: re.search("Worker '.*' started", self.said()), self.said)
 
     def supervisor(self):
-        [found] = [
-            each for each in psutil.Process(self.started.pid).children() if "flows.local_servers" in processes.command(each)
-        ]
-        return found
+        return psutil.Process(self.started.pid)
 
     def processes(self):
-        """All that any `make` of this folder started and that still lives."""
+        """All that any command in this folder started and that still lives."""
         return processes.with_variable("PREFECT_HOME", str(self.folder / ".prefect"))
 
     def end(self, sign=signal.SIGINT):
@@ -193,7 +181,7 @@ class Project:
             return checkout.pool()
 
     def found_by_retrain(self, monkeypatch, address=""):
-        """Settings of the Prefect server that `make retrain` uses."""
+        """Settings of the Prefect server that `sentiflow retrain` uses."""
         monkeypatch.chdir(self.folder)
         monkeypatch.setenv("PREFECT_API_URL", address)
         return retrain._server()
@@ -236,7 +224,7 @@ def listener(project):
 @pytest.mark.parametrize("what", ["schedule", "ui"])
 def test_port_that_something_else_uses_is_named_with_the_way_out(project, listener, what):
     listener.settimeout(0.1)
-    said = project.refused(what, f"PORT={project.other_port}")
+    said = project.refused(what, "--port", str(project.other_port))
     assert f"Prefect's server cannot use port {project.port}" in said
     assert f"PREFECT_PORT={project.port + 1}" in said
 
@@ -256,10 +244,10 @@ def open_server(project, tmp_path):
 @pytest.mark.slow
 def test_server_without_a_password_at_the_port_is_not_used_and_the_way_out_is_named(project, open_server, monkeypatch):
     for what in ("schedule", "ui"):
-        said = project.refused(what, f"PORT={project.other_port}", PREFECT_API_URL=project.url)
+        said = project.refused(what, "--port", str(project.other_port), PREFECT_API_URL=project.url)
         assert f"the Prefect server at {project.url} asks for no password" in said
         assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
-        assert f"another Prefect server answers at {project.url}" in project.refused(what, f"PORT={project.other_port}")
+        assert f"another Prefect server answers at {project.url}" in project.refused(what, "--port", str(project.other_port))
     with temporary_settings({PREFECT_API_URL: project.url}), pytest.raises(InputError, match="asks for no password"):
         project.found_by_retrain(monkeypatch, project.url)
     assert PREFECT_API_URL not in project.found_by_retrain(monkeypatch)
@@ -359,7 +347,7 @@ def process_of(project, *words):
 
 @pytest.mark.slow
 def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(project):
-    project.start("ui", f"PORT={project.other_port}", until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
+    project.start("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
     assert f"Prefect: http://127.0.0.1:{project.port}\n" in project.said()
     wait(lambda: answers(project.url), project.said)
     ours, foreign = f"http://localhost:{project.port}", "http://evil.example"
@@ -380,7 +368,7 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
         assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
 
-        told = second.command("ui", f"PORT={project.other_port}")  # a port that is taken: nothing is to be served there
+        told = second.command("ui", "--port", str(project.other_port))  # a port that is taken: nothing is to be served there
         environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example", PREFECT_API_URL=project.url)
         ended = subprocess.run(told, cwd=second.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert ended.returncode == 0, ended.stderr
@@ -394,7 +382,7 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
 def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_no_command_line(project):
     uri = f"sqlite:///{project.folder}/elsewhere.db"
     ready = f"Uvicorn running on http://127.0.0.1:{project.other_port}"
-    project.start("ui", f"PORT={project.other_port}", until=ready, MLFLOW_TRACKING_URI=uri)
+    project.start("ui", "--port", str(project.other_port), until=ready, MLFLOW_TRACKING_URI=uri)
     assert (project.folder / "elsewhere.db").exists()
     assert not (project.folder / "mlflow.db").exists()
     assert not [each for each in project.processes() if "elsewhere.db" in " ".join(processes.command(each))]
@@ -537,7 +525,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     assert set(before.values()) == {project.pool()}
     said = run(second, "schedule", server)
     assert f"served by another checkout: {project.folder} on {platform.node()}" in said
-    assert "make schedule TAKE_OVER=1" in said
+    assert "sentiflow schedule --take-over" in said
     assert pools(project) == before
 
     set_name(second, "other")
@@ -551,7 +539,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     second.end()
 
     set_name(second, "sentiflow")
-    second.start("schedule", "TAKE_OVER=1", until="Worker '", **server)
+    second.start("schedule", "--take-over", until="Worker '", **server)
     assert f"moved the deployments at {project.url}/ from {project.folder} on " in second.said()
     assert pools(project) == dict.fromkeys(before, second.pool())  # and none has the former name
     assert len(project.api("POST", "/automations/filter")) == 1

@@ -20,12 +20,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 from dvc.repo import Repo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
+from sentiflow.cli import program
 from sentiflow.config import params, settings
 from sentiflow.config.settings import Architectures
 from sentiflow.models import networks
@@ -323,14 +325,14 @@ ONLY_IN = {
     "tensorflow": {"models/tf.py", "data/vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
     "prefect": set(),
     "stages": set(),
-    "flows": set(),
-    "services": set(),
+    "flows": {"cli"},
+    "services": {"cli"},
 }
 
 
 def test_the_packages_are_the_layers():
     found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert found == {*LAYERS, "__init__.py"}
+    assert found == {*LAYERS, "__init__.py", "__main__.py"}
 
 
 @every_module
@@ -401,14 +403,9 @@ def test_every_make_target_is_explained_phony_and_listed_by_make_itself():
     assert set(re.findall(r"^ +make (\S+)", make(), re.MULTILINE)) == set(RULES)
 
 
-def test_nothing_that_make_starts_reports_home():
-    told = make("--no-print-directory", "--eval", "environment: ; @env", "environment").splitlines()
-    assert {
-        "DO_NOT_TRACK=1",
-        "DVC_NO_ANALYTICS=1",
-        "MLFLOW_DISABLE_TELEMETRY=true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED=false",
-    } <= set(told)
+def test_make_has_few_targets_and_takes_no_variables_for_them():
+    assert len(RULES) <= 20
+    assert set(re.findall(r"\$\$([A-Z_]+)", MAKEFILE)) == {"PYTHON"}
 
 
 @pytest.fixture(scope="module")
@@ -554,7 +551,7 @@ COMES_WITH = {
 def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_with_one():
     named = {canonicalize_name(Requirement(dependency).name) for dependency in direct()}
     used = set(itertools.chain(*(libraries(file) for file in [*MODULES, *SCRIPTS, *(TOP / "services").glob("*.py")])))
-    used -= {*sys.stdlib_module_names, "sentiflow", "services"}
+    used -= {*sys.stdlib_module_names, "sentiflow", "services", "flows"}
     assert len(used) > 10
     assert {canonicalize_name(NAMES.get(library, library)) for library in used} - named == set(COMES_WITH)
     for library, other in COMES_WITH.items():
@@ -598,14 +595,68 @@ BY_COMMANDS = [
 MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
 
 
+PROGRAM = typer.main.get_command(program.app)
+
+
+def code_of(text: str) -> str:
+    """What a page marks as code, a piece or a line of a block per line."""
+    pieces = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return "\n".join(pieces)
+
+
+def named_commands(code: str) -> list[list[str]]:
+    """The words after each `sentiflow`, up to the end of the line or of the command."""
+    found = re.findall(r"(?:^|\$ |&& |bin/|-m )sentiflow((?: +[^\s&;|)#]+)+)", code, re.MULTILINE)
+    return [words.split() for words in found]
+
+
+def require_command(words: list[str]) -> None:
+    """Fails unless the program has the command and each of its options."""
+    command, rest = PROGRAM, list(words)
+    while rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]) and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"sentiflow {' '.join(words)}: no command {rest[0]}"
+        command = command.commands[rest.pop(0)]
+    options = {"--help", *itertools.chain(*((*each.opts, *each.secondary_opts) for each in command.params))}
+    assert {word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)} <= options, f"sentiflow {' '.join(words)}"
+
+
+def targets_in(code: str) -> set[str]:
+    return set(re.findall(r"(?:^|[\s$(&;])make ([a-z][a-z-]*)", code, re.MULTILINE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page_names_only_make_targets_that_exist(page):
-    text = page.read_text(encoding="utf-8")
-    code = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    targets = set(re.findall(r"(?:^|[\s$(&;])make ([a-z][a-z-]*)", "\n".join(f" {part}" for part in code)))
-    assert targets <= set(RULES)
+def test_page_names_only_commands_and_make_targets_that_exist(page):
+    code = code_of(page.read_text(encoding="utf-8"))
+    for words in named_commands(code):
+        require_command(words)
+    assert targets_in(code) <= set(RULES)
     if page.name == "README.md":
-        assert {"repro", "test"} <= targets
+        assert {"repro", "test"} <= targets_in(code)
+        assert len(named_commands(code)) > 10
+
+
+def test_command_that_the_program_lacks_is_found_in_a_page():
+    assert named_commands("$ sentiflow models promote 3 --force && .venv/bin/sentiflow repro") == [
+        ["models", "promote", "3", "--force"],
+        ["repro"],
+    ]
+    for wrong in (["promote"], ["models", "demote"], ["models", "promote", "3", "--farce"]):
+        with pytest.raises(AssertionError):
+            require_command(wrong)
+
+
+def test_changelog_maps_every_make_target_of_before_to_a_command_that_exists():
+    rows = re.findall(r"^\| `make ([a-z-]+)[^|]*\| (.+) \|$", (TOP / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len({target for target, _ in rows}) == 53
+    assert {target for target, _ in rows} >= set(RULES)
+    for target, replacement in rows:
+        code = code_of(replacement)
+        for words in named_commands(code):
+            require_command(words)
+        assert targets_in(code) <= set(RULES)
+        assert named_commands(code) or targets_in(code) or re.search(r"^python |^pip-audit$", code, re.MULTILINE), target
+        for script in re.findall(r"^python (benchmarks/\w+\.py)$", code, re.MULTILINE):
+            assert (TOP / script).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

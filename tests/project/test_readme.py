@@ -24,7 +24,7 @@ def test_table_of_the_readme_is_that_of_the_committed_results():
     table = comparison.as_summary(json.loads(committed("metrics/comparison.json")))
     assert "nb_svm" in table
     assert "ngram_mean" in table
-    assert readme.filled(page, "comparison", table) == page, "run `make readme` and commit"
+    assert readme.filled(page, "comparison", table) == page, "run `python -m sentiflow.cli.readme` and commit"
 
 
 def test_table_of_models_is_that_of_the_architectures():
@@ -32,7 +32,7 @@ def test_table_of_models_is_that_of_the_architectures():
     table = readme.architectures()
     assert table.count("\n") == 2 + len(ARCHITECTURES)
     assert "001-multiclass" in table
-    assert readme.filled(page, "architectures", table) == page, "run `make readme` and commit"
+    assert readme.filled(page, "architectures", table) == page, "run `python -m sentiflow.cli.readme` and commit"
 
 
 def test_only_what_stands_between_the_markers_is_replaced():

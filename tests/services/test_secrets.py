@@ -14,7 +14,7 @@ from services.secrets import PORTS, SECRETS
 
 @pytest.fixture
 def file(tmp_path):
-    """A file as `make secrets` writes it."""
+    """A file as `sentiflow services secrets` writes it."""
     made = tmp_path / ".env"
     secrets.write(made, PROJECT / ".env.example")
     return made
@@ -58,7 +58,7 @@ def test_example_explains_every_variable_and_holds_no_secret():
 
 
 def test_without_a_file_make_secrets_is_named(tmp_path):
-    assert "make secrets" in refusal(tmp_path / ".env")
+    assert "sentiflow services secrets" in refusal(tmp_path / ".env")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
@@ -87,7 +87,7 @@ def test_secret_that_is_too_short_is_refused_without_being_told(file, name):
     short = secrets.generated()[: SECRETS[name] - 1]
     said = refusal(changed(file, name, short))
     assert f"{name} has {SECRETS[name] - 1} characters, expected at least {SECRETS[name]}" in said
-    assert "make secrets" in said
+    assert "sentiflow services secrets" in said
     assert short not in said
 
 

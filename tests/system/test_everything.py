@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from clones import fresh, make, run
+from clones import fresh, run, sentiflow
 
 from sentiflow.config import params
 from sentiflow.models.networks import ARCHITECTURES
@@ -32,7 +32,7 @@ def clone(tmp_path_factory):
 
 
 def test_make_all_runs_every_architecture_and_leaves_the_project_alone(clone):
-    said = make(clone, "all").stdout
+    said = sentiflow(clone, "all-models").stdout
     page = (clone / "reports/all.md").read_text(encoding="utf-8")
     for name in ARCHITECTURES:
         assert re.search(rf"^\| {name} ", page, re.MULTILINE), name
@@ -43,7 +43,7 @@ def test_make_all_runs_every_architecture_and_leaves_the_project_alone(clone):
 
 
 def test_make_recipes_runs_every_recipe_whose_data_are_at_hand(clone):
-    said = make(clone, "recipes").stdout
+    said = sentiflow(clone, "recipes").stdout
     page = (clone / "reports/recipes.md").read_text(encoding="utf-8")
     assert "197,185 weights, as the document" in page
     assert "293,953 weights, as the document" in page

@@ -38,8 +38,7 @@ def project(tmp_path_factory):
 
 def shell(folder, command):
     path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
-    make = 'make() { command make --no-print-directory --old-file .venv/.ready "$@"; }'  # the environment is this one
-    ended = run(["bash", "-c", f"{make}\n{command}"], folder, PATH=path, DVC_NO_ANALYTICS="1", COLUMNS="250")
+    ended = run(["bash", "-c", command], folder, PATH=path, DVC_NO_ANALYTICS="1", COLUMNS="250")
     return ended.stdout + ended.stderr
 
 
@@ -66,7 +65,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
         if "--temp" in command:  # after an experiment in this folder, whose note is the one to expect
             assert json.loads((project / NOTES[0]).read_text()) == {"experiment": "c4"}
             assert regularisation(project) == "4.0"
-        if command == "make repro":
+        if command == "sentiflow repro":
             assert "Running stage 'register'" in said[command]
             assert "Running stage 'train" not in said[command]
             assert versions(project) == published + 1
@@ -91,7 +90,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
 def test_an_experiment_in_the_folder_is_published_by_the_next_run(project):
     before = versions(project)
     said = shell(project, "dvc exp run --name c16 --set-param architectures.logistic.regularisation=16.0")
-    assert f"{NOT_PUBLISHED} c16, then make repro" in said
+    assert f"{NOT_PUBLISHED} c16, then sentiflow repro" in said
     assert versions(project) == before
     again = repro(project)
     assert "the last results are of an experiment" in again.stderr

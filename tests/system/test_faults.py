@@ -167,7 +167,7 @@ def kills(tmp_path_factory):
     with Served(project, top / "prefect") as served:
         assert "first" in served.completed()
         project.change(BETTER)
-        assert "waits for `make promote`" in served.completed(promote=False)
+        assert "waits for `sentiflow models promote`" in served.completed(promote=False)
         project.keep(top / "waiting")
         yield Kills(served, top / "waiting")
 

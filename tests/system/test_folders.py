@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clones import LINEAR, PROJECT, commit, fresh, make, run
+from clones import LINEAR, PROJECT, commit, fresh, run, sentiflow
 
 pytestmark = pytest.mark.slow
 
@@ -59,10 +59,10 @@ def active(**environment):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_copy_runs_its_own_code_by_make(name, original, tmp_path):
+def test_a_copy_runs_its_own_code(name, original, tmp_path):
     copy = copy_of(original, tmp_path / name)
     put_mark(copy / "src/sentiflow/sharing/versions/history.py")
-    assert MARK in make(copy, "data-versions").stdout
+    assert MARK in sentiflow(copy, "data", "versions").stdout
 
 
 def test_plain_dvc_of_another_folders_environment_runs_the_copys_code_and_records_it(original, tmp_path):
@@ -90,8 +90,8 @@ def test_a_command_of_another_folders_environment_refuses_in_one_line(original, 
 def test_a_moved_project_is_up_to_date_and_each_target_works(original, tmp_path):
     moved = copy_of(original, tmp_path / "before").rename(tmp_path / NAMES[1])
     assert "up to date" in run(["dvc", "repro", "report"], moved, **active()).stdout
-    assert "first version" in make(moved, "data-versions").stdout
-    assert make(moved, "plots").stdout.split()[-1] == "dvc_plots/index.html"
+    assert "first version" in sentiflow(moved, "data", "versions").stdout
+    assert sentiflow(moved, "plots").stdout.split()[-1] == "dvc_plots/index.html"
     assert (moved / "dvc_plots/index.html").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_project_reached_by_a_link_is_up_to_date(original, tmp_path):
     copy = copy_of(original, tmp_path / "copy")
     (tmp_path / "link").symlink_to(copy)
     assert "up to date" in run(["dvc", "repro", "report"], tmp_path / "link", **active(PWD=str(tmp_path / "link"))).stdout
-    assert "first version" in make(tmp_path / "link", "data-versions").stdout
+    assert "first version" in sentiflow(tmp_path / "link", "data", "versions").stdout
 
 
 def test_packages_of_the_same_names_on_pythonpath_are_not_run(original, tmp_path):
@@ -108,10 +108,10 @@ def test_packages_of_the_same_names_on_pythonpath_are_not_run(original, tmp_path
         (tmp_path / "foreign" / name).mkdir(parents=True)
         (tmp_path / "foreign" / name / "__init__.py").write_text("raise SystemExit('a foreign package was imported')\n")
     foreign = str(tmp_path / "foreign")
-    made = run(["make", "--old-file", ".venv/.ready", "data-versions"], copy, PYTHONPATH=foreign)
-    assert "first version" in made.stdout
+    made = run(["make", "--old-file", ".venv/.ready", "repro"], copy, PYTHONPATH=foreign)
+    assert "MLflow UI" in made.stdout
     run(["dvc", "repro", "--force", "--single-item", "report"], copy, **active(PYTHONPATH=foreign))
-    for module in ("flows.retrain", "services.team"):
+    for module in ("flows.local_servers", "services.team"):
         assert "Usage" in run([sys.executable, "-m", module, "--help"], copy, **active(PYTHONPATH=foreign)).stdout
 
 

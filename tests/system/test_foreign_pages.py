@@ -1,4 +1,4 @@
-"""Web pages of strangers in a real browser, and the servers of `make ui` and of a retraining: no page reads or starts anything.
+"""Web pages of strangers in a real browser, and the servers of `sentiflow ui` and a retraining: no page reads or starts anything.
 
 The same pages are shown a Prefect server without a password and MLflow as it is by itself, where all of this succeeds.
 """
@@ -84,7 +84,7 @@ def bare(tmp_path_factory):
 
 
 class Ui:
-    """`make ui` in an empty folder."""
+    """`sentiflow ui` in an empty folder."""
 
     def __init__(self, folder):
         self.folder, self.log = folder, folder / "said.log"
@@ -100,8 +100,8 @@ class Ui:
         (self.folder / ".venv").symlink_to(sys.prefix)
         for package in ("flows", "services", "src"):
             (self.folder / package).symlink_to(PROJECT / package)
-        command = ["make", "--makefile", str(PROJECT / "Makefile"), "--old-file", ".venv/.ready", "ui"]
-        command += [f"PORT={self.port}", f"PREFECT_PORT={self.prefect_port}"]
+        command = [sys.executable, "-m", "sentiflow", "ui"]
+        command += ["--port", str(self.port), "--prefect-port", str(self.prefect_port)]
         own = prefect_servers.clean()
         with self.log.open("w") as said:
             self.process = subprocess.Popen(
@@ -259,7 +259,7 @@ def test_ui_starts_no_job_runner_and_shows_no_password_in_a_command_line(ui):
 
 
 def test_temporary_server_of_a_retraining_has_a_password(tmp_path):
-    """`make retrain` where no server runs; its flow here waits, as a long retraining does."""
+    """`sentiflow retrain` where no server runs; its flow here waits, as a long retraining does."""
     code = """
 import json, time
 from prefect import flow, get_client

@@ -17,7 +17,7 @@ import ports
 import pytest
 import requests
 import yaml
-from clones import PROJECT, change, dvc, fresh, make, repro, run
+from clones import PROJECT, change, dvc, fresh, make, repro, run, sentiflow
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = {
@@ -68,7 +68,7 @@ def first_run(clone):
 def test_prints_the_comparison_and_says_where_report_and_ui_are(first_run):
     assert "| nb_svm " in first_run.stdout
     assert "| cnn_lstm " in first_run.stdout
-    assert first_run.stdout.rstrip().endswith("Report: reports/comparison.md\nMLflow UI: make ui")
+    assert first_run.stdout.rstrip().endswith("Report: reports/comparison.md\nMLflow UI: sentiflow ui")
 
 
 def test_no_chatter_of_tensorflow_reaches_the_user(first_run):
@@ -184,25 +184,25 @@ def test_mlflow_holds_the_shared_pages_and_what_each_run_trained_on(first_run, c
     assert metrics["weights"] > 1000
 
 
-def test_make_explain_answers_any_text(first_run, clone):
-    said = make(clone, "explain", "TEXT=It cost $5 and 'was' \"worth\" it $(shell touch ran)").stdout
+def test_explain_answers_any_text(first_run, clone):
+    said = sentiflow(clone, "explain", "It cost $5 and 'was' \"worth\" it $(shell touch ran)").stdout
     assert "worth" in said
     assert "reports/explanation.png" in said
     assert (clone / "reports/explanation.png").exists()
     assert not (clone / "ran").exists()
-    [of_the_readme] = re.findall(r"`make (explain TEXT=[^`]+)`", README)
-    explained = make(clone, *shlex.split(of_the_readme)).stdout
+    [of_the_readme] = re.findall(r"`sentiflow explain (\"[^`]+)`", README)
+    explained = sentiflow(clone, "explain", *shlex.split(of_the_readme)).stdout
     assert "loved" in explained
-    predicted = make(clone, *shlex.split(of_the_readme.replace("explain", "predict", 1))).stdout
+    predicted = sentiflow(clone, "predict", "--text", *shlex.split(of_the_readme)).stdout
     label, champion = re.match(r"(\w+)  \((version \d+ \(\w+\))\)\n", predicted).groups()
     assert explained.startswith(f"{champion} answers {label}, probability ")
-    said = make(clone, "explain", "TEXT=A dull film.", "MODEL=nb_svm", "OUT=.cache/some.png").stdout
+    said = sentiflow(clone, "explain", "A dull film.", "--model", "nb_svm", "--out", ".cache/some.png").stdout
     assert "nb_svm" in said
     assert (clone / ".cache/some.png").exists()
 
 
-def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
-    said = make(clone, "plots").stdout
+def test_plots_draws_a_page_that_needs_no_network(first_run, clone):
+    said = sentiflow(clone, "plots").stdout
     page = clone / said.split()[-1]
     assert page == clone / "dvc_plots/index.html"
     sources = re.findall(r'(?:src|href)="([^"]+)"', page.read_text())
@@ -211,9 +211,9 @@ def test_make_plots_draws_a_page_that_needs_no_network(first_run, clone):
         assert (page.parent / source).exists(), source
 
 
-def test_make_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside_them(first_run, clone):
+def test_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside_them(first_run, clone):
     port, prefect_port = ports.several(2)
-    command = ["make", "--old-file", ".venv/.ready", "ui", f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
+    command = [clone / ".venv/bin/sentiflow", "ui", "--port", str(port), "--prefect-port", str(prefect_port)]
     server = subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         here = f"http://127.0.0.1:{port}"
@@ -234,13 +234,13 @@ def test_make_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside
         server.wait(30)
 
 
-def test_make_predict_answers_a_text_and_a_file(first_run, clone):
-    [of_the_readme] = re.findall(r"`make (predict TEXT=[^`]+)`", README)
-    said = make(clone, *shlex.split(of_the_readme)).stdout
+def test_predict_answers_a_text_and_a_file(first_run, clone):
+    [of_the_readme] = re.findall(r"`sentiflow (predict --text [^`]+)`", README)
+    said = sentiflow(clone, *shlex.split(of_the_readme)).stdout
     assert re.match(r"(negative|positive)  \(version \d \(\w+\)\)\n  negative  0\.\d{4}\n  positive  0\.\d{4}\n", said)
     (clone / "reviews.csv").write_text('review,sentiment\n"Dull, and long.",negative\nLovely.,positive\n')
-    assert "`make predict FILE=reviews.csv`" in README
-    make(clone, "predict", "FILE=reviews.csv")
+    assert "`sentiflow predict reviews.csv`" in README
+    sentiflow(clone, "predict", "reviews.csv")
     answered = pd.read_csv(clone / "predictions/reviews.predictions.csv")
     assert list(answered) == ["review", "sentiment", "predicted", "p_negative", "p_positive"]
     assert len(answered) == 2
@@ -248,29 +248,25 @@ def test_make_predict_answers_a_text_and_a_file(first_run, clone):
     assert run(["git", "status", "--porcelain", "predictions"], clone).stdout == ""
 
 
-def test_make_retrain_after_a_finished_run_finds_no_reason_and_says_so(first_run, clone):
-    assert "Completed: No reason to retrain" in make(clone, "retrain").stdout
-    refused = subprocess.run(
-        ["make", "--old-file", ".venv/.ready", "retrain", "ARCHITECTURES=gru"], cwd=clone, capture_output=True, text=True
-    )
+def test_retrain_after_a_finished_run_finds_no_reason_and_says_so(first_run, clone):
+    assert "Completed: No reason to retrain" in sentiflow(clone, "retrain").stdout
+    refused = subprocess.run([clone / ".venv/bin/sentiflow", "retrain", "gru"], cwd=clone, capture_output=True, text=True)
     assert refused.returncode != 0
-    assert refused.stderr.startswith(
-        "error: received ARCHITECTURES=gru, which is not in `run:` of params.yaml; expected some of "
-    )
+    assert refused.stderr.startswith("error: received gru, which is not in `run:` of params.yaml; expected some of ")
     assert "Traceback" not in refused.stderr
 
 
-def test_make_drift_compares_a_file_with_what_the_champion_learned_from(first_run, clone):
+def test_drift_compares_a_file_with_what_the_champion_learned_from(first_run, clone):
     (clone / "incoming.csv").write_text("review\n" + "A wonderful film.\n" * 250)
-    said = make(clone, "drift", "FILE=incoming.csv").stdout
+    said = sentiflow(clone, "data", "drift", "incoming.csv").stdout
     (clone / "incoming.csv").unlink()
     assert "probability of positive" in said
     assert "drifted" in said
 
 
-def test_make_history_versions_and_promote_tell_of_the_champion(first_run, clone):
-    assert "| first |" in make(clone, "history").stdout
-    versions = make(clone, "versions").stdout
+def test_history_list_and_promote_tell_of_the_champion(first_run, clone):
+    assert "| first |" in sentiflow(clone, "models", "history").stdout
+    versions = sentiflow(clone, "models", "list").stdout
     assert "| champion |" in versions
     assert versions.count("nb_svm") >= 1
     other = next(
@@ -278,13 +274,13 @@ def test_make_history_versions_and_promote_tell_of_the_champion(first_run, clone
         for line in versions.splitlines()
         if line.startswith("| ") and line[2].isdigit() and "champion" not in line
     )
-    said = make(clone, "promote", f"VERSION={other}", "FORCE=1", "REASON=it's $HOME", "DRY_RUN=1").stdout
+    said = sentiflow(clone, "models", "promote", other, "--force", "--reason", "it's $HOME", "--dry-run").stdout
     assert f"version {other} would become champion, forced: it's $HOME" in said
     assert "Nothing was changed." in said
 
 
-def test_make_serve_answers_the_requests_of_the_readme(first_run, clone):
-    command = ["make", "--old-file", ".venv/.ready", "serve", "PORT=0"]
+def test_serve_answers_the_requests_of_the_readme(first_run, clone):
+    command = [clone / ".venv/bin/sentiflow", "serve", "--port", "0"]
     own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     server = subprocess.Popen(
         command,

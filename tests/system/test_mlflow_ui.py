@@ -162,13 +162,13 @@ def filled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def here(filled):
-    """The address of MLflow's UI on that store, served by `make ui`."""
+    """The address of MLflow's UI on that store, served by `sentiflow ui`."""
     port, prefect_port = ports.several(2)
     (filled / ".venv").symlink_to(sys.prefix)
     for package in ("flows", "services", "src"):
         (filled / package).symlink_to(PROJECT / package)
-    command = ["make", "--makefile", str(PROJECT / "Makefile"), "--old-file", ".venv/.ready", "ui"]
-    command += [f"PORT={port}", f"PREFECT_PORT={prefect_port}"]
+    command = [sys.executable, "-m", "sentiflow", "ui"]
+    command += ["--port", str(port), "--prefect-port", str(prefect_port)]
     with (filled / "ui.log").open("w") as said:
         server = subprocess.Popen(command, cwd=filled, stdout=said, stderr=said, start_new_session=True)
     try:

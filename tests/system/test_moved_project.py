@@ -142,8 +142,8 @@ def test_servers_of_a_moved_project_use_the_files_where_they_are_now(original, t
     (shown / ".venv").symlink_to(sys.prefix)
     for package in ("flows", "services", "src"):
         (shown / package).symlink_to(TOP / package)
-    command = ["make", "--makefile", str(TOP / "Makefile"), "--old-file", ".venv/.ready", "ui"]
-    command += [f"PORT={ui_port}", f"PREFECT_PORT={prefect_port}"]
+    command = [sys.executable, "-m", "sentiflow", "ui"]
+    command += ["--port", str(ui_port), "--prefect-port", str(prefect_port)]
     page = f"http://127.0.0.1:{ui_port}"
     with served(shown, command, page, tmp_path / "ui.log"):
         listed = requests.get(f"{page}/ajax-api/2.0/mlflow/artifacts/list", params={"run_id": run_id}, timeout=PATIENCE).json()

@@ -397,7 +397,7 @@ def restarted(late):
     """Server and worker were killed, and stood still when a run became due."""
     walk = late
     walk.kept = walk.inventory()
-    walk.worker.kill()  # before it can take the run: that of a worker which is gone is settled by `make schedule` alone
+    walk.worker.kill()  # before it can take the run: that of a worker which is gone is settled by `sentiflow schedule` alone
     planned = walk.due("nightly")
     walk.server.kill()
     time.sleep(max(0.0, (planned.expected_start_time - datetime.now(UTC)).total_seconds()))

@@ -1,10 +1,11 @@
-"""What docs/schedule.md promises, clicked through in a browser: `make schedule` in a clone, and a retraining of a sample."""
+"""What docs/schedule.md promises, clicked through in a browser: `sentiflow schedule` in a clone, and a retraining of a sample."""
 
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -29,7 +30,7 @@ PATIENCE = 1200.0  # seconds for a retraining of the sample, on a busy machine
 
 
 class Served:
-    """A clone with `make schedule` running."""
+    """A clone with `sentiflow schedule` running."""
 
     def __init__(self, folder, port):
         self.folder, self.port = folder, port
@@ -58,7 +59,7 @@ class Served:
 def served(tmp_path_factory):
     folder = clones.fresh(tmp_path_factory.mktemp("clone"), SETTINGS)
     port = ports.free()
-    command = ["make", "--old-file", ".venv/.ready", "schedule", f"PREFECT_PORT={port}"]
+    command = [sys.executable, "-m", "sentiflow", "schedule", "--prefect-port", str(port)]
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "MAKE"))}
     paths = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
     log = folder / "said.log"

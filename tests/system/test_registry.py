@@ -69,8 +69,8 @@ class Walk:
         own = {"MLFLOW_TRACKING_URI": self.server.uri, "PYTHONPATH": str(folder / "src")}
         return subprocess.Popen(command, cwd=folder, env=clean() | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def make(self, *words, folder=None):
-        return ended(self.begin(["make", "--no-print-directory", "--old-file", ".venv/.ready", *words], folder))
+    def call(self, *words):
+        return ended(self.begin([sys.executable, "-m", "sentiflow", *words]))
 
     def take(self, setting):
         """The project as after training under a setting; nothing of it is published."""
@@ -111,8 +111,7 @@ def well(done):
 
 
 def refused(done):
-    assert done.returncode != 0, done.stdout + done.stderr
-    assert "Error 1" in done.stderr, "make tells the command's own exit status"
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stderr
 
@@ -225,7 +224,7 @@ def test_of_two_processes_that_publish_the_same_at_once_one_leaves_its_runs_and_
 @pytest.fixture(scope="module")
 def crowned(published_twice_at_once):
     walk = published_twice_at_once
-    walk.said["first"] = well(walk.make("repro"))
+    walk.said["first"] = well(walk.call("repro"))
     commit(walk.folder)
     walk.poor = walk.best()
     return walk
@@ -242,13 +241,13 @@ def test_first_version_that_passes_the_rules_becomes_champion(crowned):
 def promoted(crowned):
     walk = crowned
     walk.take("better")
-    walk.said["judged"] = well(walk.make("repro"))
+    walk.said["judged"] = well(walk.call("repro"))
     walk.better = walk.best()
     walk.before = walk.aliases()
     held = everything(walk.client)
-    walk.said["dry"] = well(walk.make("promote", "DRY_RUN=1"))
+    walk.said["dry"] = well(walk.call("models", "promote", "--dry-run"))
     walk.unchanged = everything(walk.client) == held
-    walk.said["promoted"] = well(walk.make("promote", 'REASON=It\'s "better" by $5'))
+    walk.said["promoted"] = well(walk.call("models", "promote", "--reason", 'It\'s "better" by $5'))
     commit(walk.folder)
     return walk
 
@@ -257,7 +256,7 @@ def test_a_better_challenger_waits_for_make_promote(promoted):
     assert promoted.before == {"champion": promoted.poor, "challenger": promoted.better}
     said = promoted.said["judged"].stdout.replace("\\", "")
     assert f"Version {promoted.better} (nb_svm) passes all 9 promotion rules against version {promoted.poor} (nb_svm)." in said
-    assert f"Version {promoted.poor} is still the champion. To replace it: make promote" in said
+    assert f"Version {promoted.poor} is still the champion. To replace it: sentiflow models promote" in said
 
 
 def test_dry_run_says_what_would_happen_and_changes_nothing_in_the_store(promoted):
@@ -310,9 +309,9 @@ def test_publication_that_was_cut_short_is_nobodys_version(cut_short):
 @pytest.fixture(scope="module")
 def rejected(cut_short):
     walk = cut_short
-    walk.said["again"] = well(walk.make("repro"))
+    walk.said["again"] = well(walk.call("repro"))
     walk.worse = walk.best()
-    walk.said["rejected"] = refused(walk.make("promote"))
+    walk.said["rejected"] = refused(walk.call("models", "promote"))
     walk.before = walk.aliases()
     commit(walk.folder)
     return walk
@@ -348,11 +347,11 @@ def test_verdict_stands_with_the_version_that_was_judged(rejected):
 @pytest.fixture(scope="module")
 def two_at_once(rejected):
     walk = rejected
-    assert "needs one" in refused(walk.make("promote", f"VERSION={walk.worse}", "FORCE=1"))
+    assert "needs one" in refused(walk.call("models", "promote", walk.worse, "--force"))
     [walk.logistic] = [number for number, version in walk.versions().items() if version.tags["architecture"] == "logistic"]
-    command = ["make", "--old-file", ".venv/.ready", "promote", "FORCE=1"]
+    command = [sys.executable, "-m", "sentiflow", "models", "promote", "--force"]
     both = [
-        walk.begin([*command, f"VERSION={number}", f"REASON=try {number}"], folder)
+        walk.begin([*command, number, "--reason", f"try {number}"], folder)
         for number, folder in ((walk.worse, walk.folder), (walk.logistic, walk.copy))  # two folders, so two locks
     ]
     walk.said["two"] = [ended(each) for each in both]
@@ -377,11 +376,11 @@ def rolled_back(two_at_once):
     walk.line = champion_history.line_of_succession(champion_history.history(walk.client))
     walk.went_to = []
     while len(walk.went_to) < len(walk.line) - 1:
-        well(walk.make("rollback", f"REASON=step {len(walk.went_to) + 1}"))
+        well(walk.call("models", "rollback", "--reason", f"step {len(walk.went_to) + 1}"))
         walk.went_to.append(walk.aliases()["champion"])
-    walk.said["no further"] = refused(walk.make("rollback"))
-    walk.said["history"] = well(walk.make("history"))
-    walk.said["versions"] = well(walk.make("versions", "COMMIT=HEAD"))
+    walk.said["no further"] = refused(walk.call("models", "rollback"))
+    walk.said["history"] = well(walk.call("models", "history"))
+    walk.said["versions"] = well(walk.call("models", "list", "--commit", "HEAD"))
     commit(walk.folder)
     return walk
 
@@ -418,9 +417,9 @@ def rebuilt(rolled_back):
     walk.server.kill()
     shutil.rmtree(walk.server.artifacts)
     walk.serve("second")
-    walk.said["rebuilt"] = well(walk.make("rebuild-tracking"))
+    walk.said["rebuilt"] = well(walk.call("models", "rebuild"))
     walk.has = snapshot(walk.client)
-    walk.said["repro"] = well(walk.make("repro"))
+    walk.said["repro"] = well(walk.call("repro"))
     return walk
 
 

@@ -12,7 +12,7 @@ import dvc_projects
 import ports
 import pytest
 import remote_servers
-from clones import PROJECT, commit, dvc, fresh, make, run
+from clones import PROJECT, commit, dvc, fresh, make, run, sentiflow
 from storage import CACHE, flip, oids, stored
 
 pytestmark = pytest.mark.slow
@@ -62,11 +62,11 @@ class Person:
         (folder / ".venv").symlink_to(sys.prefix)
         self.environment = remote.environment
 
-    def make(self, *words):
+    def run(self, *words):
         """Exit status and all that was said."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         own |= {"DVC_SITE_CACHE_DIR": str(self.site), "HOME": str(self.site), "PYTHONPATH": str(PROJECT / "src")}
-        command = ["make", "--no-print-directory", "--old-file", ".venv/.ready", *words]
+        command = [sys.executable, "-m", "sentiflow", "remote", *words]
         ended = subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, env=own | self.environment, stdin=subprocess.DEVNULL
         )
@@ -76,7 +76,7 @@ class Person:
         return ended.returncode, said
 
     def made(self, *words):
-        status, said = self.make(*words)
+        status, said = self.run(*words)
         assert status == 0, said
         return said
 
@@ -96,12 +96,12 @@ def ann(finished, remote, tmp_path_factory):
     shutil.copytree(finished, top / "project", symlinks=True)
     person = Person(top / "project", top / "site", remote)
     if remote.wrong_settings:
-        status, said = person.make("remote", *remote.words)
+        status, said = person.run("set", *remote.words)
         assert status != 0
         assert "does not let this user in" in said
         assert "The remote is set, and the same command tries it again" in said
         person.settle(remote.settings)
-    said = person.made("remote", *remote.words)
+    said = person.made("set", *remote.words)
     assert "is set for everybody: commit .dvc/config" in said
     commit(person.folder)
     assert "Pushed 10 files" in person.made("push")
@@ -126,7 +126,7 @@ def test_other_one_gets_the_same_files_and_has_nothing_to_run(ann, ben):
 
 
 def test_remote_has_every_file_of_the_commit(ben):
-    assert "All 10 files that dvc.lock names are on the remote shared" in ben.made("check-remote", "COMMIT=HEAD")
+    assert "All 10 files that dvc.lock names are on the remote shared" in ben.made("check", "HEAD")
 
 
 def test_git_holds_no_password_and_no_name_of_a_user(ann, remote):
@@ -145,8 +145,8 @@ def test_wrong_password_is_an_error_that_says_so(ann, ben, remote, tmp_path):
     stranger = Person(tmp_path / "project", tmp_path / "site", remote)
     stranger.environment = remote.wrong_environment
     stranger.settle(remote.wrong_settings)
-    for target in ("pull", "push", "check-remote", "check-data"):
-        status, said = stranger.make(target)
+    for target in ("pull", "push", "check", "repair"):
+        status, said = stranger.run(target)
         assert status != 0
         assert "does not let this user in" in said, f"{target}: {said}"
         assert "docs/remotes.md" in said
@@ -159,7 +159,7 @@ def test_server_that_is_not_there_is_an_error_in_time_and_changes_nothing(ben, r
     words = [re.sub(r":\d+(?=/|$)", nobody, word) for word in remote.words]
     before = (ben.folder / ".dvc/config").read_bytes()
     started = time.monotonic()
-    status, said = ben.make("remote", *words)
+    status, said = ben.run("set", *words)
     assert status != 0
     assert "does not answer" in said
     assert "What was set before stays" in said
@@ -171,12 +171,12 @@ def test_server_that_is_not_there_is_an_error_in_time_and_changes_nothing(ben, r
 def test_file_that_goes_from_the_remote_is_named_with_its_stage_and_pushed_again(name, ann, remote):
     remote.stored(ann.oids()[name]).unlink()
     remote.look_again()
-    status, said = ann.make("check-remote")
+    status, said = ann.run("check")
     assert status != 0
     stage = {"splits/4.txt": "split", "models": "train"}.get(name, f"{name}.dvc")
     assert f"lacks 1 of 10 files:\n  {stage}: {name}" in said
     ann.made("push")
-    ann.made("check-remote")
+    ann.made("check")
 
 
 @pytest.mark.parametrize("place", ["cache", "remote"])
@@ -190,13 +190,13 @@ def test_every_flipped_byte_is_found_and_healed(place, ann, remote):
         flip(file, drawn.randrange(len(content)))
     remote.look_again()
     assert dvc(ann.folder, "status").strip() == "Data and pipelines are up to date.", "DVC sees none of it"
-    status, said = ann.make("check-data", "REPAIR=0")
+    status, said = ann.run("repair", "--dry-run")
     assert status != 0
     for name in chosen:
         assert re.search(rf": {name}\b.*: damaged {'on the' if place == 'remote' else 'in the'} {place}$", said, re.MULTILINE), (
             said
         )
-    assert "4 of them were not, and are again" in ann.made("check-data")
+    assert "4 of them were not, and are again" in ann.made("repair")
     assert [file.read_bytes() for file in files] == before
 
 
@@ -209,7 +209,7 @@ def test_cut_file_on_the_remote_makes_a_pull_fail_and_is_healed_by_the_next_push
     remote.look_again()
     shutil.rmtree(ben.folder / ".dvc/cache")
     (ben.folder / name).unlink()
-    status, said = ben.make("pull")
+    status, said = ben.run("pull")
     assert status != 0
     assert f"train: {name}" in said
     ann.made("push")
@@ -227,12 +227,12 @@ def test_replaced_list_on_the_remote_writes_nothing_and_is_named(ann, ben, remot
     remote.look_again()
     shutil.rmtree(ben.folder / ".dvc/cache")
     shutil.rmtree(ben.folder / "splits")
-    status, said = ben.make("pull")
+    status, said = ben.run("pull")
     assert status != 0
     assert f"split: splits (the list of its files), object {oid}" in said
     assert not (ben.folder / "splits").exists()
     assert not (ben.folder.parent / "marker").exists()
-    ann.made("check-data")
+    ann.made("repair")
     assert file.read_bytes() == whole
     ben.made("pull")
 
@@ -244,13 +244,13 @@ def test_the_real_pipeline_has_nothing_to_train_in_anothers_clone(tmp_path):
     ann = fresh(tmp_path / "ann", small | {"explain.reviews": 20})
     make(ann, "repro")
     commit(ann)
-    make(ann, "remote", f"URL={tmp_path / 'shared'}", "SHARED=1")
-    make(ann, "push")
+    sentiflow(ann, "remote", "set", str(tmp_path / "shared"), "--shared")
+    sentiflow(ann, "remote", "push")
     commit(ann)
     run(["git", "clone", "--quiet", str(ann), str(tmp_path / "ben")], tmp_path)
     ben = tmp_path / "ben"
     (ben / ".venv").symlink_to(sys.prefix)
-    make(ben, "pull")
-    make(ben, "check-remote")
+    sentiflow(ben, "remote", "pull")
+    sentiflow(ben, "remote", "check")
     again = make(ben, "repro")
     assert [line.split("'")[1] for line in again.stdout.splitlines() if line.startswith("Running stage")] == ["register", "judge"]

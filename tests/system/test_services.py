@@ -1,4 +1,4 @@
-"""`make services` as a team uses it: probed by strangers, used by members, killed, backed up, lost and brought back.
+"""`sentiflow services up` as a team uses it: probed by strangers, used by members, killed, backed up, lost and brought back.
 
 The tests build on each other, in their order, since the services take a while to start.
 """
@@ -261,7 +261,7 @@ def test_no_secret_is_in_a_command_line_a_log_or_git(team, anna):
 
 
 def test_status_finds_all_well(team):
-    said = team.make("services-status")
+    said = team.run("services", "status")
     assert "ILL" not in said
     assert said.count("refuses") >= 13
 
@@ -270,9 +270,9 @@ def test_member_publishes_and_another_one_reads_and_promotes_it(team, anna, bert
     number = as_member(team, anna, "publish", "a")
     assert as_member(team, anna, "publish", "a") == number
     assert json.loads(as_member(team, bert, "answers", number))["label"]
-    said = team.make("promote", f"VERSION={number}", "FORCE=1", "REASON=two of us looked at it", **bert)
+    said = team.run("models", "promote", number, "--force", "--reason", "two of us looked at it", **bert)
     assert f"Champion: version {number}" in said
-    assert "two of us looked at it" in team.make("history", **anna)
+    assert "two of us looked at it" in team.run("models", "history", **anna)
 
 
 @pytest.fixture(scope="module")
@@ -352,8 +352,8 @@ def test_account_without_a_grant_sees_nothing(team):
 
 def test_account_is_made_once_gets_another_password_and_is_removed(team):
     first = team.member("carl")
-    assert "account carl already" in team.refused("member", "NAME=carl")
-    second = team.member("carl", "RESET=1")
+    assert "account carl already" in team.refused("services", "member", "carl")
+    second = team.member("carl", "--reset")
 
     def may(who):
         auth = (who["MLFLOW_TRACKING_USERNAME"], who["MLFLOW_TRACKING_PASSWORD"])
@@ -361,10 +361,10 @@ def test_account_is_made_once_gets_another_password_and_is_removed(team):
         return requests.get(who["MLFLOW_TRACKING_URI"] + path, auth=auth, timeout=120).status_code
 
     assert (may(first), may(second)) == (401, 200)
-    team.make("member", "NAME=carl", "REMOVE=1")
+    team.run("services", "member", "carl", "--remove")
     assert may(second) == 401
     for name in ("", "admin", "Carl", "../x", "a b"):
-        assert "expected 2 to 40 small letters" in team.refused("member", f"NAME={name}")
+        assert "expected 2 to 40 small letters" in team.refused("services", "member", "--", name)
 
 
 def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
@@ -400,12 +400,13 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
         folder.mkdir()
         fresh(folder, SMALL | {"architectures.logistic.minimum_documents": words})
         people[folder] = team.environment(**who, PYTHONPATH=str(folder / "src"), DVC_SITE_CACHE_DIR=str(folder / ".site"))
-        remote = teams.make(
-            "remote", "URL=s3://dvc/sentiflow", f"ENDPOINT={team.secrets.address('remote')}"
-        )  # as `make member` says
+        remote = teams.command(  # as `sentiflow services member` says
+            "remote", "set", "s3://dvc/sentiflow", "--endpoint", team.secrets.address("remote")
+        )
         subprocess.run(remote, cwd=folder, env=people[folder], check=True)
+    command = teams.command("retrain")
     began = [
-        subprocess.Popen(teams.make("retrain"), cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for folder, env in people.items()
     ]
     for each in began:
@@ -424,7 +425,7 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
         if entry.tags.get("replaced", "") == counted[-1]:
             counted.append(entry.tags["version"])
     assert counted[-1] == champion.version
-    assert team.make("history", **anna) == team.make("history", **bert)
+    assert team.run("models", "history", **anna) == team.run("models", "history", **bert)
     for folder, env in people.items():
         asked = [sys.executable, "-m", "dvc", "status", "--cloud"]
         assert "in sync" in subprocess.run(asked, cwd=folder, env=env, capture_output=True, text=True).stdout
@@ -441,7 +442,7 @@ def test_kill_of_the_supervisor_leaves_nothing_running_and_nothing_is_lost(team)
     before = everything(team)
     team.supervisor().kill()
     team.wait_until_all_ended()
-    assert "artifacts, mlflow, postgresql, prefect, remote ill" in team.refused("services-status")
+    assert "artifacts, mlflow, postgresql, prefect, remote ill" in team.refused("services", "status")
     team.start()
     assert everything(team) == before
 
@@ -472,7 +473,7 @@ def test_kill_of_a_holder_ends_all_and_postgresql_in_good_order(team):
 
 
 def test_second_start_is_refused(team):
-    assert "run already" in team.refused("services")
+    assert "run already" in team.refused("services", "up")
 
 
 def test_backup_while_they_write_and_all_is_as_before_on_an_empty_machine(team, anna, bert):
@@ -486,11 +487,11 @@ def test_backup_while_they_write_and_all_is_as_before_on_an_empty_machine(team, 
     count = 0
     while writing.poll() is None:
         count += 1
-        team.make("backup", f"TO={backups / str(count)}")
+        team.run("services", "backup", f"{backups / str(count)}")
     assert writing.returncode == 0
     assert count > 1
-    team.make("backup", f"TO={backups / 'last'}")
-    assert "exists already" in team.refused("backup", f"TO={backups / 'last'}")
+    team.run("services", "backup", f"{backups / 'last'}")
+    assert "exists already" in team.refused("services", "backup", f"{backups / 'last'}")
     before, counted = everything(team), rows(team, "mlflow")
     number = str(max(int(version) for name, version in before["versions"] if name == "sentiflow"))
     answers = as_member(team, bert, "answers", number)
@@ -501,21 +502,21 @@ def test_backup_while_they_write_and_all_is_as_before_on_an_empty_machine(team, 
     as_member(team, anna, "publish", "c")
     backup.seal(wrong, backup.dump(Cluster(team.services), team.secrets, wrong), team.secrets)
 
-    assert "expected nothing" in team.refused("restore", f"FROM={backups / 'last'}")
+    assert "expected nothing" in team.refused("services", "restore", f"{backups / 'last'}")
     team.end()
     shutil.rmtree(team.services)
-    assert "artifacts that are not in it" in team.refused("restore", f"FROM={wrong}")
+    assert "artifacts that are not in it" in team.refused("services", "restore", f"{wrong}")
     assert not team.services.exists()
 
     key = team.secrets["BACKUP_KEY"]
     (team.folder / ".env").rename(team.folder.parent / "lost.env")  # on another machine there are other secrets
     team.make_secrets()
-    assert "is not signed with the SERVICES_BACKUP_KEY" in team.refused("restore", f"FROM={backups / 'last'}")
+    assert "is not signed with the SERVICES_BACKUP_KEY" in team.refused("services", "restore", f"{backups / 'last'}")
     file = team.folder / ".env"
     file.write_text(file.read_text().replace(team.secrets["BACKUP_KEY"], key))
     for name in (str(count // 2), "last"):  # one from the middle of the publication is whole as well
         began = time.monotonic()
-        said = team.make("restore", f"FROM={backups / name}")
+        said = team.run("services", "restore", f"{backups / name}")
         print(f"restored in {time.monotonic() - began:.0f} s: {said}")
         assert "refused everybody else" in said
         if name != "last":
@@ -557,18 +558,18 @@ def test_services_do_not_start_with_secrets_that_are_missing_short_or_known(bare
         (good.replace(value, "password1234"), f"{name} is one that anybody would try"),
     ):
         file.write_text(text)
-        told = bare.refused("services")
+        told = bare.refused("services", "up")
         assert said in told
-        assert "make secrets" in told
+        assert "sentiflow services secrets" in told
     file.write_text(good)
-    assert "is 'true'" in bare.refused("services", MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="true")
+    assert "is 'true'" in bare.refused("services", "up", MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="true")
     file.chmod(0o644)
-    assert "expected 0600" in bare.refused("services")
+    assert "expected 0600" in bare.refused("services", "up")
     file.unlink()
-    assert "there is no .env" in bare.refused("services")
+    assert "there is no .env" in bare.refused("services", "up")
     shutil.copyfile(bare.folder / ".env.example", file)
     file.chmod(0o600)
-    assert bare.refused("services").count("is missing or empty") == len(SECRETS)
+    assert bare.refused("services", "up").count("is missing or empty") == len(SECRETS)
     assert not bare.services.exists()
     assert bare.processes() == []
 
@@ -576,11 +577,11 @@ def test_services_do_not_start_with_secrets_that_are_missing_short_or_known(bare
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as another user")
 def test_path_that_postgresqls_user_cannot_reach_is_named(bare):
     bare.folder.chmod(0o700)
-    assert f"who cannot reach {bare.services}" in bare.refused("services")
+    assert f"who cannot reach {bare.services}" in bare.refused("services", "up")
 
 
 def test_port_that_something_else_uses_is_named(bare):
     with contextlib.closing(socket.socket()) as other:
         other.bind(("127.0.0.1", bare.secrets.port("mlflow")))
         other.listen()
-        assert "SERVICES_MLFLOW_PORT" in bare.refused("services")
+        assert "SERVICES_MLFLOW_PORT" in bare.refused("services", "up")

@@ -556,4 +556,4 @@ def test_without_a_champion_there_is_neither_server_nor_answer(project, monkeypa
     finally:
         project.crown(champion)
     assert status == 1
-    assert "error: no registered version is champion; train and register with `make repro`, then run `make promote`" in err
+    assert "error: no registered version is champion; train and register with `sentiflow repro`, then run" in err

@@ -12,7 +12,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from clones import PROJECT, fresh, make, run
+from clones import PROJECT, fresh, make, run, sentiflow
 
 pytestmark = pytest.mark.slow
 
@@ -85,21 +85,21 @@ def walk(tmp_path_factory):
     (first / FILE).parent.mkdir(parents=True, exist_ok=True)
     (first / FILE).write_text(rows(100, 0))
     (first / "new.csv").write_text(rows(20, 100))
-    make(first, "remote", f"URL={top / 'remote'}", "SHARED=1")
-    make(first, "add-reviews", "FILE=new.csv")
+    sentiflow(first, "remote", "set", str(top / "remote"), "--shared")
+    sentiflow(first, "data", "add", "new.csv")
     make(first, "repro")
     (first / "new.csv").unlink()
     run(["git", "add", "--all"], first)
     run(["git", "-c", "user.name=t", "-c", "user.email=t@y.z", "commit", "--quiet", "--message", "first"], first)
     run(["git", "branch", "--move", "main"], first)
-    make(first, "push")
+    sentiflow(first, "remote", "push")
     run(["git", "clone", "--quiet", "--bare", str(first), str(top / "origin.git")], top)
     walk = Walk(top)
     for name in ("ann", "bob"):
         run(["git", "clone", "--quiet", str(top / "origin.git"), name], top)
         (walk.clone(name) / ".venv").symlink_to(sys.prefix)
         os.utime(walk.clone(name) / "requirements.lock", (0, 0))  # older than the environment, which is not set up again
-        walk.run(name, "make pull")
+        walk.run(name, "sentiflow remote pull")
     (walk.clone("ann") / "new.csv").write_text(rows(12, 200))
     return walk
 
@@ -117,7 +117,7 @@ def test_every_command_of_the_page_is_walked():
 
 def test_fresh_clone_that_pulled_has_nothing_to_run(walk):
     assert walk.read("ann") == walk.read("bob")
-    said = walk.run("bob", "make repro")
+    said = walk.run("bob", "sentiflow repro")
     assert ran(said) == set()
     assert "up to date" in said
     assert walk.run("bob", "git status --porcelain") == ""
@@ -125,8 +125,8 @@ def test_fresh_clone_that_pulled_has_nothing_to_run(walk):
 
 def test_reviews_are_added_on_a_branch_and_pushed(walk):
     walk.step("Add reviews on a branch")
-    assert ran(walk.said[("Add reviews on a branch", "ann", "make repro")]) >= {"download", "train@logistic", "compare"}
-    assert ran(walk.run("ann", "make repro")) == set()
+    assert ran(walk.said[("Add reviews on a branch", "ann", "sentiflow repro")]) >= {"download", "train@logistic", "compare"}
+    assert ran(walk.run("ann", "sentiflow repro")) == set()
     assert walk.run("ann", "git status --porcelain").split() == ["??", "new.csv"]
     assert walk.run("ann", "git ls-tree -r --name-only HEAD data").split() == ["data/external/.gitkeep", f"{FILE}.dvc"]
 
@@ -134,17 +134,17 @@ def test_reviews_are_added_on_a_branch_and_pushed(walk):
 def test_reviewer_sees_what_changed_and_has_nothing_to_run(walk):
     walk.step("Review a branch")
     told = {command: said for (title, _, command), said in walk.said.items() if title == "Review a branch"}
-    assert "+12 rows" in told["make data-versions"]
-    assert re.search(r"^\| added +\| 12 +\| \+12 ", told["make data-diff A=main"], re.MULTILINE)
-    assert "CONTAMINATED" not in told["make data-diff A=main"]
+    assert "+12 rows" in told["sentiflow data versions"]
+    assert re.search(r"^\| added +\| 12 +\| \+12 ", told["sentiflow data diff main"], re.MULTILINE)
+    assert "CONTAMINATED" not in told["sentiflow data diff main"]
     assert "metrics/test/logistic.json" in told["dvc metrics diff main"]
-    assert ran(told["make repro"]) == set()
+    assert ran(told["sentiflow repro"]) == set()
 
 
 def test_merge_of_one_side_runs_nothing(walk):
     title = "Merge where one side changed"
     walk.step(title)
-    assert ran(walk.said[(title, "bob", "make repro")]) == set()
+    assert ran(walk.said[(title, "bob", "sentiflow repro")]) == set()
     assert walk.run("bob", "git status --porcelain") == ""
     assert walk.read("bob").count("\n") == 1 + 132
 
@@ -154,7 +154,7 @@ def test_conflict_in_the_lock_is_settled_by_one_side_s_and_a_run_of_what_differs
     walk.step(title)
     said = walk.said
     assert "CONFLICT" in said[(title, "ann", "git merge origin/main")]
-    [merged] = [told for (of, _, command), told in list(said.items())[::-1] if of == title and command == "make repro"][:1]
+    [merged] = [told for (of, _, command), told in list(said.items())[::-1] if of == title and command == "sentiflow repro"][:1]
     assert {"download", "clean", "split", "tokenize"} & ran(merged) == set()
     assert "train@logistic" in ran(merged)
     settings = yaml.safe_load((walk.clone("ann") / "params.yaml").read_text())
@@ -162,7 +162,7 @@ def test_conflict_in_the_lock_is_settled_by_one_side_s_and_a_run_of_what_differs
     card = json.loads((walk.clone("ann") / "metrics/data_card.json").read_text())
     assert card["rows"] == 132
     assert walk.run("ann", "git status --porcelain").split() == ["??", "new.csv"]
-    assert ran(walk.run("ann", "make repro")) == set()
+    assert ran(walk.run("ann", "sentiflow repro")) == set()
 
 
 def test_reviews_that_both_added_are_all_there_after_the_merge(walk):
@@ -176,7 +176,7 @@ def test_reviews_that_both_added_are_all_there_after_the_merge(walk):
     for i in range(300, 314):
         assert texts.str.startswith(f"Film {i} ").sum() == 1
     assert len(texts) == 132 + 14
-    lines = walk.run("bob", "make data-versions").splitlines()
+    lines = walk.run("bob", "sentiflow data versions").splitlines()
     assert not [line for line in lines if "not committed" in line]
     assert "146" in [line for line in lines if line.startswith("| ")][-1]
 
@@ -185,7 +185,7 @@ def test_what_was_pushed_is_complete_for_whoever_clones_next(walk):
     run(["git", "clone", "--quiet", str(walk.folder / "origin.git"), "carol"], walk.folder)
     (walk.clone("carol") / ".venv").symlink_to(sys.prefix)
     os.utime(walk.clone("carol") / "requirements.lock", (0, 0))
-    walk.run("carol", "make pull")
-    assert ran(walk.run("carol", "make repro")) == set()
+    walk.run("carol", "sentiflow remote pull")
+    assert ran(walk.run("carol", "sentiflow repro")) == set()
     assert walk.run("carol", "git status --porcelain") == ""
     assert walk.read("carol") == walk.read("bob")

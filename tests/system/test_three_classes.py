@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from clones import PROJECT, fresh, make, repro, run
+from clones import PROJECT, fresh, repro, run, sentiflow
 
 from sentiflow.config import params
 
@@ -31,7 +31,7 @@ SMALL = {
 def finished(tmp_path_factory):
     clone = fresh(tmp_path_factory.mktemp("clone"), SMALL)
     steps = (PROJECT / "README.md").read_text(encoding="utf-8").split("```console\n$ cp examples")[1].split("```")[0]
-    for step in f"cp examples{steps}".replace("$ ", "").splitlines()[:-1]:  # the last is `make repro`
+    for step in f"cp examples{steps}".replace("$ ", "").splitlines()[:-1]:  # the last is `sentiflow repro`
         run(["bash", "-c", step], clone)
     assert params.load(clone / "params.yaml").download.source == "tsv"
     return clone, repro(clone)
@@ -82,7 +82,7 @@ def test_comparison_stands_beside_the_published_figure_of_three_classes(finished
 
 
 def test_the_network_answers_a_tweet_with_one_of_the_three(finished):
-    said = make(finished[0], "explain", "TEXT=the app is a real joy", "MODEL=lstm_attention").stdout
+    said = sentiflow(finished[0], "explain", "the app is a real joy", "--model", "lstm_attention").stdout
     assert any(label in said for label in CLASSES)
 
 

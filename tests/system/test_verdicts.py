@@ -5,7 +5,7 @@ import random
 
 import pandas as pd
 import pytest
-from clones import change, fresh, make, repro, run
+from clones import change, fresh, repro, run, sentiflow
 
 from sentiflow.data import seen_texts
 
@@ -111,4 +111,4 @@ def test_with_too_few_others_left_nothing_is_promoted_and_the_run_says_why(grown
     assert "Version 1 is still the champion." in said
     ended = run(["bash", "-c", "make --no-print-directory --old-file .venv/.ready promote 2>&1; true"], project)
     assert "It was not promoted" in ended.stdout
-    assert "Test set" in make(project, "versions").stdout
+    assert "Test set" in sentiflow(project, "models", "list").stdout

@@ -286,7 +286,7 @@ def test_the_real_pipeline_gives_the_same_bytes_again(tmp_path):
     )
     clones.commit(folder)
     before = content(folder)
-    said = clones.make(folder, "verify").stdout
+    said = clones.sentiflow(folder, "verify").stdout
     assert "Compared by hash: the models were trained on this kind of processor" in said
     assert "6 stages: 6 equal." in said
     after = content(folder)

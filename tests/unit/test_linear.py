@@ -16,7 +16,7 @@ from sentiflow.data.sources import delimited, tables
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.pipeline import stores
 from sentiflow.serving import predict, request_body, server
-from sentiflow.sharing import remote, remote_settings
+from sentiflow.sharing import remote_settings
 from sentiflow.sharing.versions import appending
 from sentiflow.system.errors import InputError
 
@@ -46,10 +46,6 @@ def media_type(text):
     return server._media_type(Headers({"content-type": text}))
 
 
-def secret_word(text):
-    return remote.read("s3://bucket/path", environment={"MAKEFLAGS": text})
-
-
 def clean(text):
     return cleaning.clean(pd.Series([text]), stopwords=Stopwords("english", keep_negations=True))
 
@@ -73,7 +69,6 @@ READERS = {
     "line ends": (request, lambda n: "\n" * n, 250_000),
     "content type of semicolons": (media_type, lambda n: 'application/json; a="' + ";" * n, 60_000),
     "content type of quotes": (media_type, lambda n: 'application/json; charset="' + '\\"' * n, 60_000),
-    "words of make": (secret_word, lambda n: "KEY" * n, 10_000),
     "lines of a configuration": (remote_settings.secrets_in, lambda n: "\n" * n, 10_000),
     "URL of colons": (remote_settings.secrets_in, lambda n: "url = a://" + ":" * n, 10_000),
     "scheme without an end": (stores.without_secrets, lambda n: "a" * n, 10_000),

@@ -9,7 +9,7 @@ from typing import ParamSpec
 from sentiflow.system import own_code, tensorflow_log, terminal
 from sentiflow.system.errors import InputError
 
-PROJECT = (Path("params.yaml"), Path("dvc.yaml"), Path(".dvc"))
+PROJECT = (Path("params.yaml"), Path("dvc.yaml"), Path(".dvc"), own_code.HERE)
 Parameters = ParamSpec("Parameters")
 
 

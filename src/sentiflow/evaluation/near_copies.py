@@ -38,7 +38,7 @@ def report(similarity: float) -> None:
         raise InputError(f"received --similarity {similarity}; expected a number from {LOWEST:g} to 1")
     p = params.load()
     if missing := [str(file) for file in map(_file_of, SPLITS) if not file.exists()]:
-        raise InputError(f"no {', '.join(missing)}: the reviews are not split yet; run `make repro`, then run this again")
+        raise InputError(f"no {', '.join(missing)}: the reviews are not split yet; run `sentiflow repro`, then run this again")
     reviews = pd.concat([artifacts.read_frame(_file_of(split)).assign(split=split) for split in SPLITS], ignore_index=True)
     texts = reviews.drop_duplicates("text", ignore_index=True)  # copies of a text are in one split
     pairs = find(texts["text"], texts["split"], similarity)
@@ -183,8 +183,8 @@ def _accuracies(copied: pd.Series, confidence: float) -> list[str]:
         kept = f"without {copied.sum():,} near-copies"
         lines += markdown.markdown(["accuracy", f"all {len(copied):,} test reviews", kept], rows)
     if others:
-        lines.append(f"Evaluated on another test set, so not shown: {', '.join(others)}; run `make repro`.")
-    return lines or ["No model is evaluated yet, so no accuracy is shown; run `make repro`."]
+        lines.append(f"Evaluated on another test set, so not shown: {', '.join(others)}; run `sentiflow repro`.")
+    return lines or ["No model is evaluated yet, so no accuracy is shown; run `sentiflow repro`."]
 
 
 def _accuracy(right: pd.Series, confidence: float) -> str:

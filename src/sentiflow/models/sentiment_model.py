@@ -63,7 +63,7 @@ class SentimentModel:
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CLOSE):
             raise InputError(
                 "the model does not answer as it did when it was registered, so this code or its libraries read it differently; "
-                "use the commit and requirements.lock that it was registered with, or train it anew: make repro"
+                "use the commit and requirements.lock that it was registered with, or train it anew: sentiflow repro"
             )
 
 

@@ -25,8 +25,8 @@ from dvc.stage.exceptions import StageCmdFailedError
 
 from sentiflow.pipeline import recovery
 from sentiflow.pipeline.objects import Project, repository
-from sentiflow.system.errors import InputError, UnavailableError
 from sentiflow.system.entry_point import TEMPORARY
+from sentiflow.system.errors import InputError, UnavailableError
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
 END = "end"  # what ends the process instead of asking for something

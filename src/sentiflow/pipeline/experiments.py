@@ -20,7 +20,7 @@ def skip(output: Path) -> bool:
         return False
     with stage.writing(output) as (place,):
         place.write_text(json.dumps({"experiment": name}) + "\n", encoding="utf-8")
-    stage.log.info("an experiment is not published; to publish it: dvc exp apply %s, then make repro", name)
+    stage.log.info("an experiment is not published; to publish it: dvc exp apply %s, then sentiflow repro", name)
     return True
 
 

@@ -66,7 +66,7 @@ def run_all() -> None:
             with stage.writing(target) as (place,):
                 shutil.copyfile(source, place)
     print(f"{REPORTS['reports/comparison.md'].read_text(encoding='utf-8').strip()}\n")
-    print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: {repro.mlflow_server() or 'make ui'}")
+    print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: {repro.mlflow_server() or 'sentiflow ui'}")
 
 
 def run_sample(rows: int) -> None:

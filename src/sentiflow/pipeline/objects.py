@@ -82,7 +82,9 @@ class Project:
         """
         remote = self.remote_if_set(name)
         if remote is None:
-            raise InputError("no remote is set; set one with `make remote URL=...`, or a folder next to the project: make remote")
+            raise InputError(
+                "no remote is set; set one with `sentiflow remote set URL`, or a folder next to the project: sentiflow remote set"
+            )
         return remote
 
     def remote_if_set(self, name: str | None = None) -> Store | None:
@@ -181,7 +183,7 @@ class Project:
         if lost:
             raise InputError(
                 f"{len(lost)} of {len(pieces)} files could not be pushed, since the cache has them not, or not as they were:\n"
-                f"{listed(lost)}\n`make check-data` says which, and heals what it can"
+                f"{listed(lost)}\n`sentiflow remote repair` says which, and heals what it can"
             )
         return count + len(pushed - set(there))
 
@@ -218,7 +220,7 @@ class Project:
                 raise
             raise InputError(
                 f"{len(lost)} of {len(pieces)} files did not come from {remote.name}, or came damaged:\n{listed(lost)}\n"
-                "`make check-remote` says what it lacks; who made them can push them again: make check-data"
+                "`sentiflow remote check` says what it lacks; who made them can push them again: sentiflow remote repair"
             ) from error
 
     def checkout(self, targets: Sequence[str] = (), *, force: bool = False) -> None:
@@ -266,7 +268,7 @@ class Project:
         if damaged := [f"{lost[oid]}, object {oid}" for oid in remote.sizes(lost)]:
             raise InputError(
                 f"{len(damaged)} lists of files did not come from {remote.name}, which has something else under their hash:\n"
-                f"{listed(damaged)}\nNothing was written. Where the right files are, `make check-data` repairs the remote"
+                f"{listed(damaged)}\nNothing was written. Where the right files are, `sentiflow remote repair` repairs the remote"
             )
         return count
 
@@ -282,7 +284,7 @@ class Project:
                 if all(map(is_loss, errors)):  # the caller says which
                     raise
             except ObjectFormatError as error:
-                raise DamagedError(f"a list of files is damaged ({error}); `make check-data` finds and heals it") from None
+                raise DamagedError(f"a list of files is damaged ({error}); `sentiflow remote repair` restores it") from None
             except Exception as error:  # of the remote's library
                 raise remote.explained(error) from None
             # DVC goes on with other files

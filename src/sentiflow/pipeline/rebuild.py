@@ -33,7 +33,7 @@ FOLDER = Path(".cache/rebuild")
 TREE = FOLDER / "tree"
 RECORDS = Path(".cache/training")
 STAGE = "register"
-NO_CHAMPION = "There is no champion: `make promote VERSION=...` promotes one."
+NO_CHAMPION = "There is no champion: `sentiflow models promote ...` promotes one."
 CONFIG = isolated_run.CONFIG + '    type = "hardlink,symlink,copy"\n'  # in DVC's cache each output lies already
 
 
@@ -111,7 +111,7 @@ def rebuild() -> None:
             except InputError as error:
                 skipped[commit.title] = str(error)
         entered, lost = champion_history.replay(client)
-        for note in repro.PUBLISHED:  # so that `make repro` publishes what no commit has, and names the challenger
+        for note in repro.PUBLISHED:  # so that `sentiflow repro` publishes what no commit has, and names the challenger
             note.unlink(missing_ok=True)
     for title, reason in skipped.items():
         log.warning("not published: %s: %s", title, reason)
@@ -122,7 +122,7 @@ def rebuild() -> None:
     done = f"{len(there) - len(skipped)} of {len(there)} commits are published"
     print(f"{done}: {len(versions)} versions, {len(versions) - before} of them new.")
     print(f"{entered} changes of champion entered. " + (f"Champion: version {champion.version}." if champion else NO_CHAMPION))
-    print("`make repro` publishes this folder's results if no commit has them, and names the challenger.")
+    print("`sentiflow repro` publishes this folder's results if no commit has them, and names the challenger.")
     if there and len(skipped) == len(there):
         raise InputError("nothing could be published; bring DVC's cache back, or name a remote: dvc remote add -d NAME URL")
 
@@ -150,7 +150,7 @@ def commits() -> list[Commit]:
     if not found:
         raise InputError(
             "git's history holds no dvc.lock with published results, so there is nothing to rebuild from; "
-            "commit dvc.lock after `make repro`, or publish this run: make repro"
+            "commit dvc.lock after `sentiflow repro`, or publish this run: sentiflow repro"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The recipes as published: `make recipes` runs each with the settings of its document and writes reports/recipes.md.
+"""The recipes as published: `sentiflow recipes` runs each with the settings of its document and writes reports/recipes.md.
 
 Recipes on the same data and split share a side run, so the project's own params.yaml and results stay as they are.
 """
@@ -173,12 +173,13 @@ def run() -> bool:
     for group in groups:
         targets = [f"evaluate@{recipe.architecture}" for recipe in group.recipes.values()]
         try:
-            with isolated_run.running(group.name, group.changes(book.train), again="make recipes", targets=targets) as folder:
+            changes = group.changes(book.train)
+            with isolated_run.running(group.name, changes, again="sentiflow recipes", targets=targets) as folder:
                 for name, recipe in group.recipes.items():
                     results[name] = result(folder, group, recipe, keep_best=book.train.keep_best)
         except InputError as error:
             print(terminal.printable(f"error: {error}"), file=sys.stderr)
-            not_run |= dict.fromkeys(group.recipes, "its run failed; `make recipes` says why")
+            not_run |= dict.fromkeys(group.recipes, "its run failed; `sentiflow recipes` says why")
             failed = True
     results = {name: results[name] for name in book.recipes if name in results}
     if results:

@@ -41,7 +41,7 @@ class RunError(InputError):
     """A stage failed, or DVC refused."""
 
 
-def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "make repro") -> None:
+def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "sentiflow repro") -> None:
     """Runs the stages that are stale, in this process's folder; a second run in the same project waits for the first.
 
     Raises:
@@ -121,7 +121,7 @@ def fetch(commit: str) -> str:
 
 def summary() -> str:
     """What a finished run has to show: the comparison, and where the rest is."""
-    mlflow_ui = f"MLflow UI: {mlflow_server() or 'make ui'}"
+    mlflow_ui = f"MLflow UI: {mlflow_server() or 'sentiflow ui'}"
     if not COMPARISON.exists():
         return mlflow_ui
     verdict = f"{_sentence(location.VERDICT)}\n\n" if location.VERDICT.exists() else ""
@@ -162,7 +162,7 @@ def _why_to_publish() -> str | None:
     else:
         return None
     return (
-        f"{reason}: this run's models will be published to MLflow again (`make rebuild-tracking`, before that, restores those "
+        f"{reason}: this run's models will be published to MLflow again (`sentiflow models rebuild`, before that, restores those "
         "of earlier commits and the history of champions)"
     )
 

@@ -155,7 +155,7 @@ class Store:
             UnavailableError: if it does not answer.
             InputError: if there is no such place.
         """
-        fs, content = self._odb.fs, b"written by `make remote`, which removes it again\n"
+        fs, content = self._odb.fs, b"written by `sentiflow remote set`, which removes it again\n"
         place = fs.join(fs.parent(self._odb.path), "tried-out-by-make-remote")
         with self._talking(told_missing=True):
             fs.makedirs(fs.parent(place), exist_ok=True)

@@ -314,7 +314,7 @@ def _check_environment(sha: str) -> None:
             f"commit {sha[:10]} locks other packages than are installed here: {', '.join(other[:5])}"
             f"{f' and {len(other) - 5} more' if len(other) > 5 else ''}; install them beside this folder and run with them: "
             f"git worktree add {place} {sha[:10]} && make -C {place} setup && "
-            f"PYTHONPATH=src {place}/.venv/bin/python -m sentiflow.pipeline.verify --commit={sha[:10]}"
+            f"PYTHONPATH=src {place}/.venv/bin/python -m sentiflow verify {sha[:10]}"
         )
 
 
@@ -410,7 +410,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _again(commit: str, full: bool) -> str:
-    return f"make verify{' FULL=1' if full else ''}{'' if commit == 'HEAD' else f' COMMIT={commit}'}"
+    return f"sentiflow verify{'' if commit == 'HEAD' else f' {commit}'}{' --full' if full else ''}"
 
 
 # ---- small parts

@@ -1,6 +1,6 @@
 """Promote a version of the model, roll back, and see who was champion when and why.
 
-`python -m sentiflow.cli.champion promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
+`sentiflow models promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
 `promotion`, and makes it champion if it passes all of them.
 """
 
@@ -14,7 +14,7 @@ from sentiflow.system import git, markdown, terminal
 from sentiflow.system.errors import InputError
 
 REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
-BY_FORCE = 'to promote it anyway: make promote VERSION={} FORCE=1 REASON="..."'
+BY_FORCE = 'to promote it anyway: sentiflow models promote {} --force --reason "..."'
 
 
 @store.failures_told()
@@ -32,7 +32,8 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
     """
     p = params.load()
     if force and not reason.strip():
-        raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
+        again = 'sentiflow models promote 3 --force --reason "..."'
+        raise InputError(f"received --force without --reason; the history needs one: {again}")
     client = store.connect()
     # a look changes nothing, not even what a killed command left
     with champion_history.looking(client) if dry_run else champion_history.changing(client) as entries:
@@ -42,7 +43,7 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
         if chosen is None:
             raise InputError(
                 "there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
-                "see make versions, then name one (make promote VERSION=3), or run: make repro"
+                "see sentiflow models list, then name one (sentiflow models promote 3), or run: sentiflow repro"
             )
         number = str(chosen.version)
         model_versions.check_complete(client, chosen)
@@ -54,9 +55,7 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
             verdict = judging.judge(client, chosen, champion, held_out, p.promotion, p.evaluate, seed=p.seed)
         except (InputError, FileNotFoundError) as error:
             if not force:
-                missing = (
-                    f"{error.filename} is missing; make the test reviews: make repro" if isinstance(error, OSError) else error
-                )
+                missing = f"{error.filename} is missing; make it: sentiflow repro" if isinstance(error, OSError) else error
                 raise InputError(f"version {number} cannot be judged: {missing}; {BY_FORCE.format(number)}") from None
             model_versions.opened(client, chosen)  # force overrules the rules, not the check that it is safe to load
             terminal.tell(f"Version {number} was not judged: {error}\n")
@@ -100,7 +99,7 @@ def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> N
             return
         if len(line) < 2:
             there = f"version {line[0]} is the first" if line else "there is none yet"
-            raise InputError(f"there is no champion to go back to: {there}; see `make history`")
+            raise InputError(f"there is no champion to go back to: {there}; see `sentiflow models history`")
         chosen = model_versions.version(client, line[-2])
         model_versions.opened(client, chosen)
         if dry_run:
@@ -120,7 +119,7 @@ def history() -> None:
         if differs := champion_history.disagreement(client, entries):
             terminal.tell(f"{differs}\n")
         elif not entries:
-            print("No version was champion yet; `make repro` evaluates the best, `make promote` promotes it.")
+            print("No version was champion yet; `sentiflow repro` evaluates the best, `sentiflow models promote` promotes it.")
         if not entries:
             return
         table = champion_history.as_table(entries)
@@ -145,7 +144,8 @@ def versions(commit: str | None = None) -> None:
     if not found:
         whose = f"the dvc.lock of {commit}" if commit else store.MODEL
         terminal.tell(
-            f"No version of {whose} is registered in this store; `make repro` registers, `make rebuild-tracking` brings back."
+            f"No version of {whose} is registered in this store; "
+            "`sentiflow repro` registers one, `sentiflow models rebuild` brings back all that were."
         )
         return
     names = {

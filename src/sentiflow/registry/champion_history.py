@@ -34,7 +34,8 @@ log = logging.getLogger("sentiflow")
 HISTORY = "sentiflow-champions"
 HISTORY_DESCRIPTION = """\
 Who was champion of the model `sentiflow`, and why: each version here is one promotion or rollback, in order.
-It is kept by `make promote` and `make rollback` and shown by `make history`. To load a model use `models:/sentiflow@champion`.
+`sentiflow models promote` and `sentiflow models rollback` write it, `sentiflow models history` shows it.
+To load a model use `models:/sentiflow@champion`.
 """
 APPLIED_TAG = "applied"  # the aliases followed this entry
 LOCK = Path(".cache/promotion.lock")
@@ -138,7 +139,7 @@ def disagreement(client: MlflowClient, entries: Sequence[Entry]) -> str:
     if lost is not None and number in ("", reigning):
         found = f"Version {lost.version}, the champion, was deleted in MLflow"
         if not reigning:
-            return f"{found}, and no earlier champion is left: make repro evaluates the best version as the first one."
+            return f"{found}, and no earlier champion is left: sentiflow repro evaluates the best version as the first one."
         outcome = f"version {reigning}, which was champion before it, returns"
     elif number == reigning:
         return ""
@@ -151,7 +152,7 @@ def disagreement(client: MlflowClient, entries: Sequence[Entry]) -> str:
     else:
         found = f"The alias champion names version {number}, but by the history {reigning or 'no version'} is champion"
         outcome = f"version {number} enters the history as moved by hand"
-    return f"{found}; {outcome} with the next make repro, make promote or make rollback."
+    return f"{found}; {outcome} with the next sentiflow repro, sentiflow models promote or sentiflow models rollback."
 
 
 @contextmanager
@@ -184,7 +185,7 @@ def settle(client: MlflowClient) -> list[Entry]:
     # also where the champion has lost its run, since that leaves the alias
     is_of_newest = newest is not None and named is not None and newest.publication == _publication(named)
     if named is not None and (newest is None or newest.applied) and not is_of_newest and str(named.version) not in line[-1:]:
-        why = "the alias was moved without `make promote`" if newest else "it was champion before this history began"
+        why = "the alias was moved without `sentiflow models promote`" if newest else "it was champion before this history began"
         log.warning("version %s has the alias champion, which is new to the history: %s", named.version, why)
         _add(client, named, replaced, BY_HAND, why)
     elif (lost := deleted(entries)) is not None and line:
@@ -211,7 +212,7 @@ def _follow(client: MlflowClient) -> list[Entry]:
             return checked
     if refused is not None:
         raise refused
-    raise InputError("the champion is being changed all the time by others; look at `make history` and try again")
+    raise InputError("the champion is being changed all the time by others; look at `sentiflow models history` and try again")
 
 
 def _point(client: MlflowClient, newest: Entry, line: Sequence[str]) -> None:
@@ -329,8 +330,8 @@ def write_journal(client: MlflowClient) -> None:
     entries = history(client)
     if journal_is_of_another_store(entries):
         log.warning(
-            "left %s as it is: it tells of champions that this store does not know; `make rebuild-tracking` enters them into an "
-            "empty store, and without the file a new history begins",
+            "left %s as it is: it tells of champions that this store does not know; `sentiflow models rebuild` enters them into "
+            "an empty store, and without the file a new history begins",
             JOURNAL,
         )
         return

@@ -21,7 +21,7 @@ from sentiflow.system.errors import InputError
 log = logging.getLogger("sentiflow")
 
 PERCENTILE = 95
-HOW_TO_PROMOTE = 'To promote version {0} anyway: make promote VERSION={0} FORCE=1 REASON="..."'
+HOW_TO_PROMOTE = 'To promote version {0} anyway: sentiflow models promote {0} --force --reason "..."'
 ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
 WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
@@ -138,7 +138,7 @@ def challenge(
         record(client, challenger, champion, verdict)
         if champion is None and champion_history.journal_is_of_another_store(entries):
             followed = (
-                f"No version is champion: those of {champion_history.JOURNAL} are not in this store; run make rebuild-tracking."
+                f"No version is champion: those of {champion_history.JOURNAL} are not in this store: sentiflow models rebuild"
             )
         elif champion is None and verdict.holds:
             champion_history.change(client, entries, challenger, champion_history.FIRST, promotion_rules.in_words(verdict))
@@ -146,7 +146,7 @@ def challenge(
         elif champion is None:
             followed = f"No version is champion. {HOW_TO_PROMOTE.format(challenger.version)}"
         elif verdict.holds:
-            followed = f"Version {champion.version} is still the champion. To replace it: make promote"
+            followed = f"Version {champion.version} is still the champion. To replace it: sentiflow models promote"
         else:
             followed = f"Version {champion.version} is still the champion. {HOW_TO_PROMOTE.format(challenger.version)}"
         log.info("%s %s", promotion_rules.in_words(verdict), followed)

@@ -2,7 +2,7 @@
 
 MLflow stores every artifact location as an absolute path, so a copied or moved project would read and write the artifacts of the
 folder in which its store was made. Relative locations would not help: MLflow reads them from the working folder of each process,
-and a notebook, a side run and `make rebuild-tracking` work in other folders than `make`.
+and a notebook, a side run and `sentiflow models rebuild` work in other folders than `make`.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def _check_artifacts(file: Path) -> None:
             raise InputError(
                 f"MLflow's store at {file} has artifacts of experiment {EXPERIMENT!r} in {stray}; expected {folder / ARTIFACTS}, "
                 "and nothing is written elsewhere; fill a new store from git's history: "
-                f"mv {shlex.quote(str(file))} {shlex.quote(f'{file}.old')} && make rebuild-tracking"
+                f"mv {shlex.quote(str(file))} {shlex.quote(f'{file}.old')} && sentiflow models rebuild"
             )
         if old is not None:
             log.warning("the MLflow store was made in %s; its artifact locations now point to %s", local_path(old), folder)

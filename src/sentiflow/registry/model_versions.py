@@ -72,7 +72,7 @@ def version(client: MlflowClient, number: str) -> ModelVersion:
     except MlflowException as error:
         if error.error_code not in MISSING:
             raise
-        there = ", ".join(str(each.version) for each in versions(client)[-20:]) or "none; make some: make repro"
+        there = ", ".join(str(each.version) for each in versions(client)[-20:]) or "none; make some: sentiflow repro"
         raise InputError(f"received version {number!r}, but {MODEL} has no such version; it has {there}") from None
     check_complete(client, found)
     return found
@@ -88,13 +88,13 @@ def check_complete(client: MlflowClient, found: ModelVersion) -> None:
     if tags is None:
         raise InputError(
             f"version {found.version} has lost its run {found.run_id}, which `mlflow gc` may have removed; "
-            "publish it again as a new version: rm -f mlartifacts/published.json, then make repro (of an earlier commit: "
-            "make rebuild-tracking)"
+            "publish it again as a new version: rm -f mlartifacts/published.json, then sentiflow repro (of an earlier commit: "
+            "sentiflow models rebuild)"
         )
     if COMPLETE_TAG not in tags:
         raise InputError(
             f"version {found.version} was not published as a whole (its run has no tag {COMPLETE_TAG}); "
-            "`make repro` publishes what is missing"
+            "`sentiflow repro` publishes what is missing"
         )
 
 
@@ -139,7 +139,7 @@ def published(client: MlflowClient, key: str) -> ModelVersion:
             return found
     raise InputError(
         f"MLflow's store has no version published under {key[:12]}…; publish what it lacks: rm -f mlartifacts/published.json, "
-        "then make repro"
+        "then sentiflow repro"
     )
 
 
@@ -165,7 +165,7 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
     if registered is None:
         raise InputError(
             f"{told} has no tag {DIGEST_TAG}, so it was not registered by this project, and a model directory can run any code; "
-            "register it with `make repro`"
+            "register it with `sentiflow repro`"
         )
     with tempfile.TemporaryDirectory(prefix="sentiflow-") as folder:  # a copy, so that nobody changes it between check and use
         place = _downloaded(client, chosen, Path(folder))
@@ -199,7 +199,7 @@ def _downloaded(client: MlflowClient, chosen: ModelVersion, folder: Path) -> Pat
     if not (uri.startswith(f"{root}/") and BELOW.fullmatch(uri.removeprefix(f"{root}/"))):
         raise InputError(
             f"version {chosen.version} of {MODEL} is refused: its files are at {uri}, expected a folder below {root}; "
-            "promote or name another version, see `make versions`"
+            "promote or name another version, see `sentiflow models list`"
         )
     local, allowed = location.local_path(uri), location.local_path(root)
     try:
@@ -212,7 +212,7 @@ def _downloaded(client: MlflowClient, chosen: ModelVersion, folder: Path) -> Pat
         _check_space(error, chosen)
         raise InputError(
             f"the files of version {chosen.version} of {MODEL} cannot be copied from {uri}: {error}; "
-            "`make rebuild-tracking` fills an empty store from DVC's cache"
+            "`sentiflow models rebuild` fills an empty store from DVC's cache"
         ) from None
 
 
@@ -243,7 +243,7 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
         table = artifacts.read_frame(Path(file))
     if table["label"].tolist() != held_out.labels.tolist():
         raise InputError(
-            f"the predictions of version {chosen.version} on this test set were changed; publish them anew: make repro"
+            f"the predictions of version {chosen.version} on this test set were changed; publish them anew: sentiflow repro"
         )
     return table.assign(row=held_out.labels.index)  # the numbers of the rows may differ where the reviews are the same
 
@@ -263,7 +263,7 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
         except InputError as error:
             raise InputError(
                 f"the reference of version {chosen.version} was changed ({error}); remove {path} from the artifacts of its run "
-                f"{run}, and have it made anew: rm -f mlartifacts/published.json, then make repro"
+                f"{run}, and have it made anew: rm -f mlartifacts/published.json, then sentiflow repro"
             ) from None
 
 
@@ -281,7 +281,7 @@ def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | Non
     if list(table) != ["hash"] or table["hash"].dtype != "uint64":
         raise InputError(
             f"{path} in run {run} of version {chosen.version} is not a table of hashes; remove it, then publish it again: "
-            "rm -f mlartifacts/published.json, then make repro"
+            "rm -f mlartifacts/published.json, then sentiflow repro"
         )
     return table
 
@@ -292,7 +292,7 @@ def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:
         raise InputError(
             f"version {version.version} knows the classes {terminal.some(classes)}, the test reviews are of "
             f"{terminal.some(held_out.classes)}: the two cannot be compared; to change the classes, promote by force: "
-            'make promote VERSION=... FORCE=1 REASON="..."'
+            'sentiflow models promote ... --force --reason "..."'
         )
     answers = version.model.predict(held_out.texts.tolist())
     labels = held_out.labels.map({name: index for index, name in enumerate(classes)}).to_numpy()

@@ -80,8 +80,8 @@ def _no_connection(uri: str, error: Exception) -> InputError:
     if isinstance(error, MlflowException) and error.error_code in NO_ENTRY:
         return InputError(
             f"MLflow's server at {shown} does not let this user in: it {NO_ENTRY[error.error_code]}; put "
-            "an account's name and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as `make member` "
-            "of its services prints them"
+            "an account's name and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, as "
+            "`sentiflow services member` of its services prints them"
         )
     if location.is_locked(error):
         return location.locked(uri)
@@ -135,7 +135,7 @@ def _advice(uri: str, reason: str) -> str | None:
     if not uri.startswith("sqlite:"):
         return None
     known = (advice for said, advice in SQLITE_ADVICE.items() if said in reason)
-    return next(known, "if the file is damaged, move it away, and `make rebuild-tracking` publishes everything again")
+    return next(known, "if the file is damaged, move it away, and `sentiflow models rebuild` publishes everything again")
 
 
 def write(call: Callable[..., None], *arguments: Any) -> None:
@@ -216,7 +216,7 @@ def run_of(version: ModelVersion) -> str:
     if not version.run_id:
         raise InputError(
             f"version {version.version} of {version.name} belongs to no run, so it was not registered by this project; "
-            "register it with `make repro`"
+            "register it with `sentiflow repro`"
         )
     return version.run_id
 

@@ -128,7 +128,7 @@ def _against_the_champion(p: Params, found: Incoming) -> Drift:
             p,
             found,
             f"Version {champion.version}, the champion, keeps no reference to compare with, as it was published before there was "
-            "one; `make repro` adds it if this folder's results are that version's, and every version it publishes has one.",
+            "one; `sentiflow repro` adds it if this folder's results are that version's, and every version it publishes has one.",
         )
     opened = model_versions.opened(client, champion)
     measured = measure(opened.model, opened.settings, found.texts).assign(label=found.labels)

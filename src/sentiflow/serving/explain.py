@@ -1,6 +1,6 @@
 """Explain a model's answer to any text: which words it rests on, in the terminal and as a picture.
 
-Explains the champion, as `make predict` reads it, or a trained model of the project in the working folder.
+Explains the champion, as `sentiflow predict` reads it, or a trained model of the project in the working folder.
 """
 
 import os
@@ -46,7 +46,7 @@ def run(text: str, model: str | None = None, out: Path = PICTURE) -> None:
     raw = sys.stdin.buffer.read() if text == STANDARD_INPUT else os.fsencode(text)
     text = raw.decode("utf-8", "replace")
     if not text.strip():
-        raise InputError('received no text; expected a review, for example: make explain TEXT="A film I loved."')
+        raise InputError('received no text; expected a review, for example: sentiflow explain "A film I loved."')
 
     name, chosen, note = _trained(model, text, p) if model else _champion_or_best(p)
     reader = cast(Reader, chosen.classifier)
@@ -80,7 +80,7 @@ def _trained(name: str, text: str, p: Params) -> tuple[str, SentimentModel, str]
     if name not in every:
         raise InputError(
             f"received --model {heatmap.shown(name)}, which is not trained here; expected one of "
-            f"{', '.join(every)}. To train another architecture, add it to `run` in params.yaml and run: make repro"
+            f"{', '.join(every)}. To train another architecture, add it to `run` in params.yaml and run: sentiflow repro"
         )
     return name, _read(name, p), _beside_champion(name, text)
 
@@ -112,7 +112,7 @@ def _named(opened: model_versions.Opened) -> str:
 def _trained_names(p: Params) -> list[str]:
     every = [each for each in networks.ARCHITECTURES if (MODELS / each / "config.json").exists()]
     if not set(every) & set(p.run):
-        raise InputError(f"no model is trained yet, expected {' or '.join(p.run)} in {MODELS}; train them: make repro")
+        raise InputError(f"no model is trained yet, expected {' or '.join(p.run)} in {MODELS}; train them: sentiflow repro")
     return every
 
 
@@ -149,9 +149,9 @@ def _lines(name: str, reader: Reader, explained: Explanation, *, colour: bool) -
 
 
 def _whole_answer(model: SentimentModel, explained: Explanation, text: str) -> Iterator[str]:
-    """What `make predict` answers, where that is of more words than can be weighed one by one."""
+    """What `sentiflow predict` answers, where that is of more words than can be weighed one by one."""
     if explained.cut_off and (whole := _answer(model, text)) != _shown(explained.label, explained.probability):
-        yield f"of the whole text it answers {whole}, as `make predict` does"
+        yield f"of the whole text it answers {whole}, as `sentiflow predict` does"
 
 
 def _unread(reader: Reader) -> str:

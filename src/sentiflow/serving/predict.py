@@ -65,7 +65,7 @@ def run(
     """
     p = params.load()
     if (text is None) == (file is None):
-        raise InputError('expected either a text or a file, for example: make predict TEXT="A film I loved."')
+        raise InputError('expected either a text or a file, for example: sentiflow predict --text "A film I loved."')
     if file is None:
         if column is not None or out is not None:
             raise InputError("received --column or --out with --text; they belong to a file")
@@ -74,7 +74,7 @@ def run(
         raw = sys.stdin.buffer.read(limit) if text == STANDARD_INPUT else os.fsencode(text or "")
         text = raw.decode("utf-8", "replace")
         if not text.strip():
-            raise InputError('received no text; expected a review, for example: make predict TEXT="A film I loved."')
+            raise InputError('received no text; expected a review, for example: sentiflow predict --text "A film I loved."')
         if len(text) > longest:
             raise InputError(f"received a text of more than {longest:,} characters, expected at most that; shorten it")
     else:
@@ -106,7 +106,9 @@ def opened(version: str | None) -> model_versions.Opened:
         return model_versions.opened(client, model_versions.version(client, version))
     champion = model_versions.champion(client)
     if champion is None:
-        raise InputError("no registered version is champion; train and register with `make repro`, then run `make promote`")
+        raise InputError(
+            "no registered version is champion; train and register with `sentiflow repro`, then run `sentiflow models promote`"
+        )
     return model_versions.opened(client, champion)
 
 

@@ -127,7 +127,7 @@ class Watch:
             self._complain(f"the store does not say who is champion: {_line(error)}")
             return
         if champion is None:
-            self._complain("no version is champion any more; name one: make promote")
+            self._complain("no version is champion any more; name one: sentiflow models promote")
         elif str(champion.version) == self.current.version:
             self._complain(None)
         elif self._refused is None or self._refused[0] != str(champion.version) or time.monotonic() >= self._refused[1]:
@@ -458,7 +458,7 @@ def _listening(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InputError(
-            f"port {port} of {HOST} cannot be taken ({error.strerror}); give another one: make serve PORT=8001"
+            f"port {port} of {HOST} cannot be taken ({error.strerror}); give another one: sentiflow serve --port 8001"
         ) from None
     return listener
 

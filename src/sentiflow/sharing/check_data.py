@@ -87,7 +87,7 @@ def check(*, heal: bool) -> str:
     count, wrong, left = (sum(numbers) for numbers in zip(*checked, strict=True))
     where = f"in the cache and on {remote.name}" if remote else "in the cache (no remote is set)"
     if left:
-        how = "see above what to do" if heal else "`make check-data` heals what is right somewhere"
+        how = "see above what to do" if heal else "`sentiflow remote repair` heals what is right somewhere"
         raise InputError(f"of {count} files that dvc.lock names {left} are not right; {how}")
     healed = f"{wrong} of them were not, and are again" if wrong else "every one is what dvc.lock says"
     return f"Read {count} files {where}: {healed}."
@@ -195,4 +195,4 @@ def _put_aside(project: Project, each: Object) -> str:
         moved.append(place)
     kept = f" (what was there is now {', '.join(map(str, moved))})" if moved else ""
     stages = ", ".join(dict.fromkeys(piece.output.stage for piece in each.pieces))
-    return f"make it anew: `make repro` runs {stages} again{kept}, then `make check-data`"
+    return f"make it anew: `sentiflow repro` runs {stages} again{kept}, then `sentiflow remote repair`"

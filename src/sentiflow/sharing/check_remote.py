@@ -87,7 +87,7 @@ def check(commits: Iterable[str]) -> str:
     if lost:
         raise InputError(
             f"{remote.name} lacks {len(lost)} of {len(pieces)} files:\n{objects.listed(lost)}\n"
-            "whoever pulls would not get them; where they were made, hand them over: make push"
+            "whoever pulls would not get them; where they were made, hand them over: sentiflow remote push"
         )
     of = ", ".join(_short(commit) for commit in named)
     return f"All {len(there)} files that dvc.lock names are on {remote.name} ({of})."

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sentiflow.system.errors import InputError
 
-MARK = "# sentiflow: refuses a push of commits whose data and models the remote lacks; `make hooks` wrote it"
+MARK = "# sentiflow: refuses a push of commits whose data and models the remote lacks"
 SCRIPT = """\
 #!/bin/sh
-{mark}
+{mark}; `sentiflow hooks` wrote it
 {command}
 """
 # Git runs a hook at the top of the repository, which may lie above the project.

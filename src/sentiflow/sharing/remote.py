@@ -131,8 +131,8 @@ def use(setting: Setting) -> str:
     except InputError as error:
         raise type(error)(f"{error}. What was set before stays") from None
     if setting.shared is None:
-        return f"{_capital(remote.name)} is set for this machine ({OWN_CONFIG}). Next: make push"
-    return f"{_capital(remote.name)} is set for everybody: commit {CONFIG}. Next: make push"
+        return f"{_capital(remote.name)} is set for this machine ({OWN_CONFIG}). Next: sentiflow remote push"
+    return f"{_capital(remote.name)} is set for everybody: commit {CONFIG}. Next: sentiflow remote push"
 
 
 def _capital(text: str) -> str:

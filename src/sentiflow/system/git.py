@@ -27,7 +27,7 @@ def require_commits() -> None:
     """Raises InputError unless this is a git repository with a commit."""
     ask("rev-parse", "--git-dir")
     if not _commit("HEAD"):
-        raise InputError("this git repository has no commit yet; run `make repro`, then git add and git commit what it made")
+        raise InputError("this git repository has no commit yet; run `sentiflow repro`, then git add and git commit what it made")
 
 
 def missing_history() -> str | None:

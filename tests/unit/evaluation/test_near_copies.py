@@ -121,7 +121,7 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
         f"{hits / n:.4f} ({{:.4f}} to {{:.4f}})".format(*significance.wilson(hits, n, 0.95)) for hits, n in ((11, 20), (8, 17))
     )
     assert f"| lstm     | {everything} | {others} |" in shown
-    assert "Evaluated on another test set, so not shown: nb_svm; run `make repro`." in shown
+    assert "Evaluated on another test set, so not shown: nb_svm; run `sentiflow repro`." in shown
     table = pd.read_csv(project / "reports/near_copies.csv")
     assert table[["row", "split", "other_row", "other_split"]].values.tolist() == [
         [0, "train", 22, "test"],
@@ -140,7 +140,7 @@ def test_without_models_or_near_copies_that_is_said(project, capsys):
 
 def test_without_splits_is_an_error_that_says_what_to_run(project):
     (project / "data/splits/valid.parquet").unlink()
-    with pytest.raises(InputError, match=r"no data/splits/valid\.parquet: the reviews are not split yet; run `make repro`"):
+    with pytest.raises(InputError, match=r"no data/splits/valid\.parquet: the reviews are not split yet; run `sentiflow repro`"):
         near_copies.report(similarity=0.8)
 
 

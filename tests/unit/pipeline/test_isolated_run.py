@@ -246,7 +246,7 @@ def test_all_runs_every_architecture_and_brings_its_reports(project, capfd):
     assert Path("reports/all.md").read_text().split() == names
     assert Path("reports/all.html").read_text() == f"sqlite:///{project}/mlflow.db\n"
     said = capfd.readouterr().out
-    assert said.endswith(f"{names[-1]}\n\nReports: reports/all.md, reports/all.html\nMLflow UI: make ui\n")
+    assert said.endswith(f"{names[-1]}\n\nReports: reports/all.md, reports/all.html\nMLflow UI: sentiflow ui\n")
     assert "Report: reports/comparison.md" not in said
 
 
@@ -260,7 +260,7 @@ def test_failed_stage_ends_in_an_error_and_status_1_and_the_reports_of_an_earlie
     said = failed.communicate(timeout=120)[0]
     assert failed.returncode == 1, said
     assert "error: the run in .cache/side/all ended with status 1" in said
-    assert "`make all` goes on" in said
+    assert "`sentiflow all-models` goes on" in said
     assert "Traceback" not in said
     assert Path("reports/all.md").read_text() == "earlier\n"
 

@@ -177,7 +177,7 @@ def test_lost_store_is_filled_in_the_order_of_the_commits_and_nothing_else_chang
 def test_make_repro_looks_again_at_what_it_published_and_judged(rebuilt):
     folder, said, _ = rebuilt
     assert not any((folder / note).exists() for note in repro.PUBLISHED)
-    assert "`make repro` publishes" in said
+    assert "`sentiflow repro` publishes" in said
 
 
 def test_champions_come_back_under_their_new_numbers_and_one_whose_version_is_not_there_is_named(rebuilt):

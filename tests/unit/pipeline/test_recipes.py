@@ -471,9 +471,3 @@ def test_mistakes_end_in_one_message(project):
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: params.yaml cannot be used:")
     assert "Traceback" not in ended.stderr
-
-
-def test_help_says_what_it_runs():
-    ended = make_recipes("--help")
-    assert ended.returncode == 0
-    assert "published settings" in ended.stdout

@@ -74,7 +74,7 @@ def project(finished_project, tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(project):
-    """Starts `make repro`'s command in a session of its own; whatever of it is left at the end of the test is killed."""
+    """Starts `sentiflow repro`'s command in a session of its own; whatever of it is left at the end of the test is killed."""
     started = []
 
     def begin(*arguments):
@@ -128,7 +128,7 @@ def test_a_run_with_nothing_to_do_ends_well_in_a_few_seconds_and_shows_the_compa
     assert ran.returncode == 0, ran.stderr
     assert time.monotonic() - started < 8  # about 2 s on a machine that is not busy
     assert "nb_svm.json" in ran.stdout
-    assert ran.stdout.index("up to date") < ran.stdout.index("Report: reports/comparison.md") < ran.stdout.index("make ui")
+    assert ran.stdout.index("up to date") < ran.stdout.index("Report: reports/comparison.md") < ran.stdout.index("sentiflow ui")
     assert ran.stderr == ""
     assert not repro.BEFORE.exists()
 
@@ -195,7 +195,7 @@ def test_failed_stage_is_named_and_every_earlier_output_is_back(project):
     assert ran.returncode == 1
     assert re.search(r"error: stage 'train@\w+' failed", ran.stderr)
     assert "models/" in ran.stderr.splitlines()[-1]
-    assert "make repro" in ran.stderr.splitlines()[-1]
+    assert "sentiflow repro" in ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr
     assert contents() == earlier
     assert not repro.BEFORE.exists()
@@ -464,7 +464,7 @@ def test_full_disk_in_dvcs_own_work_is_said_and_the_run_goes_on_when_there_is_sp
         change("train.sh", TRAIN + "head -c 200000 /dev/zero >> models/$1/weights\n")
         ran = run_repro("train@lstm")
         assert ran.returncode == 1
-        assert "the disk is full. Free some space, and `make repro` goes on from here" in ran.stderr.splitlines()[-1]
+        assert "the disk is full. Free some space, and `sentiflow repro` goes on from here" in ran.stderr.splitlines()[-1]
         assert "Traceback" not in ran.stderr
         subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path / "small")], check=True)
         assert run_repro("train@lstm").returncode == 0
@@ -519,8 +519,8 @@ def test_missing_file_of_the_default_store_does_not_matter_where_another_store_i
 @pytest.mark.parametrize(
     ("uri", "told"),
     [
-        ("sqlite:///mlflow.db", "MLflow UI: make ui"),
-        ("postgresql://user:secret@127.0.0.1/store", "MLflow UI: make ui"),
+        ("sqlite:///mlflow.db", "MLflow UI: sentiflow ui"),
+        ("postgresql://user:secret@127.0.0.1/store", "MLflow UI: sentiflow ui"),
         ("https://user:secret@mlflow.example/", "MLflow UI: https://mlflow.example"),
     ],
 )

@@ -256,7 +256,7 @@ def test_history_that_another_store_wrote_is_neither_lost_nor_taken_for_this_one
     assert champion_history.journal_is_of_another_store([])
     crown(fresh, versions["third"])
     assert champion_history.JOURNAL.read_text() == kept
-    assert "make rebuild-tracking" in caplog.text
+    assert "sentiflow models rebuild" in caplog.text
 
 
 def test_kept_history_returns_by_itself_where_its_champion_is_in_the_store(fresh, versions):
@@ -362,7 +362,7 @@ def test_texts_that_a_version_was_trained_on_are_recorded_with_it_and_left_out(f
 def test_record_of_texts_that_was_changed_is_refused_with_the_way_out(fresh, recorded, damage):
     place = Path(fresh.get_run(recorded.run_id).info.artifact_uri.removeprefix("file://")) / publishing.SEEN
     damage.to_parquet(place)
-    with pytest.raises(InputError, match=r"training/texts\.parquet in run .* is not a table of hashes; .*make repro$"):
+    with pytest.raises(InputError, match=r"training/texts\.parquet in run .* is not a table of hashes; .*sentiflow repro$"):
         model_versions.seen_texts(fresh, recorded)
 
 
@@ -377,19 +377,19 @@ def test_words_after_a_run_say_what_became_of_the_version(fresh, versions, train
     good, poor, third = (versions[name].version for name in ("good", "worse", "third"))
     assert challenged(fresh, versions["worse"], raw) == (
         f"Version {poor} (nb_svm) fails 2 of 6 promotion rules that need no champion: majority, floor. No version is champion. "
-        f'To promote version {poor} anyway: make promote VERSION={poor} FORCE=1 REASON="..."'
+        f'To promote version {poor} anyway: sentiflow models promote {poor} --force --reason "..."'
     )
     crown(fresh, versions["worse"])
     assert challenged(fresh, versions["good"], raw) == (
         f"Version {good} (nb_svm) passes all 10 promotion rules against version {poor} (nb_svm). "
-        f"Version {poor} is still the champion. To replace it: make promote"
+        f"Version {poor} is still the champion. To replace it: sentiflow models promote"
     )
     crown(fresh, versions["third"])
     said = challenged(fresh, versions["worse"], raw)
     assert said.startswith(f"Version {poor} (nb_svm) fails 6 of 10 promotion rules against version {third} (nb_svm): majority, ")
     assert said.endswith(
         f"Version {third} is still the champion. "
-        f'To promote version {poor} anyway: make promote VERSION={poor} FORCE=1 REASON="..."'
+        f'To promote version {poor} anyway: sentiflow models promote {poor} --force --reason "..."'
     )
 
 

@@ -173,7 +173,7 @@ def test_store_that_would_have_the_project_write_elsewhere_is_refused_and_left_a
     execute(moved, "UPDATE experiments SET artifact_location = ? WHERE name = 'sentiflow'", place)
     before = contents(moved)
     with pytest.raises(
-        InputError, match=r"expected .*/moved/mlartifacts.*: mv .*mlflow\.db\.old && make rebuild-tracking$"
+        InputError, match=r"expected .*/moved/mlartifacts.*: mv .*mlflow\.db\.old && sentiflow models rebuild$"
     ) as refused:
         location.check(uri(moved))
     assert "\n" not in str(refused.value)

@@ -190,7 +190,7 @@ def test_version_whose_run_was_removed_for_good_is_refused_with_what_to_do(store
     lost = publishing.publish(store, given, parent=parent)
     store.delete_run(lost.run_id)
     gc.main(["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--run-ids", lost.run_id], standalone_mode=False)
-    with pytest.raises(InputError, match=f"version {lost.version} has lost its run {lost.run_id}.*: rm -f .*then make repro"):
+    with pytest.raises(InputError, match=f"version {lost.version} has lost its run {lost.run_id}.*rm -f .*then sentiflow repro"):
         model_versions.version(store, lost.version)
     with pytest.raises(InputError, match="has no version published under"):
         model_versions.published(store, given.key)

@@ -366,7 +366,7 @@ def test_versions_with_too_few_reviews_that_neither_has_seen_are_not_compared():
 
 def test_version_that_has_seen_every_test_review_cannot_be_judged():
     seen = dataclasses.replace(BETTER, seen=frozenset(BETTER.predictions["row"]))
-    with pytest.raises(InputError, match="was trained on every one of the 400 test reviews; train it again: make repro"):
+    with pytest.raises(InputError, match="was trained on every one of the 400 test reviews; train it again: sentiflow repro"):
         judged(seen, CHAMPION)
 
 

@@ -143,7 +143,7 @@ TEXT = "A great film, and a moving story"
 
 
 def predicted(capsys, text):
-    """Label, and its probability to three digits, as `make predict` prints them."""
+    """Label, and its probability to three digits, as `sentiflow predict` prints them."""
     capsys.readouterr()
     predict.run(text=text, file=None, column=None, out=None, version=None)
     lines = capsys.readouterr().out.split("\n")
@@ -179,7 +179,7 @@ def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_t
     label, probability = predicted(capsys, text)
     printed = run(text)
     assert not printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}")
-    assert f"of the whole text it answers {label}, probability {probability}, as `make predict` does\n" in printed
+    assert f"of the whole text it answers {label}, probability {probability}, as `sentiflow predict` does\n" in printed
 
 
 def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeypatch):
@@ -267,12 +267,12 @@ def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("",), 'received no text; expected a review, for example: make explain TEXT="A film I loved."'),
+        (("",), 'received no text; expected a review, for example: sentiflow explain "A film I loved."'),
         ((" \n ",), "received no text"),
         (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another model: --model"),
         (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are left out; give"),
         (("good", "lstn"), "received --model lstn, which is not trained here; expected one of nb_svm, lstm, lstm_attention."),
-        (("good", "gru"), "add it to `run` in params.yaml and run: make repro"),
+        (("good", "gru"), "add it to `run` in params.yaml and run: sentiflow repro"),
         (("good", "../models/lstm"), "which is not trained here"),
         (("good", "nb_svm", Path("picture.jpg")), "received --out picture.jpg; expected a name that ends in .png"),
     ],
@@ -286,7 +286,7 @@ def test_what_cannot_be_explained_is_an_error_that_says_what_to_do(run, argument
 def test_without_a_trained_model_the_error_says_how_to_train_one(run):
     shutil.rmtree("models")
     with pytest.raises(
-        InputError, match=r"no model is trained yet, expected nb_svm or lstm or lstm_attention in models; .*make repro"
+        InputError, match=r"no model is trained yet, expected nb_svm or lstm or lstm_attention in models; .*sentiflow repro"
     ):
         run("A great film")
 
@@ -297,13 +297,6 @@ def test_an_error_is_one_line_with_status_1_and_without_traceback(project):
         assert ended.returncode == 1
         assert re.fullmatch(rb"error: [^\n\x1b]+\n", ended.stderr)
         assert ended.stdout == b""
-
-
-def test_help_says_what_the_command_does_and_takes(project):
-    ended = command("--help", env=os.environ | {"TERM": "dumb", "COLUMNS": "200"})
-    assert ended.returncode == 0
-    for said in (b"which words it rests on", b"--model", b"--out", b"reports/explanation.png", b"standard input"):
-        assert said in ended.stdout
 
 
 def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(project):

@@ -107,7 +107,7 @@ def test_what_is_right_nowhere_is_put_aside_and_made_anew(project, capsys):
         assert repo.status() == {}, "DVC would not make it anew"
     with pytest.raises(InputError, match="1 are not right; see above what to do"):
         check_data.check(heal=True)
-    assert "and right nowhere; make it anew: `make repro` runs split again" in capsys.readouterr().out
+    assert "and right nowhere; make it anew: `sentiflow repro` runs split again" in capsys.readouterr().out
     assert (check_data.DAMAGED / named["splits/2.txt"]).exists()
     with Repo() as repo:
         repo.reproduce()

@@ -88,7 +88,7 @@ def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(pro
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         flip(stored(REMOTE, oids()["splits"]))
-        with pytest.raises(InputError, match=r"a list of files is damaged.*make check-data"):
+        with pytest.raises(InputError, match=r"a list of files is damaged.*sentiflow remote repair"):
             push_pull.push()
     with pytest.raises(InputError, match=r"(?s)files did not come .*split: splits \(the list of its files\)"):
         push_pull.pull()
@@ -103,7 +103,7 @@ def test_pull_keeps_a_file_of_the_users_that_is_in_the_way(project, other):
 
 def test_without_a_remote_it_says_how_to_set_one(project):
     remote_settings.OWN_CONFIG.unlink()
-    with pytest.raises(InputError, match="no remote is set; set one with `make remote"):
+    with pytest.raises(InputError, match="no remote is set; set one with `sentiflow remote set"):
         push_pull.push()
 
 

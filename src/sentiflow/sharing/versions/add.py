@@ -13,9 +13,9 @@ from sentiflow.system.errors import InputError
 
 NEXT = [
     "Next:",
-    "  make repro",
+    "  sentiflow repro",
     "  git add data/external params.yaml dvc.lock metrics reports && git commit",
-    "  make push      # the data before the commit: docs/team.md",
+    "  sentiflow remote push      # the data before the commit: docs/team.md",
     "  git push",
 ]
 
@@ -33,7 +33,7 @@ def run(file: Path | None = None, commit: str | None = None, *, start: bool = Fa
         InputError: if not exactly one of file and commit is given, or a row cannot be used.
     """
     if (file is None) == (commit is None):
-        raise InputError("expected either a file or a commit, for example: make add-reviews FILE=new.csv")
+        raise InputError("expected either a file or a commit, for example: sentiflow data add new.csv")
     with repro.at_work():
         p = params.load()
         if commit is None:

@@ -33,7 +33,7 @@ COLUMNS = ["review", "sentiment"]
 PARTIAL_DIR = Path(".cache/download")
 LISTING = Path(".cache/add_reviews.csv")
 SHOWN = 20  # rows in a message
-HINT = "`make add-reviews FILE=... START=1` starts a file of your own from the package's reviews"
+HINT = "`sentiflow data add ... --start` starts a file of your own from the package's reviews"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
     path = target(p.download)
     if not path.exists():
         tracked = path.with_name(f"{path.name}.dvc").exists()
-        advice = "`make pull` brings it from the remote" if tracked else "put it there, or set its location in params.yaml"
+        advice = "`sentiflow remote pull` downloads it" if tracked else "put it there, or set its location in params.yaml"
         raise InputError(f"no file {path} to add to; {advice}")
     how = Format(p.download.table, p.download.max_characters, f"download.{p.download.source}")
     with stage.writing(path) as [partial]:
@@ -199,7 +199,7 @@ def add_rows(own: Path, how: Format, new: Path, *, name: str, skip_rejected: boo
         raise _refusal(
             f"{len(rejected):,} of the {len(rows):,} rows of {name} cannot be used, so none was added",
             rejected,
-            "Correct them, or leave them out with SKIP_REJECTED=1",
+            "Correct them, or leave them out with --skip-rejected",
         )
     usable = [(row, record.fields) for row, record in zip(rows, more.records, strict=True) if how.flaw(row) is None]
     there = [row for row in how.found(table, own.name) if how.flaw(row) is None]

@@ -84,7 +84,7 @@ def _summary(before: Side, after: Side, table: pd.DataFrame) -> list[str]:
     shown = [_row(line) for line in table.head(SHOWN).to_dict("records")]
     lines += ["", *markdown.markdown(["change", "label", "split", "text"], shown)]
     rest = len(table) - len(shown)
-    return [*lines, *([f"and {rest:,} more; OUT=changes.csv writes all of them"] if rest else [])]
+    return [*lines, *([f"and {rest:,} more; --out changes.csv writes all of them"] if rest else [])]
 
 
 def _row(line: Mapping[Hashable, Any]) -> list[str]:

@@ -52,7 +52,8 @@ def of_folder() -> Side:
     """
     if missing := [str(file) for file in [REVIEWS, *PARTS.values()] if not file.exists()]:
         raise InputError(
-            f"this folder has no {', '.join(missing)}; `make pull` or `make repro` brings the data, or name a commit: B=HEAD"
+            f"this folder has no {', '.join(missing)}; `sentiflow remote pull` or `sentiflow repro` brings the data, "
+            "or name a second commit"
         )
     return _side("this folder", REVIEWS, PARTS)
 

@@ -36,7 +36,7 @@ def report() -> None:
     if rows:
         terminal.tell("\n".join(markdown.markdown(HEADER, rows)))
     else:
-        terminal.tell("No commit holds data yet: run `make repro` and commit dvc.lock with metrics.")
+        terminal.tell("No commit holds data yet: run `sentiflow repro` and commit dvc.lock with metrics.")
     if found.passed_over:
         terminal.tell(f"\n{len(found.passed_over)} commits are left out:")
         terminal.tell("\n".join(f"  {commit[:SHORT]}: {reason}" for commit, reason in found.passed_over.items()))
@@ -79,4 +79,4 @@ def _pending(here: Data | None) -> list[str]:
         told.append(str(error))
     else:
         told += [change.in_words] if change else []
-    return ["Not run yet, `make repro` does:", *(f"  {line}" for line in told)] if told else []
+    return ["Not run yet, `sentiflow repro` does:", *(f"  {line}" for line in told)] if told else []

@@ -29,7 +29,7 @@ def _cached(project: objects.Project, commit: str, file: str, outputs: dict[str,
     tracked = next((path for path in (file, *map(str, Path(file).parents)) if path in outputs), None)
     if tracked is None:
         raise InputError(
-            f"DVC tracks no {file} in {commit[:SHORT]}; `make data-versions` lists the commits that brought data, "
+            f"DVC tracks no {file} in {commit[:SHORT]}; `sentiflow data versions` lists the commits that brought data, "
             f"git log -- '*.dvc' those that brought a file"
         )
     oid = outputs[tracked].oid
@@ -47,10 +47,10 @@ def _brought(project: objects.Project, commit: str, file: str, oid: str) -> Path
     if not project.cache.is_right(oid):
         remote = project.remote_if_set()
         if remote is None or not _taken(project.cache, remote, oid):
-            where = f"{remote.name} neither" if remote else "no remote is set: `make remote` sets one"
+            where = f"{remote.name} neither" if remote else "no remote is set: `sentiflow remote set` sets one"
             raise InputError(
                 f"DVC's cache has not {file} of {commit[:SHORT]}, or not as it was, and {where}; "
-                "whoever made it hands it over with `make push`, then run again"
+                "whoever made it hands it over with `sentiflow remote push`, then run again"
             )
     return project.cache.path(oid)
 

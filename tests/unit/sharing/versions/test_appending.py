@@ -126,7 +126,7 @@ def test_every_row_that_cannot_be_used_is_listed_with_its_reason_and_none_is_add
     }.items():
         assert re.search(rf"^  line {line}: {reason}", told, re.MULTILINE), (line, told)
     assert "line 8:" not in told
-    assert "SKIP_REJECTED=1" in told
+    assert "--skip-rejected" in told
 
 
 def test_rows_that_cannot_be_used_are_left_out_where_that_is_asked_for():
@@ -179,7 +179,7 @@ def test_rows_go_to_the_file_that_params_name():
 @pytest.mark.parametrize(
     ("chosen", "section", "message"),
     [
-        ("package", {}, r"START=1` starts a file of your own"),
+        ("package", {}, r"--start` starts a file of your own"),
         ("aclimdb", {}, "put new files into that folder yourself"),
         ("csv", {"location": "https://example.org/reviews.csv"}, "is a URL; expected a file under data/external"),
         ("csv", {"location": "own.csv"}, "expected a file under data/external"),
@@ -198,7 +198,7 @@ def test_missing_file_is_pulled_where_dvc_tracks_it():
         appending.append(p, NEW, name="new.csv", skip_rejected=False)
     Path("data/external").mkdir(parents=True)
     Path("data/external/own.csv.dvc").write_text("outs:\n- path: own.csv\n")
-    with pytest.raises(InputError, match="`make pull` brings it"):
+    with pytest.raises(InputError, match="`sentiflow remote pull` brings it"):
         appending.append(p, NEW, name="new.csv", skip_rejected=False)
 
 

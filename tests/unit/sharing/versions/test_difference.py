@@ -122,7 +122,7 @@ def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_form
     monkeypatch.setattr(diff, "SHOWN", 2)
     diff.report(a="first", b="after", out=Path("changes.csv"))
     told = capsys.readouterr().out
-    assert "and 2 more; OUT=changes.csv writes all of them" in told
+    assert "and 2 more; --out changes.csv writes all of them" in told
     assert "All 4: changes.csv" in told
     text = Path("changes.csv").read_text()
     assert f'"\'{FORMULA}"' in text
@@ -144,7 +144,7 @@ def test_what_neither_cache_nor_remote_has_is_said_with_what_to_do(project):
     shutil.rmtree(".dvc/cache")
     data_projects.configure("store", project.parent / "empty")
     with pytest.raises(
-        InputError, match=r"has not data/reviews of \w{10}, or not as it was, and the remote store .* neither.*make push"
+        InputError, match=r"has not data/reviews of \w{10}, or not as it was, and the remote store .* neither.*remote push"
     ):
         difference.of_commit("first")
 
@@ -172,8 +172,8 @@ def test_names_of_no_commit_or_of_one_without_data_are_refused(project):
         difference.of_commit("--all")
     git("rm", "-q", "dvc.lock")
     commit("no data")
-    with pytest.raises(InputError, match=r"DVC tracks no data/reviews/reviews\.parquet in \w{10}; `make data-versions`"):
+    with pytest.raises(InputError, match=r"DVC tracks no data/reviews/reviews\.parquet in \w{10}; `sentiflow data versions`"):
         difference.of_commit("HEAD")
     shutil.rmtree("data/splits")
-    with pytest.raises(InputError, match=r"no data/splits/train\.parquet.*`make repro` brings"):
+    with pytest.raises(InputError, match=r"no data/splits/train\.parquet.*`sentiflow repro` brings"):
         difference.of_folder()

@@ -180,7 +180,7 @@ def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeyp
     with pytest.raises(InputError, match="run this in a clone of the project"):
         listing.report()
     git("init", "-q")
-    with pytest.raises(InputError, match="no commit yet; run `make repro`"):
+    with pytest.raises(InputError, match="no commit yet; run `sentiflow repro`"):
         listing.report()
     Path("notes.md").write_text("n")
     commit("start")
