@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 # before MLflow is imported
-from sentiflow.registry import champion_history, model_versions, publishing, store  # isort: skip
+from sentiflow.registry import champion, champion_history, model_versions, publishing, store  # isort: skip
 
 import mlflow
 import psutil
@@ -40,10 +40,9 @@ import requests
 import typer
 from mlflow import MlflowClient
 
-from sentiflow.cli import champion
 from sentiflow.pipeline import isolated_run
 from sentiflow.registry.store import COMPLETE_TAG, KEY_TAG, MODEL
-from sentiflow.system import locks, markdown
+from sentiflow.system import entry_point, locks, markdown
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[1]
@@ -144,7 +143,7 @@ def _project(top: Path) -> Iterator[Project]:
         (top / name / "params.yaml").write_text(text, encoding="utf-8")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{top}/mlflow.db"  # for every process that is started here
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
-    PROCESSES.set_forkserver_preload(["sentiflow.cli.champion"])
+    PROCESSES.set_forkserver_preload(["sentiflow.registry.champion"])
     forkserver.ensure_running()
     with contextlib.chdir(top / FOLDERS[0]):
         client = store.connect()
@@ -333,8 +332,8 @@ def _in_folder(folder: Path, target: Callable[..., None], arguments: tuple[Any, 
 
 
 def _promote(number: str) -> None:
-    sys.argv = ["python -m sentiflow.cli.champion", "promote", "--version", number, "--force", "--reason", "for the figure"]
-    champion.main()
+    with entry_point.handled():
+        champion.promote(number, force=True, reason="for the figure")
 
 
 def _publish(publication: publishing.Publication) -> None:
@@ -441,7 +440,7 @@ class Server:
 
 def figure_12(project: Project) -> None:
     plain = ["mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1", "-m", "models:/sentiflow@champion"]
-    found = [_probed(Server(project, plain, False)), _probed(Server(project, ["sentiflow.serving.server"], True))]
+    found = [_probed(Server(project, plain, False)), _probed(Server(project, ["sentiflow", "serve"], True))]
     print(f"Figure 12: serving, with `body_seconds` {BODY_SECONDS:g}")
     rows = [[probe, found[0][probe], found[1][probe]] for probe in found[0]]
     print("\n".join(markdown.markdown(["probe", "mlflow models serve", "sentiflow serve"], rows)), flush=True)

@@ -447,7 +447,7 @@ def _is(served: Any, project: Any, run_id: Any, when: str) -> bool:
         return served.flow(run_id) is not None and served.state(run_id).is_pending()
     if when == "running":
         return project.stage("clean") is not None
-    return served.process_with("sentiflow.cli.champion", run_id) is not None
+    return served.process_with("sentiflow models promote", run_id) is not None
 
 
 def _accepted(served: Any) -> Any:

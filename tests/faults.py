@@ -321,11 +321,11 @@ class Served:
         """The process of the run itself."""
         return self.process_with("prefect.engine", run_id)
 
-    def process_with(self, module, run_id):
-        """One of a run's processes, whose command names this module; None where none does."""
+    def process_with(self, words, run_id):
+        """One of a run's processes, whose command has these words; None where none does."""
         for process in self.processes_of(run_id):
             with contextlib.suppress(psutil.Error):  # it may end between two looks
-                if module in " ".join(process.cmdline()):
+                if words in " ".join(process.cmdline()):
                     return process
         return None
 
