@@ -29,7 +29,7 @@ import pytest
 import yaml
 
 from sentiflow.data import vocabulary
-from sentiflow.system import locks
+from sentiflow.system import entry_point, locks
 from sentiflow.system import stage as stages
 
 TOP = Path(__file__).parents[2]
@@ -717,7 +717,7 @@ def test_bad_input_ends_in_one_message_with_what_was_received_and_what_to_do(nam
     before = project.earlier_outputs()
     status, output = run_here(stage, project)
     assert "Traceback" not in output, output
-    assert status == (stages.TEMPORARY if name == "interrupted download" else 1)
+    assert status == (entry_point.TEMPORARY if name == "interrupted download" else 1)
     assert received in output
     assert advice in output
     assert project.earlier_outputs() == before
@@ -760,7 +760,7 @@ def test_tracking_store_that_does_not_answer_is_named_within_half_a_minute(store
     project.env["MLFLOW_TRACKING_URI"] = store
     before = project.earlier_outputs()
     status, output = run_apart("register", project, seconds=30)
-    assert status == (1 if store.startswith("sqlite") else stages.TEMPORARY)
+    assert status == (1 if store.startswith("sqlite") else entry_point.TEMPORARY)
     assert f"MLflow's store at {store} does not answer" in output
     assert advice in output
     assert "Traceback" not in output
@@ -828,7 +828,7 @@ def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(
     with (project / "data/.clean.parquet.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         status, output = run_here("clean", project)
-    assert status == stages.TEMPORARY
+    assert status == entry_point.TEMPORARY
     assert "process 99999999 has been at work" in output
     assert "end it with `kill`" in output
     assert project.earlier_outputs() == before

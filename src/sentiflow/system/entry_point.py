@@ -43,7 +43,7 @@ def _explain(error: OSError) -> str:
         errno.EACCES: "permission denied; make it readable and writable for this user and run again",
         errno.EPERM: "not permitted; make it readable and writable for this user and run again",
         errno.EROFS: "the file system is read-only; run from a folder that can be written",
-        errno.ENOENT: "no such file or folder; check the path, or run `sentiflow repro` so that the stage before makes it",
+        errno.ENOENT: "no such file or folder; check the path, or run `dvc repro` so that the stage before makes it",
         errno.EEXIST: "this is a file where a folder was expected; move it away and run again",
         errno.EISDIR: "this is a folder where a file was expected",
         errno.ENOTDIR: "this is a file where a folder was expected",
