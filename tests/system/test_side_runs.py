@@ -9,8 +9,10 @@ from sentiflow.pipeline import recovery
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
-from sentiflow import pipeline, side
-with entry_point.handled(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
+from sentiflow.pipeline import isolated_run
+from sentiflow.system import entry_point
+changes = {"run": ["nb_svm", "logistic"]}
+with entry_point.handled(), isolated_run.running("two", changes, again="this", targets=["evaluate"]):
     pass
 """
 
