@@ -32,7 +32,7 @@ def finished_project(tmp_path_factory):
 def project(finished_project, tmp_path, monkeypatch):
     """A copy of it in the working folder, pushed to a folder beside it."""
     folder = dvc_projects.copy(finished_project, tmp_path, monkeypatch)
-    remote.use(remote.read("", environment={}))
+    remote.use(remote.read(""))
     push_pull.push()
     with Repo() as repo:
         assert repo.status() == {}  # from now on DVC takes these files for known

@@ -84,7 +84,7 @@ def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
     add.run(commit="HEAD")
     assert FILE.read_text().splitlines()[-2:] == ["One of their side.,negative", "One of our side.,negative"]
     assert noted() == md5(FILE)
-    with pytest.raises(InputError, match="received --commit nowhere, which names no commit"):
+    with pytest.raises(InputError, match="received nowhere, which names no commit"):
         add.run(commit="nowhere")
 
 

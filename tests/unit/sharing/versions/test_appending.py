@@ -198,7 +198,7 @@ def test_missing_file_is_pulled_where_dvc_tracks_it():
         appending.append(p, NEW, name="new.csv", skip_rejected=False)
     Path("data/external").mkdir(parents=True)
     Path("data/external/own.csv.dvc").write_text("outs:\n- path: own.csv\n")
-    with pytest.raises(InputError, match="`sentiflow remote pull` brings it"):
+    with pytest.raises(InputError, match="`sentiflow remote pull` downloads it"):
         appending.append(p, NEW, name="new.csv", skip_rejected=False)
 
 
