@@ -13,7 +13,7 @@ app = typer.Typer(help="List, compare and extend the versions of the data.")
 @app.command()
 @in_project(computes=True)
 def versions() -> None:
-    """List the versions of the data over git's history: rows, labels, splits, and what changed.
+    """List the versions of the data over git's history.
 
     Example: sentiflow data versions
     """
@@ -29,7 +29,9 @@ def diff(
     after: Annotated[str | None, typer.Argument(help="a commit; without it this folder as it is")] = None,
     out: Annotated[Path | None, typer.Option(help="a CSV file for the whole list")] = None,
 ) -> None:
-    """Show which texts two commits' data differ in: added, removed, relabelled, or moved between the splits.
+    """Show which texts differ between two commits.
+
+    They are added, removed, relabelled, or moved between the splits.
 
     Example: sentiflow data diff main feature --out changes.csv
     """
@@ -46,7 +48,9 @@ def add(
     start: Annotated[bool, typer.Option("--start", help="start an own file with the package's reviews")] = False,
     skip_rejected: Annotated[bool, typer.Option("--skip-rejected", help="leave out rows that cannot be used")] = False,
 ) -> None:
-    """Add reviews to the project's own file as a new version of the data: all rows, or none.
+    """Add reviews as a new version of the data.
+
+    All rows of the file are added to the project's own file, or none.
 
     Example: sentiflow data add new.csv --skip-rejected
     """
@@ -60,7 +64,9 @@ def add(
 def near_copies(
     similarity: Annotated[float, typer.Option(help="lowest Jaccard similarity of near-copies")] = 0.8,
 ) -> None:
-    """List near-copies across the splits, and show the accuracy on test without them.
+    """List near-copies across the splits.
+
+    It also shows the accuracy on test without them.
 
     Example: sentiflow data near-copies --similarity 0.9
     """
@@ -74,7 +80,7 @@ def near_copies(
 def drift(
     file: Annotated[Path | None, typer.Argument(help="a file or a folder of files; by default `drift.incoming`")] = None,
 ) -> None:
-    """Compare incoming reviews with those that the champion was trained and tested on.
+    """Compare incoming reviews with those the champion knows.
 
     Example: sentiflow data drift incoming.csv
     """

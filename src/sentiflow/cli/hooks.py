@@ -10,7 +10,9 @@ app = typer.Typer()
 @app.command()
 @in_project()
 def hooks() -> None:
-    """Install git's pre-push hook, which refuses a push of commits whose data the remote lacks.
+    """Install git's pre-push hook.
+
+    The hook refuses a push of commits whose data the remote lacks.
 
     Example: sentiflow hooks
     """

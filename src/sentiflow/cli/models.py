@@ -6,7 +6,7 @@ import typer
 
 from sentiflow.cli.command import in_project
 
-app = typer.Typer(help="List, promote and roll back the registered versions of the model.")
+app = typer.Typer(help="List, promote and roll back registered models.")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
 
 
@@ -32,7 +32,9 @@ def promote(
     reason: Annotated[str, typer.Option(help="for the history")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    """Make a version champion if it passes every rule of params.yaml's `promotion`.
+    """Make a version champion if it passes every rule.
+
+    The rules are those of `promotion` in params.yaml.
 
     Example: sentiflow models promote 3 --force --reason "the labels were wrong"
     """
@@ -47,7 +49,9 @@ def rollback(
     reason: Annotated[str, typer.Option(help="for the history")] = "rolled back by hand",
     dry_run: DryRun = False,
 ) -> None:
-    """Make the champion before this one champion again; once more goes back one more.
+    """Make the champion before this one champion again.
+
+    Another rollback goes back one more.
 
     Example: sentiflow models rollback --reason "too slow"
     """
@@ -59,7 +63,7 @@ def rollback(
 @app.command()
 @in_project(computes=True)
 def history() -> None:
-    """Show which version was champion from when to when, and why.
+    """Show which version was champion when, and why.
 
     Example: sentiflow models history
     """
@@ -71,7 +75,9 @@ def history() -> None:
 @app.command()
 @in_project()
 def rebuild(dry_run: DryRun = False) -> None:
-    """Fill an empty MLflow store from git's history, DVC's cache or remote, and the history of champions.
+    """Fill an empty MLflow store from git and DVC.
+
+    The results of every commit and the history of champions are published again.
 
     Example: sentiflow models rebuild --dry-run
     """

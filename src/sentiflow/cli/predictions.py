@@ -21,7 +21,9 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="by default predictions/FILE.predictions.csv")] = None,
     version: Annotated[str | None, typer.Option(help="of the registered model; by default the champion")] = None,
 ) -> None:
-    """Predict label and probabilities of one text, or of every row of a file, with the champion.
+    """Predict labels and probabilities with the champion.
+
+    It answers one text in the terminal, or every row of a file in another file.
 
     Examples: sentiflow predict --text "A film I loved." and sentiflow predict reviews.csv --column text
     """
@@ -37,7 +39,9 @@ def explain(
     model: Annotated[str | None, typer.Option(help="a model that is trained here; by default the champion")] = None,
     out: Annotated[Path, typer.Option(help="the picture, a name that ends in .png")] = Path("reports/explanation.png"),
 ) -> None:
-    """Show which words the model's answer depends on, in the terminal and as a picture.
+    """Show which words a model's answer depends on.
+
+    It is shown in the terminal and as a picture.
 
     Example: sentiflow explain "A film I loved." --model lstm
     """

@@ -23,7 +23,9 @@ def set_remote(
         typer.Option(help="in .dvc/config, which git shares, or only on this machine; by default as the kind of URL suggests"),
     ] = None,
 ) -> None:
-    """Set the remote and try it out; secrets are refused, since others can read them.
+    """Set the remote, and try it out.
+
+    A URL with a secret in it is refused, since others could read it.
 
     Example: sentiflow remote set s3://bucket/sentiflow --endpoint https://storage.example.org
     """
@@ -35,7 +37,7 @@ def set_remote(
 @app.command()
 @in_project()
 def push() -> None:
-    """Upload everything that dvc.lock and the .dvc files reference.
+    """Upload everything that dvc.lock references.
 
     Example: sentiflow remote push
     """
@@ -47,7 +49,7 @@ def push() -> None:
 @app.command()
 @in_project()
 def pull() -> None:
-    """Download everything that dvc.lock and the .dvc files reference.
+    """Download everything that dvc.lock references.
 
     Example: sentiflow remote pull
     """
@@ -64,7 +66,7 @@ def check(
         str | None, typer.Option(hidden=True, help="for git's pre-push hook: the git remote; the commits come from stdin")
     ] = None,
 ) -> None:
-    """Check that the remote has every file that a commit references.
+    """Check that the remote has every file of a commit.
 
     Example: sentiflow remote check HEAD~1
     """
@@ -79,7 +81,9 @@ def check(
 @app.command()
 @in_project()
 def repair(dry_run: Annotated[bool, typer.Option("--dry-run", help="report only, and change nothing")] = False) -> None:
-    """Find damaged files in the cache, on the remote and in this folder, and restore them.
+    """Find damaged files, and restore them.
+
+    It reads the cache, the remote and this folder; a file is restored from where it is intact.
 
     Example: sentiflow remote repair --dry-run
     """

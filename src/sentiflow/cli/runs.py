@@ -17,9 +17,9 @@ def repro(
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
     again: Annotated[str, typer.Option(hidden=True, help="the command that resumes this run, for messages")] = "sentiflow repro",
 ) -> None:
-    """Run the pipeline, from reviews to registered models; only what is stale is run.
+    """Run the stages of the pipeline that are stale.
 
-    A trial leaves params.yaml, dvc.lock, reports and the MLflow store as they are.
+    With --sample it is a trial, which leaves params.yaml, dvc.lock, reports and the MLflow store as they are.
 
     Example: sentiflow repro --sample 400
     """
@@ -40,7 +40,9 @@ def repro(
 @app.command("all-models")
 @in_project()
 def all_models() -> None:
-    """Run every model in a folder of its own, whatever `run:` names: reports/all.md and reports/all.html.
+    """Run every model, not only those of `run:`.
+
+    It runs in a folder of its own and writes reports/all.md and reports/all.html.
 
     Example: sentiflow all-models
     """
@@ -52,7 +54,9 @@ def all_models() -> None:
 @app.command()
 @in_project()
 def recipes() -> None:
-    """Run the published recipes with their own settings: reports/recipes.md.
+    """Run the published recipes with their own settings.
+
+    It writes reports/recipes.md.
 
     Example: sentiflow recipes
     """
@@ -69,7 +73,9 @@ def retrain(
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
     promote: Annotated[bool, typer.Option(help="promote the best model if it passes every rule")] = True,
 ) -> None:
-    """Retrain now if there is a reason to, evaluate, promote if the rules pass, push and notify.
+    """Retrain if there is a reason to, and promote by the rules.
+
+    The results are pushed to the remote, and whoever params.yaml names is notified.
 
     Example: sentiflow retrain lstm gru --no-promote
     """
@@ -85,7 +91,7 @@ def verify(
     commit: Annotated[str, typer.Argument(help="uncommitted changes are not verified")] = "HEAD",
     full: Annotated[bool, typer.Option("--full", help="every stage, not only the data and the linear models")] = False,
 ) -> None:
-    """Reproduce a commit's results in a fresh clone, and compare every hash.
+    """Reproduce a commit's results in a fresh clone, and compare.
 
     Example: sentiflow verify HEAD~1 --full
     """

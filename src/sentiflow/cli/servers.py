@@ -28,7 +28,9 @@ def ui(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="by default 5000, or the next free one")] = None,
     prefect_port: PrefectPort = None,
 ) -> None:
-    """Serve MLflow's UI and Prefect's; where servers of a team do so already, say where.
+    """Serve MLflow's UI and Prefect's.
+
+    Where a team's servers have them already, it prints their addresses.
 
     Example: sentiflow ui --port 5001 --prefect-port 4201
     """
@@ -45,7 +47,9 @@ def schedule(
         bool, typer.Option("--take-over", help="where another checkout serves the deployments, move them here")
     ] = False,
 ) -> None:
-    """Retrain when prefect.yaml says so: Prefect's server, unless one answers already, and a worker.
+    """Retrain when prefect.yaml says so.
+
+    It runs a worker, and Prefect's server unless one answers already.
 
     Example: sentiflow schedule --take-over
     """

@@ -8,7 +8,7 @@ import typer
 
 from sentiflow.cli.command import in_project
 
-app = typer.Typer(help="Run the servers of a team: PostgreSQL, storage, MLflow and Prefect, each with a password.")
+app = typer.Typer(help="Run a team's servers: PostgreSQL, storage, MLflow, Prefect.")
 
 
 @app.callback()
@@ -19,7 +19,9 @@ def private_files() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def secrets() -> None:
-    """Write a new .env with generated secrets; an existing one is never overwritten.
+    """Write a new .env with generated secrets.
+
+    An existing one is never overwritten.
 
     Example: sentiflow services secrets
     """
@@ -31,7 +33,9 @@ def secrets() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def up() -> None:
-    """Start all services, and stop all when one stops, until Ctrl-C.
+    """Run all services until Ctrl-C.
+
+    When one stops, all stop.
 
     Example: sentiflow services up
     """
@@ -43,7 +47,9 @@ def up() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def status() -> None:
-    """Request each service with its password, without one and with a wrong one; exit status 1 if an answer is wrong.
+    """Check that each service answers members only.
+
+    Each is asked with its password, without one and with a wrong one; the exit status is 1 if one answers otherwise.
 
     Example: sentiflow services status
     """
@@ -59,7 +65,9 @@ def member(
     reset: Annotated[bool, typer.Option("--reset", help="set another password")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="remove the account")] = False,
 ) -> None:
-    """Create an account that may retrain and promote, and print what its owner needs.
+    """Create, reset or remove an account.
+
+    It may retrain and promote. What its owner needs is printed once.
 
     Example: sentiflow services member anna
     """
@@ -71,7 +79,9 @@ def member(
 @app.command()
 @in_project(line="%(message)s")
 def backup(to: Annotated[Path | None, typer.Argument(help="a new folder; by default backups/TIME")] = None) -> None:
-    """Back up databases, artifacts and DVC's remote while the services run.
+    """Back up databases, artifacts and DVC's remote.
+
+    The services go on meanwhile.
 
     Example: sentiflow services backup /mnt/backups/monday
     """
@@ -83,7 +93,9 @@ def backup(to: Annotated[Path | None, typer.Argument(help="a new folder; by defa
 @app.command()
 @in_project(line="%(message)s")
 def restore(source: Annotated[Path, typer.Argument(metavar="BACKUP", help="a folder that `backup` wrote")]) -> None:
-    """Restore a backup where there is nothing yet, start it and check every service.
+    """Restore a backup where there is nothing yet.
+
+    Every service is then started and checked.
 
     Example: sentiflow services restore backups/20260131-020000
     """
