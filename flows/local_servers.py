@@ -81,8 +81,8 @@ def _mlflow_port(given: int | None) -> int:
         raise InputError(f"MLflow's UI of this project is served already: {checkout.mlflow_ui()}")
     if given is None:
         last = urlsplit(checkout.mlflow_ui()).port or 5000
-        return supervise.next_free_port("127.0.0.1", last, "PORT", "MLflow's UI")
-    supervise.require_free_port("127.0.0.1", given, "PORT", "MLflow's UI")
+        return supervise.next_free_port("127.0.0.1", last, "--port", "MLflow's UI")
+    supervise.require_free_port("127.0.0.1", given, "--port", "MLflow's UI")
     return given
 
 
@@ -147,21 +147,19 @@ class _Services(supervise.Services):
 
     def _running_address(self, port: int | None) -> str | None:
         if self.running and port and self._at(port) != self.running:
-            raise InputError(
-                f"the Prefect server of this project runs at {self.running}; end it, or leave out PREFECT_PORT={port}"
-            )
+            raise InputError(f"the Prefect server of this project runs at {self.running}; end it, or leave out --prefect-port")
         return self.running
 
     def _new_address(self, port: int | None) -> str:
         if port is None:
             first = access.last_port(PREFECT_PORT)
-            return self._at(supervise.next_free_port(self.host, first, "PREFECT_PORT", "Prefect's server"))
+            return self._at(supervise.next_free_port(self.host, first, "--prefect-port", "Prefect's server"))
         if access.answers(address := self._at(port)):
             raise InputError(
                 f"another Prefect server answers at {address}; to use it, set PREFECT_API_URL={address} and its password in "
-                f"PREFECT_API_AUTH_STRING, else choose another port: PREFECT_PORT={port + 1}"
+                f"PREFECT_API_AUTH_STRING, else choose another port: --prefect-port={port + 1}"
             )
-        supervise.require_free_port(self.host, port, "PREFECT_PORT", "Prefect's server")
+        supervise.require_free_port(self.host, port, "--prefect-port", "Prefect's server")
         return address
 
     def add_prefect(self, after_worker: bool = False) -> None:

@@ -112,7 +112,7 @@ def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -
     if known and not reset:
         raise InputError(f"there is an account {name} already, and nothing was changed; to give it a new password: --reset")
     if reset and not known:
-        raise InputError(f"received RESET for {name}, which is no account; to make it leave out RESET")
+        raise InputError(f"received --reset for {name}, which is no account; to make it leave out --reset")
     if not known:
         _ask(secrets, "POST", "2.0/mlflow/users/create", username=name, password=password)
     keep(cluster, secrets, name, password)

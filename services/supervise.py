@@ -125,7 +125,7 @@ def die_with_parent(sign: int) -> None:
 
 
 def require_free_port(host: str, port: int, variable: str, what: str) -> None:
-    """Raises InputError if something else listens there, naming the variable by which to choose another port."""
+    """Raises InputError if something else listens there, naming the option or variable by which to choose another port."""
     if reason := _unusable(host, port):
         raise InputError(
             f"{what} cannot use port {port} of {host}: {reason}; end what uses it, or choose another: {variable}={port + 1}"

@@ -81,6 +81,10 @@ class Project:
         given = ["--prefect-port", str(self.port)] if self.port else []
         return [sys.executable, "-m", "sentiflow", *words, *given]
 
+    def for_ui(self, what):
+        """The option by which MLflow's UI, where that is started, takes a port of the test's."""
+        return ["--port", str(self.other_port)] if what == "ui" else []
+
     def environment(self, **more):
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MAKE"))}
         return own | more
@@ -224,9 +228,9 @@ def listener(project):
 @pytest.mark.parametrize("what", ["schedule", "ui"])
 def test_port_that_something_else_uses_is_named_with_the_way_out(project, listener, what):
     listener.settimeout(0.1)
-    said = project.refused(what, "--port", str(project.other_port))
+    said = project.refused(what, *project.for_ui(what))
     assert f"Prefect's server cannot use port {project.port}" in said
-    assert f"PREFECT_PORT={project.port + 1}" in said
+    assert f"--prefect-port={project.port + 1}" in said
 
 
 @pytest.fixture
@@ -244,10 +248,10 @@ def open_server(project, tmp_path):
 @pytest.mark.slow
 def test_server_without_a_password_at_the_port_is_not_used_and_the_way_out_is_named(project, open_server, monkeypatch):
     for what in ("schedule", "ui"):
-        said = project.refused(what, "--port", str(project.other_port), PREFECT_API_URL=project.url)
+        said = project.refused(what, *project.for_ui(what), PREFECT_API_URL=project.url)
         assert f"the Prefect server at {project.url} asks for no password" in said
         assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
-        assert f"another Prefect server answers at {project.url}" in project.refused(what, "--port", str(project.other_port))
+        assert f"another Prefect server answers at {project.url}" in project.refused(what, *project.for_ui(what))
     with temporary_settings({PREFECT_API_URL: project.url}), pytest.raises(InputError, match="asks for no password"):
         project.found_by_retrain(monkeypatch, project.url)
     assert PREFECT_API_URL not in project.found_by_retrain(monkeypatch)
@@ -617,7 +621,7 @@ def test_ui_takes_the_next_ports_where_the_default_ones_are_in_use_and_schedule_
     assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
     assert f"served already: http://127.0.0.1:{mlflow}" in project.refused("ui")
     project.port = prefect + 1
-    assert f"runs at {project.url}; end it, or leave out PREFECT_PORT" in project.refused("schedule")
+    assert f"runs at {project.url}; end it, or leave out --prefect-port" in project.refused("schedule")
 
 
 @pytest.mark.slow
