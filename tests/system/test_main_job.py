@@ -249,7 +249,9 @@ def test_predict_answers_a_text_and_a_file(first_run, clone):
 
 
 def test_retrain_after_a_finished_run_finds_no_reason_and_says_so(first_run, clone):
-    assert "Completed: No reason to retrain" in sentiflow(clone, "retrain").stdout
+    said = sentiflow(clone, "retrain")
+    assert "Completed: No reason to retrain" in said.stdout
+    assert "HTTP Request" not in said.stderr
     refused = subprocess.run([clone / ".venv/bin/sentiflow", "retrain", "gru"], cwd=clone, capture_output=True, text=True)
     assert refused.returncode != 0
     assert refused.stderr.startswith("error: received gru, which is not in `run:` of params.yaml; expected some of ")

@@ -14,12 +14,12 @@ Parameters = ParamSpec("Parameters")
 
 
 def in_project(
-    *, line: str = terminal.LINE, computes: bool = False
+    *, line: str | None = terminal.LINE, computes: bool = False
 ) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
-    """Decorator of a command that works on the project in the working folder; shows the log on standard error.
+    """Decorator of a command that works on the project in the working folder, with the log on standard error.
 
     Args:
-        line: format of a line of the log.
+        line: format of a line of the log; None leaves the log to the command, as Prefect sets up its own.
         computes: the command loads a model: TensorFlow's start-up messages are dropped, and linear algebra uses one thread, so
             that no result depends on the number of cores.
     """
@@ -30,7 +30,8 @@ def in_project(
             _require_project()
             own_code.require()
             with tensorflow_log.chatter_dropped() if computes else contextlib.nullcontext():
-                terminal.show_log(line, force=True)
+                if line is not None:
+                    terminal.show_log(line, force=True)
                 if computes:
                     from sentiflow.system import threads
 

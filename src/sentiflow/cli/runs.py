@@ -67,7 +67,7 @@ def recipes() -> None:
 
 
 @app.command()
-@in_project()
+@in_project(line=None)
 def retrain(
     models: Annotated[list[str] | None, typer.Argument(help="of `run:` in params.yaml; without any, all")] = None,
     force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
