@@ -29,7 +29,7 @@ from sentiflow.config.settings import Architectures
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
-from sentiflow.system import locks, process_groups, stage, terminal
+from sentiflow.system import files, locks, process_groups, stage, terminal
 from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/side")
@@ -161,13 +161,13 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
         InputError: if params.yaml cannot be used with the changes.
     """
     # first: a folder with a pipeline but no .dvc would count as a part of the project
-    _write(folder / ".dvc/config", CONFIG.format(cache=cache))
+    files.write(folder / ".dvc/config", CONFIG.format(cache=cache))
     for name in FILES:
-        _write(folder / name, Path(name).read_text(encoding="utf-8"))
+        files.write(folder / name, Path(name).read_text(encoding="utf-8"))
     for name in CODE:
         _mirror(Path(name), folder / name)
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
-    _write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
+    files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
     params.load(folder / PARAMS)
 
 
@@ -232,13 +232,6 @@ def tracking_uri() -> str:
     """The store that the project itself publishes to, named so that it is the same from any folder."""
     scheme, uri = "sqlite:///", repro.tracking_uri()
     return f"{scheme}{Path(uri.removeprefix(scheme)).absolute()}" if uri.startswith(scheme) else uri
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
 
 
 def _link(target: Path, link: Path) -> None:

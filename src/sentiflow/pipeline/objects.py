@@ -25,7 +25,8 @@ from dvc_objects.errors import ObjectFormatError
 
 from sentiflow.pipeline import confined, site
 from sentiflow.pipeline.confined import HASH, LIST, UnsafeError
-from sentiflow.pipeline.stores import DamagedError, Store, is_loss, without_secrets
+from sentiflow.pipeline.stores import DamagedError, Store, is_loss
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError
 
 CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
@@ -92,7 +93,7 @@ class Project:
         opened = self._repo.cloud.get_remote(name)
         url = str(self._repo.config["remote"][name]["url"])
         kind = url.partition("://")[0] if "://" in url else ""
-        return Store(f"the remote {name} ({without_secrets(url)})", opened.odb, kind, name)
+        return Store(f"the remote {name} ({urls.without_secrets(url)})", opened.odb, kind, name)
 
     def outputs(self, commit: str | None = None, *, imported: bool = False) -> list[Output]:
         """Everything that DVC caches, as dvc.lock and the .dvc files name it: those of this folder, or of a commit.
@@ -327,7 +328,7 @@ def dvc_errors_told() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        raise InputError(f"DVC says: {without_secrets(str(error))}") from None
+        raise InputError(f"DVC says: {urls.without_secrets(str(error))}") from None
 
 
 def _name(stage: Any) -> str:

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from tqdm import tqdm
 
 from sentiflow.pipeline import confined, isolated_run, objects, repro
 from sentiflow.pipeline.confined import UnsafeError
-from sentiflow.registry import champion_history, model_versions, provenance, store
-from sentiflow.system import git, locks, terminal
+from sentiflow.registry import champion_history, model_versions, store
+from sentiflow.system import dvc_lock, git, locks, terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -148,14 +147,10 @@ def commits() -> list[Commit]:
     found = []
     for line in logged.splitlines():
         sha, _, subject = line.partition(" ")
-        with tempfile.TemporaryDirectory() as folder:
-            lock = Path(folder) / "dvc.lock"
-            shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, check=False)
-            lock.write_bytes(shown.stdout)
-            with contextlib.suppress(ValueError):  # a commit of a damaged file had nothing to publish
-                entries = provenance.stage_entries(lock) if shown.returncode == 0 else {}
-                if isinstance(entries, dict) and STAGE in entries:
-                    found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(entries)))
+        with contextlib.suppress(ValueError):  # a commit of a damaged file had nothing to publish
+            stages = dvc_lock.of_commit(sha) or {}
+            if STAGE in stages:
+                found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(stages)))
     if hint := git.missing_history():
         log.warning(hint)
     if not found:

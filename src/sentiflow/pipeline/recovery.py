@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import shutil
-import subprocess
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,13 +17,12 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
 
 from sentiflow.pipeline import confined
 from sentiflow.pipeline.confined import UnsafeError
-from sentiflow.system import locks
-from sentiflow.system.errors import InputError
+from sentiflow.system import dvc_lock, files, git, locks
 
 log = logging.getLogger("sentiflow")
 
 TMP = Path(".dvc/tmp")
-LOCK_FILE = Path("dvc.lock")
+LOCK_FILE = dvc_lock.FILE
 PIPELINE_FILE = Path("dvc.yaml")
 CLOCK_ERROR = 2.0  # seconds by which a process's start, as the system tells it, may be off
 
@@ -70,7 +68,7 @@ def _holder_in(rwlock: Path) -> str | None:
     if gone:
         kept_write = {path: e for path, e in write.items() if e["pid"] not in gone}
         kept_read = {path: left for path, some in read.items() if (left := [e for e in some if e["pid"] not in gone])}
-        _replace(rwlock, json.dumps({"write": kept_write, "read": kept_read}))
+        files.write(rwlock, json.dumps({"write": kept_write, "read": kept_read}))
     for pid, command in sorted(everyone):
         if pid in gone:
             log.warning("removed the entries of process %d (%s), which is gone, from %s", pid, command, rwlock)
@@ -107,7 +105,7 @@ def _dvc_process_here() -> str | None:
     return None
 
 
-def dvc_lock(before: Path | None = None) -> None:
+def lock_file(before: Path | None = None) -> None:
     """Puts a whole dvc.lock back where a killed run or a full disk left it empty or cut; the broken one stays beside it.
 
     Args:
@@ -125,9 +123,9 @@ def dvc_lock(before: Path | None = None) -> None:
         log.warning("dvc.lock was %s: put back the one from before the run; what stood there is in %s", broken, beside)
         return
     shutil.copyfile(LOCK_FILE, beside)
-    committed = _committed_lock()
-    if committed and not _flaw(committed):
-        _replace(LOCK_FILE, committed.decode())
+    committed = git.show("HEAD", LOCK_FILE)
+    if committed and not _flaw(committed.encode()):
+        files.write(LOCK_FILE, committed)
         log.warning("dvc.lock was %s: put back the one of git's last commit; what stood there is in %s", broken, beside)
     else:
         LOCK_FILE.unlink()
@@ -147,14 +145,6 @@ def _flaw(content: bytes) -> str | None:
     except Invalid:
         return "incomplete"
     return None
-
-
-def _committed_lock() -> bytes | None:
-    try:
-        shown = subprocess.run(["git", "show", f"HEAD:./{LOCK_FILE}"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return shown.stdout if shown.returncode == 0 else None
 
 
 def leftovers(architectures: Collection[str]) -> None:
@@ -190,7 +180,7 @@ def leftovers(architectures: Collection[str]) -> None:
         lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
         for name in dropped:
             del lock["stages"][name]
-        _replace(LOCK_FILE, dumps_yaml(lock))
+        files.write(LOCK_FILE, dumps_yaml(lock))
 
 
 def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
@@ -200,13 +190,7 @@ def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
         UnsafeError: if an output lies outside the project, in .git or .dvc, or behind a symbolic link.
         InputError: if the file cannot be read.
     """
-    try:
-        read: dict[str, Any] = parse_yaml(lock_file.read_text(encoding="utf-8"), lock_file)
-    except FileNotFoundError:
-        return {}
-    except DvcException as error:
-        raise InputError(f"{error}; `git checkout {lock_file}` brings the committed one back") from None
-    stages = dict(read.get("stages") or {})
+    stages = dvc_lock.read(lock_file)
     for name, entry in stages.items():
         for out in entry.get("outs", []):
             path = str(PurePosixPath(str(out["path"])))
@@ -233,7 +217,7 @@ def ordered(names: Sequence[str]) -> bool:
     stages = lock["stages"]
     for name in wanted:
         stages[name] = stages.pop(name)
-    _replace(LOCK_FILE, dumps_yaml(lock))
+    files.write(LOCK_FILE, dumps_yaml(lock))
     return True
 
 
@@ -271,18 +255,9 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    files.remove(path)
     path.with_name(f".{path.name}.lock").unlink(missing_ok=True)  # the lock of `stage.writing`
     folder = path.parent
     while folder != Path.cwd() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

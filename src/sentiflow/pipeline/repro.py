@@ -26,7 +26,7 @@ from sentiflow.config import params
 from sentiflow.pipeline import experiments, progress, recovery, scheduling
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 from sentiflow.registry import location
-from sentiflow.system import locks, own_code, process_groups, terminal
+from sentiflow.system import files, locks, own_code, process_groups, terminal, urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -226,9 +226,7 @@ def _is_published() -> bool:
 
 def _note_store() -> None:
     if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
-        partial = STORE.with_name(f".{STORE.name}.partial")
-        partial.write_text(now, encoding="utf-8")
-        partial.replace(STORE)
+        files.write(STORE, now)
 
 
 def _noted_store() -> str:
@@ -253,7 +251,7 @@ def tracking_uri() -> str:
 def mlflow_server() -> str | None:
     """Address of the server that this project publishes to, without user and password; None where the store is a database."""
     uri = tracking_uri()
-    return re.sub(r"//[^/@]+@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
+    return urls.without_user(uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
 
 
 def require_entry() -> None:
@@ -277,7 +275,7 @@ def require_entry() -> None:
 
 def _hashed(uri: str) -> str:
     """The same whoever asks the store: a password may be another, or be named elsewhere."""
-    return hashlib.sha256(re.sub(r"//[^/@\s]*@", "//", uri).encode()).hexdigest()
+    return hashlib.sha256(urls.without_user(uri).encode()).hexdigest()
 
 
 def _check_project() -> None:
@@ -327,7 +325,7 @@ def _bring_outputs_back() -> list[Path]:
     """Fills what is missing and replaces nothing but a broken dvc.lock; the copies are gone afterwards."""
     restored = []
     paths = _outputs(BEFORE / recovery.LOCK_FILE)
-    recovery.dvc_lock(BEFORE / recovery.LOCK_FILE)
+    recovery.lock_file(BEFORE / recovery.LOCK_FILE)
     for path in paths:
         if not os.path.lexists(path) and os.path.lexists(BEFORE / path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from sentiflow.registry import model_versions
 from sentiflow.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS
 from sentiflow.registry.store import KEY_TAG, MODEL, failures_told, user, write
-from sentiflow.system import locks
+from sentiflow.system import files, locks
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -334,10 +334,7 @@ def write_journal(client: MlflowClient) -> None:
             JOURNAL,
         )
         return
-    JOURNAL.parent.mkdir(parents=True, exist_ok=True)
-    partial = JOURNAL.with_name(f".{JOURNAL.name}.partial")
-    as_table(entries).to_csv(partial, index=False, lineterminator="\n")
-    partial.replace(JOURNAL)
+    files.write(JOURNAL, as_table(entries).to_csv(index=False, lineterminator="\n"))
 
 
 def replay(client: MlflowClient) -> tuple[int, list[str]]:

@@ -6,7 +6,6 @@ The remote itself is asked. `--pushed` is what the pre-push hook of git runs: it
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -93,7 +92,7 @@ def _pieces(project: Project, outputs: list[Output], remote: Store) -> list[Piec
 def untracked_source(commit: str, outputs: list[Output]) -> str | None:
     """That the reviews' source is a file of the user's which no .dvc file tracks, in words; None if it is not."""
     try:
-        download = YAML(typ="safe", pure=True).load(_git("show", f"{commit}:./params.yaml"))["download"]
+        download = YAML(typ="safe", pure=True).load(git.ask("show", f"{commit}:./params.yaml"))["download"]
         location = str(download[download["source"]]["location"])
     except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
         return None
@@ -124,37 +123,25 @@ def pushed(lines: Iterable[str], git_remote: str) -> list[Commit]:
         _, local, _, there = line.split()
         if local == NO_COMMIT:  # a branch is deleted
             continue
-        known = there != NO_COMMIT and _is_known(there)
+        known = there != NO_COMMIT and git.ask_if_possible("cat-file", "-e", f"{there}^{{commit}}") is not None
         new = [local, f"^{there}"] if known else [local, "--not", f"--remotes={git_remote}"]
-        data = set(_git("rev-list", *new, "--", *DATA).split())
-        found |= {sha: sha in data for sha in reversed(_git("rev-list", *new).split())}
+        data = set(git.ask("rev-list", *new, "--", *DATA).split())
+        found |= {sha: sha in data for sha in reversed(git.ask("rev-list", *new).split())}
     return [Commit(sha, names_data) for sha, names_data in found.items()]
 
 
 def refuse_secrets(commits: Iterable[Commit]) -> None:
     """Raises InputError if a commit holds a password of a remote."""
     for commit in commits:
-        shown = subprocess.run(["git", "show", f"{commit.sha}:./{CONFIG}"], capture_output=True, text=True, check=False)
-        if shown.returncode == 0 and (found := secrets_in(shown.stdout)):
+        if found := secrets_in(git.show(commit.sha, CONFIG) or ""):
             raise InputError(
                 f"{CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
                 "out of the commit, give it to this machine alone (dvc remote modify --local NAME OPTION ...)"
             )
 
 
-def _is_known(sha: str) -> bool:
-    return subprocess.run(["git", "cat-file", "-e", f"{sha}^{{commit}}"], capture_output=True, check=False).returncode == 0
-
-
 def _short(commit: str) -> str:
     return commit[:10] if len(commit) == len(NO_COMMIT) else commit
-
-
-def _git(*arguments: str) -> str:
-    ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
-    return ended.stdout
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sentiflow.pipeline import objects, repro
-from sentiflow.pipeline.stores import RefusedError, without_secrets
+from sentiflow.pipeline.stores import RefusedError
 from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
-from sentiflow.system import process_groups, terminal
+from sentiflow.system import process_groups, terminal, urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -77,13 +77,13 @@ def read(url: str, endpoint: str = "", *, shared: bool | None = None, environmen
     if given := list(filter(SECRET_WORD.search, ASSIGNED.findall(environment.get("MAKEFLAGS", "")))):
         raise InputError(f"received {given[0]} on the command line, which others on this machine can read; {HOW}")
     if endpoint and not url.startswith("s3://"):
-        raise InputError(f"received ENDPOINT={without_secrets(endpoint)} with another URL than s3://; leave it out")
+        raise InputError(f"received ENDPOINT={urls.without_secrets(endpoint)} with another URL than s3://; leave it out")
     if "://" not in url:
         return _folder(url, bool(shared))
     kind, host, path, query, fragment = urlsplit(url)
     user, _, address = host.rpartition("@")
     if ":" in user or query or fragment or (user and kind == "s3"):
-        raise InputError(f"received a URL with a secret in it ({without_secrets(url)}), and git would share that; {HOW}")
+        raise InputError(f"received a URL with a secret in it ({urls.without_secrets(url)}), and git would share that; {HOW}")
     if kind not in OPTIONS:
         instead = {"file": "give the plain path", "http": "write webdav://", "https": "write webdavs://"}.get(kind, "")
         raise InputError(f"received {url}, expected {KINDS}{f'; {instead}' if instead else ''}")
@@ -118,7 +118,7 @@ def _folder(path: str, shared: bool) -> Setting:
 def _endpoint(endpoint: str) -> str:
     kind, host, path, query, fragment = urlsplit(endpoint)
     if kind not in ("http", "https") or not host or "@" in host or query or fragment or path.strip("/"):
-        raise InputError(f"received ENDPOINT={without_secrets(endpoint)}, expected http://host:port or https://host[:port]")
+        raise InputError(f"received ENDPOINT={urls.without_secrets(endpoint)}, expected http://host:port or https://host[:port]")
     return endpoint.rstrip("/")
 
 

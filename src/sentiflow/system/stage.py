@@ -4,14 +4,13 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import typer
 
-from sentiflow.system import locks, own_code, process_groups, tensorflow_log, terminal, threads
+from sentiflow.system import files, locks, own_code, process_groups, tensorflow_log, terminal, threads
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -97,7 +96,7 @@ def working_files(target: Path) -> tuple[Path, Path]:
 def _clear(targets: Iterable[Path]) -> None:
     for target in targets:
         for path in working_files(target):
-            _remove(path)
+            files.remove(path)
 
 
 def _check(place: Path, target: Path) -> None:
@@ -115,10 +114,3 @@ def _replace(place: Path, target: Path) -> None:
         place.rename(target)
     else:
         place.replace(target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
