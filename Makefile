@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 
 # What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
 # the shell does not either.
-GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
+GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B ARCHITECTURES \
   URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE TAKE_OVER \
   SIMILARITY
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(BIN):$(value PATH)
 # The package of this folder, before any of the same name in the user's PYTHONPATH.
 export PYTHONPATH := src$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 
-.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff near-copies add-reviews rebuild-tracking verify audit serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-folders test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
+.PHONY: help setup repro all recipes explain promote rollback history versions data-versions data-diff near-copies add-reviews rebuild-tracking verify serve predict retrain drift remote push pull check-remote check-data hooks test test-slow test-runs test-folders test-registry test-faults test-orchestration test-team figures figures-team figures-registry lint format types ui schedule services services-status secrets member backup restore plots readme clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,9 +101,6 @@ rebuild-tracking: $(READY)  ## fill an empty MLflow store from git's history and
 
 verify: $(READY)  ## make a commit's results again in a fresh clone, and compare every hash: make verify [COMMIT=HEAD] [FULL=1]
 	@$(BIN)/python -m sentiflow.pipeline.verify $(if $(value COMMIT),--commit="$$COMMIT") $(if $(filter-out 0,$(FULL)),--full)
-
-audit: $(READY)  ## look the locked packages up for known vulnerabilities: make audit [SERVICE=https://api.osv.dev/v1/query]
-	@$(BIN)/python -m sentiflow.cli.audit $(if $(value SERVICE),--service="$$SERVICE")
 
 serve: $(READY)  ## answer over HTTP from the champion, at http://127.0.0.1:8000 (another port: make serve PORT=8001)
 	@$(BIN)/python -m sentiflow.serving.server --port="$${PORT:-8000}"

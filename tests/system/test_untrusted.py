@@ -88,7 +88,6 @@ READ_BY = {
     "add-reviews": ["FILE", "COMMIT", "START", "SKIP_REJECTED"],
     "data-diff": ["A", "B", "OUT"],
     "verify": ["COMMIT", "FULL"],
-    "audit": ["SERVICE"],
     "retrain": ["ARCHITECTURES", "FORCE", "PROMOTE"],
     "remote": ["URL", "ENDPOINT", "SHARED"],
     "check-data": ["REPAIR"],

@@ -256,7 +256,6 @@ def _inside(path: Path, folder: Path) -> bool:
 
 def _remove(path: Path) -> None:
     files.remove(path)
-    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)  # the lock of `stage.writing`
     folder = path.parent
     while folder != Path.cwd() and not any(folder.iterdir()):
         folder.rmdir()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
+LOCKS = Path(".cache/locks")
 TEMPORARY = os.EX_TEMPFAIL  # exit status that means: the same again may work later
 
 
@@ -75,7 +77,7 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
     beside = [working_files(target)[0] for target in targets]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
-    with locks.locked(targets[0].with_name(f".{targets[0].name}.lock")):
+    with locks.locked(lock_of(targets[0])):
         _clear(targets)
         try:
             yield beside
@@ -86,6 +88,12 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
                 _replace(place, target)
         finally:
             _clear(targets)
+
+
+def lock_of(target: Path) -> Path:
+    """The lock of a target: in the working folder's cache, so that none lies in a folder that people open."""
+    place = hashlib.sha256(str(target.parent.resolve() / target.name).encode()).hexdigest()
+    return LOCKS / f"{target.name}-{place[:16]}.lock"
 
 
 def working_files(target: Path) -> tuple[Path, Path]:
