@@ -23,7 +23,6 @@ from flows import access, checkout, lost_runs
 from sentiflow.system.errors import InputError
 
 DEPLOYED = Path(".prefect/deployments.yaml")  # prefect.yaml with the names of this checkout
-FORMER_POOL = "sentiflow"  # of all checkouts, in former versions
 DEFAULT_RESOURCE = "sentiflow.data.source_changes"  # as in prefect.yaml
 # A run cannot set its command, environment or working directory, as it can with Prefect's own template. There is no `env` in
 # `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
@@ -49,7 +48,7 @@ async def prepare(worker: str, take_over: bool) -> None:
     content = _content()
     async with get_client() as client:
         await _answered(client)
-        moved = await _to_move(client, content, worker, take_over)
+        moved = await _to_move(client, content, take_over)
         for run in await lost_runs.settle(client, [checkout.pool(), *moved], worker):
             print(f"{run.name} was {run.state_name} though its process is gone: settled", flush=True)
         await _make_pool(client)
@@ -120,7 +119,7 @@ async def _deployments(client: PrefectClient, content: dict[str, Any]) -> list[D
     )
 
 
-async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, take_over: bool) -> list[str]:
+async def _to_move(client: PrefectClient, content: dict[str, Any], take_over: bool) -> list[str]:
     """Work pools from which the deployments are to be moved to that of this checkout.
 
     Raises:
@@ -132,7 +131,9 @@ async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, 
     for name, deployment in others.items():
         pool = await client.read_work_pool(name)
         owner = pool.description or f"{_folder(deployment)}, in the work pool {name}"
-        if not take_over and not await _is_former(client, pool, deployment, worker):
+        # a server that is started from this folder: the folder was copied or moved with the server's database
+        is_ours = access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None
+        if not take_over and not is_ours:
             raise InputError(
                 f"the deployments at {client.api_url} are served by another checkout: {owner}; leave them there, take them "
                 f"over with `make schedule TAKE_OVER=1`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
@@ -140,14 +141,6 @@ async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, 
         print(f"moved the deployments at {client.api_url} from {owner} to this checkout", flush=True)
         moved.append(name)
     return moved
-
-
-async def _is_former(client: PrefectClient, pool: WorkPool, deployment: DeploymentResponse, worker: str) -> bool:
-    """Whether a work pool is a former one of this checkout."""
-    if access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None:
-        return True  # the server is started from this folder, which was copied or moved with the server's database
-    workers = {each.name for each in await client.read_workers_for_work_pool(pool.name)}
-    return pool.name == FORMER_POOL and _folder(deployment) == str(Path.cwd()) and worker in workers
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:

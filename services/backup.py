@@ -31,7 +31,7 @@ from packaging.version import Version
 from psycopg import sql
 
 from sentiflow.registry import model_directory
-from sentiflow.system import locks, markdown
+from sentiflow.system import files, locks, markdown
 from sentiflow.system.errors import InputError
 from sentiflow.system.process_groups import signals_to
 from services import health, postgresql
@@ -61,7 +61,7 @@ def write(services: Path, secrets: Secrets, to: Path) -> None:
     partial = to.with_name(PARTIAL)
     with locks.locked(services / "backup.lock", patience=0):
         try:
-            _remove(partial)  # of a backup that was killed
+            files.remove(partial)  # of a backup that was killed
             partial.mkdir(parents=True, mode=0o700)
             counted = dump(Cluster(services), secrets, partial)
             left_out = copy(services, partial)
@@ -79,11 +79,6 @@ def write(services: Path, secrets: Secrets, to: Path) -> None:
     if left_out:
         print(f"left out {left_out} objects of DVC's remote whose content does not match their name, such as unfinished pushes")
     print("Restoring it needs SERVICES_BACKUP_KEY of .env, which is not in the backup: keep a copy where passwords are kept.")
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
 
 
 def dump(cluster: Cluster, secrets: Secrets, to: Path) -> dict[str, dict[str, int]]:

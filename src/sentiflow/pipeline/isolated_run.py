@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import filecmp
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -40,11 +41,12 @@ PARAMS = Path("params.yaml")
 REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
 CONFIG = """\
 [core]
-    no_scm = true
+    no_scm = {no_scm}
     analytics = false
     check_update = false
 [cache]
-    dir = "{cache}"
+    dir = {cache}
+    type = "{links}"
 """
 
 
@@ -161,7 +163,7 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
         InputError: if params.yaml cannot be used with the changes.
     """
     # first: a folder with a pipeline but no .dvc would count as a part of the project
-    files.write(folder / ".dvc/config", CONFIG.format(cache=cache))
+    write_config(folder / ".dvc/config", cache, no_scm=True)
     for name in FILES:
         files.write(folder / name, Path(name).read_text(encoding="utf-8"))
     for name in CODE:
@@ -169,6 +171,16 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
     files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
     params.load(folder / PARAMS)
+
+
+def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = "reflink,copy") -> None:
+    """Writes settings of DVC that give a folder its cache.
+
+    Args:
+        no_scm: whether it works without git.
+        links: how DVC takes files out of the cache, in the order in which the ways are tried.
+    """
+    files.write(file, CONFIG.format(no_scm=str(no_scm).lower(), cache=json.dumps(str(cache)), links=links))
 
 
 def with_changes(text: str, changes: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from sentiflow.pipeline import confined, isolated_run, objects, repro
 from sentiflow.pipeline.confined import UnsafeError
 from sentiflow.registry import champion_history, model_versions, store
-from sentiflow.system import dvc_lock, git, locks, terminal
+from sentiflow.system import dvc_lock, files, git, locks, terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -34,7 +34,6 @@ TREE = FOLDER / "tree"
 RECORDS = Path(".cache/training")
 STAGE = "register"
 NO_CHAMPION = "There is no champion: `make promote VERSION=...` promotes one."
-CONFIG = isolated_run.CONFIG + '    type = "hardlink,symlink,copy"\n'  # in DVC's cache each output lies already
 
 
 Argument = Annotated[str, StringConstraints(pattern=r"\A[^\x00]*\z")]  # that a process can be given
@@ -71,7 +70,7 @@ class Commit:
         """The outputs of other stages that publishing read."""
         read = [dependency.path for dependency in self.lock[STAGE].deps]
         made = [out.path for entry in self.lock.values() for out in entry.outs]
-        return [path for path in made if any(_within(path, each) or _within(each, path) for each in read)]
+        return [path for path in made if any(files.overlap(path, each) for each in read)]
 
 
 def main() -> None:
@@ -169,7 +168,8 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
     try:
         confined.require_links_inside(TREE)
         missing = repro.fetch(commit.sha)
-        (TREE / ".dvc/config.local").write_text(CONFIG.format(cache=isolated_run.cache_of_project()), encoding="utf-8")
+        config, links = TREE / ".dvc/config.local", "hardlink,symlink,copy"  # in DVC's cache each output lies already
+        isolated_run.write_config(config, isolated_run.cache_of_project(), no_scm=True, links=links)
         try:
             with objects.opened(TREE) as project:
                 project.checkout([str((TREE / path).absolute()) for path in commit.outputs], force=True)
@@ -180,7 +180,7 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
             problem = str(error)
         lacking = [path for path in commit.outputs if not (TREE / path).exists() and not path.startswith("mlartifacts/")]
         if problem or lacking:
-            named = f"{', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}" if lacking else problem
+            named = terminal.some(lacking, most=3) or problem
             raise InputError(f"DVC's cache {missing} has not all that it recorded: {named}")
         _link_records()
         yield TREE
@@ -213,10 +213,6 @@ def _link_records() -> None:
 def _remove_tree() -> None:
     shutil.rmtree(TREE, ignore_errors=True)
     git.ask("worktree", "prune")
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder.rstrip("/") or path.startswith(f"{folder.rstrip('/')}/")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ from typing import Any
 
 import psutil
 from dvc.exceptions import DvcException
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.stage import PipelineStage, create_stage
+from dvc.stage.loader import StageLoader
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
+from voluptuous import Invalid
 
-from sentiflow.pipeline import confined
+from sentiflow.pipeline import confined, objects
 from sentiflow.pipeline.confined import UnsafeError
 from sentiflow.system import dvc_lock, files, git, locks
 
@@ -133,9 +137,6 @@ def lock_file(before: Path | None = None) -> None:
 
 
 def _flaw(content: bytes) -> str | None:
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
     if not content.strip():
         return "empty"
     try:
@@ -156,8 +157,6 @@ def leftovers(architectures: Collection[str]) -> None:
     entries = lock_entries()
     if all(_expected(name, _pipeline(), architectures) for name in entries):
         return
-    from sentiflow.pipeline import objects
-
     with objects.repository() as repo:
         try:
             wanted = {stage.name for stage in repo.index.stages if stage.path_in_repo == str(PIPELINE_FILE)}
@@ -236,9 +235,6 @@ def _expected(name: str, stages: dict[str, Any], architectures: Collection[str])
 
 
 def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
-    from dvc.stage import PipelineStage, create_stage
-    from dvc.stage.loader import StageLoader
-
     paths = [out["path"] for out in entry.get("outs", [])]
     stage = create_stage(PipelineStage, repo=repo, path=str(PIPELINE_FILE), cmd=entry["cmd"], outs=paths)
     StageLoader.fill_from_lock(stage, entry)
@@ -247,11 +243,7 @@ def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
 
 def _needed(path: Path, made: list[Path], read: list[Path]) -> bool:
     # a folder that a stage reads may hold leftovers; a folder that a stage makes is that stage's altogether
-    return any(_inside(path, it) or _inside(it, path) for it in made) or any(_inside(it, path) for it in read)
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
+    return any(files.overlap(path, it) for it in made) or any(it.is_relative_to(path) for it in read)
 
 
 def _remove(path: Path) -> None:

@@ -22,8 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from dvc.config import Config
+from dvc.exceptions import DvcException
+
 from sentiflow.config import params
-from sentiflow.pipeline import experiments, progress, recovery, scheduling
+from sentiflow.pipeline import experiments, objects, progress, recovery, scheduling
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 from sentiflow.registry import location
 from sentiflow.system import files, locks, own_code, process_groups, terminal, urls
@@ -138,10 +141,6 @@ def fetch(commit: str) -> str:
     Returns:
         What was asked, for a message: that there is no remote, or which one.
     """
-    from dvc.exceptions import DvcException
-
-    from sentiflow.pipeline import objects
-
     with objects.opened() as project:
         remote = project.remote_if_set()
         if remote is None:
@@ -292,8 +291,6 @@ def _check_project() -> None:
 
 
 def _tell_dvc_there_is_no_git() -> None:
-    from dvc.config import Config
-
     config = Config(dvc_dir=".dvc", validate=False)  # a slip in it is for `dvc repro` to explain
     if not config["core"].get("no_scm"):
         with config.edit("local", validate=False) as local:

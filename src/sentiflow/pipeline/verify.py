@@ -39,14 +39,6 @@ SCORES = ("accuracy_score", "f1_score", "log_loss", "roc_auc_score")
 ROUND = 1e-9  # a difference that is none
 
 CACHE_AS_REMOTE = "sentiflow-cache"
-CONFIG = """\
-[core]
-    analytics = false
-    check_update = false
-[cache]
-    dir = {cache}
-    type = "copy"
-"""
 
 
 @dataclass(frozen=True)
@@ -120,8 +112,7 @@ def verify(commit: str, *, full: bool) -> bool:
     stages = list(committed) if full else quick(committed)
     folder = FOLDER / sha[:12]
     if sha == git.ask("rev-parse", "HEAD").strip() and (changed := _uncommitted()):
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        terminal.tell(f"not verified, since it is not committed: {', '.join(changed[:3])}{more}", flush=True)
+        terminal.tell(f"not verified, since it is not committed: {terminal.some(changed, most=3)}", flush=True)
     title = git.ask("log", "-1", "--format=%h %s", sha).strip()
     terminal.tell(f"{title}: {len(stages)} of {len(committed)} stages, in {folder}", flush=True)
     with locks.locked(FOLDER / ".lock"):
@@ -253,7 +244,9 @@ def _outcome(
     if machines.alike:
         return Outcome(name, "differs", [str(each) for each in found])
     weights = [path for stage in committed if stage not in BEFORE_WEIGHTS for path in _hashes(committed[stage], "outs")]
-    excused = [each for each in found if each.kind in ("reads", "makes") and _follows(each.what, weights)]
+    excused = [
+        each for each in found if each.kind in ("reads", "makes") and any(files.overlap(each.what, path) for path in weights)
+    ]
     scored, beyond = _scored(excused, sha, folder, tolerance)
     if not machines.known:
         return Outcome(name, "differs", [*map(str, found), *scored])
@@ -327,8 +320,8 @@ def _check_environment(sha: str) -> None:
     if other:
         place = f"../{Path.cwd().name}-{sha[:10]}"
         raise InputError(
-            f"commit {sha[:10]} locks other packages than are installed here: {', '.join(other[:5])}"
-            f"{f' and {len(other) - 5} more' if len(other) > 5 else ''}; install them beside this folder and run with them: "
+            f"commit {sha[:10]} locks other packages than are installed here: {terminal.some(other, most=5)}"
+            f"; install them beside this folder and run with them: "
             f"git worktree add {place} {sha[:10]} && make -C {place} setup && "
             f"PYTHONPATH=src {place}/.venv/bin/python -m sentiflow.pipeline.verify --commit={sha[:10]}"
         )
@@ -368,9 +361,7 @@ def _clone(sha: str, folder: Path) -> None:
         confined.require_links_inside(folder)
     except UnsafeError as error:
         raise UnsafeError(f"{error}; nothing was run and nothing was written outside {folder}; verify another commit") from None
-    (folder / ".dvc").mkdir(exist_ok=True)
-    config = CONFIG.format(cache=json.dumps(str((folder / ".dvc/cache").absolute())))
-    (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
+    isolated_run.write_config(folder / ".dvc/config.local", (folder / ".dvc/cache").absolute(), links="copy")
 
 
 def _bring_reviews(folder: Path) -> None:
@@ -445,12 +436,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def _follows(path: str, outputs: Collection[str]) -> bool:
-    """Whether a path is one of some outputs, or lies in one, or holds one."""
-    parts = Path(path).parts
-    return any(parts[: len(other)] == other[: len(parts)] for other in (Path(each).parts for each in outputs))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sentiflow.data.sources import fetching
 from sentiflow.pipeline import objects, repro
 from sentiflow.pipeline.objects import Output, Piece, Project
 from sentiflow.pipeline.stores import Store
@@ -96,8 +97,6 @@ def untracked_source(commit: str, outputs: list[Output]) -> str | None:
         location = str(download[download["source"]]["location"])
     except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
         return None
-    from sentiflow.data.sources import fetching  # here, since it loads pandas, which would hold up every push
-
     if fetching.is_url(location):
         return None
     path = Path(os.path.normpath(location))

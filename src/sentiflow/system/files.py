@@ -24,6 +24,11 @@ def write(target: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def overlap(path: Path | str, other: Path | str) -> bool:
+    """Whether two paths are the same, or one is in the other."""
+    return all(part == beside for part, beside in zip(Path(path).parts, Path(other).parts, strict=False))
+
+
 def remove(path: Path) -> None:
     """Removes a file, a link or a whole folder; nothing if there is none."""
     if path.is_dir() and not path.is_symlink():

@@ -86,14 +86,9 @@ def target(p: Download) -> Path:
             "download.source is package, whose reviews are fixed by their hash, so there is no file to add to; "
             f"{HINT}; or set download.source: csv in params.yaml"
         )
-    if p.source == "aclimdb":
+    if p.source in ("aclimdb", "folder"):
         raise InputError(
-            "download.source is aclimdb, an archive or folder of one file a review; put new files into that folder yourself, "
-            "or set download.source: csv in params.yaml to keep a table of reviews"
-        )
-    if p.source == "folder":
-        raise InputError(
-            "download.source is folder, with one file per review; put new files into that folder yourself, "
+            f"download.source is {p.source}, with one file per review; put new files into that folder yourself, "
             "or set download.source: csv in params.yaml to keep a table of reviews"
         )
     section = p.table

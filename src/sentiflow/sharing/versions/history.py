@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentiflow.system import dvc_lock, git
+from sentiflow.system import dvc_lock, git, terminal
 from sentiflow.system.errors import InputError
 
 LOCK, CARD, PROOF = dvc_lock.FILE, Path("metrics/data_card.json"), Path("metrics/splits.json")
@@ -177,7 +177,7 @@ def changes(before: Data, after: Data) -> str:
     if before.source == after.source and before.content and after.content and before.content[1] != after.content[1]:
         reasons.append("other content at the source")
     if code := sorted(path for path in {*before.code, *after.code} if before.code.get(path) != after.code.get(path)):
-        reasons.append(f"{'code' if reasons else 'code alone'}: {', '.join(code[:3])}{' and more' if len(code) > 3 else ''}")
+        reasons.append(f"{'code' if reasons else 'code alone'}: {terminal.some(code, most=3)}")
     return "; ".join([*told, *(reasons or ["no recorded input differs"])])
 
 
