@@ -50,17 +50,11 @@ def _make(secrets: Secrets) -> None:
         "MLFLOW_TRACKING_PASSWORD": secrets["MLFLOW_ADMIN_PASSWORD"],
     }
     # here: it loads MLflow, which every other start need not wait for
-    from mlflow.exceptions import MlflowException
-
     from sentiflow.registry import champion_history, publishing, store
 
     client = store.connect()  # which makes the experiment
-    for name, description in ((MODEL, publishing.MODEL_DESCRIPTION), (HISTORY, champion_history.HISTORY_DESCRIPTION)):
-        try:
-            client.create_registered_model(name, description=description)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+    store.create_model(client, MODEL, publishing.MODEL_DESCRIPTION)
+    store.create_model(client, HISTORY, champion_history.HISTORY_DESCRIPTION)
 
 
 def _grant(secrets: Secrets, experiment: str) -> None:

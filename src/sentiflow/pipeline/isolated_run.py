@@ -10,7 +10,6 @@ stay as they are.
 
 import argparse
 import contextlib
-import filecmp
 import io
 import json
 import os
@@ -167,7 +166,8 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     for name in FILES:
         files.write(folder / name, Path(name).read_text(encoding="utf-8"))
     for name in CODE:
-        _mirror(Path(name), folder / name)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
     files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
     params.load(folder / PARAMS)
@@ -252,27 +252,6 @@ def _link(target: Path, link: Path) -> None:
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-
-
-def _mirror(source: Path, target: Path) -> None:
-    """Makes the target hold the source's files, without touching those that are the same."""
-    wanted = _files_in(source)
-    for name in sorted(_files_in(target) - wanted):
-        (target / name).unlink()
-    for name in sorted(wanted):
-        if not (target / name).exists() or not filecmp.cmp(source / name, target / name, shallow=False):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-
-
-def _files_in(folder: Path) -> set[Path]:
-    """All but what tools leave there."""
-    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {
-        name
-        for name in names
-        if not any(part.startswith((".", "__pycache__")) or part.endswith(".egg-info") for part in name.parts)
-    }
 
 
 def run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: Mapping[str, str]) -> int:

@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from sentiflow.registry import model_versions
 from sentiflow.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS
-from sentiflow.registry.store import KEY_TAG, MODEL, failures_told, user, write
+from sentiflow.registry.store import KEY_TAG, MODEL, create_model, failures_told, user, write
 from sentiflow.system import files, locks
 from sentiflow.system.errors import InputError, UnavailableError
 
@@ -88,13 +88,7 @@ def _publication(version: ModelVersion) -> tuple[str, str]:
 
 
 def _entries(client: MlflowClient) -> list[Entry]:
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while token is None or token:
-        page = client.search_model_versions(f"name = '{HISTORY}'", page_token=token)
-        found += page
-        token = page.token or ""
-    return [_entry(each) for each in sorted(found, key=lambda each: int(each.version))]
+    return [_entry(each) for each in model_versions.search(client, f"name = '{HISTORY}'")]
 
 
 def _entry(kept: ModelVersion) -> Entry:
@@ -257,11 +251,7 @@ def _add(
     by: str | None = None,
     at: str | None = None,
 ) -> int:
-    try:
-        client.create_registered_model(HISTORY, description=HISTORY_DESCRIPTION)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    create_model(client, HISTORY, HISTORY_DESCRIPTION)
     entry = Entry(
         number=0,
         version=str(version.version),

@@ -1,11 +1,12 @@
 """The versions of the model: which is champion, what each answers, and opening one safely."""
 
+import contextlib
 import errno
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ class Opened:
 
 def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
     """All versions, oldest first; `where` adds a condition in MLflow's search language."""
-    condition = f"name = '{MODEL}'" + (f" and {where}" if where else "")
+    return search(client, f"name = '{MODEL}'" + (f" and {where}" if where else ""))
+
+
+def search(client: MlflowClient, condition: str) -> list[ModelVersion]:
+    """The versions of any model that meet a condition in MLflow's search language, oldest first."""
     found: list[ModelVersion] = []
     token: str | None = None
     while token is None or token:
@@ -234,13 +239,10 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
     Raises:
         InputError: if it knows other classes.
     """
-    name = publishing.predictions_name(held_out.digest)
-    kept = {item.path for item in client.list_artifacts(run_of(chosen), publishing.PREDICTIONS)}
-    if f"{publishing.PREDICTIONS}/{name}" not in kept:
-        return _scored(opened(client, chosen), held_out)
-    with tempfile.TemporaryDirectory() as folder:
-        file = client.download_artifacts(run_of(chosen), f"{publishing.PREDICTIONS}/{name}", folder)
-        table = artifacts.read_frame(Path(file))
+    with _kept(client, chosen, f"{publishing.PREDICTIONS}/{publishing.predictions_name(held_out.digest)}") as file:
+        if file is None:
+            return _scored(opened(client, chosen), held_out)
+        table = artifacts.read_frame(file)
     if table["label"].tolist() != held_out.labels.tolist():
         raise InputError(
             f"the predictions of version {chosen.version} on this test set were changed; publish them anew: make repro"
@@ -254,16 +256,13 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
     Raises:
         InputError: if it was changed.
     """
-    run, path = run_of(chosen), publishing.REFERENCE
-    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
+    with _kept(client, chosen, publishing.REFERENCE) as file:
         try:
-            return Reference.read(Path(client.download_artifacts(run, path, folder)))
+            return None if file is None else Reference.read(file)
         except InputError as error:
             raise InputError(
-                f"the reference of version {chosen.version} was changed ({error}); remove {path} from the artifacts of its run "
-                f"{run}, and have it made anew: rm -f mlartifacts/published.json, then make repro"
+                f"the reference of version {chosen.version} was changed ({error}); remove {publishing.REFERENCE} from the "
+                f"artifacts of its run {chosen.run_id}, and have it made anew: rm -f mlartifacts/published.json, then make repro"
             ) from None
 
 
@@ -273,17 +272,27 @@ def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | Non
     Raises:
         InputError: if the file was changed.
     """
-    run, path = run_of(chosen), publishing.SEEN
-    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        table = artifacts.read_frame(Path(client.download_artifacts(run, path, folder)))
+    with _kept(client, chosen, publishing.SEEN) as file:
+        if file is None:
+            return None
+        table = artifacts.read_frame(file)
     if list(table) != ["hash"] or table["hash"].dtype != "uint64":
         raise InputError(
-            f"{path} in run {run} of version {chosen.version} is not a table of hashes; remove it, then publish it again: "
-            "rm -f mlartifacts/published.json, then make repro"
+            f"{publishing.SEEN} in run {chosen.run_id} of version {chosen.version} is not a table of hashes; remove it, then "
+            "publish it again: rm -f mlartifacts/published.json, then make repro"
         )
     return table
+
+
+@contextlib.contextmanager
+def _kept(client: MlflowClient, chosen: ModelVersion, artifact: str) -> Iterator[Path | None]:
+    """A copy of an artifact of a version's run; None if the run does not have it."""
+    run = run_of(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        if artifact in {item.path for item in client.list_artifacts(run, str(Path(artifact).parent))}:
+            yield Path(client.download_artifacts(run, artifact, folder))
+        else:
+            yield None
 
 
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:

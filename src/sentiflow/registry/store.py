@@ -177,10 +177,22 @@ def _open_experiment(client: MlflowClient, uri: str) -> None:
 def _create_experiment(client: MlflowClient, uri: str) -> None:
     file = location.database(uri)
     artifacts = None if file is None else location.of_path(file.absolute().parent.resolve() / location.ARTIFACTS)
-    try:
+    with _unless_there():
         client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
+
+
+def create_model(client: MlflowClient, name: str, description: str) -> None:
+    """Creates a registered model, unless it exists."""
+    with _unless_there():
+        client.create_registered_model(name, description=description)
+
+
+@contextmanager
+def _unless_there() -> Iterator[None]:
+    try:
+        yield
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was quicker
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been first
             raise
 
 

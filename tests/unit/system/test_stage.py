@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -470,3 +471,14 @@ def test_a_stage_gives_the_same_bytes_whatever_number_of_threads_the_machine_off
             answers[offered] = ended.stdout
     assert plainly["1"] != plainly["2"], "this product does not tell the numbers of threads apart"
     assert by_stage["1"] == by_stage["2"]
+
+
+def test_the_lock_of_an_output_lies_in_the_cache_and_one_path_has_one_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "link").symlink_to("reports")
+    with stage.writing(Path("reports/page.md")) as (place,):
+        place.write_text("page")
+    assert [path.name for path in Path("reports").iterdir()] == ["page.md"]
+    assert list(stage.LOCKS.iterdir()) == [stage.lock_of(Path("link/page.md"))]
+    assert stage.lock_of(Path("reports/page.md")) != stage.lock_of(Path("metrics/page.md"))
