@@ -45,7 +45,7 @@ for number in range({lines}):
 OURS = """\
 import os, time
 from pathlib import Path
-from sentiflow import stage
+from sentiflow.system import stage
 def main(source: Path, target: Path) -> None:
     with stage.writing(target) as [partial], partial.open("a") as file:
         for number in range({lines}):

@@ -246,7 +246,7 @@ def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
 
 
 def test_second_one_is_cancelled_and_says_who_is_at_work(project):
-    code = "import time; from sentiflow import pipeline\nwith pipeline.at_work(): print('up', flush=True); time.sleep(61)"
+    code = "import time; from sentiflow.pipeline import repro\nwith repro.at_work(): print('up', flush=True); time.sleep(61)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "up\n"

@@ -9,7 +9,7 @@ from sentiflow.pipeline import recovery
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
-from sentiflow import pipeline, side
+from sentiflow.pipeline import repro as pipeline; from sentiflow.pipeline import isolated_run as side
 with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
     pass
 """

@@ -146,7 +146,7 @@ def test_every_count_of_cleaned_reviews_is_how_often_the_id_stands_in_them(fitte
 
 FIT = """
 import sys, pandas as pd
-from sentiflow import vocabulary
+from sentiflow.data import vocabulary
 sys.stdout.write(vocabulary.fit(pd.Series(sys.stdin.read().split("\\n")), minimum_count=2))
 """
 

@@ -251,7 +251,7 @@ import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing either fails
 import numpy as np
 import pandas as pd
-from sentiflow import architectures, explanation, params
+from sentiflow.config import params; from sentiflow.models import explanation, networks
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import Tokens, TrainingData, Vocabulary
 
@@ -259,7 +259,7 @@ words = Vocabulary(("<pad>", "<unk>", "good", "dull"), np.array([0, 0, 9, 9]))
 part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "dull"] * 4)))
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
-model, _ = architectures.module("nb_svm").fit(p.architectures["nb_svm"], data, how=p.train)
+model, _ = networks.module("nb_svm").fit(p.architectures["nb_svm"], data, how=p.train)
 [explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """

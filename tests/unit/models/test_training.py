@@ -29,7 +29,7 @@ DIES_AFTER_TWO_EPOCHS = """
 import os, signal, sys
 from pathlib import Path
 from samples import training_data
-from sentiflow import params, training
+from sentiflow.config import params; from sentiflow.models import training
 from sentiflow.config.settings import Architectures
 
 back_up = training._back_up

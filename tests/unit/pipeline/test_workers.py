@@ -30,7 +30,7 @@ stages:
     deps: [data/split.txt, train.sh]
     outs: ["models/${item.architecture}"]
 """
-WATCHING = "import time; from sentiflow import process_groups; process_groups.die_with_starter();"
+WATCHING = "import time; from sentiflow.system import process_groups; process_groups.die_with_starter();"
 FILES = {
     "dvc.yaml": PIPELINE,
     "reviews.txt": "good\n",
@@ -257,7 +257,7 @@ def test_stage_itself_dies_with_whoever_runs_the_pipeline(project):
     """Also where what is between the two, DVC, was killed with it."""
     code = f"{WATCHING} print('up', flush=True); time.sleep(61)"
     starts = (
-        "import subprocess, sys, os; from sentiflow import process_groups;"
+        "import subprocess, sys, os; from sentiflow.system import process_groups;"
         "own = os.environ | process_groups.of_this_process();"
         "c = subprocess.Popen([sys.executable, '-c', sys.argv[1]], process_group=0, env=own);"
         "c.wait()"
@@ -313,7 +313,7 @@ def test_progress_bar_is_handed_on_as_its_last_state_and_a_line_in_pieces_as_one
 def test_run_that_may_not_wait_is_refused_at_once_and_names_who_is_at_work(project):
     params = (TOP / "params.yaml").read_text()
     Path("params.yaml").write_text(params)
-    code = "import time; from sentiflow import pipeline\nwith pipeline.at_work(): print('up', flush=True); time.sleep(61)"
+    code = "import time; from sentiflow.pipeline import repro\nwith repro.at_work(): print('up', flush=True); time.sleep(61)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "up\n"

@@ -125,11 +125,11 @@ def test_of_two_changes_decided_on_the_same_history_the_first_wins_and_the_other
 def test_two_processes_that_promote_at_once_leave_one_consistent_champion(fresh, versions):
     crown(fresh, versions["good"])
     code = (
-        "import sys; from sentiflow.registry import champions, registry, store; client = store.connect();"
+        "import sys; from sentiflow.registry import champion_history, model_versions, store; client = store.connect();"
         "print('ready', flush=True); input();"
-        "version = registry.version(client, sys.argv[1]);"
-        "decided_on = champions.history(client);"  # past the lock of this machine, as from two machines
-        "champions.change(client, decided_on, version, 'rules', 'it is better')"
+        "version = model_versions.version(client, sys.argv[1]);"
+        "decided_on = champion_history.history(client);"  # past the lock of this machine, as from two machines
+        "champion_history.change(client, decided_on, version, 'rules', 'it is better')"
     )
     started = [
         subprocess.Popen(
@@ -463,7 +463,7 @@ def test_no_pickle_is_loaded_from_the_start_of_the_process_to_the_answer_that_th
     code = (
         "import sys; seen = [];"
         "sys.addaudithook(lambda event, told: seen.append(told) if event == 'pickle.find_class' else None);"
-        "from sentiflow import predict, server;"
+        "from sentiflow.serving import predict; from sentiflow.serving import server;"
         "opened = predict.opened(None); server.served(opened);"
         "print(opened.model.predict(['a great film'])['label'][0]); assert not seen, seen;"
         "import pickle; pickle.loads(pickle.dumps(sys.exit)); assert seen"  # the hook would have seen one

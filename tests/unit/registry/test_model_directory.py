@@ -157,7 +157,7 @@ def test_digest_tells_every_change(linear):
 
 def test_looking_at_a_directory_loads_neither_tensorflow_nor_mlflow(honest):
     code = (
-        "import sys; from pathlib import Path; from sentiflow import model_directory;"
+        "import sys; from pathlib import Path; from sentiflow.registry import model_directory;"
         "[model_directory.check(Path(folder)) for folder in sys.argv[1:]];"
         "print({'tensorflow', 'keras', 'mlflow'} & set(sys.modules))"
     )
@@ -167,7 +167,8 @@ def test_looking_at_a_directory_loads_neither_tensorflow_nor_mlflow(honest):
 
 def test_no_pickle_is_loaded_between_opening_a_directory_and_its_answer(honest):
     code = (
-        "import pickle, sys; from pathlib import Path; from sentiflow import model_directory, neural, serving\n"
+        "import pickle, sys; from pathlib import Path; from sentiflow.registry import model_directory\n"
+        "from sentiflow.models import neural, sentiment_model as serving\n"
         "seen = []\n"
         "sys.addaudithook(lambda event, args: seen.append(args) if event == 'pickle.find_class' else None)\n"
         "for folder in map(Path, sys.argv[1:]):\n"
@@ -388,7 +389,8 @@ def test_environment_files_name_no_other_place_or_package(linear, name, old, new
     [
         "python_model.pkl", "model.keras", "code/numpy.py", "code/sentiflow/x.pyc", "code/sentiflow/x.so", "code/sentiflow/x.pth",
         "code/sentiflow/.hidden.py", "code/sentiflow/x.pkl", "artifacts/other.json", "artifacts/bundle/model/x.npz",
-        "artifacts/bundle/model/model.weights.h5", ".env", "code/sentiflow/nltk_data/corpora/stopwords/x.zip", "a\nb", "x\udcff",
+        "artifacts/bundle/model/model.weights.h5", ".env", "code/sentiflow/data/nltk_data/corpora/stopwords/x.zip",
+        "a\nb", "x\udcff",
     ],
 )  # fmt: skip
 def test_a_file_that_no_registered_model_has_is_refused(linear, path):

@@ -35,9 +35,9 @@ def make_font(file, characters):
 def drawn(folder, fonts_dir):
     """The bytes of a confusion matrix with that class, and what `fonts` says of it, where the fonts of a folder are installed."""
     code = (
-        "import sys, numpy as np; from pathlib import Path; from sentiflow import fonts, plots\n"
+        "import sys, numpy as np; from pathlib import Path; from sentiflow.reporting import fonts, png_plots\n"
         f"labels = fonts.class_labels([{UNKNOWN!r}, 'good'])\n"
-        "plots.confusion_matrix(np.eye(2, dtype=int), labels, 'x', Path(sys.argv[1]))\n"
+        "png_plots.confusion_matrix(np.eye(2, dtype=int), labels, 'x', Path(sys.argv[1]))\n"
         f"print(labels == [{UNKNOWN!r}, 'good'], fonts.style([{UNKNOWN!r}]).get('font.family'))"
     )
     figure = folder / "figure.png"

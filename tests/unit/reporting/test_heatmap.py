@@ -53,8 +53,8 @@ def pixels(file):
 def drawn(tmp_path, monkeypatch):
     """Draws an explanation and gives its figure: axis, words, weights, lines of the title, cells."""
     kept = []
-    save = heatmap.plots._save
-    monkeypatch.setattr(heatmap.plots, "_save", lambda figure, file: (kept.append(figure), save(figure, file)))
+    save = heatmap.png_plots._save
+    monkeypatch.setattr(heatmap.png_plots, "_save", lambda figure, file: (kept.append(figure), save(figure, file)))
 
     def draw(what, *, words_a_row, title="lstm"):
         heatmap.draw(what, title, tmp_path / "figure.png", words_a_row=words_a_row)

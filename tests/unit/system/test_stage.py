@@ -21,7 +21,7 @@ to    count     how many
 import sys
 from pathlib import Path
 
-from sentiflow import stage
+from sentiflow.system import stage
 from sentiflow.system.errors import InputError
 
 '''

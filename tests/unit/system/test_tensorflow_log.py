@@ -35,7 +35,7 @@ def open_descriptors():
 
 def run(body):
     """What a process of its own writes to standard output and error."""
-    text = f"import os, sys\nfrom sentiflow import quiet\n{body}"
+    text = f"import os, sys\nfrom sentiflow.system import tensorflow_log as quiet\n{body}"
     return subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60, check=False)
 
 
@@ -129,7 +129,7 @@ def test_python_still_sees_a_terminal_so_that_progress_bars_are_drawn():
     try:
         body = "with quiet.chatter_dropped():\n    os.write(1, b'%d %d' % (sys.stderr.isatty(), os.isatty(2)))\n"
         ended = subprocess.run(
-            [sys.executable, "-c", f"import os, sys\nfrom sentiflow import quiet\n{body}"],
+            [sys.executable, "-c", f"import os, sys\nfrom sentiflow.system import tensorflow_log as quiet\n{body}"],
             stdout=subprocess.PIPE,
             stderr=side_of_the_process,
             timeout=60,
@@ -152,7 +152,9 @@ def test_standard_error_works_after_the_block_as_before():
 
 
 def test_a_process_without_a_standard_error_works():
-    body = "from sentiflow import quiet\nwith quiet.chatter_dropped():\n    print('in')\nprint('after')\n"
+    body = (
+        "from sentiflow.system import tensorflow_log as quiet\nwith quiet.chatter_dropped():\n    print('in')\nprint('after')\n"
+    )
     ended = subprocess.run(
         ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, body], stdout=subprocess.PIPE, timeout=60, check=False
     )

@@ -38,7 +38,7 @@ def test_any_text_can_be_told_in_any_encoding(encoding, monkeypatch):
 
 def test_errors_and_log_lines_are_escaped():
     script = (
-        "from sentiflow import stage\n"
+        "from sentiflow.system import stage\n"
         "from sentiflow.system.errors import InputError\n"
         "def main():\n"
         f"    stage.log.warning('passed over %s', {HOSTILE!r})\n"
