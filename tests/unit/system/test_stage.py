@@ -49,8 +49,9 @@ def run(script, tmp_path):
 
 
 @pytest.fixture
-def holder(script, tmp_path):
+def holder(script, tmp_path, monkeypatch):
     """Starts a process that writes to `count` in the lock, says so, and ends well once its standard input is closed."""
+    monkeypatch.chdir(tmp_path)  # the locks are in the working folder
     started = []
 
     def start():
