@@ -40,10 +40,6 @@ async def prepare(worker: str, take_over: bool) -> None:
     Args:
         worker: name of the worker; it must not be running.
         take_over: move the deployments here if another checkout serves them.
-
-    Raises:
-        InputError: if no server answers at PREFECT_API_URL, another checkout serves the deployments, or prefect.yaml cannot be
-            deployed.
     """
     content = _content()
     async with get_client() as client:
@@ -58,11 +54,7 @@ async def prepare(worker: str, take_over: bool) -> None:
 
 
 def _content() -> dict[str, Any]:
-    """Content of prefect.yaml, with this checkout's work pool and the project's name.
-
-    Raises:
-        InputError: if it has another form.
-    """
+    """Content of prefect.yaml, with this checkout's work pool and the project's name."""
     content = checkout.definitions()
     try:
         for deployment in content["deployments"]:
@@ -88,9 +80,6 @@ async def _deploy(client: PrefectClient, content: dict[str, Any]) -> None:
 
     A schedule keeps its switch by its slug. A paused deployment Prefect takes up again, and the automations that it makes of
     triggers it makes anew, switched on; both are switched off again here.
-
-    Raises:
-        InputError: if Prefect refuses it.
     """
     off = {automation.name for automation in await client.read_automations() if not automation.enabled}
     paused = [deployment.id for deployment in await _deployments(client, content) if deployment.paused]
@@ -120,11 +109,7 @@ async def _deployments(client: PrefectClient, content: dict[str, Any]) -> list[D
 
 
 async def _to_move(client: PrefectClient, content: dict[str, Any], take_over: bool) -> list[str]:
-    """Work pools from which the deployments are to be moved to that of this checkout.
-
-    Raises:
-        InputError: if they are of another checkout, unless it is to be replaced.
-    """
+    """Work pools from which the deployments are to be moved to that of this checkout."""
     others = {each.work_pool_name: each for each in await _deployments(client, content) if each.work_pool_name}
     others.pop(checkout.pool(), None)
     moved = []

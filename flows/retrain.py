@@ -207,11 +207,7 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
 
 
 def _server() -> dict[Any, str | None]:
-    """Settings of the Prefect server to use.
-
-    Raises:
-        InputError: if the one of PREFECT_API_URL cannot be used, or that of this checkout has no password.
-    """
+    """Settings of the Prefect server to use."""
     named, own = access.named(), access.own_server()
     if own and named in ("", own) and (password := access.password_of(own, PREFECT_API_AUTH_STRING.value(), access.generated())):
         return {PREFECT_API_URL: own, PREFECT_API_AUTH_STRING: password}

@@ -95,11 +95,7 @@ def keep(cluster: Cluster, secrets: Secrets, name: str, password: str) -> bool:
 
 
 def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -> str:
-    """Makes an account that may retrain, or gives one another password; the password, which is kept nowhere.
-
-    Raises:
-        InputError: if the name cannot be one, or is taken, or with `reset` is not.
-    """
+    """Makes an account that may retrain, or gives one another password; the password, which is kept nowhere."""
     _require_name(name)
     password = generated()
     known = _ask(secrets, "GET", "2.0/mlflow/users/get", missing=True, username=name) is not None
@@ -120,11 +116,7 @@ def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -
 
 
 def remove(secrets: Secrets, name: str) -> None:
-    """Removes an account; what it published stays.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Removes an account; what it published stays."""
     _require_name(name)
     if _ask(secrets, "GET", "2.0/mlflow/users/get", missing=True, username=name) is None:
         raise InputError(f"there is no account {name} to remove")

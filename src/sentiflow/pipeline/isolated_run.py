@@ -157,9 +157,6 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     Args:
         changes: values by dotted key of params.yaml.
         cache: DVC's cache.
-
-    Raises:
-        InputError: if params.yaml cannot be used with the changes.
     """
     # first: a folder with a pipeline but no .dvc would count as a part of the project
     write_config(folder / ".dvc/config", cache, no_scm=True)

@@ -76,11 +76,7 @@ class Project:
         self.cache = Store("the cache", repo.cache.local)
 
     def remote(self, name: str | None = None) -> Store:
-        """A remote, by default the one that is set.
-
-        Raises:
-            InputError: if none is set, or its settings cannot be used.
-        """
+        """A remote, by default the one that is set."""
         remote = self.remote_if_set(name)
         if remote is None:
             raise InputError("no remote is set; set one with `make remote URL=...`, or a folder next to the project: make remote")

@@ -137,11 +137,7 @@ def rebuild() -> None:
 
 
 def commits() -> list[Commit]:
-    """The commits that changed dvc.lock and had results to publish, oldest first.
-
-    Raises:
-        InputError: if git knows none.
-    """
+    """The commits that changed dvc.lock and had results to publish, oldest first."""
     logged = git.ask("log", "--reverse", "--first-parent", "--format=%H %s", "--", "dvc.lock")
     found = []
     for line in logged.splitlines():

@@ -257,9 +257,6 @@ def require_entry() -> None:
     """Connects to the store once, so that a wrong password or an unusable database is reported before minutes of training.
 
     A store that does not answer now may do so by then.
-
-    Raises:
-        InputError: if the store refuses this user, or cannot be used.
     """
     file = location.database(tracking_uri())
     if file is not None and not (file.exists() and file.stat().st_size):  # the stage that publishes makes it

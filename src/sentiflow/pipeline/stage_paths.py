@@ -18,9 +18,6 @@ def refuse(out: Path, *, elsewhere: str, option: str = "out") -> None:
     Args:
         elsewhere: a place to suggest.
         option: of the command, by which the path was given.
-
-    Raises:
-        InputError: naming the path of the stage.
     """
     for stage, path in _paths():
         if out.resolve().is_relative_to(path.resolve()):

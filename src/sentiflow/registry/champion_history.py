@@ -288,11 +288,7 @@ def as_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def journal_is_of_another_store(entries: Sequence[Entry]) -> bool:
-    """Whether the history that the project keeps is not the beginning of the one that the store has.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Whether the history that the project keeps is not the beginning of the one that the store has."""
     kept = [(line["key"], line["from"]) for line in _journal()]
     return kept != [(entry.key, entry.at) for entry in entries][: len(kept)]
 

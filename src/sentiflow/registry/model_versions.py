@@ -67,11 +67,7 @@ def search(client: MlflowClient, condition: str) -> list[ModelVersion]:
 
 
 def version(client: MlflowClient, number: str) -> ModelVersion:
-    """One version by its number.
-
-    Raises:
-        InputError: if there is none, naming those there are, or if its publication was cut short.
-    """
+    """One version by its number."""
     try:
         found = client.get_model_version(MODEL, number)
     except MlflowException as error:
@@ -84,11 +80,7 @@ def version(client: MlflowClient, number: str) -> ModelVersion:
 
 
 def check_complete(client: MlflowClient, found: ModelVersion) -> None:
-    """Refuses a version whose publication is not whole.
-
-    Raises:
-        InputError: saying so.
-    """
+    """Refuses a version whose publication is not whole."""
     tags = _tags_of_run(client, found)
     if tags is None:
         raise InputError(
@@ -134,11 +126,7 @@ def champion(client: MlflowClient) -> ModelVersion | None:
 
 
 def published(client: MlflowClient, key: str) -> ModelVersion:
-    """The version of a publication, by its key.
-
-    Raises:
-        InputError: if the store has none.
-    """
+    """The version of a publication, by its key."""
     for found in versions(client, f"tags.`{KEY_TAG}` = '{key}'") if KEY.fullmatch(key) else ():
         if COMPLETE_TAG in (_tags_of_run(client, found) or ()):
             return found
@@ -161,9 +149,6 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
     """Downloads a version into a private folder, checks the folder, and reads the model in it with this code.
 
     Nothing that stands in the folder is run: MLflow's loaders would run what an `MLmodel` names.
-
-    Raises:
-        InputError: if the directory is not what was registered, or not what this project registers.
     """
     told = f"version {chosen.version} of {MODEL}"
     registered = chosen.tags.get(DIGEST_TAG)
@@ -235,9 +220,6 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
 
     It is read from the version's run. Where that holds no answers on just these reviews, because the test set has changed
     since, the version is opened and scored again.
-
-    Raises:
-        InputError: if it knows other classes.
     """
     with _kept(client, chosen, f"{publishing.PREDICTIONS}/{publishing.predictions_name(held_out.digest)}") as file:
         if file is None:
@@ -251,11 +233,7 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
 
 
 def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
-    """What a version was trained and tested on, to compare incoming reviews with; None where its run does not keep it.
-
-    Raises:
-        InputError: if it was changed.
-    """
+    """What a version was trained and tested on, to compare incoming reviews with; None where its run does not keep it."""
     with _kept(client, chosen, publishing.REFERENCE) as file:
         try:
             return None if file is None else Reference.read(file)
@@ -267,11 +245,7 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
 
 
 def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | None:
-    """Hashes of the texts that a version was trained or chosen on, as `seen_texts.of_training` gives them; None if not recorded.
-
-    Raises:
-        InputError: if the file was changed.
-    """
+    """Hashes of the texts that a version was trained or chosen on, as `seen_texts.of_training` gives them; None if not recorded."""
     with _kept(client, chosen, publishing.SEEN) as file:
         if file is None:
             return None

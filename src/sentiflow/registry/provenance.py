@@ -16,9 +16,6 @@ def stage_entry(name: str, stages: Mapping[str, Any] | None = None) -> dict[str,
 
     Args:
         stages: of a dvc.lock; those of this folder's if none are given.
-
-    Raises:
-        InputError: if DVC has not run it; the message names the stages it has.
     """
     stages = dvc_lock.read() if stages is None else stages
     if name not in stages:
@@ -38,11 +35,7 @@ def publication_key(architecture: str, stages: Mapping[str, Any] | None = None) 
 
 
 def publications(commit: str) -> dict[str, str]:
-    """The keys that the architectures of a git commit were published under, by architecture.
-
-    Raises:
-        InputError: if the commit has no dvc.lock, or a damaged one.
-    """
+    """The keys that the architectures of a git commit were published under, by architecture."""
     given, advice = terminal.option("commit", commit), "give one of: git log --oneline dvc.lock"
     try:
         stages = dvc_lock.of_commit(commit)

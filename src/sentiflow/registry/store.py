@@ -219,11 +219,7 @@ def user() -> str:
 
 
 def run_of(version: ModelVersion) -> str:
-    """The id of the run that a version was published with.
-
-    Raises:
-        InputError: if it has none.
-    """
+    """The id of the run that a version was published with."""
     if not version.run_id:
         raise InputError(
             f"version {version.version} of {version.name} belongs to no run, so it was not registered by this project; "
@@ -233,11 +229,7 @@ def run_of(version: ModelVersion) -> str:
 
 
 def experiment_id(client: MlflowClient) -> str:
-    """The id of this project's experiment.
-
-    Raises:
-        InputError: if it is gone.
-    """
+    """The id of this project's experiment."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:  # `connect` made it, so somebody deleted it since
         raise InputError(f"MLflow's store has no experiment {EXPERIMENT!r} any more; run again to make it")

@@ -83,9 +83,6 @@ def check(*, heal: bool) -> str:
 
     Args:
         heal: replace what is not right by what is.
-
-    Raises:
-        InputError: if something is not right in the end.
     """
     with objects.opened() as project:
         remote = project.remote_if_set()

@@ -60,11 +60,7 @@ def main() -> None:
 
 
 def check(commits: Iterable[str]) -> str:
-    """Asks the remote for every object of the commits; says in words that all are there.
-
-    Raises:
-        InputError: if some are not, naming stage and file.
-    """
+    """Asks the remote for every object of the commits; says in words that all are there."""
     with objects.opened() as project:
         remote = project.remote()
         named = {commit: project.outputs(commit) for commit in commits}

@@ -31,11 +31,7 @@ def main() -> None:
 
 
 def install() -> Path:
-    """Writes the hook and gives its place.
-
-    Raises:
-        InputError: if there is no git repository, or a hook that is not ours, or hooks lie in a folder that others share.
-    """
+    """Writes the hook and gives its place."""
     command = COMMAND.format(folder=shlex.quote(git.ask("rev-parse", "--show-prefix").strip() or "."))
     configured = git.ask("config", "--default", "", "core.hooksPath").strip()
     hook = Path(git.ask("rev-parse", "--git-path", "hooks").strip()) / "pre-push"

@@ -70,9 +70,6 @@ def read(url: str, endpoint: str = "", *, shared: bool | None = None, environmen
     Args:
         shared: whether git is to share it; None decides by whether it means the same on every machine.
         environment: of make, which lists there what was given on its command line.
-
-    Raises:
-        InputError: if it is of no kind that DVC takes, or holds a secret.
     """
     if given := list(filter(SECRET_WORD.search, ASSIGNED.findall(environment.get("MAKEFLAGS", "")))):
         raise InputError(f"received {given[0]} on the command line, which others on this machine can read; {HOW}")

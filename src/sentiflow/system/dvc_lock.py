@@ -26,11 +26,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
-    """The stages of a file; none if there is no such file yet.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """The stages of a file; none if there is no such file yet."""
     if not file.exists():
         return {}
     try:

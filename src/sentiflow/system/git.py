@@ -16,9 +16,6 @@ def ask(*arguments: str, folder: Path | None = None, errors: str = "replace") ->
     Args:
         folder: where it runs; the working folder if none is given.
         errors: how bytes are decoded that are not UTF-8.
-
-    Raises:
-        InputError: if git is not installed, the folder is no repository, or the command failed.
     """
     try:
         ended = subprocess.run(["git", *arguments], capture_output=True, text=True, errors=errors, check=False, cwd=folder)
@@ -65,9 +62,6 @@ def commit(name: str, option: str = "commit") -> str:
 
     Args:
         option: of the command, by which it was given.
-
-    Raises:
-        InputError: if it names none.
     """
     require_commits()
     if not (found := _commit(name)):

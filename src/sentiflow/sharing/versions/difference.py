@@ -38,9 +38,6 @@ def of_commit(name: str, option: str = "a") -> Side:
 
     Args:
         option: of the command, by which the commit was given.
-
-    Raises:
-        InputError: if there is no such commit, or its data are out of reach.
     """
     commit = git.commit(name, option)
     reviews, *parts = recorded.files(commit, [str(REVIEWS), *map(str, PARTS.values())])
@@ -48,11 +45,7 @@ def of_commit(name: str, option: str = "a") -> Side:
 
 
 def of_folder() -> Side:
-    """The data as they lie in this folder.
-
-    Raises:
-        InputError: if there are none.
-    """
+    """The data as they lie in this folder."""
     if missing := [str(file) for file in [REVIEWS, *PARTS.values()] if not file.exists()]:
         raise InputError(
             f"this folder has no {', '.join(missing)}; `make pull` or `make repro` brings the data, or name a commit: B=HEAD"

@@ -59,11 +59,7 @@ class History:
 
 
 def read() -> History:
-    """The versions that the commits of this branch brought.
-
-    Raises:
-        InputError: if this is no git repository with a commit.
-    """
+    """The versions that the commits of this branch brought."""
     git.require_commits()
     logged = git.ask("log", "--reverse", "--first-parent", "--date=short", f"--format=%H{FIELD}%ad{FIELD}%an", "--", str(LOCK))
     versions: list[Version] = []
@@ -79,11 +75,7 @@ def read() -> History:
 
 
 def in_folder() -> Data | None:
-    """The data of the working folder; None where nothing has run.
-
-    Raises:
-        InputError: if its dvc.lock cannot be read.
-    """
+    """The data of the working folder; None where nothing has run."""
     lock, card, proof = (file.read_bytes() if file.exists() else None for file in (LOCK, CARD, PROOF))
     return data(lock, card, proof) if lock is not None else None
 
@@ -101,11 +93,7 @@ def _data_of(commits: list[str]) -> Iterator[Data | str]:
 
 
 def data(lock: bytes, card: bytes | None, proof: bytes | None) -> Data | None:
-    """What the files say; None where dvc.lock holds no data yet. A card or proof that is not that of dvc.lock counts as missing.
-
-    Raises:
-        InputError: if dvc.lock cannot be read.
-    """
+    """What the files say; None where dvc.lock holds no data yet. A card or proof that is not that of dvc.lock counts as missing."""
     try:
         recorded_stages = dvc_lock.parse(lock.decode())
         stages = {name: recorded_stages[name] for name in MAKERS if name in recorded_stages}
