@@ -28,9 +28,7 @@ DEFAULT_RESOURCE = "sentiflow.data.source_changes"  # as in prefect.yaml
 # `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
 NO_VARIABLES = {"type": "object", "properties": {}, "additionalProperties": False}
 TEMPLATE = {"job_configuration": {"stream_output": True}, "variables": NO_VARIABLES}
-SCHEDULED = filters.FlowRunFilter(
-    state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-)
+SCHEDULED = filters.FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.SCHEDULED]}}})
 PLANNING = 20.0  # seconds for a server to plan the next runs of a deployment that is new to it
 
 
@@ -103,8 +101,8 @@ async def _deployments(client: PrefectClient, content: dict[str, Any]) -> list[D
     flows = {each["entrypoint"].rpartition(":")[2] for each in content["deployments"]}
     names = [each["name"] for each in content["deployments"]]
     return await client.read_deployments(
-        flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=list(flows))),
-        deployment_filter=filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=names)),
+        flow_filter=filters.FlowFilter.model_validate({"name": {"any_": list(flows)}}),
+        deployment_filter=filters.DeploymentFilter.model_validate({"name": {"any_": names}}),
     )
 
 
@@ -147,14 +145,14 @@ async def _clean_up(client: PrefectClient, content: dict[str, Any], moved: list[
     waiting = await client.read_flow_runs(
         flow_run_filter=SCHEDULED,
         work_pool_filter=_in(moved),
-        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=list(kept))),
+        deployment_filter=filters.DeploymentFilter.model_validate({"id": {"any_": list(kept)}}),
     )
     for run in waiting:
         await client.set_flow_run_state(run.id, Cancelled(message="Its deployment was moved to another checkout."), force=True)
 
 
 def _in(pools: list[str]) -> filters.WorkPoolFilter:
-    return filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=pools))
+    return filters.WorkPoolFilter.model_validate({"name": {"any_": pools}})
 
 
 async def _answered(client: PrefectClient) -> None:

@@ -245,7 +245,7 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
 
 
 def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | None:
-    """Hashes of the texts that a version was trained or chosen on, as `seen_texts.of_training` gives them; None if not recorded."""
+    """Hashes of the texts that a version was trained or chosen on; None if they are not recorded."""
     with _kept(client, chosen, publishing.SEEN) as file:
         if file is None:
             return None

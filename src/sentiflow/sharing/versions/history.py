@@ -93,7 +93,7 @@ def _data_of(commits: list[str]) -> Iterator[Data | str]:
 
 
 def data(lock: bytes, card: bytes | None, proof: bytes | None) -> Data | None:
-    """What the files say; None where dvc.lock holds no data yet. A card or proof that is not that of dvc.lock counts as missing."""
+    """What the files say; None if dvc.lock has no data yet. A card or proof that is not that of dvc.lock counts as missing."""
     try:
         recorded_stages = dvc_lock.parse(lock.decode())
         stages = {name: recorded_stages[name] for name in MAKERS if name in recorded_stages}
