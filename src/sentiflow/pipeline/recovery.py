@@ -86,7 +86,7 @@ def _may_be_dvc(pid: int, written: float) -> bool:
             return False
         if process.create_time() > written + CLOCK_ERROR:  # younger than the file: the id was given to another process
             return False
-        if not _is_at_work_here(process):  # a copy that was made during a run has that run's entries
+        if not Path(process.cwd()).is_relative_to(Path.cwd()):  # a copy that was made during a run has that run's entries
             return False
         return any("python" in word or "dvc" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
@@ -95,16 +95,12 @@ def _may_be_dvc(pid: int, written: float) -> bool:
         return True
 
 
-def _is_at_work_here(process: psutil.Process) -> bool:
-    return Path.cwd() in (folder := Path(process.cwd()), *folder.parents)
-
-
 def _dvc_process_here() -> str | None:
     here = Path.cwd()
     for process in psutil.process_iter(["pid", "cmdline", "cwd", "status"]):
         words, folder = process.info["cmdline"] or [""], Path(process.info["cwd"] or "/")
         runs_dvc = "python" in words[0] and any(Path(word).name == "dvc" for word in words[1:6])
-        if runs_dvc and process.info["status"] != psutil.STATUS_ZOMBIE and (folder == here or here in folder.parents):
+        if runs_dvc and process.info["status"] != psutil.STATUS_ZOMBIE and folder.is_relative_to(here):
             return locks.described(str(process.info["pid"]))
     return None
 

@@ -132,7 +132,8 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
             yield lambda: [str(path) for path in _bring_outputs_back()]
         finally:
             _bring_outputs_back()
-        _note_store()
+        if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
+            files.write(STORE, now)
 
 
 def fetch(commit: str) -> str:
@@ -221,11 +222,6 @@ def _is_published() -> bool:
     except UnavailableError as error:
         log.warning("%s; the run goes on, and needs it when it publishes", error)
         return True
-
-
-def _note_store() -> None:
-    if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
-        files.write(STORE, now)
 
 
 def _noted_store() -> str:

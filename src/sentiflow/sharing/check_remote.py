@@ -16,8 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import objects, repro
-from sentiflow.pipeline.objects import Output, Piece, Project
-from sentiflow.pipeline.stores import Store
+from sentiflow.pipeline.objects import Output, Piece
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
 from sentiflow.system import git, process_groups, terminal
 from sentiflow.system.errors import InputError
@@ -65,7 +64,9 @@ def check(commits: Iterable[str]) -> str:
         remote = project.remote()
         named = {commit: project.outputs(commit) for commit in commits}
         pieces = [
-            Missing(piece, _short(commit)) for commit, outputs in named.items() for piece in _pieces(project, outputs, remote)
+            Missing(piece, _short(commit))
+            for commit, outputs in named.items()
+            for piece in project.pieces(outputs, project.cache, remote)
         ]
         there = remote.sizes({each.piece.oid for each in pieces})
         lost = [each for each in pieces if each.piece.oid not in there]
@@ -79,11 +80,6 @@ def check(commits: Iterable[str]) -> str:
         )
     of = ", ".join(_short(commit) for commit in named)
     return f"All {len(there)} files that dvc.lock names are on {remote.name} ({of})."
-
-
-def _pieces(project: Project, outputs: list[Output], remote: Store) -> list[Piece]:
-    """The remote first: a list that is there as it was says what must be there."""
-    return project.pieces(outputs, project.cache, remote)
 
 
 def untracked_source(commit: str, outputs: list[Output]) -> str | None:
