@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sentiflow.system.errors import InputError
 
 CHUNK = 65536
-HEADER = 65536  # bytes of an extended header at most: a name, a date, an owner
+HEADER = 8192  # bytes of an extended header at most (name, date, owner); before 3.11.10 `tarfile` takes quadratic time for one
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 KINDS = {
     tarfile.LNKTYPE: "a hard link",
