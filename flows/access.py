@@ -24,11 +24,7 @@ PASSWORD = Path(".prefect/password")  # `user:password`, as Prefect's settings a
 
 
 def require() -> None:
-    """Asks the server of Prefect's settings, as PREFECT_API_URL sets it; not Prefect's cloud, which has its own messages.
-
-    Raises:
-        InputError: if it does not answer, asks for another password, or is on this machine and asks for none.
-    """
+    """Asks the server of Prefect's settings, as PREFECT_API_URL sets it; not Prefect's cloud, which has its own messages."""
     from prefect.client.base import ServerType  # here: Prefect takes seconds to load, which the other questions need not wait for
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
@@ -60,11 +56,7 @@ def no_answer(address: str) -> InputError:
 
 
 def password() -> str:
-    """The password of the servers that are started here, generated at first use.
-
-    Raises:
-        InputError: if others can read the file, or it holds something else.
-    """
+    """The password of the servers that are started here, generated at first use."""
     if not PASSWORD.exists():
         PASSWORD.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):  # another process was first
@@ -108,11 +100,7 @@ def named() -> str:
 
 
 def own_server() -> str | None:
-    """Address of the Prefect server that this checkout runs; None if it runs none. Waits for one that is starting.
-
-    Raises:
-        InputError: if it does not answer.
-    """
+    """Address of the Prefect server that this checkout runs; None if it runs none. Waits for one that is starting."""
     until = time.monotonic() + STARTING
     while not supervise.is_free(LOCK):
         holder, address = _recorded()

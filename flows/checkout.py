@@ -26,11 +26,7 @@ def pool() -> str:
 
 
 def definitions() -> dict[str, Any]:
-    """Content of prefect.yaml.
-
-    Raises:
-        InputError: if it cannot be read, or `name` is not a name.
-    """
+    """Content of prefect.yaml."""
     try:
         content = YAML(typ="safe").load(DEPLOYMENTS)
     except FileNotFoundError:

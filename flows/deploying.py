@@ -23,15 +23,12 @@ from flows import access, checkout, lost_runs
 from sentiflow.system.errors import InputError
 
 DEPLOYED = Path(".prefect/deployments.yaml")  # prefect.yaml with the names of this checkout
-FORMER_POOL = "sentiflow"  # of all checkouts, in former versions
 DEFAULT_RESOURCE = "sentiflow.data.source_changes"  # as in prefect.yaml
 # A run cannot set its command, environment or working directory, as it can with Prefect's own template. There is no `env` in
 # `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
 NO_VARIABLES = {"type": "object", "properties": {}, "additionalProperties": False}
 TEMPLATE = {"job_configuration": {"stream_output": True}, "variables": NO_VARIABLES}
-SCHEDULED = filters.FlowRunFilter(
-    state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-)
+SCHEDULED = filters.FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.SCHEDULED]}}})
 PLANNING = 20.0  # seconds for a server to plan the next runs of a deployment that is new to it
 
 
@@ -41,15 +38,11 @@ async def prepare(worker: str, take_over: bool) -> None:
     Args:
         worker: name of the worker; it must not be running.
         take_over: move the deployments here if another checkout serves them.
-
-    Raises:
-        InputError: if no server answers at PREFECT_API_URL, another checkout serves the deployments, or prefect.yaml cannot be
-            deployed.
     """
     content = _content()
     async with get_client() as client:
         await _answered(client)
-        moved = await _to_move(client, content, worker, take_over)
+        moved = await _to_move(client, content, take_over)
         for run in await lost_runs.settle(client, [checkout.pool(), *moved], worker):
             print(f"{run.name} was {run.state_name} though its process is gone: settled", flush=True)
         await _make_pool(client)
@@ -59,11 +52,7 @@ async def prepare(worker: str, take_over: bool) -> None:
 
 
 def _content() -> dict[str, Any]:
-    """Content of prefect.yaml, with this checkout's work pool and the project's name.
-
-    Raises:
-        InputError: if it has another form.
-    """
+    """Content of prefect.yaml, with this checkout's work pool and the project's name."""
     content = checkout.definitions()
     try:
         for deployment in content["deployments"]:
@@ -89,9 +78,6 @@ async def _deploy(client: PrefectClient, content: dict[str, Any]) -> None:
 
     A schedule keeps its switch by its slug. A paused deployment Prefect takes up again, and the automations that it makes of
     triggers it makes anew, switched on; both are switched off again here.
-
-    Raises:
-        InputError: if Prefect refuses it.
     """
     off = {automation.name for automation in await client.read_automations() if not automation.enabled}
     paused = [deployment.id for deployment in await _deployments(client, content) if deployment.paused]
@@ -115,24 +101,22 @@ async def _deployments(client: PrefectClient, content: dict[str, Any]) -> list[D
     flows = {each["entrypoint"].rpartition(":")[2] for each in content["deployments"]}
     names = [each["name"] for each in content["deployments"]]
     return await client.read_deployments(
-        flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=list(flows))),
-        deployment_filter=filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=names)),
+        flow_filter=filters.FlowFilter.model_validate({"name": {"any_": list(flows)}}),
+        deployment_filter=filters.DeploymentFilter.model_validate({"name": {"any_": names}}),
     )
 
 
-async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, take_over: bool) -> list[str]:
-    """Work pools from which the deployments are to be moved to that of this checkout.
-
-    Raises:
-        InputError: if they are of another checkout, unless it is to be replaced.
-    """
+async def _to_move(client: PrefectClient, content: dict[str, Any], take_over: bool) -> list[str]:
+    """Work pools from which the deployments are to be moved to that of this checkout."""
     others = {each.work_pool_name: each for each in await _deployments(client, content) if each.work_pool_name}
     others.pop(checkout.pool(), None)
     moved = []
     for name, deployment in others.items():
         pool = await client.read_work_pool(name)
         owner = pool.description or f"{_folder(deployment)}, in the work pool {name}"
-        if not take_over and not await _is_former(client, pool, deployment, worker):
+        # a server that is started from this folder: the folder was copied or moved with the server's database
+        is_ours = access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None
+        if not take_over and not is_ours:
             raise InputError(
                 f"the deployments at {client.api_url} are served by another checkout: {owner}; leave them there, take them "
                 f"over with `sentiflow schedule --take-over`, or set another `name` in {checkout.DEPLOYMENTS} to have both"
@@ -140,14 +124,6 @@ async def _to_move(client: PrefectClient, content: dict[str, Any], worker: str, 
         print(f"moved the deployments at {client.api_url} from {owner} to this checkout", flush=True)
         moved.append(name)
     return moved
-
-
-async def _is_former(client: PrefectClient, pool: WorkPool, deployment: DeploymentResponse, worker: str) -> bool:
-    """Whether a work pool is a former one of this checkout."""
-    if access.own_server() == str(client.api_url).rstrip("/") and await _pool(client) is None:
-        return True  # the server is started from this folder, which was copied or moved with the server's database
-    workers = {each.name for each in await client.read_workers_for_work_pool(pool.name)}
-    return pool.name == FORMER_POOL and _folder(deployment) == str(Path.cwd()) and worker in workers
 
 
 def _folder(deployment: DeploymentResponse) -> str | None:
@@ -169,14 +145,14 @@ async def _clean_up(client: PrefectClient, content: dict[str, Any], moved: list[
     waiting = await client.read_flow_runs(
         flow_run_filter=SCHEDULED,
         work_pool_filter=_in(moved),
-        deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=list(kept))),
+        deployment_filter=filters.DeploymentFilter.model_validate({"id": {"any_": list(kept)}}),
     )
     for run in waiting:
         await client.set_flow_run_state(run.id, Cancelled(message="Its deployment was moved to another checkout."), force=True)
 
 
 def _in(pools: list[str]) -> filters.WorkPoolFilter:
-    return filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=pools))
+    return filters.WorkPoolFilter.model_validate({"name": {"any_": pools}})
 
 
 async def _answered(client: PrefectClient) -> None:

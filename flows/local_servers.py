@@ -167,9 +167,6 @@ class _Services(supervise.Services):
 
         Args:
             after_worker: end it only when the worker has ended.
-
-        Raises:
-            InputError: if the one that answers asks for no password.
         """
         if self.named or self.running:
             print(f"Prefect's server answers at {self.address} already.", flush=True)

@@ -10,10 +10,10 @@ import datetime
 import psutil
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas import filters
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelled, Crashed
 
-UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+UNDER_WAY = {"state": {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}}
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # the environment variable by which Prefect tells a process which run it is
 SUBMITTING = datetime.timedelta(minutes=1)  # a worker that takes a run has put its name on it by then
 PAGE = 200  # runs that Prefect gives at once
@@ -34,30 +34,23 @@ async def settle(client: PrefectClient, pools: list[str], worker: str) -> list[F
     alive = _running_here()
     lost = [run for run in await _under_way(client, pools) if str(run.id) not in alive and _was_of(run, worker)]
     for run in lost:
-        await client.set_flow_run_state(run.id, _outcome(run))
+        # Prefect lets a run that is being cancelled become nothing but Cancelled
+        outcome = Cancelled if run.state_type == StateType.CANCELLING else Crashed
+        await client.set_flow_run_state(run.id, outcome(message=GONE))
         for task in await client.read_task_runs(
-            flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id])),
-            task_run_filter=filters.TaskRunFilter(
-                state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=UNDER_WAY))
-            ),
+            flow_run_filter=filters.FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
+            task_run_filter=filters.TaskRunFilter.model_validate(UNDER_WAY),
         ):
             await client.set_task_run_state(task.id, Crashed(message=GONE), force=True)
     return lost
-
-
-def _outcome(run: FlowRun) -> State:
-    # Prefect lets a run that is being cancelled become nothing but Cancelled
-    return Cancelled(message=GONE) if run.state_type == StateType.CANCELLING else Crashed(message=GONE)
 
 
 async def _under_way(client: PrefectClient, pools: list[str]) -> list[FlowRun]:
     runs: list[FlowRun] = []
     while True:
         page = await client.read_flow_runs(
-            flow_run_filter=filters.FlowRunFilter(
-                state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=UNDER_WAY))
-            ),
-            work_pool_filter=filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=pools)),
+            flow_run_filter=filters.FlowRunFilter.model_validate(UNDER_WAY),
+            work_pool_filter=filters.WorkPoolFilter.model_validate({"name": {"any_": pools}}),
             limit=PAGE,
             offset=len(runs),
         )

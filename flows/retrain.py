@@ -8,17 +8,11 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
@@ -147,14 +141,12 @@ def _due_later() -> str | None:
         this = client.read_flow_run(UUID(this_run.id))
         if not this.auto_scheduled:
             return None
-        after = FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[UUID(deployment.id)]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=AT_WORK)),
-            expected_start_time=FlowRunFilterExpectedStartTime(
-                after_=this.expected_start_time, before_=cast(Any, datetime.now(UTC))
-            ),
-        )
-        runs = client.read_flow_runs(flow_run_filter=after)
+        after = {
+            "deployment_id": {"any_": [deployment.id]},
+            "state": {"type": {"any_": AT_WORK}},
+            "expected_start_time": {"after_": this.expected_start_time, "before_": datetime.now(UTC)},
+        }
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(after))
     return next((run.name for run in runs if run.auto_scheduled and run.expected_start_time != this.expected_start_time), None)
 
 
@@ -205,11 +197,7 @@ def _judged(p: Params, promote: bool, started: datetime, *, judged_now: bool) ->
 
 
 def _server() -> dict[Any, str | None]:
-    """Settings of the Prefect server to use.
-
-    Raises:
-        InputError: if the one of PREFECT_API_URL cannot be used, or that of this checkout has no password.
-    """
+    """Settings of the Prefect server to use."""
     named, own = access.named(), access.own_server()
     if own and named in ("", own) and (password := access.password_of(own, PREFECT_API_AUTH_STRING.value(), access.generated())):
         return {PREFECT_API_URL: own, PREFECT_API_AUTH_STRING: password}

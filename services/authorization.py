@@ -103,10 +103,6 @@ def _require_name(name: str, *allowed: str) -> None:
         raise _refusal(f"the registered model {name!r} is for admin")
 
 
-def _created_run(account: str) -> None:
-    _require_own_name(_sent(tracking.CreateRun).tags, account)
-
-
 def _require_own_name(tags: Any, account: str) -> None:
     if any(tag.key == MLFLOW_USER and tag.value != account for tag in tags):
         raise _refusal(f"the tag {MLFLOW_USER} must be {account}")
@@ -131,14 +127,6 @@ def _updated_run(_: str) -> None:
         _require_unpublished(sent.run_id or sent.run_uuid)
 
 
-def _deleted_run(account: str) -> None:
-    _require_removable(_sent(tracking.DeleteRun).run_id, account)
-
-
-def _created_logged_model(_: str) -> None:
-    _require_unpublished(_sent(tracking.CreateLoggedModel).source_run_id)
-
-
 def _written_logged_model(_: str) -> None:
     _require_unpublished(_source_run(_model_id()))
 
@@ -156,19 +144,11 @@ def _source_run(model_id: str) -> str:
     return handlers._get_tracking_store().get_logged_model(model_id).source_run_id or ""
 
 
-def _created_registered_model(_: str) -> None:
-    _require_name(_sent(registry.CreateRegisteredModel).name, MODEL, HISTORY)
-
-
 def _created_version(account: str) -> None:
     sent = _sent(registry.CreateModelVersion)
     _require_name(sent.name, MODEL, HISTORY)
     if sent.name == HISTORY and {tag.value for tag in sent.tags if tag.key == "by"} != {account}:
         raise _refusal(f"an entry of {HISTORY} must be by {account}")
-
-
-def _updated_version(_: str) -> None:
-    _require_name(_sent(registry.UpdateModelVersion).name, MODEL)
 
 
 def _tagged_version(_: str) -> None:
@@ -187,8 +167,8 @@ def _deleted_version(account: str) -> None:
     _require_removable(version.run_id, account)
 
 
-def _aliased(message: type[Any]) -> Check:
-    return lambda _: _require_name(_sent(message).name, MODEL)
+def _named(message: type[Any], *allowed: str) -> Check:
+    return lambda _: _require_name(_sent(message).name, *allowed)
 
 
 def _uploaded_artifact(_: str) -> None:
@@ -210,7 +190,7 @@ def _exists(path: str) -> bool:
 
 
 WRITES: dict[tuple[str, str], Check] = {
-    ("POST", "mlflow/runs/create"): _created_run,
+    ("POST", "mlflow/runs/create"): lambda account: _require_own_name(_sent(tracking.CreateRun).tags, account),
     ("POST", "mlflow/runs/update"): _updated_run,
     ("POST", "mlflow/runs/log-batch"): _written_run(tracking.LogBatch),
     ("POST", "mlflow/runs/log-inputs"): _written_run(tracking.LogInputs),
@@ -219,17 +199,18 @@ WRITES: dict[tuple[str, str], Check] = {
     ("POST", "mlflow/runs/log-parameter"): _written_run(tracking.LogParam),
     ("POST", "mlflow/runs/outputs"): _written_run(tracking.LogOutputs),
     ("POST", "mlflow/runs/set-tag"): _written_run(tracking.SetTag),
-    ("POST", "mlflow/runs/delete"): _deleted_run,
-    ("POST", "mlflow/logged-models"): _created_logged_model,
+    ("POST", "mlflow/runs/delete"): lambda account: _require_removable(_sent(tracking.DeleteRun).run_id, account),
+    ("POST", "mlflow/logged-models"): lambda _: _require_unpublished(_sent(tracking.CreateLoggedModel).source_run_id),
     ("PATCH", "mlflow/logged-models/<model_id>"): _written_logged_model,
     ("PATCH", "mlflow/logged-models/<model_id>/tags"): _written_logged_model,
     ("POST", "mlflow/logged-models/<model_id>/params"): _written_logged_model,
     ("DELETE", "mlflow/logged-models/<model_id>"): _deleted_logged_model,
-    ("POST", "mlflow/registered-models/create"): _created_registered_model,  # both exist; MLflow answers so
-    ("POST", "mlflow/registered-models/alias"): _aliased(registry.SetRegisteredModelAlias),
-    ("DELETE", "mlflow/registered-models/alias"): _aliased(registry.DeleteRegisteredModelAlias),
+    # both exist; MLflow answers so
+    ("POST", "mlflow/registered-models/create"): _named(registry.CreateRegisteredModel, MODEL, HISTORY),
+    ("POST", "mlflow/registered-models/alias"): _named(registry.SetRegisteredModelAlias, MODEL),
+    ("DELETE", "mlflow/registered-models/alias"): _named(registry.DeleteRegisteredModelAlias, MODEL),
     ("POST", "mlflow/model-versions/create"): _created_version,
-    ("PATCH", "mlflow/model-versions/update"): _updated_version,
+    ("PATCH", "mlflow/model-versions/update"): _named(registry.UpdateModelVersion, MODEL),
     ("POST", "mlflow/model-versions/set-tag"): _tagged_version,
     ("DELETE", "mlflow/model-versions/delete"): _deleted_version,
     ("PUT", "mlflow-artifacts/artifacts/<path:artifact_path>"): _uploaded_artifact,

@@ -31,7 +31,7 @@ from packaging.version import Version
 from psycopg import sql
 
 from sentiflow.registry import model_directory
-from sentiflow.system import locks, markdown
+from sentiflow.system import files, locks, markdown
 from sentiflow.system.errors import InputError
 from sentiflow.system.process_groups import signals_to
 from services import health, postgresql
@@ -50,18 +50,14 @@ STARTING = 600.0  # seconds until restored services answer, on a busy machine
 
 
 def write(services: Path, secrets: Secrets, to: Path) -> None:
-    """Writes a backup of running services into a new folder, which appears when it is complete.
-
-    Raises:
-        InputError: if the folder exists or cannot be written, PostgreSQL does not answer, or a storage holds a link or the like.
-    """
+    """Writes a backup of running services into a new folder, which appears when it is complete."""
     if os.path.lexists(to):
         raise InputError(f"{to} exists already, expected a new folder: sentiflow services backup backups/another")
     started = time.monotonic()
     partial = to.with_name(PARTIAL)
     with locks.locked(services / "backup.lock", patience=0):
         try:
-            _remove(partial)  # of a backup that was killed
+            files.remove(partial)  # of a backup that was killed
             partial.mkdir(parents=True, mode=0o700)
             counted = dump(Cluster(services), secrets, partial)
             left_out = copy(services, partial)
@@ -79,11 +75,6 @@ def write(services: Path, secrets: Secrets, to: Path) -> None:
     if left_out:
         print(f"left out {left_out} objects of DVC's remote whose content does not match their name, such as unfinished pushes")
     print("Restoring it needs SERVICES_BACKUP_KEY of .env, which is not in the backup: keep a copy where passwords are kept.")
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
 
 
 def dump(cluster: Cluster, secrets: Secrets, to: Path) -> dict[str, dict[str, int]]:
@@ -125,11 +116,7 @@ def copy(services: Path, to: Path) -> int:
 
 
 def _plain_files(folder: Path) -> Iterator[tuple[str, BufferedReader]]:
-    """The files of a folder in order, each by its relative name and opened for reading. No link is followed.
-
-    Raises:
-        InputError: if there is anything but folders and plain files with one name each.
-    """
+    """The files of a folder in order, each by its relative name and opened for reading. No link is followed."""
     for place, folders, names, descriptor in os.fwalk(folder, onerror=_unless_removed):
         folders.sort()
         for name in sorted([*folders, *names]):
@@ -208,10 +195,6 @@ def restore(source: Path, services: Path, secrets: Secrets) -> None:
     """Restores a backup into a folder of services that is empty or missing; all of it or nothing.
 
     The roles of the databases get the passwords of `.env`.
-
-    Raises:
-        InputError: if the folder is not empty; or the backup is incomplete, changed, signed with another key or from later
-            versions, or lacks artifacts that its databases reference.
     """
     started = time.monotonic()
     _require_empty(services)
@@ -243,11 +226,7 @@ def restore(source: Path, services: Path, secrets: Secrets) -> None:
 
 
 def checked(source: Path, secrets: Secrets) -> dict[str, Any]:
-    """The manifest of a backup, if its signature is right.
-
-    Raises:
-        InputError: if not, or if later versions made the backup.
-    """
+    """The manifest of a backup, if its signature is right."""
     if not source.is_dir():
         raise InputError(f"{source} is not a folder; give one that `sentiflow services backup` wrote")
     read = {name: file.read() for name, file in _plain_files(source) if name in (MANIFEST, SIGNATURE)}
@@ -274,11 +253,7 @@ def checked(source: Path, secrets: Secrets) -> dict[str, Any]:
 
 
 def _fetch(source: Path, to: Path, expected: Mapping[str, str]) -> None:
-    """Copies the files of a backup.
-
-    Raises:
-        InputError: if one is missing, changed or not in the manifest.
-    """
+    """Copies the files of a backup."""
     missing = {*expected}
     for name, file in _plain_files(source):
         if name in (MANIFEST, SIGNATURE):
@@ -359,11 +334,7 @@ def _stored(stored: Path, place: str) -> Path | None:
 
 
 def prove(services: Path, secrets: Secrets) -> None:
-    """Starts what was restored, asks every service, and ends it again.
-
-    Raises:
-        InputError: if one is ill.
-    """
+    """Starts what was restored, asks every service, and ends it again."""
     said = services / "restored.log"
     received: list[int] = []
     with said.open("w", encoding="utf-8") as log, signals_to(lambda number, _: received.append(number)):

@@ -50,17 +50,11 @@ def _make(secrets: Secrets) -> None:
         "MLFLOW_TRACKING_PASSWORD": secrets["MLFLOW_ADMIN_PASSWORD"],
     }
     # here: it loads MLflow, which every other start need not wait for
-    from mlflow.exceptions import MlflowException
-
     from sentiflow.registry import champion_history, publishing, store
 
     client = store.connect()  # which makes the experiment
-    for name, description in ((MODEL, publishing.MODEL_DESCRIPTION), (HISTORY, champion_history.HISTORY_DESCRIPTION)):
-        try:
-            client.create_registered_model(name, description=description)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+    store.create_model(client, MODEL, publishing.MODEL_DESCRIPTION)
+    store.create_model(client, HISTORY, champion_history.HISTORY_DESCRIPTION)
 
 
 def _grant(secrets: Secrets, experiment: str) -> None:
@@ -101,11 +95,7 @@ def keep(cluster: Cluster, secrets: Secrets, name: str, password: str) -> bool:
 
 
 def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -> str:
-    """Makes an account that may retrain, or gives one another password; the password, which is kept nowhere.
-
-    Raises:
-        InputError: if the name cannot be one, or is taken, or with `reset` is not.
-    """
+    """Makes an account that may retrain, or gives one another password; the password, which is kept nowhere."""
     _require_name(name)
     password = generated()
     known = _ask(secrets, "GET", "2.0/mlflow/users/get", missing=True, username=name) is not None
@@ -126,11 +116,7 @@ def add(secrets: Secrets, cluster: Cluster, name: str, *, reset: bool = False) -
 
 
 def remove(secrets: Secrets, name: str) -> None:
-    """Removes an account; what it published stays.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Removes an account; what it published stays."""
     _require_name(name)
     if _ask(secrets, "GET", "2.0/mlflow/users/get", missing=True, username=name) is None:
         raise InputError(f"there is no account {name} to remove")

@@ -70,11 +70,7 @@ class Cluster:
         )
 
     def run(self, tool: str, role: str, secrets: Secrets, arguments: Sequence[str]) -> None:
-        """Runs one of PostgreSQL's tools on a role's database.
-
-        Raises:
-            InputError: with what it says, if it fails.
-        """
+        """Runs one of PostgreSQL's tools on a role's database."""
         environment = _environment() | {
             "PGHOST": str(self.socket),
             "PGUSER": role,
@@ -94,11 +90,7 @@ def let_through(folder: Path) -> None:
 
 
 def prepare(cluster: Cluster) -> None:
-    """Makes a cluster with its roles and databases, unless it is there.
-
-    Raises:
-        InputError: if PostgreSQL's user cannot reach the folder, or the path is too long for a socket.
-    """
+    """Makes a cluster with its roles and databases, unless it is there."""
     _require_reachable(cluster)
     cluster.socket.mkdir(exist_ok=True, mode=0o700)
     _give(cluster.socket)
@@ -163,11 +155,7 @@ def settle(cluster: Cluster) -> None:
 
 
 def wait(cluster: Cluster, role: str, secrets: Secrets, patience: float = STARTING) -> None:
-    """Waits until the server answers a role.
-
-    Raises:
-        InputError: if it does not in time, or refuses.
-    """
+    """Waits until the server answers a role."""
     error: psycopg.Error | None = None
 
     def answers() -> bool:

@@ -87,11 +87,7 @@ class Secrets:
 
 
 def write(file: Path = FILE, example: Path = EXAMPLE) -> None:
-    """Writes the example's file with generated secrets.
-
-    Raises:
-        InputError: if there is one already.
-    """
+    """Writes the example's file with generated secrets."""
     if file.exists():
         raise InputError(
             f"{file} is there already, and nothing was changed: new secrets would shut out whoever uses those in it; to change "
@@ -129,11 +125,7 @@ def generated() -> str:
 
 
 def read(file: Path = FILE) -> Secrets:
-    """What the file holds.
-
-    Raises:
-        InputError: naming every variable that cannot be used, what is wrong with it and what is expected; never a value.
-    """
+    """What the file holds."""
     if not file.exists():
         raise InputError(f"there is no {file} with the secrets of the services; {HOW}")
     require_private(file)

@@ -133,11 +133,7 @@ def require_free_port(host: str, port: int, variable: str, what: str) -> None:
 
 
 def next_free_port(host: str, first: int, variable: str, what: str) -> int:
-    """The first free port from `first` on; prints which one, if it is another.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """The first free port from `first` on; prints which one, if it is another."""
     port = next((port for port in range(first, min(first + PORTS, 65536)) if not _unusable(host, port)), None)
     if port is None:
         require_free_port(host, first, variable, what)

@@ -1,6 +1,6 @@
 """Show where the models go wrong on test: in which reviews, how confidently, and where the two best disagree.
 
-from  reviews      raw texts
+from  test set     raw texts
       tokens       test, as ragged word ids, and the vocabularies
       predictions  answers of each architecture on test
       models       what each architecture reads
@@ -22,7 +22,7 @@ from sentiflow.system import artifacts, stage
 
 
 def main(
-    reviews_file: Path,
+    test_file: Path,
     tokens_dir: Path,
     predictions_dir: Path,
     models_dir: Path,
@@ -32,7 +32,7 @@ def main(
 ) -> None:
     p = params.load()
     names = [model["architecture"] for model in artifacts.read_json(comparison_file)["models"]]
-    texts = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
+    texts = artifacts.read_frame(test_file).set_index("row")["text"]
     words = {view: vocabulary.Vocabulary.read(tokens_dir / f"{view}.json") for view in ("text", "content")}
     tokens = {view: vocabulary.read_tokens(tokens_dir / "test.parquet", view) for view in words}
     answers = error_analysis.collect(

@@ -1,6 +1,6 @@
 """Name the best architecture on valid the challenger, and judge it; without a champion it becomes one if it passes every rule.
 
-from  reviews, tokens   the test reviews
+from  test set, tokens  the test reviews
       published         what was published, by key
 to    MLflow            the aliases, and the verdict with the version
       page              the verdict
@@ -17,11 +17,11 @@ from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import artifacts, stage
 
 
-def main(reviews_file: Path, tokens_dir: Path, published_file: Path, page_file: Path, judged_file: Path) -> None:
+def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Path, judged_file: Path) -> None:
     if experiments.skip(judged_file):
         return
     p = params.load()
-    held_out = HeldOut.read(reviews_file, tokens_dir, p.analyse)
+    held_out = HeldOut.read(test_file, tokens_dir, p.analyse)
     published = artifacts.read_json(published_file)
     key = published["keys"][published["best"]]
     client = store.connect()

@@ -1,6 +1,6 @@
 """Publish each architecture to MLflow and register its model.
 
-from  models, tokens, reports   of each architecture; the test reviews, and the predictions on them
+from  models, tokens, reports   of each architecture; the predictions on test, and what was seen in training
       metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
 to    MLflow                    a run of the retraining; in it a run and a version each, with what drift and promotion compare
       published                 what was published, by the keys that dvc.lock gives
@@ -10,19 +10,18 @@ import json
 from pathlib import Path
 
 from sentiflow.config import params
-from sentiflow.data import seen_texts, vocabulary
+from sentiflow.data import vocabulary
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import loading, training_record
 from sentiflow.pipeline import experiments
 from sentiflow.registry import provenance, publishing, store
-from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import artifacts, stage
 
 
 def main(
     models_dir: Path,
     tokens_dir: Path,
-    reviews_file: Path,
+    seen_file: Path,
     predictions_dir: Path,
     reports_dir: Path,
     metrics_dir: Path,
@@ -34,13 +33,15 @@ def main(
         return
     p = params.load()
     best = artifacts.read_json(metrics_dir / "comparison.json")["best"]
-    counts = artifacts.read_json(metrics_dir / "splits.json")["rows"]
-    test_set, seen = HeldOut.read(reviews_file, tokens_dir, p.analyse).digest, seen_texts.of_training(reviews_file, tokens_dir)
+    split = artifacts.read_json(metrics_dir / "splits.json")
+    seen = artifacts.read_frame(seen_file)
     client = store.connect()
     with stage.writing(published_file) as (published_place,):
         keys = {name: provenance.publication_key(name) for name in p.run}
         keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
-        splits = [publishing.Split(name, f"{tokens_dir}/{name}.parquet", provenance.tokens(), n) for name, n in counts.items()]
+        splits = [
+            publishing.Split(name, f"{tokens_dir}/{name}.parquet", provenance.tokens(), n) for name, n in split["rows"].items()
+        ]
         parent = publishing.retraining(client, keys["comparison"])
         scores, versions = {}, {}
         for name in p.run:
@@ -59,7 +60,7 @@ def main(
                 environment=artifacts.read_json(models_dir / name / "environment.json"),
                 artifacts={"report": report_dir, "history": history_file},
                 splits=splits,
-                test_set=test_set,
+                test_set=split["test_set"],
                 predictions_file=predictions_dir / name / "test.parquet",
                 model_dir=models_dir / name,
                 tokens_dir=tokens_dir,

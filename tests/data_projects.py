@@ -74,7 +74,7 @@ def repro():
     made = Path("made")
     download.main(made / "reviews", made / "data_card.json", made / "data_card.md", Path(".cache/download"))
     clean.main(made / "reviews/reviews.parquet", made / "clean.parquet", made / "cleaning.json")
-    split.main(made / "clean.parquet", made / "splits", made / "splits.json")
+    split.main(made / "reviews", made / "clean.parquet", made / "splits", made / "test_set", made / "splits.json")
     with Repo() as repo:
         repo.reproduce()
 

@@ -282,7 +282,7 @@ def splits_of_stages():
         Path(folder).mkdir(exist_ok=True)
     download_stage.main(Path("data/reviews"), Path("metrics/data_card.json"), Path("reports/card.md"), Path(".cache/download"))
     clean_stage.main(Path("data/reviews/reviews.parquet"), Path("data/clean.parquet"), Path("metrics/cleaning.json"))
-    split_stage.main(Path("data/clean.parquet"), Path("data/splits"), Path("metrics/splits.json"))
+    split_stage.main(*map(Path, ("data/reviews", "data/clean.parquet", "data/splits", "data/test_set", "metrics/splits.json")))
     found = {}
     for split in ("train", "valid", "test"):
         found |= dict.fromkeys(pd.read_parquet(f"data/splits/{split}.parquet")["text"], split)

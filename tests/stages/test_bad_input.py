@@ -131,7 +131,7 @@ class Project:
         return {
             str(file.relative_to(self.path)): file.read_bytes()
             for file in files
-            if file.is_file() and not file.name.endswith(".lock") and "external" not in file.parts
+            if file.is_file() and "external" not in file.parts
         }
 
     def half_written(self) -> list[str]:
@@ -811,7 +811,7 @@ def test_download_that_is_cut_goes_on_where_it_stopped(project):
 def test_lock_and_half_an_output_of_a_killed_stage_are_in_nobodys_way(project):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    project.write("data/.clean.parquet.lock", str(gone.pid))
+    project.write(str(stages.lock_of(project / "data/clean.parquet")), str(gone.pid))
     project.write("data/.clean.parquet.partial", "half")
     before = project.earlier_outputs()["data/clean.parquet"]
     started = time.monotonic()
@@ -823,9 +823,10 @@ def test_lock_and_half_an_output_of_a_killed_stage_are_in_nobodys_way(project):
 
 def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    project.write("data/.clean.parquet.lock", "99999999")
+    lock = stages.lock_of(project / "data/clean.parquet")
+    project.write(str(lock), "99999999")
     before = project.earlier_outputs()
-    with (project / "data/.clean.parquet.lock").open() as held:
+    with (project / lock).open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         status, output = run_here("clean", project)
     assert status == entry_point.TEMPORARY

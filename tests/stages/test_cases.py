@@ -55,7 +55,7 @@ class Case:
         """The rows of each split, after download and clean."""
         self.download()
         clean.main(REVIEWS / "reviews.parquet", Path("data/clean.parquet"), Path("metrics/cleaning.json"))
-        split.main(Path("data/clean.parquet"), Path("data/splits"), Path("metrics/splits.json"))
+        split.main(REVIEWS, *map(Path, ("data/clean.parquet", "data/splits", "data/test_set", "metrics/splits.json")))
         return {name: pd.read_parquet(f"data/splits/{name}.parquet") for name in splits.SPLITS}
 
     def accuracy(self):

@@ -1,5 +1,6 @@
 """130 classes, some with names that are hard to write, through every stage from download to report."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from sentiflow.config import params
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.registry import model_directory
+from sentiflow.registry.test_set import HeldOut
 from stages import analyse, clean, compare, download, evaluate, explain, report, split, tokenize, train
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -44,7 +47,7 @@ def _run(reviews, tokens, metrics, reports, predictions, models):
     words, history, best = metrics / "vocabulary.json", metrics / "history", metrics / "comparison.json"
     download.main(reviews, card, reports / "data_card.md", Path("partial"))
     clean.main(table, Path("clean.parquet"), metrics / "cleaning.json")
-    split.main(Path("clean.parquet"), Path("splits"), splits)
+    split.main(reviews, Path("clean.parquet"), Path("splits"), Path("data/test_set"), splits)
     tokenize.main(Path("splits"), reviews / "classes.json", tokens, words)
     for name in RUN:
         train.main(name, tokens, models / name, history / f"{name}.csv", Path("cache"))
@@ -52,10 +55,30 @@ def _run(reviews, tokens, metrics, reports, predictions, models):
         evaluate.main(models / name, tokens, history / f"{name}.csv", *made)
     pages = reports / "comparison.md", reports / "tuning.md", best, Path("plots/comparison"), metrics / "environment.json"
     compare.main(reports / "models", predictions, history, models, *pages)
-    analyse.main(table, tokens, predictions, models, best, reports / "errors", metrics / "slices.json")
+    analyse.main(
+        Path("data/test_set/reviews.parquet"), tokens, predictions, models, best, reports / "errors", metrics / "slices.json"
+    )
     explain.main(table, models, tokens, predictions, best, reports / "explanations")
     found = models, predictions, reports / "models", reports / "errors", reports / "explanations"
     report.main(card, splits, words, best, history, *found, reports / "report.html")
+
+
+def test_test_set_holds_the_raw_texts_of_test_and_its_digest_is_on_record(finished):
+    raw = pd.read_parquet(finished / "data/reviews/reviews.parquet").set_index("row")["text"]
+    test = pd.read_parquet(finished / "splits/test.parquet")
+    reviews = HeldOut.read(
+        finished / "data/test_set/reviews.parquet", finished / "data/tokens", params.load(finished / "params.yaml").analyse
+    )
+    assert reviews.texts.to_dict() == raw.loc[test["row"]].to_dict()
+    assert reviews.labels.tolist() == test["label"].tolist()
+    assert reviews.measures.index.equals(reviews.texts.index)
+    assert json.loads((finished / "metrics/splits.json").read_text())["test_set"] == reviews.digest
+
+    names = json.loads((finished / "data/reviews/classes.json").read_text())
+    hashed = hashlib.sha256(json.dumps(names).encode())
+    for label, row in zip(test["label"], test["row"], strict=True):
+        hashed.update(json.dumps([label, raw[row]]).encode())
+    assert reviews.digest == hashed.hexdigest()
 
 
 def test_every_class_is_learned_and_has_its_probability(finished):

@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from sentiflow.data.sources import package
 from sentiflow.registry import model_versions
-from sentiflow.system import locks
+from sentiflow.system import locks, stage
 
 pytestmark = pytest.mark.slow
 
@@ -273,9 +273,9 @@ def test_each_stage_is_a_task_of_its_name_and_its_output_is_in_the_log(scheduled
     tasks = scheduled.tasks(scheduled.first.id)
     assert set(STAGES) < set(tasks)
     assert all(task.state.is_completed() for task in tasks.values())
-    for stage, words in (("download", f"{FIRST} reviews from"), ("tokenize", "different words in train"), ("judge", "Version")):
-        said = "\n".join(scheduled.logs(scheduled.first.id, tasks[stage]))
-        assert words in said, f"{stage}: {said}"
+    for name, words in (("download", f"{FIRST} reviews from"), ("tokenize", "different words in train"), ("judge", "Version")):
+        said = "\n".join(scheduled.logs(scheduled.first.id, tasks[name]))
+        assert words in said, f"{name}: {said}"
 
 
 def test_artifacts_show_comparison_verdict_stages_runs_and_progress(scheduled):
@@ -562,7 +562,7 @@ def hanging(failed):
     """A stage that waits for ever, as its output is held by somebody else."""
     walk = failed
     change(walk.folder, {"retrain.stage_minutes": 0.1})
-    with locks.locked(walk.folder / "data/.reviews.lock"):
+    with locks.locked(walk.folder / stage.lock_of(walk.folder / "data/reviews")):
         walk.said["hanging"] = walk.ended(walk.begin("by-hand", force=True))
     return walk
 

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 
 from sentiflow.registry import champion_history, judging, model_versions, provenance
 from sentiflow.registry.store import COMPLETE_TAG, EXPERIMENT, KEY_TAG
+from sentiflow.system import dvc_lock
 
 SMALL = {
     "download.source": "package",
@@ -78,7 +79,7 @@ class Walk:
         dvc(self.folder, "checkout", "--quiet")
 
     def key(self, architecture):
-        return provenance.publication_key(architecture, self.folder / "dvc.lock")
+        return provenance.publication_key(architecture, dvc_lock.read(self.folder / "dvc.lock"))
 
     def versions(self):
         return {str(version.version): version for version in model_versions.versions(self.client)}

@@ -14,10 +14,10 @@ from sentiflow.config.params import Serve
 from sentiflow.data import cleaning
 from sentiflow.data.sources import delimited, tables
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.pipeline import stores
 from sentiflow.serving import predict, request_body, server
 from sentiflow.sharing import remote_settings
 from sentiflow.sharing.versions import appending
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError
 
 LIMITS = Serve(max_bytes=10**8, max_rows=1000, max_characters=10**8, body_seconds=1.0, poll_seconds=1.0)
@@ -71,8 +71,8 @@ READERS = {
     "content type of quotes": (media_type, lambda n: 'application/json; charset="' + '\\"' * n, 60_000),
     "lines of a configuration": (remote_settings.secrets_in, lambda n: "\n" * n, 10_000),
     "URL of colons": (remote_settings.secrets_in, lambda n: "url = a://" + ":" * n, 10_000),
-    "scheme without an end": (stores.without_secrets, lambda n: "a" * n, 10_000),
-    "schemes without an end": (stores.without_secrets, lambda n: "a." * n, 10_000),
+    "scheme without an end": (urls.without_secrets, lambda n: "a" * n, 10_000),
+    "schemes without an end": (urls.without_secrets, lambda n: "a." * n, 10_000),
     "markup without an end": (clean, lambda n: "<a" * n, 50_000),
     "entities without an end": (clean, lambda n: "&#" * n + "&amp" * n, 50_000),
     "entity of digits": (clean, lambda n: "&#" + "9" * n, 100_000),

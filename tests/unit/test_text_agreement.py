@@ -58,13 +58,14 @@ def project(request, tmp_path_factory):
     found = [Found("csv", "reviews.csv", line, text, label) for line, (text, label) in enumerate(rows)]
     reviews, rejects, _ = sources.sort(Origin("reviews.csv", "", dict(zip(CLASSES, CLASSES, strict=True)), found), 10_000)
     assert rejects.empty
-    reviews.to_parquet(folder / "reviews.parquet", index=False)
-    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    (folder / "reviews").mkdir()
+    reviews.to_parquet(folder / "reviews/reviews.parquet", index=False)
+    (folder / "reviews/classes.json").write_text(json.dumps(CLASSES))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run("clean", "reviews.parquet", "clean.parquet", "clean.json")
-        run("split", "clean.parquet", "splits", "splits.json")
-        run("tokenize", "splits", "classes.json", "tokens", "tokenize.json")
+        run("clean", "reviews/reviews.parquet", "clean.parquet", "clean.json")
+        run("split", "reviews", "clean.parquet", "splits", "test_set", "splits.json")
+        run("tokenize", "splits", "reviews/classes.json", "tokens", "tokenize.json")
     return folder, [text for text, _ in rows]
 
 

@@ -1,14 +1,12 @@
 """Hashes of the texts that a model was trained or chosen on, so that it is never compared on reviews that it has seen."""
 
 import hashlib
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
 
-from sentiflow.data import normal_form, vocabulary
-from sentiflow.system import artifacts
+from sentiflow.data import normal_form
 
 SEEN = ("train", "valid")  # valid too: the kept epoch, the temperature and the best model were chosen on it
 
@@ -25,11 +23,9 @@ def hashes(texts: pd.Series) -> np.ndarray:
     return np.array([int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) for text in kept], np.uint64)
 
 
-def of_training(reviews_file: Path, tokens_dir: Path) -> pd.DataFrame:
+def of_training(texts: pd.Series) -> pd.DataFrame:
     """Column `hash`: of every text in train and valid, sorted, each once."""
-    rows = np.concatenate([vocabulary.read_tokens(tokens_dir / f"{split}.parquet", "text").rows for split in SEEN])
-    texts = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
-    return pd.DataFrame({"hash": np.unique(hashes(texts.loc[rows]))})
+    return pd.DataFrame({"hash": np.unique(hashes(texts))})
 
 
 def rows(texts: pd.Series, seen: pd.DataFrame) -> frozenset[int]:

@@ -5,7 +5,9 @@ film. Two texts are copies if they are equal after markup, case and spacing are 
 """
 
 import hashlib
+import json
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -59,6 +61,14 @@ def assign(reviews: pd.DataFrame, config: Split, *, seed: int) -> pd.Series:
 def digest(texts: pd.Series) -> pd.Series:
     """SHA-256 of each text, as 64 hexadecimal digits; equal for copies."""
     return texts.map(lambda text: hashlib.sha256(text.encode()).hexdigest()).astype("str")
+
+
+def digest_of_test_set(texts: pd.Series, labels: pd.Series, classes: Sequence[str]) -> str:
+    """SHA-256 over classes, labels and texts in their order: the same reviews have the same, whatever their row numbers."""
+    hashed = hashlib.sha256(json.dumps(list(classes)).encode())
+    for label, text in zip(labels, texts, strict=True):
+        hashed.update(json.dumps([label, text]).encode())
+    return hashed.hexdigest()
 
 
 def conflicting(digests: pd.Series, labels: pd.Series) -> pd.Series:

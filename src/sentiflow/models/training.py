@@ -27,6 +27,7 @@ from sentiflow.evaluation.metrics import higher_is_better, scores
 from sentiflow.models import networks
 from sentiflow.models.neural import NeuralClassifier
 from sentiflow.models.tf import keras, ops, tf
+from sentiflow.system import files
 
 log = logging.getLogger("sentiflow")
 
@@ -195,9 +196,7 @@ def _state(model: keras.Model) -> list[Any]:
 def _back_up(
     model: keras.Model, history: list[dict[str, Any]], seconds: list[float], best_weights: list[np.ndarray], backup: Path
 ) -> None:
-    backup.parent.mkdir(parents=True, exist_ok=True)
-    partial = backup.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with files.replacing(backup) as partial, partial.open("wb") as file:
         np.savez(
             file,
             allow_pickle=False,
@@ -206,7 +205,6 @@ def _back_up(
             **{f"state_{i}": np.asarray(variable) for i, variable in enumerate(_state(model))},
             **{f"best_{i}": weight for i, weight in enumerate(best_weights)},
         )
-    partial.replace(backup)
 
 
 def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], list[float], list[np.ndarray]]:

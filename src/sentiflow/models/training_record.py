@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sentiflow.system import artifacts
+from sentiflow.system import artifacts, files
 from sentiflow.system.system_metrics import Sample
 
 
@@ -23,11 +23,7 @@ class Record:
 def write(records_dir: Path, model_dir: Path, record: Record) -> None:
     """Notes the record of the model that lies in `model_dir`."""
     rounded = Record([round(value, 3) for value in record.seconds], record.system)
-    file = _file(records_dir, model_dir)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(rounded)) + "\n", encoding="utf-8")
-    partial.replace(file)
+    files.write(_file(records_dir, model_dir), json.dumps(asdict(rounded)) + "\n")
 
 
 def read(records_dir: Path, model_dir: Path) -> Record | None:

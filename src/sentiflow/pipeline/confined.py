@@ -7,11 +7,11 @@ project, `.git/hooks` in an output is code that git runs, and a path may pass th
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sentiflow.system import git
 from sentiflow.system.errors import InputError
 
 HASH = "md5"
@@ -50,9 +50,9 @@ def require_unlinked(root: Path, path: str, *, is_folder: bool = False) -> None:
 
 def require_links_inside(folder: Path) -> None:
     """Raises UnsafeError if git tracks a symbolic link that leads out of this checkout."""
-    tracked = subprocess.run(["git", "ls-files", "--stage", "-z"], cwd=folder, capture_output=True, check=True).stdout
+    tracked = git.ask("ls-files", "--stage", "-z", folder=folder, errors="surrogateescape")
     top = folder.resolve()
-    for entry in filter(None, tracked.decode(errors="surrogateescape").split("\0")):
+    for entry in filter(None, tracked.split("\0")):
         about, _, path = entry.partition("\t")
         if about.startswith("120000") and not (folder / path).resolve().is_relative_to(top):
             raise UnsafeError(f"the commit has a symbolic link that leads out of the project: {path!r}")

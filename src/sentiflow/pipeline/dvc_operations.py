@@ -20,7 +20,7 @@ from dvc.exceptions import DvcException, FileTransferError, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
-from dvc.stage import PipelineStage, Stage
+from dvc.stage import PipelineStage
 from dvc.stage.exceptions import StageCmdFailedError
 
 from sentiflow.pipeline import recovery
@@ -162,14 +162,11 @@ def _push(repo: Repo) -> int:
 
 def _pull_sources(repo: Repo) -> list[str]:
     """Downloads data that .dvc files track where it is missing; returns its paths."""
-    missing = [str(stage.addressing) for stage in repo.index.stages if _is_missing_source(stage)]
+    sources = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
+    missing = [str(stage.addressing) for stage in sources if any(not out.exists for out in stage.outs)]
     if missing:
         Project(repo).pull(missing)
     return missing
-
-
-def _is_missing_source(stage: Stage) -> bool:
-    return not isinstance(stage, PipelineStage) and any(not out.exists for out in stage.outs)
 
 
 def _remote(repo: Repo) -> str | None:

@@ -9,8 +9,8 @@ stay as they are.
 """
 
 import contextlib
-import filecmp
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ from sentiflow.config.settings import Architectures
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
-from sentiflow.system import locks, process_groups, stage
+from sentiflow.system import files, locks, process_groups, stage
 from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/side")
@@ -39,11 +39,12 @@ PARAMS = Path("params.yaml")
 REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
 CONFIG = """\
 [core]
-    no_scm = true
+    no_scm = {no_scm}
     analytics = false
     check_update = false
 [cache]
-    dir = "{cache}"
+    dir = {cache}
+    type = "{links}"
 """
 
 
@@ -139,19 +140,27 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     Args:
         changes: values by dotted key of params.yaml.
         cache: DVC's cache.
-
-    Raises:
-        InputError: if params.yaml cannot be used with the changes.
     """
     # first: a folder with a pipeline but no .dvc would count as a part of the project
-    _write(folder / ".dvc/config", CONFIG.format(cache=cache))
+    write_config(folder / ".dvc/config", cache, no_scm=True)
     for name in FILES:
-        _write(folder / name, Path(name).read_text(encoding="utf-8"))
+        files.write(folder / name, Path(name).read_text(encoding="utf-8"))
     for name in CODE:
-        _mirror(Path(name), folder / name)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
-    _write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
+    files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
     params.load(folder / PARAMS)
+
+
+def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = "reflink,copy") -> None:
+    """Writes settings of DVC that give a folder its cache.
+
+    Args:
+        no_scm: whether it works without git.
+        links: how DVC takes files out of the cache, in the order in which the ways are tried.
+    """
+    files.write(file, CONFIG.format(no_scm=str(no_scm).lower(), cache=json.dumps(str(cache)), links=links))
 
 
 def with_changes(text: str, changes: Mapping[str, Any]) -> str:
@@ -217,40 +226,12 @@ def tracking_uri() -> str:
     return f"{scheme}{Path(uri.removeprefix(scheme)).absolute()}" if uri.startswith(scheme) else uri
 
 
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
-
-
 def _link(target: Path, link: Path) -> None:
     if link.is_symlink() and link.readlink() != target:  # the project was moved
         link.unlink()
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-
-
-def _mirror(source: Path, target: Path) -> None:
-    """Makes the target hold the source's files, without touching those that are the same."""
-    wanted = _files_in(source)
-    for name in sorted(_files_in(target) - wanted):
-        (target / name).unlink()
-    for name in sorted(wanted):
-        if not (target / name).exists() or not filecmp.cmp(source / name, target / name, shallow=False):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-
-
-def _files_in(folder: Path) -> set[Path]:
-    """All but what tools leave there."""
-    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {
-        name
-        for name in names
-        if not any(part.startswith((".", "__pycache__")) or part.endswith(".egg-info") for part in name.parts)
-    }
 
 
 def run_pipeline(folder: Path, targets: Sequence[str], again: str, environment: Mapping[str, str]) -> int:

@@ -25,7 +25,8 @@ from dvc_objects.errors import ObjectFormatError
 
 from sentiflow.pipeline import confined, site
 from sentiflow.pipeline.confined import HASH, LIST, UnsafeError
-from sentiflow.pipeline.stores import DamagedError, Store, is_loss, without_secrets
+from sentiflow.pipeline.stores import DamagedError, Store, is_loss
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError
 
 CHATTY = ("aiobotocore", "botocore", "asyncssh", "httpx")  # of remotes; they log each request or login
@@ -75,11 +76,7 @@ class Project:
         self.cache = Store("the cache", repo.cache.local)
 
     def remote(self, name: str | None = None) -> Store:
-        """A remote, by default the one that is set.
-
-        Raises:
-            InputError: if none is set, or its settings cannot be used.
-        """
+        """A remote, by default the one that is set."""
         remote = self.remote_if_set(name)
         if remote is None:
             raise InputError(
@@ -94,7 +91,7 @@ class Project:
         opened = self._repo.cloud.get_remote(name)
         url = str(self._repo.config["remote"][name]["url"])
         kind = url.partition("://")[0] if "://" in url else ""
-        return Store(f"the remote {name} ({without_secrets(url)})", opened.odb, kind, name)
+        return Store(f"the remote {name} ({urls.without_secrets(url)})", opened.odb, kind, name)
 
     def outputs(self, commit: str | None = None, *, imported: bool = False) -> list[Output]:
         """Everything that DVC caches, as dvc.lock and the .dvc files name it: those of this folder, or of a commit.
@@ -329,7 +326,7 @@ def dvc_errors_told() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        raise InputError(f"DVC says: {without_secrets(str(error))}") from None
+        raise InputError(f"DVC says: {urls.without_secrets(str(error))}") from None
 
 
 def _name(stage: Any) -> str:

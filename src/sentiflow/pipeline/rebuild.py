@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from tqdm import tqdm
 
 from sentiflow.pipeline import confined, isolated_run, objects, repro
 from sentiflow.pipeline.confined import UnsafeError
-from sentiflow.registry import champion_history, model_versions, provenance, store
-from sentiflow.system import git, locks, terminal
+from sentiflow.registry import champion_history, model_versions, store
+from sentiflow.system import dvc_lock, files, git, locks, terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -34,7 +33,6 @@ TREE = FOLDER / "tree"
 RECORDS = Path(".cache/training")
 STAGE = "register"
 NO_CHAMPION = "There is no champion: `sentiflow models promote ...` promotes one."
-CONFIG = isolated_run.CONFIG + '    type = "hardlink,symlink,copy"\n'  # in DVC's cache each output lies already
 
 
 Argument = Annotated[str, StringConstraints(pattern=r"\A[^\x00]*\z")]  # that a process can be given
@@ -71,7 +69,7 @@ class Commit:
         """The outputs of other stages that publishing read."""
         read = [dependency.path for dependency in self.lock[STAGE].deps]
         made = [out.path for entry in self.lock.values() for out in entry.outs]
-        return [path for path in made if any(_within(path, each) or _within(each, path) for each in read)]
+        return [path for path in made if any(files.overlap(path, each) for each in read)]
 
 
 @store.failures_told()
@@ -128,23 +126,15 @@ def rebuild() -> None:
 
 
 def commits() -> list[Commit]:
-    """The commits that changed dvc.lock and had results to publish, oldest first.
-
-    Raises:
-        InputError: if git knows none.
-    """
+    """The commits that changed dvc.lock and had results to publish, oldest first."""
     logged = git.ask("log", "--reverse", "--first-parent", "--format=%H %s", "--", "dvc.lock")
     found = []
     for line in logged.splitlines():
         sha, _, subject = line.partition(" ")
-        with tempfile.TemporaryDirectory() as folder:
-            lock = Path(folder) / "dvc.lock"
-            shown = subprocess.run(["git", "show", f"{sha}:./dvc.lock"], capture_output=True, check=False)
-            lock.write_bytes(shown.stdout)
-            with contextlib.suppress(ValueError):  # a commit of a damaged file had nothing to publish
-                entries = provenance.stage_entries(lock) if shown.returncode == 0 else {}
-                if isinstance(entries, dict) and STAGE in entries:
-                    found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(entries)))
+        with contextlib.suppress(ValueError):  # a commit of a damaged file had nothing to publish
+            stages = dvc_lock.of_commit(sha) or {}
+            if STAGE in stages:
+                found.append(Commit(sha, subject, TypeAdapter(dict[str, Recorded]).validate_python(stages)))
     if hint := git.missing_history():
         log.warning(hint)
     if not found:
@@ -163,7 +153,8 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
     try:
         confined.require_links_inside(TREE)
         missing = repro.fetch(commit.sha)
-        (TREE / ".dvc/config.local").write_text(CONFIG.format(cache=isolated_run.cache_of_project()), encoding="utf-8")
+        config, links = TREE / ".dvc/config.local", "hardlink,symlink,copy"  # in DVC's cache each output lies already
+        isolated_run.write_config(config, isolated_run.cache_of_project(), no_scm=True, links=links)
         try:
             with objects.opened(TREE) as project:
                 project.checkout([str((TREE / path).absolute()) for path in commit.outputs], force=True)
@@ -174,7 +165,7 @@ def _laid_out(commit: Commit) -> Iterator[Path]:
             problem = str(error)
         lacking = [path for path in commit.outputs if not (TREE / path).exists() and not path.startswith("mlartifacts/")]
         if problem or lacking:
-            named = f"{', '.join(lacking[:3])}{' and more' if len(lacking) > 3 else ''}" if lacking else problem
+            named = terminal.some(lacking, most=3) or problem
             raise InputError(f"DVC's cache {missing} has not all that it recorded: {named}")
         _link_records()
         yield TREE
@@ -207,7 +198,3 @@ def _link_records() -> None:
 def _remove_tree() -> None:
     shutil.rmtree(TREE, ignore_errors=True)
     git.ask("worktree", "prune")
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder.rstrip("/") or path.startswith(f"{folder.rstrip('/')}/")

@@ -191,11 +191,7 @@ def run() -> bool:
 
 
 def read(file: Traversable) -> Book:
-    """Reads and checks a file of recipes.
-
-    Raises:
-        InputError: if it is no YAML, or says of a recipe what its architecture does not know or leaves a setting out.
-    """
+    """Reads and checks a file of recipes."""
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
         return Book.model_validate(values)

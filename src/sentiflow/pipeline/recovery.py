@@ -7,24 +7,26 @@ import contextlib
 import json
 import logging
 import shutil
-import subprocess
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
 from dvc.exceptions import DvcException
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.stage import PipelineStage, create_stage
+from dvc.stage.loader import StageLoader
 from dvc.utils.serialize import dumps_yaml, parse_yaml, parse_yaml_for_update
+from voluptuous import Invalid
 
-from sentiflow.pipeline import confined
+from sentiflow.pipeline import confined, objects
 from sentiflow.pipeline.confined import UnsafeError
-from sentiflow.system import locks
-from sentiflow.system.errors import InputError
+from sentiflow.system import dvc_lock, files, git, locks
 
 log = logging.getLogger("sentiflow")
 
 TMP = Path(".dvc/tmp")
-LOCK_FILE = Path("dvc.lock")
+LOCK_FILE = dvc_lock.FILE
 PIPELINE_FILE = Path("dvc.yaml")
 CLOCK_ERROR = 2.0  # seconds by which a process's start, as the system tells it, may be off
 
@@ -70,7 +72,7 @@ def _holder_in(rwlock: Path) -> str | None:
     if gone:
         kept_write = {path: e for path, e in write.items() if e["pid"] not in gone}
         kept_read = {path: left for path, some in read.items() if (left := [e for e in some if e["pid"] not in gone])}
-        _replace(rwlock, json.dumps({"write": kept_write, "read": kept_read}))
+        files.write(rwlock, json.dumps({"write": kept_write, "read": kept_read}))
     for pid, command in sorted(everyone):
         if pid in gone:
             log.warning("removed the entries of process %d (%s), which is gone, from %s", pid, command, rwlock)
@@ -84,7 +86,7 @@ def _may_be_dvc(pid: int, written: float) -> bool:
             return False
         if process.create_time() > written + CLOCK_ERROR:  # younger than the file: the id was given to another process
             return False
-        if not _is_at_work_here(process):  # a copy that was made during a run has that run's entries
+        if not Path(process.cwd()).is_relative_to(Path.cwd()):  # a copy that was made during a run has that run's entries
             return False
         return any("python" in word or "dvc" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
@@ -93,21 +95,17 @@ def _may_be_dvc(pid: int, written: float) -> bool:
         return True
 
 
-def _is_at_work_here(process: psutil.Process) -> bool:
-    return Path.cwd() in (folder := Path(process.cwd()), *folder.parents)
-
-
 def _dvc_process_here() -> str | None:
     here = Path.cwd()
     for process in psutil.process_iter(["pid", "cmdline", "cwd", "status"]):
         words, folder = process.info["cmdline"] or [""], Path(process.info["cwd"] or "/")
         runs_dvc = "python" in words[0] and any(Path(word).name == "dvc" for word in words[1:6])
-        if runs_dvc and process.info["status"] != psutil.STATUS_ZOMBIE and (folder == here or here in folder.parents):
+        if runs_dvc and process.info["status"] != psutil.STATUS_ZOMBIE and folder.is_relative_to(here):
             return locks.described(str(process.info["pid"]))
     return None
 
 
-def dvc_lock(before: Path | None = None) -> None:
+def lock_file(before: Path | None = None) -> None:
     """Puts a whole dvc.lock back where a killed run or a full disk left it empty or cut; the broken one stays beside it.
 
     Args:
@@ -125,9 +123,9 @@ def dvc_lock(before: Path | None = None) -> None:
         log.warning("dvc.lock was %s: put back the one from before the run; what stood there is in %s", broken, beside)
         return
     shutil.copyfile(LOCK_FILE, beside)
-    committed = _committed_lock()
-    if committed and not _flaw(committed):
-        _replace(LOCK_FILE, committed.decode())
+    committed = git.show("HEAD", LOCK_FILE)
+    if committed and not _flaw(committed.encode()):
+        files.write(LOCK_FILE, committed)
         log.warning("dvc.lock was %s: put back the one of git's last commit; what stood there is in %s", broken, beside)
     else:
         LOCK_FILE.unlink()
@@ -135,9 +133,6 @@ def dvc_lock(before: Path | None = None) -> None:
 
 
 def _flaw(content: bytes) -> str | None:
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
     if not content.strip():
         return "empty"
     try:
@@ -149,14 +144,6 @@ def _flaw(content: bytes) -> str | None:
     return None
 
 
-def _committed_lock() -> bytes | None:
-    try:
-        shown = subprocess.run(["git", "show", f"HEAD:./{LOCK_FILE}"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return shown.stdout if shown.returncode == 0 else None
-
-
 def leftovers(architectures: Collection[str]) -> None:
     """Removes the outputs of stages that are no longer in the pipeline, and their entries in dvc.lock.
 
@@ -166,8 +153,6 @@ def leftovers(architectures: Collection[str]) -> None:
     entries = lock_entries()
     if all(_expected(name, _pipeline(), architectures) for name in entries):
         return
-    from sentiflow.pipeline import objects
-
     with objects.repository() as repo:
         try:
             wanted = {stage.name for stage in repo.index.stages if stage.path_in_repo == str(PIPELINE_FILE)}
@@ -190,7 +175,7 @@ def leftovers(architectures: Collection[str]) -> None:
         lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
         for name in dropped:
             del lock["stages"][name]
-        _replace(LOCK_FILE, dumps_yaml(lock))
+        files.write(LOCK_FILE, dumps_yaml(lock))
 
 
 def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
@@ -200,13 +185,7 @@ def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
         UnsafeError: if an output lies outside the project, in .git or .dvc, or behind a symbolic link.
         InputError: if the file cannot be read.
     """
-    try:
-        read: dict[str, Any] = parse_yaml(lock_file.read_text(encoding="utf-8"), lock_file)
-    except FileNotFoundError:
-        return {}
-    except DvcException as error:
-        raise InputError(f"{error}; `git checkout {lock_file}` brings the committed one back") from None
-    stages = dict(read.get("stages") or {})
+    stages = dvc_lock.read(lock_file)
     for name, entry in stages.items():
         for out in entry.get("outs", []):
             path = str(PurePosixPath(str(out["path"])))
@@ -233,7 +212,7 @@ def ordered(names: Sequence[str]) -> bool:
     stages = lock["stages"]
     for name in wanted:
         stages[name] = stages.pop(name)
-    _replace(LOCK_FILE, dumps_yaml(lock))
+    files.write(LOCK_FILE, dumps_yaml(lock))
     return True
 
 
@@ -252,9 +231,6 @@ def _expected(name: str, stages: dict[str, Any], architectures: Collection[str])
 
 
 def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
-    from dvc.stage import PipelineStage, create_stage
-    from dvc.stage.loader import StageLoader
-
     paths = [out["path"] for out in entry.get("outs", [])]
     stage = create_stage(PipelineStage, repo=repo, path=str(PIPELINE_FILE), cmd=entry["cmd"], outs=paths)
     StageLoader.fill_from_lock(stage, entry)
@@ -263,26 +239,12 @@ def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
 
 def _needed(path: Path, made: list[Path], read: list[Path]) -> bool:
     # a folder that a stage reads may hold leftovers; a folder that a stage makes is that stage's altogether
-    return any(_inside(path, it) or _inside(it, path) for it in made) or any(_inside(it, path) for it in read)
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
+    return any(files.overlap(path, it) for it in made) or any(it.is_relative_to(path) for it in read)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)  # the lock of `stage.writing`
+    files.remove(path)
     folder = path.parent
     while folder != Path.cwd() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

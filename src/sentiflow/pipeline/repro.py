@@ -20,11 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from dvc.config import Config
+from dvc.exceptions import DvcException
+
 from sentiflow.config import params
-from sentiflow.pipeline import experiments, progress, recovery, scheduling
+from sentiflow.pipeline import experiments, objects, progress, recovery, scheduling
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 from sentiflow.registry import location
-from sentiflow.system import locks, markdown, process_groups
+from sentiflow.system import files, locks, markdown, process_groups, urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -95,7 +98,8 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
             yield lambda: [str(path) for path in _bring_outputs_back()]
         finally:
             _bring_outputs_back()
-        _note_store()
+        if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
+            files.write(STORE, now)
 
 
 def fetch(commit: str) -> str:
@@ -104,10 +108,6 @@ def fetch(commit: str) -> str:
     Returns:
         What was asked, for a message: that there is no remote, or which one.
     """
-    from dvc.exceptions import DvcException
-
-    from sentiflow.pipeline import objects
-
     with objects.opened() as project:
         remote = project.remote_if_set()
         if remote is None:
@@ -181,13 +181,6 @@ def _is_published() -> bool:
         return True
 
 
-def _note_store() -> None:
-    if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
-        partial = STORE.with_name(f".{STORE.name}.partial")
-        partial.write_text(now, encoding="utf-8")
-        partial.replace(STORE)
-
-
 def _noted_store() -> str:
     return STORE.read_text(encoding="utf-8") if STORE.exists() else ""
 
@@ -210,16 +203,13 @@ def tracking_uri() -> str:
 def mlflow_server() -> str | None:
     """Address of the server that this project publishes to, without user and password; None where the store is a database."""
     uri = tracking_uri()
-    return re.sub(r"//[^/@]+@", "//", uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
+    return urls.without_user(uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
 
 
 def require_entry() -> None:
     """Connects to the store once, so that a wrong password or an unusable database is reported before minutes of training.
 
     A store that does not answer now may do so by then.
-
-    Raises:
-        InputError: if the store refuses this user, or cannot be used.
     """
     file = location.database(tracking_uri())
     if file is not None and not (file.exists() and file.stat().st_size):  # the stage that publishes makes it
@@ -234,7 +224,7 @@ def require_entry() -> None:
 
 def _hashed(uri: str) -> str:
     """The same whoever asks the store: a password may be another, or be named elsewhere."""
-    return hashlib.sha256(re.sub(r"//[^/@\s]*@", "//", uri).encode()).hexdigest()
+    return hashlib.sha256(urls.without_user(uri).encode()).hexdigest()
 
 
 def _check_project() -> None:
@@ -251,8 +241,6 @@ def _check_project() -> None:
 
 
 def _tell_dvc_there_is_no_git() -> None:
-    from dvc.config import Config
-
     config = Config(dvc_dir=".dvc", validate=False)  # a slip in it is for `dvc repro` to explain
     if not config["core"].get("no_scm"):
         with config.edit("local", validate=False) as local:
@@ -284,7 +272,7 @@ def _bring_outputs_back() -> list[Path]:
     """Fills what is missing and replaces nothing but a broken dvc.lock; the copies are gone afterwards."""
     restored = []
     paths = _outputs(BEFORE / recovery.LOCK_FILE)
-    recovery.dvc_lock(BEFORE / recovery.LOCK_FILE)
+    recovery.lock_file(BEFORE / recovery.LOCK_FILE)
     for path in paths:
         if not os.path.lexists(path) and os.path.lexists(BEFORE / path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,6 @@ def refuse(out: Path, *, elsewhere: str) -> None:
 
     Args:
         elsewhere: a place to suggest.
-
-    Raises:
-        InputError: naming the path of the stage.
     """
     for stage, path in _paths():
         if out.resolve().is_relative_to(path.resolve()):

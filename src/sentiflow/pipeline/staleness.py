@@ -6,6 +6,7 @@ from typing import Any
 
 from sentiflow.data.sources.fetching import WATCHED
 from sentiflow.pipeline.workers import Stage
+from sentiflow.system import files, terminal
 
 SHOWN = 5  # names of each kind
 
@@ -28,7 +29,7 @@ def of(plan: Sequence[Stage]) -> list[str]:
             continue
         for kind, names in _causes(stage.changed, made, about_to_change):
             _note(kinds, kind, names)
-    return [f"{kind}: {_listed(list(names))}" for kind, names in kinds.items()]
+    return [f"{kind}: {terminal.some(names, most=SHOWN)}" for kind, names in kinds.items()]
 
 
 def _note(kinds: dict[str, dict[str, None]], kind: str, names: Iterable[str]) -> None:
@@ -43,22 +44,11 @@ def _causes(changed: Sequence[Any], made: set[str], about_to_change: set[str]) -
         for path, how in each.get("changed deps", {}).items():
             if isinstance(how, dict):
                 yield "parameters changed", list(how)
-            elif path in made or _inside_any(path, made):
-                if path not in about_to_change and not _inside_any(path, about_to_change):
+            elif any(files.overlap(path, each) for each in made):
+                if not any(files.overlap(path, each) for each in about_to_change):
                     yield "results that were not used yet", [path]
             else:
                 is_source = PurePosixPath(path).is_relative_to(WATCHED.as_posix()) or path.endswith(".dvc")
                 yield "source data changed" if is_source else "code changed", [path]
         for path in each.get("changed outs", {}):
             yield "results missing or changed", [path]
-
-
-def _inside_any(path: str, made: set[str]) -> bool:
-    """Whether a stage makes what lies in it, or it lies in what a stage makes."""
-    asked = PurePosixPath(path)
-    return any(asked in PurePosixPath(it).parents or PurePosixPath(it) in asked.parents for it in made)
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sentiflow.pipeline import confined
 from sentiflow.pipeline.confined import LIST, UnsafeError
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 CHUNK = 1 << 20  # bytes of an object in memory at once
@@ -183,7 +184,7 @@ class Store:
             raise self.explained(error) from None
 
     def explained(self, error: Exception) -> InputError:
-        reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)
+        reason = urls.without_secrets(" ".join(str(error).split()) or type(error).__name__)
         if isinstance(error, PermissionError) or re.search(r"\b(401|403)\b|[Cc]redentials|authentication fail", reason):
             how = HOW_TO_GET_IN.get(self._kind, HOW_TO_WRITE).replace("NAME", self._remote)
             return RefusedError(f"{self.name} does not let this user in: {reason}; {how}")
@@ -212,12 +213,3 @@ HOW_TO_GET_IN = {
     "`... password ...` (docs/remotes.md)",
 }
 HOW_TO_GET_IN["webdavs"] = HOW_TO_GET_IN["webdav"]
-
-
-def without_secrets(text: str) -> str:
-    """A text whose URLs show neither user nor password nor query.
-
-    >>> without_secrets("no answer from https://ann:secret@example.org/a?token=1")
-    'no answer from https://example.org/a'
-    """
-    return re.sub(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^\s'\"?#]*)[^\s'\"]*", r"\1\2", text)

@@ -25,8 +25,7 @@ from sentiflow.config.settings import Architectures, LinearReader
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import confined, isolated_run, objects, site
 from sentiflow.pipeline.confined import UnsafeError
-from sentiflow.registry import provenance
-from sentiflow.system import locks, terminal
+from sentiflow.system import dvc_lock, files, git, locks, terminal
 from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/verify")
@@ -39,14 +38,6 @@ SCORES = ("accuracy_score", "f1_score", "log_loss", "roc_auc_score")
 ROUND = 1e-9  # a difference that is none
 
 CACHE_AS_REMOTE = "sentiflow-cache"
-CONFIG = """\
-[core]
-    analytics = false
-    check_update = false
-[cache]
-    dir = {cache}
-    type = "copy"
-"""
 
 
 @dataclass(frozen=True)
@@ -95,30 +86,29 @@ def verify(commit: str, *, full: bool) -> bool:
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
     how = params.load().verify
-    sha = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}", of=commit).strip()
-    if Path(_git("rev-parse", "--show-toplevel").strip()).resolve() != Path.cwd().resolve():
+    sha = git.commit(commit)
+    if Path(git.ask("rev-parse", "--show-toplevel").strip()).resolve() != Path.cwd().resolve():
         raise InputError(f"{Path.cwd()} is not the top folder of its git repository; run this there")
     committed = _committed_lock(sha)
     _check_environment(sha)
     stages = list(committed) if full else quick(committed)
     folder = FOLDER / sha[:12]
-    if sha == _git("rev-parse", "HEAD").strip() and (changed := _uncommitted()):
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        terminal.tell(f"not verified, since it is not committed: {', '.join(changed[:3])}{more}", flush=True)
-    title = _git("log", "-1", "--format=%h %s", sha).strip()
+    if sha == git.ask("rev-parse", "HEAD").strip() and (changed := _uncommitted()):
+        terminal.tell(f"not verified, since it is not committed: {terminal.some(changed, most=3)}", flush=True)
+    title = git.ask("log", "-1", "--format=%h %s", sha).strip()
     terminal.tell(f"{title}: {len(stages)} of {len(committed)} stages, in {folder}", flush=True)
     with locks.locked(FOLDER / ".lock"):
         _clone(sha, folder)
         _bring_reviews(folder)
         for entry in committed.values():
             for path in _hashes(entry, "outs"):  # or a stage whose small outputs git has might not run
-                _remove(folder / path)
+                files.remove(folder / path)
         (folder / "dvc.lock").unlink()
         status = isolated_run.run_pipeline(folder, ["dvc.yaml"] if full else stages, _again(commit, full), _environment(folder))
         if status > 128:
             print(f"stopped; {folder} is kept, and the next run starts anew", file=sys.stderr)
             sys.exit(status)
-        made = provenance.stage_entries(folder / "dvc.lock")
+        made = dvc_lock.read(folder / dvc_lock.FILE)
         machines = compare_machines(_record(sha), trained_in(folder, made))
         outcomes = [
             Outcome(name, "not run")
@@ -236,7 +226,9 @@ def _outcome(
     if machines.alike:
         return Outcome(name, "differs", [str(each) for each in found])
     weights = [path for stage in committed if stage not in BEFORE_WEIGHTS for path in _hashes(committed[stage], "outs")]
-    excused = [each for each in found if each.kind in ("reads", "makes") and _follows(each.what, weights)]
+    excused = [
+        each for each in found if each.kind in ("reads", "makes") and any(files.overlap(each.what, path) for path in weights)
+    ]
     scored, beyond = _scored(excused, sha, folder, tolerance)
     if not machines.known:
         return Outcome(name, "differs", [*map(str, found), *scored])
@@ -250,7 +242,7 @@ def _scored(found: Collection[Difference], sha: str, folder: Path, tolerance: fl
     told, beyond = [], False
     for each in found:
         if each.kind == "makes" and (each.what == COMPARISON or each.what.startswith(TEST_SCORES)):
-            was = json.loads(_git("show", f"{sha}:{each.what}"))
+            was = json.loads(git.ask("show", f"{sha}:{each.what}"))
             score, gap = farthest(each.what, was, json.loads((folder / each.what).read_text(encoding="utf-8")))
             is_far = gap > tolerance + ROUND
             beyond |= is_far
@@ -276,43 +268,42 @@ def _scores(file: str, told: Mapping[str, Any]) -> dict[str, float]:
 def _committed_lock(sha: str) -> dict[str, Any]:
     with_lock = "give a commit of: git log dvc.lock"
     try:
-        stages = YAML(typ="safe", pure=True).load(_git("show", f"{sha}:dvc.lock"))["stages"]
-        paths = [path for entry in stages.values() for path in _hashes(entry, "outs")]
-    except InputError:
-        raise InputError(f"commit {sha[:10]} has no dvc.lock, so no results to make again; {with_lock}") from None
-    except Exception:  # whatever a file that was cut off makes of a parser
+        stages = dvc_lock.of_commit(sha)
+        paths = [path for entry in (stages or {}).values() for path in _hashes(entry, "outs")]
+    except (ValueError, AttributeError, KeyError, TypeError):  # cut off, or entries of another shape
         raise InputError(f"the dvc.lock of commit {sha[:10]} is damaged; {with_lock}") from None
+    if stages is None:
+        raise InputError(f"commit {sha[:10]} has no dvc.lock, so no results to make again; {with_lock}")
     try:
         for path in paths:
             confined.require_path(path)
     except UnsafeError as error:
         raise UnsafeError(f"the dvc.lock of commit {sha[:10]} has an output outside the project: {error}; {with_lock}") from None
-    return dict(stages)
+    return stages
 
 
 def _uncommitted() -> list[str]:
     """Files that were changed, added or removed since the last commit, except those that git ignores."""
     quiet = ("--no-optional-locks", "-c", "core.quotePath=false")  # git status would write its index again
-    status = _git(*quiet, "status", "--porcelain", "--no-renames", "--untracked-files=all")
+    status = git.ask(*quiet, "status", "--porcelain", "--no-renames", "--untracked-files=all")
     return [line[3:] for line in status.splitlines()]
 
 
 def _record(sha: str) -> dict[str, Any] | None:
     """What each architecture was trained on, as the commit has it; None where it has none."""
-    shown = subprocess.run(["git", "show", f"{sha}:{RECORD}"], capture_output=True, text=True, check=False)
-    if shown.returncode:
+    record = git.show(sha, RECORD)
+    if record is None:
         return None
-    return {name: entry["environment"] for entry in json.loads(shown.stdout) for name in entry["architectures"]}
+    return {name: entry["environment"] for entry in json.loads(record) for name in entry["architectures"]}
 
 
 def _check_environment(sha: str) -> None:
-    shown = subprocess.run(["git", "show", f"{sha}:requirements.lock"], capture_output=True, text=True, check=False)
-    other = others_than_locked(shown.stdout if shown.returncode == 0 else "")
+    other = others_than_locked(git.show(sha, "requirements.lock") or "")
     if other:
         place = f"../{Path.cwd().name}-{sha[:10]}"
         raise InputError(
-            f"commit {sha[:10]} locks other packages than are installed here: {', '.join(other[:5])}"
-            f"{f' and {len(other) - 5} more' if len(other) > 5 else ''}; install them beside this folder and run with them: "
+            f"commit {sha[:10]} locks other packages than are installed here: {terminal.some(other, most=5)}"
+            f"; install them beside this folder and run with them: "
             f"git worktree add {place} {sha[:10]} && make -C {place} setup && "
             f"PYTHONPATH=src {place}/.venv/bin/python -m sentiflow verify {sha[:10]}"
         )
@@ -344,17 +335,15 @@ def others_than_locked(lock: str) -> list[str]:
 
 
 def _clone(sha: str, folder: Path) -> None:
-    _remove(folder)
+    files.remove(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _git("clone", "--quiet", "--shared", "--no-checkout", "--", str(Path.cwd()), str(folder))
-    _git("-C", str(folder), "checkout", "--quiet", "--detach", sha)
+    git.ask("clone", "--quiet", "--shared", "--no-checkout", "--", str(Path.cwd()), str(folder))
+    git.ask("-C", str(folder), "checkout", "--quiet", "--detach", sha)
     try:
         confined.require_links_inside(folder)
     except UnsafeError as error:
         raise UnsafeError(f"{error}; nothing was run and nothing was written outside {folder}; verify another commit") from None
-    (folder / ".dvc").mkdir(exist_ok=True)
-    config = CONFIG.format(cache=json.dumps(str((folder / ".dvc/cache").absolute())))
-    (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
+    isolated_run.write_config(folder / ".dvc/config.local", (folder / ".dvc/cache").absolute(), links="copy")
 
 
 def _bring_reviews(folder: Path) -> None:
@@ -429,28 +418,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def _follows(path: str, outputs: Collection[str]) -> bool:
-    """Whether a path is one of some outputs, or lies in one, or holds one."""
-    parts = Path(path).parts
-    return any(parts[: len(other)] == other[: len(parts)] for other in (Path(each).parts for each in outputs))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _git(*arguments: str, of: str | None = None) -> str:
-    try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed, and the commit to verify is git's") from None
-    if ended.returncode and of is not None:
-        raise InputError(f"received {of}, which names no commit here; give one of: git log --oneline dvc.lock")
-    if ended.returncode:
-        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
-    return ended.stdout

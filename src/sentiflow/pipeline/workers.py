@@ -165,7 +165,7 @@ class Workers:
         Raises:
             UnavailableStageError, StageError: as `run` does.
         """
-        with self._worker() as worker:
+        with self._worker() as worker, worker.in_use:
             return worker.ask({"what": what} | named, seconds, _Lines(told, shown), about or f"dvc {what}")
 
     @contextlib.contextmanager
@@ -201,14 +201,10 @@ class _Worker:
         for number in (theirs_in, theirs_out, theirs):
             os.close(number)
         self.lives = True
-        self._in_use = threading.RLock()  # its pipes are closed only when nobody reads them
+        self.in_use = threading.RLock()  # its pipes are closed only when nobody reads them
         self._writing = threading.Lock()  # nor writes to them
 
     def ask(self, request: dict[str, Any], seconds: float | None, lines: "_Lines", about: str) -> Any:
-        with self._in_use:
-            return self._asked(request, seconds, lines, about)
-
-    def _asked(self, request: dict[str, Any], seconds: float | None, lines: "_Lines", about: str) -> Any:
         if not self.lives:
             raise StageError(f"{about} was not begun, since the run is being ended")
         try:
@@ -276,7 +272,7 @@ class _Worker:
     def end(self) -> None:
         process_groups.end(self.process)
         self.process.wait()
-        with self._in_use, self._writing:
+        with self.in_use, self._writing:
             if self.lives:
                 self.lives = False
                 for number in (self._output, self._requests, self._answers):

@@ -13,7 +13,7 @@ from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import git, markdown, terminal
 from sentiflow.system.errors import InputError
 
-REVIEWS, TOKENS = Path("data/reviews/reviews.parquet"), Path("data/tokens")
+TEST_SET, TOKENS = Path("data/test_set/reviews.parquet"), Path("data/tokens")
 BY_FORCE = 'to promote it anyway: sentiflow models promote {} --force --reason "..."'
 
 
@@ -51,7 +51,7 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
         if champion is not None and str(champion.version) == number:
             raise InputError(f"version {number} is the champion already; nothing was changed")
         try:
-            held_out = HeldOut.read(REVIEWS, TOKENS, p.analyse)
+            held_out = HeldOut.read(TEST_SET, TOKENS, p.analyse)
             verdict = judging.judge(client, chosen, champion, held_out, p.promotion, p.evaluate, seed=p.seed)
         except (InputError, FileNotFoundError) as error:
             if not force:

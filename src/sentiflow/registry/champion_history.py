@@ -25,8 +25,8 @@ from mlflow.exceptions import MlflowException
 
 from sentiflow.registry import model_versions
 from sentiflow.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS
-from sentiflow.registry.store import KEY_TAG, MODEL, failures_told, user, write
-from sentiflow.system import locks
+from sentiflow.registry.store import KEY_TAG, MODEL, create_model, failures_told, user, write
+from sentiflow.system import files, locks
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -89,13 +89,7 @@ def _publication(version: ModelVersion) -> tuple[str, str]:
 
 
 def _entries(client: MlflowClient) -> list[Entry]:
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while token is None or token:
-        page = client.search_model_versions(f"name = '{HISTORY}'", page_token=token)
-        found += page
-        token = page.token or ""
-    return [_entry(each) for each in sorted(found, key=lambda each: int(each.version))]
+    return [_entry(each) for each in model_versions.search(client, f"name = '{HISTORY}'")]
 
 
 def _entry(kept: ModelVersion) -> Entry:
@@ -258,11 +252,7 @@ def _add(
     by: str | None = None,
     at: str | None = None,
 ) -> int:
-    try:
-        client.create_registered_model(HISTORY, description=HISTORY_DESCRIPTION)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    create_model(client, HISTORY, HISTORY_DESCRIPTION)
     entry = Entry(
         number=0,
         version=str(version.version),
@@ -299,11 +289,7 @@ def as_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def journal_is_of_another_store(entries: Sequence[Entry]) -> bool:
-    """Whether the history that the project keeps is not the beginning of the one that the store has.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
+    """Whether the history that the project keeps is not the beginning of the one that the store has."""
     kept = [(line["key"], line["from"]) for line in _journal()]
     return kept != [(entry.key, entry.at) for entry in entries][: len(kept)]
 
@@ -335,10 +321,7 @@ def write_journal(client: MlflowClient) -> None:
             JOURNAL,
         )
         return
-    JOURNAL.parent.mkdir(parents=True, exist_ok=True)
-    partial = JOURNAL.with_name(f".{JOURNAL.name}.partial")
-    as_table(entries).to_csv(partial, index=False, lineterminator="\n")
-    partial.replace(JOURNAL)
+    files.write(JOURNAL, as_table(entries).to_csv(index=False, lineterminator="\n"))
 
 
 def replay(client: MlflowClient) -> tuple[int, list[str]]:

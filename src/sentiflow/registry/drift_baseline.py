@@ -52,9 +52,6 @@ class Reference:
             model_dir: the trained model, whose settings tell what it reads of a review.
             tokens_dir: train and test, with the vocabulary.
             predictions_file: what the model answers on test.
-
-        Raises:
-            InputError: if the answers are on other reviews than test.
         """
         settings = loading.read_config(model_dir)["settings"]
         words = Vocabulary.read(tokens_dir / f"{settings['view']}.json")
@@ -76,11 +73,7 @@ class Reference:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Reads what `write` wrote.
-
-        Raises:
-            InputError: if the file is something else.
-        """
+        """Reads what `write` wrote."""
         table = artifacts.read_frame(file)
         found = cls(table)
         if not set(COLUMNS) <= set(table) or len(found.classes) < 2 or found.train.empty or found.test.empty:

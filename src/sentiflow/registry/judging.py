@@ -49,9 +49,6 @@ def judge(
 
     Args:
         seed: of the resampling.
-
-    Raises:
-        InputError: if a directory is refused, or the two cannot be compared.
     """
     candidate = _timed(client, challenger, held_out, how)
     against = None

@@ -13,6 +13,7 @@ import sqlite3
 import urllib.parse
 from pathlib import Path
 
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -37,7 +38,7 @@ def check(uri: str) -> None:
     kind, separator, _ = uri.partition("://")
     if not separator or kind.partition("+")[0] not in KINDS or uri.rstrip("/") == "sqlite:":
         raise InputError(
-            f"MLFLOW_TRACKING_URI is {without_password(uri)}, which is no database or server; expected sqlite:///FILE, "
+            f"MLFLOW_TRACKING_URI is {urls.without_user(uri)}, which is no database or server; expected sqlite:///FILE, "
             "postgresql://... or http(s)://...; unset it to use sqlite:///mlflow.db"
         )
     file = database(uri)
@@ -68,10 +69,6 @@ def locked(uri: str) -> UnavailableError:
         f"MLflow's store at {uri} is locked: another process is writing to it and did not finish in time; "
         f"wait until it ends (`fuser {shlex.quote(str(database(uri)))}` prints its id), then run the same command again"
     )
-
-
-def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
 def is_remote(location: str) -> bool:

@@ -54,9 +54,6 @@ def check(folder: Path) -> None:
 
     Args:
         folder: a model directory that was downloaded to where nobody else can write.
-
-    Raises:
-        InputError: naming the file and what is wrong with it.
     """
     found = _listing(folder, FOLDERS)
     for path, size in found.items():
@@ -81,9 +78,6 @@ def check_bundle(bundle: Path) -> tuple[str, ...]:
 
     Returns:
         The names of the classes.
-
-    Raises:
-        InputError: naming the file and what is wrong with it.
     """
     found = _listing(bundle, BUNDLE_FOLDERS)
     weights = [name for name in (LINEAR_WEIGHTS, NEURAL_WEIGHTS) if f"model/{name}" in found]
@@ -121,9 +115,6 @@ def digest(folder: Path) -> str:
     """SHA-256 over path, size and content of every file, the same before and after a download.
 
     What MLflow adds on download, `registered_model_meta`, does not count.
-
-    Raises:
-        InputError: if the folder holds anything but regular files and folders.
     """
     whole = hashlib.sha256()
     for path, size in sorted(_listing(folder, ANY_FOLDERS).items()):

@@ -1,11 +1,12 @@
 """The versions of the model: which is champion, what each answers, and opening one safely."""
 
+import contextlib
 import errno
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ class Opened:
 
 def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
     """All versions, oldest first; `where` adds a condition in MLflow's search language."""
-    condition = f"name = '{MODEL}'" + (f" and {where}" if where else "")
+    return search(client, f"name = '{MODEL}'" + (f" and {where}" if where else ""))
+
+
+def search(client: MlflowClient, condition: str) -> list[ModelVersion]:
+    """The versions of any model that meet a condition in MLflow's search language, oldest first."""
     found: list[ModelVersion] = []
     token: str | None = None
     while token is None or token:
@@ -62,11 +67,7 @@ def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
 
 
 def version(client: MlflowClient, number: str) -> ModelVersion:
-    """One version by its number.
-
-    Raises:
-        InputError: if there is none, naming those there are, or if its publication was cut short.
-    """
+    """One version by its number."""
     try:
         found = client.get_model_version(MODEL, number)
     except MlflowException as error:
@@ -79,11 +80,7 @@ def version(client: MlflowClient, number: str) -> ModelVersion:
 
 
 def check_complete(client: MlflowClient, found: ModelVersion) -> None:
-    """Refuses a version whose publication is not whole.
-
-    Raises:
-        InputError: saying so.
-    """
+    """Refuses a version whose publication is not whole."""
     tags = _tags_of_run(client, found)
     if tags is None:
         raise InputError(
@@ -129,11 +126,7 @@ def champion(client: MlflowClient) -> ModelVersion | None:
 
 
 def published(client: MlflowClient, key: str) -> ModelVersion:
-    """The version of a publication, by its key.
-
-    Raises:
-        InputError: if the store has none.
-    """
+    """The version of a publication, by its key."""
     for found in versions(client, f"tags.`{KEY_TAG}` = '{key}'") if KEY.fullmatch(key) else ():
         if COMPLETE_TAG in (_tags_of_run(client, found) or ()):
             return found
@@ -156,9 +149,6 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
     """Downloads a version into a private folder, checks the folder, and reads the model in it with this code.
 
     Nothing that stands in the folder is run: MLflow's loaders would run what an `MLmodel` names.
-
-    Raises:
-        InputError: if the directory is not what was registered, or not what this project registers.
     """
     told = f"version {chosen.version} of {MODEL}"
     registered = chosen.tags.get(DIGEST_TAG)
@@ -230,17 +220,11 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
 
     It is read from the version's run. Where that holds no answers on just these reviews, because the test set has changed
     since, the version is opened and scored again.
-
-    Raises:
-        InputError: if it knows other classes.
     """
-    name = publishing.predictions_name(held_out.digest)
-    kept = {item.path for item in client.list_artifacts(run_of(chosen), publishing.PREDICTIONS)}
-    if f"{publishing.PREDICTIONS}/{name}" not in kept:
-        return _scored(opened(client, chosen), held_out)
-    with tempfile.TemporaryDirectory() as folder:
-        file = client.download_artifacts(run_of(chosen), f"{publishing.PREDICTIONS}/{name}", folder)
-        table = artifacts.read_frame(Path(file))
+    with _kept(client, chosen, f"{publishing.PREDICTIONS}/{publishing.predictions_name(held_out.digest)}") as file:
+        if file is None:
+            return _scored(opened(client, chosen), held_out)
+        table = artifacts.read_frame(file)
     if table["label"].tolist() != held_out.labels.tolist():
         raise InputError(
             f"the predictions of version {chosen.version} on this test set were changed; publish them anew: sentiflow repro"
@@ -249,41 +233,40 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
 
 
 def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
-    """What a version was trained and tested on, to compare incoming reviews with; None where its run does not keep it.
-
-    Raises:
-        InputError: if it was changed.
-    """
-    run, path = run_of(chosen), publishing.REFERENCE
-    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
+    """What a version was trained and tested on, to compare incoming reviews with; None where its run does not keep it."""
+    with _kept(client, chosen, publishing.REFERENCE) as file:
         try:
-            return Reference.read(Path(client.download_artifacts(run, path, folder)))
+            return None if file is None else Reference.read(file)
         except InputError as error:
             raise InputError(
-                f"the reference of version {chosen.version} was changed ({error}); remove {path} from the artifacts of its run "
-                f"{run}, and have it made anew: rm -f mlartifacts/published.json, then sentiflow repro"
+                f"the reference of version {chosen.version} was changed ({error}); remove {publishing.REFERENCE} from the "
+                f"artifacts of its run {chosen.run_id}, then publish again: rm -f mlartifacts/published.json, then sentiflow repro"
             ) from None
 
 
 def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | None:
-    """Hashes of the texts that a version was trained or chosen on, as `seen_texts.of_training` gives them; None if not recorded.
-
-    Raises:
-        InputError: if the file was changed.
-    """
-    run, path = run_of(chosen), publishing.SEEN
-    if path not in {item.path for item in client.list_artifacts(run, str(Path(path).parent))}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        table = artifacts.read_frame(Path(client.download_artifacts(run, path, folder)))
+    """Hashes of the texts that a version was trained or chosen on; None if they are not recorded."""
+    with _kept(client, chosen, publishing.SEEN) as file:
+        if file is None:
+            return None
+        table = artifacts.read_frame(file)
     if list(table) != ["hash"] or table["hash"].dtype != "uint64":
         raise InputError(
-            f"{path} in run {run} of version {chosen.version} is not a table of hashes; remove it, then publish it again: "
-            "rm -f mlartifacts/published.json, then sentiflow repro"
+            f"{publishing.SEEN} in run {chosen.run_id} of version {chosen.version} is not a table of hashes; remove it, then "
+            "publish it again: rm -f mlartifacts/published.json, then sentiflow repro"
         )
     return table
+
+
+@contextlib.contextmanager
+def _kept(client: MlflowClient, chosen: ModelVersion, artifact: str) -> Iterator[Path | None]:
+    """A copy of an artifact of a version's run; None if the run does not have it."""
+    run = run_of(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        if artifact in {item.path for item in client.list_artifacts(run, str(Path(artifact).parent))}:
+            yield Path(client.download_artifacts(run, artifact, folder))
+        else:
+            yield None
 
 
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:

@@ -2,73 +2,49 @@
 
 import hashlib
 import json
-import re
-import subprocess
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from sentiflow.config.params import Params
+from sentiflow.system import dvc_lock, git, urls
 from sentiflow.system.errors import InputError
 
 
-def stage_entries(lock_file: Path = Path("dvc.lock")) -> dict[str, Any]:
-    """What DVC recorded, by stage; nothing where there is no such file yet.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
-    if not lock_file.exists():
-        return {}
-    try:
-        stages: dict[str, Any] = YAML(typ="safe", pure=True).load(lock_file.read_text(encoding="utf-8"))["stages"]
-    except (YAMLError, KeyError, TypeError):
-        raise InputError(
-            f"{lock_file} was cut off or changed by hand; bring the committed one back: git checkout {lock_file}"
-        ) from None
-    return stages
-
-
-def stage_entry(name: str, lock_file: Path = Path("dvc.lock")) -> dict[str, Any]:
+def stage_entry(name: str, stages: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What DVC recorded of a stage: its command, parameters, and the hashes of what it read and wrote.
 
-    Raises:
-        InputError: if DVC has not run it; the message names the stages it has.
+    Args:
+        stages: of a dvc.lock; those of this folder's if none are given.
     """
-    stages = stage_entries(lock_file)
+    stages = dvc_lock.read() if stages is None else stages
     if name not in stages:
-        raise InputError(f"{lock_file} has no stage {name!r}, only: {', '.join(stages) or 'none'}; run it: dvc repro {name}")
+        raise InputError(f"dvc.lock has no stage {name!r}, only: {', '.join(stages) or 'none'}; run it: dvc repro {name}")
     return dict(stages[name])
 
 
-def stage_key(*names: str, lock_file: Path = Path("dvc.lock")) -> str:
+def stage_key(*names: str, stages: Mapping[str, Any] | None = None) -> str:
     """SHA-256 over what DVC recorded of the stages: another input, parameter, code or output gives another key."""
-    entries = {name: stage_entry(name, lock_file) for name in names}
+    entries = {name: stage_entry(name, stages) for name in names}
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
-def publication_key(architecture: str, lock_file: Path = Path("dvc.lock")) -> str:
+def publication_key(architecture: str, stages: Mapping[str, Any] | None = None) -> str:
     """What one trained and evaluated architecture is published under."""
-    return stage_key(f"train@{architecture}", f"evaluate@{architecture}", "clean", "tokenize", lock_file=lock_file)
+    return stage_key(f"train@{architecture}", f"evaluate@{architecture}", "clean", "tokenize", stages=stages)
 
 
 def publications(commit: str) -> dict[str, str]:
-    """The keys that the architectures of a git commit were published under, by architecture.
-
-    Raises:
-        InputError: if the commit has no dvc.lock.
-    """
-    shown = subprocess.run(["git", "show", f"{commit}:./dvc.lock"], capture_output=True, text=True, check=False)
-    if shown.returncode:
-        raise InputError(f"received {commit}, which has no dvc.lock; give one of: git log --oneline dvc.lock")
-    with tempfile.TemporaryDirectory() as folder:
-        lock = Path(folder) / "dvc.lock"
-        lock.write_text(shown.stdout, encoding="utf-8")
-        names = [stage.partition("@")[2] for stage in stage_entries(lock) if stage.startswith("evaluate@")]
-        return {name: publication_key(name, lock) for name in names}
+    """The keys that the architectures of a git commit were published under, by architecture."""
+    advice = "give one of: git log --oneline dvc.lock"
+    try:
+        stages = dvc_lock.of_commit(commit)
+    except ValueError:
+        raise InputError(f"received {commit}, whose dvc.lock is damaged; {advice}") from None
+    if stages is None:
+        raise InputError(f"received {commit}, which has no dvc.lock; {advice}")
+    names = [stage.partition("@")[2] for stage in stages if stage.startswith("evaluate@")]
+    return {name: publication_key(name, stages) for name in names}
 
 
 def flat_params(p: Params, architecture: str) -> dict[str, Any]:
@@ -115,23 +91,19 @@ def _commit() -> dict[str, str]:
 
     The commit stands there twice, since MLflow's page of a version hides its own tags.
     """
-    head = subprocess.run(["git", "rev-parse", "HEAD", "--show-toplevel"], capture_output=True, text=True, check=False)
-    if head.returncode:
+    head = git.ask_if_possible("rev-parse", "HEAD", "--show-toplevel")
+    if head is None:
         return {}
-    commit, top = head.stdout.splitlines()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "params.yaml", "dvc.yaml"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=top,  # a side run works in a copy that git ignores
-    )
+    commit, top = head.splitlines()
+    code = ("src", "stages", "params.yaml", "dvc.yaml")
+    # at the top: a side run works in a copy that git ignores
+    changed = git.ask_if_possible("status", "--porcelain", "--untracked-files=no", "--", *code, folder=Path(top))
     told = {
         "mlflow.source.git.commit": commit,
         "git.commit": commit,
-        "git.uncommitted_changes": str(bool(changed.stdout.strip())).lower(),
+        "git.uncommitted_changes": str(bool((changed or "").strip())).lower(),
     }
-    origin = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True, check=False)
-    if origin.returncode == 0 and "://" in origin.stdout:  # no path of this machine's
-        told["mlflow.source.git.repoURL"] = re.sub(r"//[^/@]*@", "//", origin.stdout.strip())  # nor a password
+    origin = git.ask_if_possible("remote", "get-url", "origin")
+    if origin and "://" in origin:  # no path on this machine
+        told["mlflow.source.git.repoURL"] = urls.without_user(origin.strip())
     return told

@@ -22,7 +22,6 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_USER
@@ -33,7 +32,18 @@ from sentiflow.models import sentiment_model
 from sentiflow.models.training_record import Record
 from sentiflow.registry import model_directory
 from sentiflow.registry.drift_baseline import Reference
-from sentiflow.registry.store import COMPLETE_TAG, DIGEST_TAG, KEY_TAG, MODEL, experiment_id, failures_told, run_of, user, write
+from sentiflow.registry.store import (
+    COMPLETE_TAG,
+    DIGEST_TAG,
+    KEY_TAG,
+    MODEL,
+    create_model,
+    experiment_id,
+    failures_told,
+    run_of,
+    user,
+    write,
+)
 from sentiflow.system import terminal
 
 log = logging.getLogger("sentiflow")
@@ -394,11 +404,7 @@ def _copy_of_the_code(folder: Path) -> Path:
 
 
 def _register(client: MlflowClient, publication: Publication, model_id: str, run_id: str) -> ModelVersion:
-    try:
-        client.create_registered_model(MODEL, description=MODEL_DESCRIPTION)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    create_model(client, MODEL, MODEL_DESCRIPTION)
     with tempfile.TemporaryDirectory() as folder:  # as it lies in the store, so that what arrives there is checked too
         location = client.get_logged_model(model_id).artifact_location
         stored = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, dst_path=folder))

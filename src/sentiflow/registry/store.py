@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 # MLflow reads these while it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,6 +28,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sentiflow.registry import location
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -76,7 +77,7 @@ def connect() -> MlflowClient:
 
 
 def _no_connection(uri: str, error: Exception) -> InputError:
-    shown, reason = location.without_password(uri), location.without_password(str(error).splitlines()[0])
+    shown, reason = urls.without_user(uri), urls.without_user(str(error).splitlines()[0])
     if isinstance(error, MlflowException) and error.error_code in NO_ENTRY:
         return InputError(
             f"MLflow's server at {shown} does not let this user in: it {NO_ENTRY[error.error_code]}; put "
@@ -86,18 +87,18 @@ def _no_connection(uri: str, error: Exception) -> InputError:
     if location.is_locked(error):
         return location.locked(uri)
     if revision := SCHEMA.search(reason):
-        return InputError(_of_another_version(shown, revision["found"]))
+        return InputError(_of_another_version(uri, revision["found"]))
     # a file that is no store, or an address of an unknown kind, is not there later either
     is_away = isinstance(error, (requests.RequestException, DBAPIError)) and not uri.startswith("sqlite:")
     advice = _advice(uri, reason) or f"start it, or unset MLFLOW_TRACKING_URI to use {DEFAULT_STORE}"
     return (UnavailableError if is_away else InputError)(f"MLflow's store at {shown} does not answer ({reason}); {advice}")
 
 
-def _of_another_version(shown: str, revision: str) -> str:
-    installed = f"the installed version {mlflow.__version__}"
+def _of_another_version(uri: str, revision: str) -> str:
+    shown, installed = urls.without_user(uri), f"the installed version {mlflow.__version__}"
     known = (Path(mlflow.__file__).parent / "store/db_migrations/versions").glob(f"{revision}_*.py")
     if any(known):
-        named = '"$MLFLOW_TRACKING_URI"' if "***@" in shown else shlex.quote(shown)
+        named = '"$MLFLOW_TRACKING_URI"' if shown != uri else shlex.quote(shown)
         return (
             f"MLflow's store at {shown} was written by an older MLflow than {installed}; "
             f"back it up, then upgrade it: .venv/bin/mlflow db upgrade {named}"
@@ -121,13 +122,11 @@ def failures_told() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         if isinstance(error, MlflowException) and error.error_code not in NO_ANSWER:
             raise
-        uri, reason = mlflow.get_tracking_uri(), location.without_password(str(error).splitlines()[0][:300])
+        uri, reason = mlflow.get_tracking_uri(), urls.without_user(str(error).splitlines()[0][:300])
         if location.is_locked(error):
             raise location.locked(uri) from None
         advice = _advice(uri, reason) or "when it is up again, run the same command again: what is there already is kept"
-        raise UnavailableError(
-            f"MLflow's store at {location.without_password(uri)} stopped answering ({reason}); {advice}"
-        ) from None
+        raise UnavailableError(f"MLflow's store at {urls.without_user(uri)} stopped answering ({reason}); {advice}") from None
 
 
 def _advice(uri: str, reason: str) -> str | None:
@@ -156,7 +155,7 @@ def _address(uri: str) -> str:
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urls.without_user(uri)
 
 
 def _open_experiment(client: MlflowClient, uri: str) -> None:
@@ -169,7 +168,7 @@ def _open_experiment(client: MlflowClient, uri: str) -> None:
         log.warning("restored MLflow's experiment %r, which was deleted", EXPERIMENT)
     if uri.startswith("http") and not location.is_remote(experiment.artifact_location):
         raise InputError(
-            f"MLflow's store at {location.without_password(uri)} has the artifacts of experiment {EXPERIMENT!r} at "
+            f"MLflow's store at {urls.without_user(uri)} has the artifacts of experiment {EXPERIMENT!r} at "
             f"{experiment.artifact_location}; expected shared storage ({', '.join(location.REMOTE)}); start the server with "
             "--artifacts-destination and an empty database, then run the same command again"
         )
@@ -178,10 +177,22 @@ def _open_experiment(client: MlflowClient, uri: str) -> None:
 def _create_experiment(client: MlflowClient, uri: str) -> None:
     file = location.database(uri)
     artifacts = None if file is None else location.of_path(file.absolute().parent.resolve() / location.ARTIFACTS)
-    try:
+    with _unless_there():
         client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
+
+
+def create_model(client: MlflowClient, name: str, description: str) -> None:
+    """Creates a registered model, unless it exists."""
+    with _unless_there():
+        client.create_registered_model(name, description=description)
+
+
+@contextmanager
+def _unless_there() -> Iterator[None]:
+    try:
+        yield
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was quicker
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been first
             raise
 
 
@@ -208,11 +219,7 @@ def user() -> str:
 
 
 def run_of(version: ModelVersion) -> str:
-    """The id of the run that a version was published with.
-
-    Raises:
-        InputError: if it has none.
-    """
+    """The id of the run that a version was published with."""
     if not version.run_id:
         raise InputError(
             f"version {version.version} of {version.name} belongs to no run, so it was not registered by this project; "
@@ -222,11 +229,7 @@ def run_of(version: ModelVersion) -> str:
 
 
 def experiment_id(client: MlflowClient) -> str:
-    """The id of this project's experiment.
-
-    Raises:
-        InputError: if it is gone.
-    """
+    """The id of this project's experiment."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:  # `connect` made it, so somebody deleted it since
         raise InputError(f"MLflow's store has no experiment {EXPERIMENT!r} any more; run again to make it")

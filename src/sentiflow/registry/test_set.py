@@ -1,7 +1,5 @@
 """The test reviews that versions of the model are judged on, and a hash that tells them from others."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Self
 import pandas as pd
 
 from sentiflow.config.params import Analyse
-from sentiflow.data import vocabulary
+from sentiflow.data import splits, vocabulary
 from sentiflow.data.vocabulary import Vocabulary
 from sentiflow.evaluation import error_analysis
 from sentiflow.system import artifacts
@@ -27,23 +25,17 @@ class HeldOut:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over labels and texts in their order: the same reviews have the same, whatever their row numbers."""
-        hashed = hashlib.sha256(json.dumps(list(self.classes)).encode())
-        for label, text in zip(self.labels, self.texts, strict=True):
-            hashed.update(json.dumps([label, text]).encode())
-        return hashed.hexdigest()
+        """As `split` recorded it."""
+        return splits.digest_of_test_set(self.texts, self.labels, self.classes)
 
     @classmethod
-    def read(cls, reviews_file: Path, tokens_dir: Path, how: Analyse) -> Self:
-        """Reads what `download` and `tokenize` wrote.
+    def read(cls, test_file: Path, tokens_dir: Path, how: Analyse) -> Self:
+        """Reads what `split` and `tokenize` wrote.
 
         Args:
             how: the words that are negations and contrasts.
         """
+        reviews = artifacts.read_frame(test_file).set_index("row")
         tokens = vocabulary.read_tokens(tokens_dir / "test.parquet", "text")
-        classes = vocabulary.read_classes(tokens_dir)
-        rows = pd.Index(tokens.rows, name="row")
-        texts = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
-        labels = pd.Series([classes[label] for label in tokens.labels], index=rows)
         measures = error_analysis.measures_of_texts(tokens, Vocabulary.read(tokens_dir / "text.json"), how)
-        return cls(texts.loc[rows], labels, measures, classes)
+        return cls(reviews["text"], reviews["label"], measures, vocabulary.read_classes(tokens_dir))

@@ -103,9 +103,6 @@ def look(p: Params, location: Path | None = None) -> Drift | None:
 
     Returns:
         None where there are no incoming reviews.
-
-    Raises:
-        InputError: if none of the files can be read, the store does not answer, or the champion is refused.
     """
     found = incoming.read(location or Path(p.drift.incoming), p.download, p.drift)
     if found is None:

@@ -96,11 +96,7 @@ def run(
 
 @store.failures_told()
 def opened(version: str | None) -> model_versions.Opened:
-    """A version by its number, or the champion.
-
-    Raises:
-        InputError: if there is none, or if it is not what was registered.
-    """
+    """A version by its number, or the champion."""
     client = store.connect()
     if version is not None:
         return model_versions.opened(client, model_versions.version(client, version))
@@ -143,9 +139,6 @@ def answer_file(model: SentimentModel, file: Path, out: Path, download: params.D
         file: as `download` reads it, or in UTF-8, comma-separated, with a header; rows of blank lines are left out.
         out: any file there is replaced.
         column: of the texts; None takes those of params.yaml, `text`, `review`, or the only column.
-
-    Raises:
-        InputError: naming the line, the column or the byte that cannot be used.
     """
     probabilities = [f"p_{each}" for each in model.classifier.classes]
     columns = ["predicted", *probabilities]  # a file that has labels calls the column `label`
@@ -277,10 +270,6 @@ def rows(
         longest: characters in a cell, at most.
         name: of the whole, for errors; what is in it is in none of them.
         written: how the table is written.
-
-    Raises:
-        InputError: where a quote is not closed, a cell or a row is too long, the header has too many columns, or a row has
-            another number of cells than the header.
     """
     csv.field_size_limit(longest)
     begin = size = width = 0

@@ -89,11 +89,7 @@ class _Model:
 
 
 def served(opened: model_versions.Opened) -> Served:
-    """A version that has answered once, signature and all, so that the first request need not wait for anything.
-
-    Raises:
-        InputError: if it does not answer through MLflow.
-    """
+    """A version that has answered once, signature and all, so that the first request need not wait for anything."""
     model = PyFuncModel(opened.metadata, _Model(opened))
     try:
         model.predict(pd.DataFrame({"text": list(sentiment_model.PROBE)}))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sentiflow.pipeline import objects, recovery, stores
 from sentiflow.pipeline.objects import Piece, Project
 from sentiflow.pipeline.stores import Store
-from sentiflow.system import locks, terminal
+from sentiflow.system import files, locks, terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -72,9 +72,6 @@ def check(*, heal: bool) -> str:
 
     Args:
         heal: replace what is not right by what is.
-
-    Raises:
-        InputError: if something is not right in the end.
     """
     with objects.opened() as project:
         remote = project.remote_if_set()
@@ -154,7 +151,9 @@ def _healed(project: Project, remote: Store | None, each: Object) -> str:
             each.remote = State.RIGHT
             done.append("the remote from the cache" if not done else "the remote")
         for file in each.damaged:
-            _replace(file, cache.path(oid))
+            with files.replacing(file) as partial:
+                # a copy, also where DVC links: what is written to one must not change the other
+                shutil.copyfile(cache.path(oid), partial)
             done.append(str(file))
         each.damaged = []
         return f"{flaws}; healed {', '.join(done)}"
@@ -173,12 +172,6 @@ def _into_cache(project: Project, remote: Store | None, each: Object) -> str | N
             project.cache.take_bytes(each.oid, content)
             return f"this folder ({piece.file})"
     return None
-
-
-def _replace(file: Path, source: Path) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    shutil.copyfile(source, partial)  # a copy, also where DVC links: what is written to one must not change the other
-    partial.replace(file)
 
 
 def _put_aside(project: Project, each: Object) -> str:

@@ -5,7 +5,6 @@ The remote itself is asked. `--pushed` is what the pre-push hook of git runs: it
 
 import logging
 import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,9 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sentiflow.data.sources import fetching
 from sentiflow.pipeline import objects
-from sentiflow.pipeline.objects import Output, Piece, Project
-from sentiflow.pipeline.stores import Store
+from sentiflow.pipeline.objects import Output, Piece
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
 from sentiflow.system import git
 from sentiflow.system.errors import InputError
@@ -68,16 +67,14 @@ def check_pushed(told: Iterable[str], git_remote: str) -> str | None:
 
 
 def check(commits: Iterable[str]) -> str:
-    """Asks the remote for every object of the commits; says in words that all are there.
-
-    Raises:
-        InputError: if some are not, naming stage and file.
-    """
+    """Asks the remote for every object of the commits; says in words that all are there."""
     with objects.opened() as project:
         remote = project.remote()
         named = {commit: project.outputs(commit) for commit in commits}
         pieces = [
-            Missing(piece, _short(commit)) for commit, outputs in named.items() for piece in _pieces(project, outputs, remote)
+            Missing(piece, _short(commit))
+            for commit, outputs in named.items()
+            for piece in project.pieces(outputs, project.cache, remote)
         ]
         there = remote.sizes({each.piece.oid for each in pieces})
         lost = [each for each in pieces if each.piece.oid not in there]
@@ -93,20 +90,13 @@ def check(commits: Iterable[str]) -> str:
     return f"All {len(there)} files that dvc.lock names are on {remote.name} ({of})."
 
 
-def _pieces(project: Project, outputs: list[Output], remote: Store) -> list[Piece]:
-    """The remote first: a list that is there as it was says what must be there."""
-    return project.pieces(outputs, project.cache, remote)
-
-
 def untracked_source(commit: str, outputs: list[Output]) -> str | None:
     """That the reviews' source is a file of the user's which no .dvc file tracks, in words; None if it is not."""
     try:
-        download = YAML(typ="safe", pure=True).load(_git("show", f"{commit}:./params.yaml"))["download"]
+        download = YAML(typ="safe", pure=True).load(git.ask("show", f"{commit}:./params.yaml"))["download"]
         location = str(download[download["source"]]["location"])
     except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
         return None
-    from sentiflow.data.sources import fetching  # here, since it loads pandas, which would hold up every push
-
     if fetching.is_url(location):
         return None
     path = Path(os.path.normpath(location))
@@ -132,34 +122,22 @@ def pushed(lines: Iterable[str], git_remote: str) -> list[Commit]:
         _, local, _, there = line.split()
         if local == NO_COMMIT:  # a branch is deleted
             continue
-        known = there != NO_COMMIT and _is_known(there)
+        known = there != NO_COMMIT and git.ask_if_possible("cat-file", "-e", f"{there}^{{commit}}") is not None
         new = [local, f"^{there}"] if known else [local, "--not", f"--remotes={git_remote}"]
-        data = set(_git("rev-list", *new, "--", *DATA).split())
-        found |= {sha: sha in data for sha in reversed(_git("rev-list", *new).split())}
+        data = set(git.ask("rev-list", *new, "--", *DATA).split())
+        found |= {sha: sha in data for sha in reversed(git.ask("rev-list", *new).split())}
     return [Commit(sha, names_data) for sha, names_data in found.items()]
 
 
 def refuse_secrets(commits: Iterable[Commit]) -> None:
     """Raises InputError if a commit holds a password of a remote."""
     for commit in commits:
-        shown = subprocess.run(["git", "show", f"{commit.sha}:./{CONFIG}"], capture_output=True, text=True, check=False)
-        if shown.returncode == 0 and (found := secrets_in(shown.stdout)):
+        if found := secrets_in(git.show(commit.sha, CONFIG) or ""):
             raise InputError(
                 f"{CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
                 "out of the commit, give it to this machine alone (dvc remote modify --local NAME OPTION ...)"
             )
 
 
-def _is_known(sha: str) -> bool:
-    return subprocess.run(["git", "cat-file", "-e", f"{sha}^{{commit}}"], capture_output=True, check=False).returncode == 0
-
-
 def _short(commit: str) -> str:
     return commit[:10] if len(commit) == len(NO_COMMIT) else commit
-
-
-def _git(*arguments: str) -> str:
-    ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
-    return ended.stdout

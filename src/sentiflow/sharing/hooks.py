@@ -1,9 +1,9 @@
 """Have git check the remote before a push: a pre-push hook that runs `check_remote` on the commits about to be pushed."""
 
 import shlex
-import subprocess
 from pathlib import Path
 
+from sentiflow.system import files, git
 from sentiflow.system.errors import InputError
 
 MARK = "# sentiflow: refuses a push of commits whose data and models the remote lacks"
@@ -21,14 +21,10 @@ exec .venv/bin/python -m sentiflow remote check --pushed "$1"\
 
 
 def install() -> Path:
-    """Writes the hook and gives its place.
-
-    Raises:
-        InputError: if there is no git repository, or a hook that is not ours, or hooks lie in a folder that others share.
-    """
-    command = COMMAND.format(folder=shlex.quote(_git("rev-parse", "--show-prefix") or "."))
-    configured = _git("config", "--default", "", "core.hooksPath")
-    hook = Path(_git("rev-parse", "--git-path", "hooks")) / "pre-push"
+    """Writes the hook and gives its place."""
+    command = COMMAND.format(folder=shlex.quote(git.ask("rev-parse", "--show-prefix").strip() or "."))
+    configured = git.ask("config", "--default", "", "core.hooksPath").strip()
+    hook = Path(git.ask("rev-parse", "--git-path", "hooks").strip()) / "pre-push"
     by_hand = f"nothing was written. To have it run there, add these lines to {hook}, and make that executable:\n{command}"
     if configured:
         raise InputError(
@@ -36,19 +32,7 @@ def install() -> Path:
         )
     if hook.exists() and MARK not in hook.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"there is a hook already, {hook}, which is not ours; {by_hand}")
-    hook.parent.mkdir(parents=True, exist_ok=True)
-    partial = hook.with_name(f".{hook.name}.partial")
-    partial.write_text(SCRIPT.format(mark=MARK, command=command), encoding="utf-8")
-    partial.chmod(0o755)
-    partial.replace(hook)
+    with files.replacing(hook) as partial:
+        partial.write_text(SCRIPT.format(mark=MARK, command=command), encoding="utf-8")
+        partial.chmod(0o755)
     return hook
-
-
-def _git(*arguments: str) -> str:
-    try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed, and the hook is git's") from None
-    if ended.returncode:
-        raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
-    return ended.stdout.strip()

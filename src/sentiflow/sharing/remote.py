@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sentiflow.pipeline import objects
-from sentiflow.pipeline.stores import RefusedError, without_secrets
+from sentiflow.pipeline.stores import RefusedError
 from sentiflow.sharing.remote_settings import CONFIG, OWN_CONFIG, configured, secrets_in
+from sentiflow.system import urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -51,18 +52,15 @@ def read(url: str, endpoint: str = "", *, shared: bool | None = None) -> Setting
 
     Args:
         shared: whether git is to share it; None decides by whether it means the same on every machine.
-
-    Raises:
-        InputError: if it is of no kind that DVC takes, or holds a secret.
     """
     if endpoint and not url.startswith("s3://"):
-        raise InputError(f"received --endpoint {without_secrets(endpoint)} with another URL than s3://; leave it out")
+        raise InputError(f"received --endpoint {urls.without_secrets(endpoint)} with another URL than s3://; leave it out")
     if "://" not in url:
         return _folder(url, bool(shared))
     kind, host, path, query, fragment = urlsplit(url)
     user, _, address = host.rpartition("@")
     if ":" in user or query or fragment or (user and kind == "s3"):
-        raise InputError(f"received a URL with a secret in it ({without_secrets(url)}), and git would share that; {HOW}")
+        raise InputError(f"received a URL with a secret in it ({urls.without_secrets(url)}), and git would share that; {HOW}")
     if kind not in OPTIONS:
         instead = {"file": "give the plain path", "http": "write webdav://", "https": "write webdavs://"}.get(kind, "")
         raise InputError(f"received {url}, expected {KINDS}{f'; {instead}' if instead else ''}")
@@ -97,7 +95,9 @@ def _folder(path: str, shared: bool) -> Setting:
 def _endpoint(endpoint: str) -> str:
     kind, host, path, query, fragment = urlsplit(endpoint)
     if kind not in ("http", "https") or not host or "@" in host or query or fragment or path.strip("/"):
-        raise InputError(f"received --endpoint {without_secrets(endpoint)}, expected http://host:port or https://host[:port]")
+        raise InputError(
+            f"received --endpoint {urls.without_secrets(endpoint)}, expected http://host:port or https://host[:port]"
+        )
     return endpoint.rstrip("/")
 
 

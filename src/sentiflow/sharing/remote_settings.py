@@ -27,9 +27,6 @@ def configured(name: str, shared: Mapping[str, str] | None, own: Mapping[str, st
         shared: options for .dvc/config, which git tracks; None leaves that file as it is.
         own: options for .dvc/config.local, which git ignores; they are added to those that stand there for this remote, if it
             is still on the same host.
-
-    Raises:
-        InputError: if DVC does not take them.
     """
     files = {file: file.read_bytes() if file.exists() else None for file in (CONFIG, OWN_CONFIG)}
     OWN_CONFIG.touch(mode=0o600)  # before DVC writes into it: it may come to hold passwords

@@ -1,4 +1,7 @@
-"""What a user can put right. Anything else that is raised is a fault of ours and keeps its traceback."""
+"""What a user can put right. Anything else that is raised is a fault of ours and keeps its traceback.
+
+Any function may raise InputError, whose message says why. Docstrings name the errors that a caller handles.
+"""
 
 
 class InputError(ValueError):

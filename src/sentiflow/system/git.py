@@ -2,25 +2,44 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from sentiflow.system.errors import InputError
 
 NOT_INSTALLED = "git is not installed, and what is asked for stands in its history; install git and run again"
 
 
-def ask(*arguments: str) -> str:
+def ask(*arguments: str, folder: Path | None = None, errors: str = "replace") -> str:
     """What a git command prints.
 
-    Raises:
-        InputError: if git is not installed, this is no repository of its, or the command failed.
+    Args:
+        folder: where it runs; the working folder if none is given.
+        errors: how bytes are decoded that are not UTF-8.
     """
     try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=False)
+        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, errors=errors, check=False, cwd=folder)
     except FileNotFoundError:
         raise InputError(NOT_INSTALLED) from None
     if ended.returncode:
         raise InputError(f"git {arguments[0]} failed: {ended.stderr.strip()}; run this in a clone of the project")
     return ended.stdout
+
+
+def ask_if_possible(*arguments: str, folder: Path | None = None) -> str | None:
+    """What a git command prints; None if git is not installed or the command failed."""
+    try:
+        return ask(*arguments, folder=folder)
+    except InputError:
+        return None
+
+
+def show(commit: str, file: Path | str) -> str | None:
+    """The content of a file in a commit; None if there is none.
+
+    Args:
+        file: path from the working folder.
+    """
+    return ask_if_possible("show", f"{commit}:./{file}")
 
 
 def require_commits() -> None:
@@ -38,11 +57,7 @@ def missing_history() -> str | None:
 
 
 def commit(name: str) -> str:
-    """The full hash of the commit that a branch, a tag, a hash or the like names.
-
-    Raises:
-        InputError: if it names none.
-    """
+    """The full hash of the commit that a branch, a tag, a hash or the like names."""
     require_commits()
     if not (found := _commit(name)):
         hint = missing_history() or "Give a branch, a tag or a hash of: git log --oneline"
@@ -51,8 +66,8 @@ def commit(name: str) -> str:
 
 
 def _commit(name: str) -> str:
-    asked = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    found = ask_if_possible("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return (found or "").strip()
 
 
 def contents(names: Iterable[str]) -> Iterator[bytes | None]:

@@ -2,18 +2,20 @@
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import typer
 
-from sentiflow.system import entry_point, locks, own_code, process_groups, tensorflow_log, terminal, threads
+from sentiflow.system import entry_point, files, locks, own_code, process_groups, tensorflow_log, terminal, threads
 
 log = logging.getLogger("sentiflow")
+
+LOCKS = Path(".cache/locks")
 
 
 def run(main: Callable[..., None]) -> None:
@@ -39,7 +41,7 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
     beside = [working_files(target)[0] for target in targets]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
-    with locks.locked(targets[0].with_name(f".{targets[0].name}.lock")):
+    with locks.locked(lock_of(targets[0])):
         _clear(targets)
         try:
             yield beside
@@ -52,6 +54,12 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
             _clear(targets)
 
 
+def lock_of(target: Path) -> Path:
+    """The lock of a target: in the working folder's cache, so that none lies in a folder that people open."""
+    place = hashlib.sha256(str(target.parent.resolve() / target.name).encode()).hexdigest()
+    return LOCKS / f"{target.name}-{place[:16]}.lock"
+
+
 def working_files(target: Path) -> tuple[Path, Path]:
     """The names next to a target under which its new and its old content exist for a while; what is there is removed."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old.partial")
@@ -60,7 +68,7 @@ def working_files(target: Path) -> tuple[Path, Path]:
 def _clear(targets: Iterable[Path]) -> None:
     for target in targets:
         for path in working_files(target):
-            _remove(path)
+            files.remove(path)
 
 
 def _check(place: Path, target: Path) -> None:
@@ -78,10 +86,3 @@ def _replace(place: Path, target: Path) -> None:
         place.rename(target)
     else:
         place.replace(target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
 import pandas as pd
 from samples import reviews
 
-from sentiflow.data import seen_texts, vocabulary
+from sentiflow.data import seen_texts
 
 
 def test_case_spacing_punctuation_and_unicode_form_make_no_difference():
@@ -22,18 +20,9 @@ def test_case_spacing_punctuation_and_unicode_form_make_no_difference():
     assert len(set(found)) == 1 + len(others)
 
 
-def test_seen_are_the_texts_of_train_and_valid_and_not_of_test(tmp_path):
-    texts, labels = reviews(30)
-    words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts, minimum_count=1))
-    rows = {"train": range(0, 15), "valid": range(15, 20), "test": range(20, 30)}
-    for split, some in rows.items():
-        part = pd.Series(some)
-        ids = words.ids(texts.iloc[part].reset_index(drop=True))
-        vocabulary.write_tokens(tmp_path / f"{split}.parquet", part, labels.iloc[part].reset_index(drop=True), {"text": ids})
-    (tmp_path / "classes.json").write_text(json.dumps(["negative", "positive"]))
-    pd.DataFrame({"row": texts.index, "text": texts}).to_parquet(tmp_path / "reviews.parquet", index=False)
-
-    seen = seen_texts.of_training(tmp_path / "reviews.parquet", tmp_path)
+def test_each_seen_text_is_found_again_and_no_other():
+    texts, _ = reviews(30)
+    seen = seen_texts.of_training(pd.concat([texts.iloc[:20], texts.iloc[:5]]))
     assert seen["hash"].is_monotonic_increasing
     assert seen["hash"].is_unique
     assert seen_texts.rows(texts, seen) == frozenset(range(20))

@@ -171,7 +171,7 @@ def test_lock_held_by_another_process_is_waited_for(folder, start):
 
 def test_sound_dvc_lock_is_left_alone(project, caplog):
     before = Path("dvc.lock").read_bytes()
-    recovery.dvc_lock()
+    recovery.lock_file()
     assert Path("dvc.lock").read_bytes() == before
     assert not Path("dvc.lock.broken").exists()
     assert not caplog.records
@@ -181,7 +181,7 @@ def test_dvc_lock_cut_at_any_byte_is_put_back_or_still_readable_by_dvc(project):
     whole = Path("dvc.lock").read_bytes()
     for end in range(0, len(whole), 37):
         Path("dvc.lock").write_bytes(whole[:end])
-        recovery.dvc_lock()
+        recovery.lock_file()
         left = Path("dvc.lock").read_bytes()
         assert left in (whole, whole[:end])
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(left.decode(), "dvc.lock"))
@@ -190,7 +190,7 @@ def test_dvc_lock_cut_at_any_byte_is_put_back_or_still_readable_by_dvc(project):
 def test_what_stood_in_a_broken_dvc_lock_is_kept_beside_it(project, caplog):
     conflict = "<<<<<<< ours\nstages: {}\n=======\n"
     Path("dvc.lock").write_text(conflict)
-    recovery.dvc_lock()
+    recovery.lock_file()
     assert Path("dvc.lock.broken").read_text() == conflict
     assert "git's last commit" in caplog.text
 
@@ -198,7 +198,7 @@ def test_what_stood_in_a_broken_dvc_lock_is_kept_beside_it(project, caplog):
 def test_broken_dvc_lock_that_git_does_not_have_is_moved_aside(project, caplog):
     shutil.rmtree(".git")
     Path("dvc.lock").write_text("")
-    recovery.dvc_lock()
+    recovery.lock_file()
     assert not Path("dvc.lock").exists()
     assert Path("dvc.lock.broken").exists()
     assert "dvc.lock was empty and git has none" in caplog.text

@@ -97,14 +97,6 @@ def test_the_score_that_is_farthest_off_is_named():
     assert verify.farthest("metrics/comparison.json", {"models": [model]}, {"models": []})[1] == float("inf")
 
 
-@pytest.mark.parametrize(
-    ("path", "follows"),
-    [("models/lstm", True), ("models", True), ("models/lstm/config.json", True), ("src/a.py", False), ("model", False)],
-)
-def test_a_path_follows_from_outputs_that_hold_it_or_lie_in_it(path, follows):
-    assert verify._follows(path, ["models/lstm", "metrics/test/lstm.json"]) == follows
-
-
 def test_packages_that_are_not_installed_as_locked_are_named():
     lock = (
         "dvc==0.0.1 \\\n    --hash=sha256:00\nno-such-package==1.0\nno-such-too==1.0 ; python_full_version < '3.0'\n"

@@ -15,7 +15,7 @@ import pytest
 from mlflow.cli import gc
 from mlflow.exceptions import MlflowException
 from prefect.logging import disable_run_logger
-from publications import publication, seen, worse
+from publications import CLASSES, publication, seen, worse
 
 from flows.tasks import promote_challenger
 from sentiflow.pipeline import isolated_run
@@ -39,8 +39,10 @@ def project(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     _, tokens_dir, raw, _ = trained
     (folder / "params.yaml").write_text(isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES))
-    (folder / "data/reviews").mkdir(parents=True)
-    pd.DataFrame({"row": raw.index, "text": raw}).to_parquet(folder / "data/reviews/reviews.parquet", index=False)
+    (folder / "data/test_set").mkdir(parents=True)
+    labels = [CLASSES[row % 2] for row in raw.index]
+    test_set = pd.DataFrame({"row": raw.index, "label": labels, "text": raw})
+    test_set.to_parquet(folder / "data/test_set/reviews.parquet", index=False)
     shutil.copytree(tokens_dir, folder / "data/tokens")
     shutil.copy(tokens_dir / "train.parquet", folder / "data/tokens/test.parquet")
     with pytest.MonkeyPatch.context() as patch:
@@ -240,7 +242,7 @@ def test_dry_runs_say_what_would_happen_and_change_nothing(fresh, command):
 
 
 def test_without_test_reviews_nothing_is_promoted_but_by_force(fresh, command):
-    reviews = Path("data/reviews/reviews.parquet")
+    reviews = Path("data/test_set/reviews.parquet")
     aside = reviews.rename(reviews.with_suffix(".aside"))
     try:
         status, _, said = command("promote", "1")

@@ -1,10 +1,10 @@
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from sentiflow.registry import provenance
+from sentiflow.system import dvc_lock
 from sentiflow.system.errors import InputError
 
 
@@ -19,19 +19,19 @@ def lock_file(tmp_path):
 
 
 def test_stage_key_follows_from_the_stages_entries_alone(lock_file):
-    key = provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+    key = provenance.stage_key("train@lstm", "split", stages=dvc_lock.read(lock_file))
     assert re.fullmatch("[0-9a-f]{64}", key)
-    assert key == provenance.stage_key("split", "train@lstm", lock_file=lock_file)
-    assert key != provenance.stage_key("split", lock_file=lock_file)
+    assert key == provenance.stage_key("split", "train@lstm", stages=dvc_lock.read(lock_file))
+    assert key != provenance.stage_key("split", stages=dvc_lock.read(lock_file))
     before = lock_file.read_text()
     lock_file.write_text(before.replace("cmd: make other", "cmd: make"))
-    assert key == provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+    assert key == provenance.stage_key("train@lstm", "split", stages=dvc_lock.read(lock_file))
     lock_file.write_text(before.replace("cmd: make split", "cmd: make"))
-    assert key != provenance.stage_key("train@lstm", "split", lock_file=lock_file)
+    assert key != provenance.stage_key("train@lstm", "split", stages=dvc_lock.read(lock_file))
 
 
 def test_stage_without_an_entry_is_an_error_that_names_those_there_are(lock_file, tmp_path):
     with pytest.raises(InputError, match=r"no stage 'tarin', only: .*split"):
-        provenance.stage_entry("tarin", lock_file)
+        provenance.stage_entry("tarin", dvc_lock.read(lock_file))
     with pytest.raises(InputError, match="only: none"):
-        provenance.stage_entry("split", Path(tmp_path / "elsewhere.lock"))
+        provenance.stage_entry("split", dvc_lock.read(tmp_path / "elsewhere.lock"))

@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_used_is_an_error_that_says_where_and_leaves_nothi
     content, said = REFUSED[case]
     with pytest.raises(InputError, match=said):
         answered(content)
-    assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv", ".answers.csv.lock"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv"}
 
 
 def test_a_column_that_is_not_there_is_an_error_with_those_that_are(answered):
@@ -258,7 +258,7 @@ def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
     file.write_text("text\ngreat\n")
     out = file.with_name(f"{file.stem}.predictions.csv")
     assert predict.answer_file(model, file, out, DOWNLOAD, column=None).rows == 1
-    assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name, f".{out.name}.lock"}
+    assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name}
 
 
 def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, tmp_path):
@@ -272,10 +272,6 @@ def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, 
         (sent / name).symlink_to(own)
     assert predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None).rows == 1
     assert not out.is_symlink()
-    (sent / f".{out.name}.lock").unlink()
-    (sent / f".{out.name}.lock").symlink_to(own)
-    with pytest.raises(InputError, match="is a link"):
-        predict.answer_file(model, sent / "reviews.csv", out, DOWNLOAD, column=None)
     assert own.read_text() == "precious"
 
 

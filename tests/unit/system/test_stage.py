@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,8 +49,9 @@ def run(script, tmp_path):
 
 
 @pytest.fixture
-def holder(script, tmp_path):
+def holder(script, tmp_path, monkeypatch):
     """Starts a process that writes to `count` in the lock, says so, and ends well once its standard input is closed."""
+    monkeypatch.chdir(tmp_path)  # the locks are in the working folder
     started = []
 
     def start():
@@ -79,7 +81,7 @@ def visible(folder):
     return {
         str(path.relative_to(folder)): path.read_text() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if path.suffix != ".lock"
+        if ".cache" not in path.parts
     }
 
 
@@ -284,19 +286,23 @@ def test_the_lock_is_given_back_when_the_block_raises(tmp_path, monkeypatch):
         place.write_text("new")
 
 
-def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path):
-    """A folder of files that somebody sent may hold one."""
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, monkeypatch):
+    """A copy of a project that somebody sent may hold one."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own").write_text("precious")
-    (tmp_path / ".count.lock").symlink_to("own")
-    with pytest.raises(InputError, match=r"\.count\.lock is a link"), stage.writing(tmp_path / "count"):
+    stage.LOCKS.mkdir(parents=True)
+    stage.lock_of(tmp_path / "count").symlink_to(tmp_path / "own")
+    with pytest.raises(InputError, match=r"count-\w+\.lock is a link"), stage.writing(tmp_path / "count"):
         pass
     assert (tmp_path / "own").read_text() == "precious"
     assert not (tmp_path / "count").exists()
 
 
-def test_a_lock_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / ".count.lock")
-    with pytest.raises(InputError, match=r"\.count\.lock is no plain file"), stage.writing(tmp_path / "count"):
+def test_a_lock_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage.LOCKS.mkdir(parents=True)
+    os.mkfifo(stage.lock_of(tmp_path / "count"))
+    with pytest.raises(InputError, match=r"count-\w+\.lock is no plain file"), stage.writing(tmp_path / "count"):
         pass
 
 
@@ -374,7 +380,7 @@ def test_a_full_disk_keeps_the_earlier_outputs_and_nothing_half_written(script, 
     )
     assert ended.returncode == 1
     assert ended.stderr == "error: the disk is full; free some space and run again, nothing half written was kept\n"
-    assert ended.stdout.split() == [".table.lock", "note", "table", "earlier", "earlier"]
+    assert ended.stdout.split() == ["note", "table", "earlier", "earlier"]
 
 
 def test_a_file_system_that_is_read_only_is_refused_by_name(script, tmp_path):
@@ -466,3 +472,14 @@ def test_a_stage_gives_the_same_bytes_whatever_number_of_threads_the_machine_off
             answers[offered] = ended.stdout
     assert plainly["1"] != plainly["2"], "this product does not tell the numbers of threads apart"
     assert by_stage["1"] == by_stage["2"]
+
+
+def test_the_lock_of_an_output_lies_in_the_cache_and_one_path_has_one_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "link").symlink_to("reports")
+    with stage.writing(Path("reports/page.md")) as (place,):
+        place.write_text("page")
+    assert [path.name for path in Path("reports").iterdir()] == ["page.md"]
+    assert list(stage.LOCKS.iterdir()) == [stage.lock_of(Path("link/page.md"))]
+    assert stage.lock_of(Path("reports/page.md")) != stage.lock_of(Path("metrics/page.md"))

@@ -1,27 +1,32 @@
-"""Reads the files of a .tar.gz one by one, in memory, without trusting it.
+"""Reads the files of a .tar.gz one by one, in memory, without trusting it. Nothing is written to disk.
 
-Not Python's `tarfile`: before 3.11.14 hostile headers can make it loop, recurse or take quadratic time, and it reads a
-header of any size into memory. What is left to do without it is little: walk over blocks of 512 bytes that a bounded reader
-hands out. Nothing is written to disk.
+`tarfile` reads the format. Three checks are added, against hostile or damaged archives: a limit on what is unpacked, because a
+few kilobytes can unpack to gigabytes; a limit on extended headers, because `tarfile` reads each into memory; and an error for a
+damaged header, because `tarfile` takes one for the end of the archive.
 """
 
 import gzip
-import re
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from tqdm import tqdm
 
 from sentiflow.system.errors import InputError
 
-BLOCK = 512
 CHUNK = 65536
-FILE, FOLDER = b"0\0", b"5"  # old programs write NUL for a file
-EXTRA = b"xgLK"  # headers with a long name, a date or an owner for the next member; no name that is wanted needs one
-KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
-OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
+HEADER = 8192  # bytes of an extended header at most (name, date, owner); before 3.11.10 `tarfile` takes quadratic time for one
+EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+KINDS = {
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
 REFUSED = "only plain files and folders are read, so the whole archive is refused; fetch it again from where it is published"
 
 
@@ -38,43 +43,36 @@ def members(path: Path, *, wanted: Callable[[str], bool], max_bytes: int, max_me
     """
     size = path.stat().st_size
     with path.open("rb") as file, tqdm.wrapattr(file, "read", total=size, desc=path.name, disable=None, delay=2) as counted:
-        tape = _Tape(gzip.GzipFile(fileobj=cast("IO[bytes]", counted)), max_bytes, path)
-        while any(header := tape.take(BLOCK)):
-            name, kind, length = _parse(header, path)
-            if kind in FILE and wanted(name):
-                kept = min(length, max_member)
-                yield name, tape.take(kept)
-                tape.skip(length - kept)
-            elif kind in FILE or kind in FOLDER or kind in EXTRA:
-                tape.skip(length)
-            else:
-                raise InputError(f"{path}: {name!r} is {KINDS.get(kind, f'of the unknown kind {kind!r}')}; {REFUSED}")
-            tape.skip(-length % BLOCK)
-        tape.finish()
+        unpacked = _Unpacked(gzip.GzipFile(fileobj=cast("IO[bytes]", counted)), max_bytes, path)
+        try:
+            with tarfile.open(
+                fileobj=cast("IO[bytes]", unpacked),
+                mode="r|",
+                bufsize=CHUNK,
+                tarinfo=_Header,
+                encoding="utf-8",
+                errors="surrogateescape",
+            ) as archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
+                    _check(member, path)
+                    if member.isfile() and wanted(member.name):
+                        content = archive.extractfile(member)
+                        assert content is not None
+                        yield member.name, content.read(max_member)
+        except (tarfile.TarError, RecursionError) as error:
+            raise InputError(f"{path} is not a .tar.gz archive, or a damaged one ({error}); fetch it again") from None
+        while unpacked.read(CHUNK):  # the checksum of gzip is at the very end
+            pass
 
 
-class _Tape:
-    """Hands out exactly the bytes asked for, and in all no more than the limit."""
+class _Unpacked:
+    """Reads no more bytes in all than the limit."""
 
     def __init__(self, unpacked: gzip.GzipFile, limit: int, path: Path) -> None:
         self.unpacked, self.limit, self.left, self.path = unpacked, limit, limit, path
 
-    def take(self, count: int) -> bytes:
-        data = self._up_to(count)
-        if len(data) < count:
-            raise InputError(f"{self.path} ends in the middle; the file is not whole, so fetch it again")
-        return data
-
-    def skip(self, count: int) -> None:
-        while count > 0:
-            count -= len(self.take(min(count, CHUNK)))
-
-    def finish(self) -> None:
-        """Reads what is left, because the checksum of gzip stands at the very end."""
-        while self._up_to(CHUNK):
-            pass
-
-    def _up_to(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         try:
             data = self.unpacked.read(count)
         except EOFError:
@@ -89,24 +87,31 @@ class _Tape:
         return data
 
 
-def _parse(header: bytes, path: Path) -> tuple[str, bytes, int]:
-    checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    length = _octal(header[124:136])
-    if _octal(header[148:156]) != checksum or length is None:
-        raise InputError(f"{path} is not a .tar.gz archive, or a damaged one (a header in it does not add up); fetch it again")
-    name = _text(header[:100])
-    if header[257:263] == b"ustar\0" and (folder := _text(header[345:500])):
-        name = f"{folder}/{name}"
-    if name.startswith("/") or ".." in name.split("/"):
-        raise InputError(f"{path}: {name!r} names a place outside the archive; {REFUSED}")
-    kind = header[156:157]
-    return name, kind, 0 if kind in FOLDER else length
+class _Header(tarfile.TarInfo):
+    """Raises ReadError for a damaged header, which `TarFile.next` would take for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in EXTENDED and header.size > HEADER):
+            raise tarfile.ReadError(f"a header has {header.size:,} bytes")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # two blocks of zeros: the end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it ends in the middle, or a header in it does not add up: {error}") from None
 
 
-def _octal(field: bytes) -> int | None:
-    digits = OCTAL.fullmatch(field)
-    return int(digits[1] or b"0", 8) if digits else None
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0")[0].decode("utf-8", "surrogateescape")
+def _check(member: tarfile.TarInfo, path: Path) -> None:
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        raise InputError(f"{path}: {member.name!r} names a place outside the archive; {REFUSED}")
+    if member.size < 0:
+        raise InputError(f"{path}: {member.name!r} has {member.size} bytes; {REFUSED}")
+    if not (member.isfile() or member.isdir()) or member.issparse() or member.type not in tarfile.SUPPORTED_TYPES:
+        kind = KINDS.get(member.type, "a sparse file" if member.issparse() else f"of the unknown kind {member.type!r}")
+        raise InputError(f"{path}: {member.name!r} is {kind}; {REFUSED}")

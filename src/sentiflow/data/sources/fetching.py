@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
+from sentiflow.system import files, urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
@@ -94,15 +95,8 @@ def name_of(location: str) -> str:
 
 
 def without_secrets(location: str) -> str:
-    """A URL without user, password, query and fragment, which may hold tokens; a path as it is.
-
-    >>> without_secrets("https://ann:secret@example.org:8443/reviews.csv?token=12")
-    'https://example.org:8443/reviews.csv'
-    """
-    if not is_url(location):
-        return location
-    scheme, host, path, _, _ = urlsplit(location)
-    return urlunsplit((scheme, host.rpartition("@")[2], path, "", ""))
+    """A URL without user, password, query and fragment, which may hold tokens; a path as it is."""
+    return urls.public(location) if is_url(location) else location
 
 
 def sha256_of(path: Path) -> str:
@@ -242,9 +236,7 @@ def _note(url: str, folder: Path, version: Version, sha256: str) -> None:
     same_bytes = before is not None and before.sha256 == sha256
     restless = before is not None and same_bytes and before.version.is_that_of(version) is False
     file = _note_file(url, folder)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(Note(version, sha256, restless)) + "\n", encoding="utf-8")
-    partial.replace(file)
+    files.write(file, json.dumps(Note(version, sha256, restless)) + "\n")
 
 
 def _note_file(url: str, folder: Path) -> Path:

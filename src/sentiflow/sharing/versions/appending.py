@@ -58,11 +58,7 @@ class Format:
         return tables.read(path, self.section, labels=self.section.labels)
 
     def found(self, table: tables.Table, name: str) -> list[Found]:
-        """The rows of a table as the download would take them.
-
-        Raises:
-            InputError: if it lacks a column that params.yaml names.
-        """
+        """The rows of a table as the download would take them."""
         where = tables.places(table.columns, self.section, self.key, name)
         return list(tables.rows(table, where, "csv", name))
 
@@ -76,24 +72,15 @@ class Format:
 
 
 def target(p: Download) -> Path:
-    """The file that reviews are added to.
-
-    Raises:
-        InputError: if the source is none that can grow here, with what to do.
-    """
+    """The file that reviews are added to."""
     if p.source == "package":
         raise InputError(
             "download.source is package, whose reviews are fixed by their hash, so there is no file to add to; "
             f"{HINT}; or set download.source: csv in params.yaml"
         )
-    if p.source == "aclimdb":
+    if p.source in ("aclimdb", "folder"):
         raise InputError(
-            "download.source is aclimdb, an archive or folder of one file a review; put new files into that folder yourself, "
-            "or set download.source: csv in params.yaml to keep a table of reviews"
-        )
-    if p.source == "folder":
-        raise InputError(
-            "download.source is folder, with one file per review; put new files into that folder yourself, "
+            f"download.source is {p.source}, with one file per review; put new files into that folder yourself, "
             "or set download.source: csv in params.yaml to keep a table of reviews"
         )
     section = p.table
@@ -143,11 +130,7 @@ def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
 
 
 def start(p: Params, new: Path, *, name: str, skip_rejected: bool, params_file: Path = Path("params.yaml")) -> Added:
-    """Starts a file of one's own with the package's reviews, adds rows to it, and makes it the source in params.yaml.
-
-    Raises:
-        InputError: as `append`; or if the source is not the package, or there is such a file already.
-    """
+    """Starts a file of one's own with the package's reviews, adds rows to it, and makes it the source in params.yaml."""
     if p.download.source != "package":
         raise InputError(
             f"received START, but download.source is {p.download.source}; leave START away, which adds to the file it names"
@@ -253,11 +236,7 @@ def _class(row: Found, labels: Mapping[str, str | None]) -> str:
 
 
 def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: list[list[str]], name: str) -> list[list[str]]:
-    """The fields of each record under the columns of the file; a column that the new file does not have stays empty.
-
-    Raises:
-        InputError: if the new file has a column that the file has not.
-    """
+    """The fields of each record under the columns of the file; a column that the new file does not have stays empty."""
     if list(own) == list(new):
         return records
     known = set(own)

@@ -34,22 +34,14 @@ class Side:
 
 
 def of_commit(name: str) -> Side:
-    """The data as a commit recorded them.
-
-    Raises:
-        InputError: if there is no such commit, or its data are out of reach.
-    """
+    """The data as a commit recorded them."""
     commit = git.commit(name)
     reviews, *parts = recorded.files(commit, [str(REVIEWS), *map(str, PARTS.values())])
     return _side(f"{name} ({commit[: recorded.SHORT]})", reviews, dict(zip(PARTS, parts, strict=True)))
 
 
 def of_folder() -> Side:
-    """The data as they lie in this folder.
-
-    Raises:
-        InputError: if there are none.
-    """
+    """The data as they lie in this folder."""
     if missing := [str(file) for file in [REVIEWS, *PARTS.values()] if not file.exists()]:
         raise InputError(
             f"this folder has no {', '.join(missing)}; `sentiflow remote pull` or `sentiflow repro` brings the data, "

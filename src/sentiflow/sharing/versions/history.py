@@ -6,23 +6,18 @@ counts where it was merged.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from sentiflow.system import git
+from sentiflow.system import dvc_lock, git, terminal
 from sentiflow.system.errors import InputError
 
-LOCK, CARD, PROOF = Path("dvc.lock"), Path("metrics/data_card.json"), Path("metrics/splits.json")
+LOCK, CARD, PROOF = dvc_lock.FILE, Path("metrics/data_card.json"), Path("metrics/splits.json")
 REVIEWS, SPLITS = "data/reviews", "data/splits"
 MAKERS = ("download", "clean", "split")  # the stages that make the data
 FIELD = "\x1f"
-CONFLICT = re.compile("^(?:<<<<<<<|=======|>>>>>>>)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,11 +59,7 @@ class History:
 
 
 def read() -> History:
-    """The versions that the commits of this branch brought.
-
-    Raises:
-        InputError: if this is no git repository with a commit.
-    """
+    """The versions that the commits of this branch brought."""
     git.require_commits()
     logged = git.ask("log", "--reverse", "--first-parent", "--date=short", f"--format=%H{FIELD}%ad{FIELD}%an", "--", str(LOCK))
     versions: list[Version] = []
@@ -84,11 +75,7 @@ def read() -> History:
 
 
 def in_folder() -> Data | None:
-    """The data of the working folder; None where nothing has run.
-
-    Raises:
-        InputError: if its dvc.lock cannot be read.
-    """
+    """The data of the working folder; None where nothing has run."""
     lock, card, proof = (file.read_bytes() if file.exists() else None for file in (LOCK, CARD, PROOF))
     return data(lock, card, proof) if lock is not None else None
 
@@ -106,13 +93,10 @@ def _data_of(commits: list[str]) -> Iterator[Data | str]:
 
 
 def data(lock: bytes, card: bytes | None, proof: bytes | None) -> Data | None:
-    """What the files say; None where dvc.lock holds no data yet. A card or proof that is not that of dvc.lock counts as missing.
-
-    Raises:
-        InputError: if dvc.lock cannot be read.
-    """
+    """What the files say; None if dvc.lock has no data yet. A card or proof that is not that of dvc.lock counts as missing."""
     try:
-        stages = _stages(lock.decode())
+        recorded_stages = dvc_lock.parse(lock.decode())
+        stages = {name: recorded_stages[name] for name in MAKERS if name in recorded_stages}
         made = {out["path"]: str(out["md5"]) for entry in stages.values() for out in entry["outs"]}
         read = [dependency for entry in stages.values() for dependency in entry["deps"]]
         code = {str(each["path"]): str(each["md5"]) for each in read if each["path"].startswith(("src/", "stages/"))}
@@ -122,7 +106,7 @@ def data(lock: bytes, card: bytes | None, proof: bytes | None) -> Data | None:
         if REVIEWS not in made:
             return None
         source = str(recorded["download"]["source"])
-    except (UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(f"its {LOCK} is damaged, or holds the marks of a merge conflict") from None
     said, split = (_json(content, made.get(str(file))) for content, file in ((card, CARD), (proof, PROOF)))
     return Data(
@@ -136,16 +120,6 @@ def data(lock: bytes, card: bytes | None, proof: bytes | None) -> Data | None:
         params=relevant(recorded),
         code=code,
     )
-
-
-def _stages(lock: str) -> dict[str, Any]:
-    if CONFLICT.search(lock):
-        raise ValueError("a merge conflict")
-    # A whole dvc.lock takes half a second to read. DVC writes an entry as a block, and three of them are wanted.
-    yaml = YAML(typ="safe", pure=True)
-    blocks = [found[0] for name in MAKERS if (found := re.search(rf"^  {name}:\n(?:    .*\n)+", lock, re.MULTILINE))]
-    stages = yaml.load("".join(blocks)) if len(blocks) == len(MAKERS) else yaml.load(lock)["stages"]
-    return {name: stages[name] for name in MAKERS if name in stages}
 
 
 def _json(content: bytes | None, md5: str | None) -> dict[str, Any]:
@@ -191,7 +165,7 @@ def changes(before: Data, after: Data) -> str:
     if before.source == after.source and before.content and after.content and before.content[1] != after.content[1]:
         reasons.append("other content at the source")
     if code := sorted(path for path in {*before.code, *after.code} if before.code.get(path) != after.code.get(path)):
-        reasons.append(f"{'code' if reasons else 'code alone'}: {', '.join(code[:3])}{' and more' if len(code) > 3 else ''}")
+        reasons.append(f"{'code' if reasons else 'code alone'}: {terminal.some(code, most=3)}")
     return "; ".join([*told, *(reasons or ["no recorded input differs"])])
 
 
