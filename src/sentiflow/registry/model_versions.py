@@ -240,7 +240,7 @@ def reference(client: MlflowClient, chosen: ModelVersion) -> Reference | None:
         except InputError as error:
             raise InputError(
                 f"the reference of version {chosen.version} was changed ({error}); remove {publishing.REFERENCE} from the "
-                f"artifacts of its run {chosen.run_id}, then publish again: rm -f mlartifacts/published.json, then sentiflow repro"
+                f"artifacts of its run {chosen.run_id}; then: rm -f mlartifacts/published.json, then sentiflow repro"
             ) from None
 
 
