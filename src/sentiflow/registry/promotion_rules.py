@@ -12,8 +12,8 @@ from sklearn.metrics import recall_score
 from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.evaluation import significance
 from sentiflow.evaluation.error_analysis import SLICES
-from sentiflow.evaluation.evaluation import bootstrap_scores, calibration_error
-from sentiflow.evaluation.metrics import scores
+from sentiflow.evaluation.evaluation import bootstrap_scores
+from sentiflow.evaluation.metrics import calibration_error, scores
 from sentiflow.system import markdown, terminal
 from sentiflow.system.errors import InputError
 

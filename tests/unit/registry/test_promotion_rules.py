@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.config import params
-from sentiflow.evaluation import error_analysis, evaluation, significance, tuning
+from sentiflow.evaluation import error_analysis, evaluation, metrics, significance, tuning
 from sentiflow.registry import promotion_rules
 from sentiflow.system.errors import InputError
 
@@ -227,7 +227,7 @@ def test_the_numbers_are_those_of_the_comparison_and_of_the_evaluation(metric, c
         assert interval["confidence"] == 0.975
     else:
         assert (interval["found"], interval["high"]) == (effect["low"], effect["high"])
-    error = evaluation.calibration_error(labels, probabilities, bins=EVALUATE.bins)
+    error = metrics.calibration_error(labels, probabilities, bins=EVALUATE.bins)
     assert outcome(verdict, "calibration").numbers["found"] == error
 
 
