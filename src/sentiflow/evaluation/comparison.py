@@ -21,22 +21,6 @@ def published() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def is_published(source: str, *, part: str, files: Mapping[str, str]) -> bool:
-    """Whether there are published figures of the reviews: those of IMDB and the recipes' tweets; a file is taken at its name.
-
-    Args:
-        source: of params.yaml's `download`.
-        part: of the package.
-        files: where those of `csv` and `tsv` are.
-    """
-    return {
-        "package": part == "imdb",
-        "aclimdb": True,
-        "csv": "imdb" in files["csv"].lower(),
-        "tsv": "tweets" in files["tsv"].lower(),
-    }[source]
-
-
 def compare(
     scores: Mapping[str, Mapping[str, Mapping[str, float]]],
     predictions: Mapping[str, pd.DataFrame],

@@ -130,22 +130,6 @@ def test_models_of_other_data_stand_beside_no_published_figure_and_there_is_no_t
     assert "## Published figures" in comparison.as_markdown(compared(evaluated))
 
 
-@pytest.mark.parametrize(
-    ("source", "part", "file", "expected"),
-    [
-        ("package", "imdb", "phones", True),
-        ("package", "rotten_tomatoes", "IMDB Dataset.csv", False),
-        ("aclimdb", "imdb", "phones", True),
-        ("csv", "imdb", "data/external/IMDB Dataset.csv", True),
-        ("csv", "imdb", "data/external/phones.csv", False),
-        ("tsv", "imdb", "data/external/tweets.tsv", True),
-        ("tsv", "imdb", "data/external/phones.tsv", False),
-    ],
-)
-def test_published_figures_are_those_of_imdb_and_of_the_tweets(source, part, file, expected):
-    assert comparison.is_published(source, part=part, files={"csv": file, "tsv": file}) is expected
-
-
 def test_the_comparison_is_json_without_gaps(evaluated):
     found = compared(evaluated)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
