@@ -60,7 +60,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     """The card as a page."""
     facts = [
         ("source", card["source"]),
-        ("location", f"`{card['location']}`"),
+        ("location", markdown.cell(card["location"])),
         ("SHA-256 of the source", f"`{card['sha256_source']}`"),
         ("SHA-256 of texts and labels", f"`{card['sha256_content']}`"),
         ("reviews", card["rows"]),
@@ -83,7 +83,8 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
         parts += ["`rejects.csv` beside the reviews lists each of them."]
     if card["excluded_by_label"]:
-        parts += ["## Rows left out on purpose", _table(["label", "rows"], card["excluded_by_label"].items())]
+        excluded = [(markdown.cell(label), rows) for label, rows in card["excluded_by_label"].items()]
+        parts += ["## Rows left out on purpose", _table(["label", "rows"], excluded)]
         parts += ["params.yaml maps these labels to null."]
     terms = SOURCES[card["source"]].terms
     parts += ["## Terms", *dict.fromkeys(terms(kind, card["location"]) for kind in card["kinds"])]
@@ -138,7 +139,9 @@ def _copies(card: Mapping[str, Any]) -> list[str]:
 
 def _per_label(card: Mapping[str, Any]) -> str:
     splits = card["rows_per_split_and_label"]
-    rows = [(name, count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()]
+    rows = [
+        (markdown.cell(name), count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()
+    ]
     return _table(["label", "reviews", *splits], rows)
 
 
@@ -161,10 +164,6 @@ def _counts(values: "pd.Series[Any]") -> dict[str, int]:
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    lines = [list(header), *([f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows)]
     lines.insert(1, ["---", *("---:" for _ in lines[0][1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")
