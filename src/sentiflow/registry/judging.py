@@ -13,7 +13,8 @@ from tqdm import tqdm
 from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.data import seen_texts
 from sentiflow.registry import champion_history, model_versions, promotion_rules, verdict_report
-from sentiflow.registry.promotion_rules import Candidate, Verdict
+from sentiflow.registry.candidates import Candidate
+from sentiflow.registry.promotion_rules import Verdict
 from sentiflow.registry.store import KEY_TAG, MODEL, run_of, write
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system.errors import InputError

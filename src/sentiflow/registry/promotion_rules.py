@@ -3,7 +3,7 @@
 To add a rule, add an entry to RULES and its key to params.yaml.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.evaluation import significance
 from sentiflow.evaluation.error_analysis import SLICES
 from sentiflow.evaluation.evaluation import bootstrap_scores
-from sentiflow.evaluation.metrics import calibration_error, scores
-from sentiflow.system import terminal
+from sentiflow.evaluation.metrics import calibration_error
+from sentiflow.registry.candidates import AGAIN, Answers, Candidate, Named, aligned, answers_of, checked, classes_of, in_reviews
 from sentiflow.system.errors import InputError
 
 # What a value may fall short of its limit and still reach it, since 0.9 - 0.8 is a little less than 0.1 in binary digits.
@@ -26,33 +26,7 @@ TOLERANCE = 1e-9
 KINDS = ("length", "negation", "contrast")
 
 NAMED = 3  # groups that are too small to be judged; all stand in a table of their own
-AGAIN = "judge again, so that both are scored on this test set"
 STATES = {True: "passes", False: "fails", None: "not checked"}
-
-
-@dataclass(frozen=True)
-class Named:
-    """A registered version by name.
-
-    >>> str(Named("12", "nb_svm"))
-    'version 12 (nb_svm)'
-    """
-
-    version: str
-    architecture: str
-
-    def __str__(self) -> str:
-        return f"version {self.version} ({self.architecture})"
-
-
-@dataclass(frozen=True)
-class Candidate(Named):
-    """A registered version with what it answered on the test reviews."""
-
-    predictions: pd.DataFrame  # as `evaluation.predictions` gives them
-    latency_ms: float | None  # 95th percentile of one review; None where it was not timed, as a champion need not be
-    size_mb: float | None  # None where it was not measured
-    seen: frozenset[int] = frozenset()  # rows of the test set whose texts it was trained or chosen on
 
 
 @dataclass(frozen=True)
@@ -102,19 +76,6 @@ class Verdict:
     def unchecked(self) -> tuple[str, ...]:
         """Names of the rules that could not be checked."""
         return tuple(outcome.rule for outcome in self.outcomes if outcome.holds is None)
-
-
-@dataclass(frozen=True)
-class Answers:
-    labels: np.ndarray  # index of each review's class, shape (n,)
-    probabilities: np.ndarray  # shape (n, K)
-
-    @property
-    def right(self) -> np.ndarray:
-        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
-
-    def score(self, metric: str) -> float:
-        return scores(self.labels, self.probabilities)[metric]
 
 
 @dataclass(frozen=True)
@@ -208,33 +169,33 @@ def judge(
     """
     if champion is not None and champion.version == challenger.version:
         raise InputError(f"version {champion.version} is the champion already; name another version to judge")
-    table = _checked(challenger)
+    table = checked(challenger)
     if not groups.index.sort_values().equals(table.index.sort_values()):
         raise InputError(
             f"the groups are of other test reviews ({len(groups)}) than {challenger} answered ({len(table)}); {AGAIN}"
         )
-    classes = _classes(table)
+    classes = classes_of(table)
     unseen = table[~table.index.isin(challenger.seen)]
     if unseen.empty:
         raise InputError(f"{challenger} was trained on every one of the {len(table)} test reviews; train it again: make repro")
-    answers = _answers(unseen, classes)
+    answers = answers_of(unseen, classes)
     both: tuple[Answers, ...] = ()
     not_compared, compared = "there is no champion", unseen
     if champion is not None:
-        champions = _aligned(challenger, table, champion, _checked(champion))
+        champions = aligned(challenger, table, champion, checked(champion))
         compared = unseen[~unseen.index.isin(champion.seen)]
         if len(compared) < how.minimum_reviews:
             of_all = f"only {len(compared):,} of {len(table):,} test reviews are new to both versions"
             not_compared = f"{of_all}, promotion.minimum_reviews is {how.minimum_reviews:,}"
         else:
-            both = _answers(compared, classes), _answers(champions.loc[compared.index], classes)
+            both = answers_of(compared, classes), answers_of(champions.loc[compared.index], classes)
     if both:
         slices = by_slice(both[0].right, both[1].right, groups.loc[compared.index], how, evaluate)
     else:
         slices = by_slice(answers.right, None, groups.loc[unseen.index], how, evaluate)
     case = Case(challenger, answers, both, not_compared, slices, level_of(decision, how), how, evaluate, seed)
     outcomes = tuple(outcome for rule in RULES if (outcome := rule.outcome(case)) is not None)
-    named = _named(challenger), champion and _named(champion)
+    named = challenger.named, champion and champion.named
     return Verdict(*named, test_set, len(table), len(compared), decision, outcomes, slices)
 
 
@@ -449,73 +410,6 @@ def _measured(challenger: Candidate, what: str) -> float:
     return float(value)
 
 
-# what was answered
-
-
-def _checked(candidate: Candidate) -> pd.DataFrame:
-    """The answers by `row`, one a review, each with a probability for every class."""
-    table = candidate.predictions.set_index("row")
-    if table.empty:
-        raise InputError(f"{candidate} answered no test review; expected one answer to each; {AGAIN}")
-    if table.index.has_duplicates:
-        twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"{candidate} answered row {twice} more than once; expected one answer to each test review; {AGAIN}")
-    classes = _classes(table)
-    foreign = table.index[~table["label"].isin(classes)]
-    if len(foreign):
-        raise InputError(
-            f"{candidate} knows the classes {terminal.some(classes)}, but {len(foreign)} of {len(table)} test reviews have "
-            f"another label, such as row {foreign[0]} ({table['label'][foreign[0]]}); judge it on a test set of its own classes"
-        )
-    probabilities = table[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    # In 32 bits they need not quite add up to 1. A comparison with nan is false, so that nan is found too.
-    sound = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < 1e-3)
-    if not sound.all():
-        raise InputError(
-            f"{candidate} answered {int((~sound).sum())} of {len(table)} test reviews, such as row {table.index[~sound][0]}, "
-            "with what are no probabilities; expected numbers in [0, 1] that add up to 1; train the model again"
-        )
-    return table
-
-
-def _classes(table: pd.DataFrame) -> list[str]:
-    return [str(column).removeprefix("p_") for column in table if str(column).startswith("p_")]
-
-
-def _answers(table: pd.DataFrame, classes: Sequence[str]) -> Answers:
-    labels = pd.Index(list(classes)).get_indexer(pd.Index(table["label"]))
-    return Answers(np.asarray(labels, np.int64), table[[f"p_{name}" for name in classes]].to_numpy(np.float64))
-
-
-def _aligned(challenger: Candidate, table: pd.DataFrame, champion: Candidate, champions: pd.DataFrame) -> pd.DataFrame:
-    """The champion's answers in the order of the challenger's."""
-    both = f"{challenger} and {champion} cannot be compared:"
-    if set(_classes(table)) != set(_classes(champions)):
-        raise InputError(
-            f"{both} the one knows the classes {terminal.some(_classes(table))}, the other {terminal.some(_classes(champions))}; "
-            f"{AGAIN}, or take the alias from the champion if the classes are meant to change"
-        )
-    common = table.index.intersection(champions.index)
-    if not len(common) == len(table) == len(champions):
-        raise InputError(
-            f"{both} the one answered {in_reviews(len(table))}, the other {in_reviews(len(champions))}, of which "
-            f"{len(common):,} are common; {AGAIN}"
-        )
-    champions = champions.loc[table.index]
-    differ = table.index[table["label"].to_numpy(object) != champions["label"].to_numpy(object)]
-    if len(differ):
-        first = differ[0]
-        raise InputError(
-            f"{both} {len(differ)} of {in_reviews(len(table))} have different labels, such as row {first} "
-            f"({table['label'][first]} and {champions['label'][first]}); {AGAIN}"
-        )
-    return champions
-
-
-def _named(candidate: Candidate) -> Named:
-    return Named(candidate.version, candidate.architecture)
-
-
 # words
 
 
@@ -530,7 +424,3 @@ def _told_apart(value: float, limit: float, form: str, digits: int) -> tuple[str
         if abs(float(allowed) - limit) <= TOLERANCE and (shown != allowed or abs(value - limit) <= TOLERANCE):
             return shown, allowed
         digits += 1
-
-
-def in_reviews(reviews: int) -> str:
-    return f"{reviews:,} {'review' if reviews == 1 else 'reviews'}"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sentiflow.registry.promotion_rules import Verdict, in_reviews
+from sentiflow.registry.candidates import in_reviews
+from sentiflow.registry.promotion_rules import Verdict
 from sentiflow.system import markdown
 
 LONGEST_TAG = 500  # characters
@@ -14,7 +15,8 @@ def in_words(verdict: Verdict) -> str:
     """One sentence: how many rules pass, and which do not.
 
     >>> import pandas as pd
-    >>> from sentiflow.registry.promotion_rules import Named, Outcome
+    >>> from sentiflow.registry.candidates import Named
+    >>> from sentiflow.registry.promotion_rules import Outcome
     >>> floor = Outcome("floor", True, "accuracy_score 0.9068", "at least 0.8000", {"found": 0.9068, "required": 0.8})
     >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, 2500, 1, (floor,) * 2, pd.DataFrame()))
     'Version 12 (nb_svm) passes all 2 promotion rules against version 7 (lstm).'

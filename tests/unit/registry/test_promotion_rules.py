@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentiflow.config import params
 from sentiflow.evaluation import error_analysis, evaluation, metrics, significance, tuning
-from sentiflow.registry import promotion_rules, verdict_report
+from sentiflow.registry import candidates, promotion_rules, verdict_report
 from sentiflow.system.errors import InputError
 
 TWO = ("negative", "positive")
@@ -58,7 +58,7 @@ def candidate(version, right, *, architecture="lstm", classes=TWO, confidence=No
     sure = max(right.mean(), 0.6) if confidence is None else confidence
     probabilities = np.full((count, len(classes)), (1 - sure) / (len(classes) - 1))
     probabilities[np.arange(count), np.where(right, labels, (labels + 1) % len(classes))] = sure
-    return promotion_rules.Candidate(
+    return candidates.Candidate(
         version, architecture, evaluation.predictions(rows, labels, probabilities, classes), latency_ms, size_mb
     )
 
@@ -310,7 +310,7 @@ def test_version_that_always_answers_the_most_frequent_class_does_not_pass():
     count = 400
     labels = np.where(np.arange(count) % 100 == 0, "spam", "ham")
     answers = pd.DataFrame({"row": range(count), "label": labels, "predicted": "ham", "p_ham": 0.99, "p_spam": 0.01})
-    always = promotion_rules.Candidate("1", "nb_svm", answers, 50.0, 10.0)
+    always = candidates.Candidate("1", "nb_svm", answers, 50.0, 10.0)
     verdict = judged(always, None, asked(floor=None))
     assert verdict.failed == ("majority",)
     assert outcome(verdict, "majority").numbers["balanced_accuracy_score"] == 0.5
@@ -326,7 +326,7 @@ def test_three_classes_pass_with_an_accuracy_of_two_thirds_where_the_largest_has
     probabilities = np.full((1000, 3), 0.17)
     probabilities[np.arange(1000), predicted] = 0.66
     answers = evaluation.predictions(np.arange(1000), labels, probabilities, THREE)
-    verdict = judged(promotion_rules.Candidate("1", "nb_svm", answers, 50.0, 10.0), None, shipped)
+    verdict = judged(candidates.Candidate("1", "nb_svm", answers, 50.0, 10.0), None, shipped)
     assert verdict.holds, verdict_report.rules_as_markdown(verdict)
     assert "floor" not in {each.rule for each in verdict.outcomes}
 

@@ -11,7 +11,8 @@ from sources import download, settings
 from sentiflow.config.params import Download
 from sentiflow.data import data_card, source_changes
 from sentiflow.data.sources import SOURCES
-from sentiflow.data.sources.source import Files, Url
+from sentiflow.data.sources.rows import Found, Origin
+from sentiflow.data.sources.source import Files, Source, Url
 from sentiflow.data.sources.terms import MAAS, PANG_LEE, UNKNOWN
 
 every_source = pytest.mark.parametrize("name", SOURCES)
@@ -109,3 +110,24 @@ def test_folder_of_reviews_has_no_published_figures():
 def test_rows_are_appended_to_tables_alone_and_the_others_say_what_to_do(name):
     reason = SOURCES[name].no_append
     assert (reason is None) == (name in ("csv", "tsv"))
+
+
+def test_a_source_is_one_entry_in_the_table(monkeypatch):
+    rows = [Found("csv", "notes", i, f"text {i}", ("neg", "pos")[i % 2]) for i in range(40)]
+    fingerprints = iter(["0" * 64, "1" * 64])
+    files = [Path("params.yaml")]
+    entry = Source(
+        find=lambda p, folder: Origin("a database", "0" * 64, {"neg": "negative", "pos": "positive"}, rows),
+        content=lambda p: Files("a database", files, lambda: files, lambda: next(fingerprints), lambda found: None),
+        location=lambda p: "a database",
+        terms=lambda kind, location: "Terms of the database.",
+        has_published=lambda p: False,
+    )
+    monkeypatch.setitem(SOURCES, "csv", entry)
+    p = settings("csv")
+    found = download(p)
+    assert found.reviews["label"].value_counts().to_dict() == {"negative": 20, "positive": 20}
+    assert "Terms of the database." in data_card.to_markdown(data_card.describe(found, "csv"))
+    monkeypatch.setattr(source_changes, "TICK", 1e9)  # no hash is remembered
+    assert source_changes.changed(p) is None
+    assert source_changes.changed(p).in_words.startswith("a database: its SHA-256 is now 111111111111")
