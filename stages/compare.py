@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from sentiflow.config import params
+from sentiflow.data import sources
 from sentiflow.evaluation import comparison, tuning
 from sentiflow.reporting import png_plots
 from sentiflow.system import artifacts, environment, stage
@@ -37,8 +38,7 @@ def main(
     trained_on = {name: artifacts.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
-    files_of = {"csv": str(p.download.csv.location), "tsv": str(p.download.tsv.location)}
-    has_published = comparison.is_published(p.download.source, part=p.download.package.part, files=files_of)
+    has_published = sources.SOURCES[p.download.source].has_published(p.download)
     compared = comparison.compare(scores, predictions, chosen_by=p.train.keep_best, has_published=has_published)
     pair = (p.compare.baseline, p.compare.tuned)
     tuned = None

@@ -8,7 +8,7 @@ from sentiflow.config import params
 from sentiflow.data import data_card, splits, vocabulary
 from sentiflow.data.sources import TYPES, Corpus
 from sentiflow.evaluation import comparison, error_analysis, evaluation
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation.metrics import tracked
 from sentiflow.models import explanation
 from sentiflow.reporting import html_report
 
@@ -89,7 +89,7 @@ def drawn(labels, classes, seed, right):
 def model(name, predictions, classes):
     draw = np.random.default_rng(len(name))
     epochs = 1 if name == "nb_svm" else 3
-    history = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in SCORES}
+    history = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in tracked()}
     return html_report.Model(
         config={"architecture": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
         environment={

@@ -26,7 +26,7 @@ from sentiflow.data.stopwords import Stopwords
 from sentiflow.evaluation import evaluation
 from sentiflow.models import networks
 from sentiflow.models.training_record import Record
-from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, provenance, publishing, store
+from sentiflow.registry import champion_history, judging, model_versions, provenance, publishing, store, verdict_report
 from sentiflow.system import environment
 
 pytestmark = pytest.mark.slow
@@ -154,7 +154,7 @@ def filled(tmp_path_factory):
             with champion_history.changing(client) as entries:
                 if verdict.holds:
                     kind = champion_history.RULES if entries else champion_history.FIRST
-                    champion_history.change(client, entries, versions[name], kind, promotion_rules.in_words(verdict))
+                    champion_history.change(client, entries, versions[name], kind, verdict_report.in_words(verdict))
                 else:
                     model_versions.set_alias(client, model_versions.CHALLENGER, str(versions[name].version))
     return folder

@@ -32,10 +32,10 @@ def csv_of(header):
     return list(predict.rows([header + "\n"], longest=10**8, name="it"))
 
 
-def table(folder, content):
+def table(folder, content, **limits):
     file = folder / "reviews.csv"
     file.write_text(content)
-    return tables.read(file, tables.PLAIN)
+    return tables.read(file, tables.PLAIN, **limits)
 
 
 def request(text):
@@ -111,12 +111,11 @@ def test_a_missing_column_of_many_names_some_of_them(tmp_path):
 
 def test_a_line_or_file_that_is_too_long_is_refused_before_it_is_read_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(delimited, "LONGEST", 1000)
-    monkeypatch.setattr(delimited, "MOST_CHARACTERS", 5000)
-    assert table(tmp_path, "text\n" + "a" * 999 + "\n").records
-    with pytest.raises(InputError, match="is too large: expected at most 5,000 characters, and 1,000 in a line"):
-        table(tmp_path, "text\n" + "a" * 1001)
+    assert table(tmp_path, "text\n" + "a" * 999 + "\n", most=5000).records
+    with pytest.raises(InputError, match="is too large: expected at most 5,000 characters, and 1,000 characters in a line"):
+        table(tmp_path, "text\n" + "a" * 1001, most=5000)
     with pytest.raises(InputError, match="is too large"):
-        table(tmp_path, "text\n" * 2000)
+        table(tmp_path, "text\n" * 2000, most=5000)
 
 
 def test_lines_of_an_endless_field_are_given_up_like_those_of_an_open_quote(tmp_path, monkeypatch):

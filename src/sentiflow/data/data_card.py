@@ -9,23 +9,11 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.data import copies, markup, normal_form
-from sentiflow.data.sources import Corpus
+from sentiflow.data.sources import SOURCES, Corpus
 from sentiflow.system import markdown
 
 DAMAGED = 0.01  # share of the texts with one sign of damage, above which it is a warning
 PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
-
-MAAS = """\
-The reviews are those of the Large Movie Review Dataset. Its authors ask that its use be cited:
-Andrew L. Maas, Raymond E. Daly, Peter T. Pham, Dan Huang, Andrew Y. Ng and Christopher Potts (2011).
-*Learning Word Vectors for Sentiment Analysis.* Proceedings of ACL-HLT 2011, pages 142-150.
-<https://ai.stanford.edu/~amaas/data/sentiment/>. The texts were written by users of IMDB and remain theirs."""
-PANG_LEE = """\
-The snippets are those of the sentence polarity dataset v1.0, to be cited as: Bo Pang and Lillian Lee (2005).
-*Seeing stars: Exploiting class relationships for sentiment categorization with respect to rating scales.* Proceedings of ACL
-2005, pages 115-124. <https://www.cs.cornell.edu/people/pabo/movie-review-data/>. The texts remain their critics'."""
-UNKNOWN = "This file brought no terms with it. Ask its owner before you publish texts, or a model trained on them."
-TERMS = {"imdb": MAAS, "aclimdb": MAAS, "rotten_tomatoes": PANG_LEE}
 
 
 def describe(corpus: Corpus, source: str) -> dict[str, Any]:
@@ -72,7 +60,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     """The card as a page."""
     facts = [
         ("source", card["source"]),
-        ("location", f"`{card['location']}`"),
+        ("location", markdown.cell(card["location"])),
         ("SHA-256 of the source", f"`{card['sha256_source']}`"),
         ("SHA-256 of texts and labels", f"`{card['sha256_content']}`"),
         ("reviews", card["rows"]),
@@ -95,9 +83,11 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
         parts += ["`rejects.csv` beside the reviews lists each of them."]
     if card["excluded_by_label"]:
-        parts += ["## Rows left out on purpose", _table(["label", "rows"], card["excluded_by_label"].items())]
+        excluded = [(markdown.cell(label), rows) for label, rows in card["excluded_by_label"].items()]
+        parts += ["## Rows left out on purpose", _table(["label", "rows"], excluded)]
         parts += ["params.yaml maps these labels to null."]
-    parts += ["## Terms", *dict.fromkeys(TERMS.get(kind, _terms_of_a_file(card)) for kind in card["kinds"])]
+    terms = SOURCES[card["source"]].terms
+    parts += ["## Terms", *dict.fromkeys(terms(kind, card["location"]) for kind in card["kinds"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,8 +101,8 @@ def warnings(card: Mapping[str, Any]) -> list[str]:
     return damaged + [
         f"{text['excerpt']} is the text of {text['rows']:,} of {card['rows']:,} rows ({text['share']:.1%}), "
         + (
-            f"with {len(text['labels'])} labels: {_counted(text['labels'])}; remove these rows from the source or set "
-            "split.leave_out_conflicts: true in params.yaml"
+            f"with {len(text['labels'])} labels: {_counted(text['labels'])}; remove these rows from the source, unless "
+            "split.leave_out_conflicts in params.yaml leaves them out"
             if len(text["labels"]) > 1
             else f"all labelled {next(iter(text['labels']))}, and all are put in the same split; keep one of these rows in the "
             "source and remove the others, unless they are different reviews"
@@ -149,12 +139,10 @@ def _copies(card: Mapping[str, Any]) -> list[str]:
 
 def _per_label(card: Mapping[str, Any]) -> str:
     splits = card["rows_per_split_and_label"]
-    rows = [(name, count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()]
+    rows = [
+        (markdown.cell(name), count, *(splits[part][name] for part in splits)) for name, count in card["rows_per_label"].items()
+    ]
     return _table(["label", "reviews", *splits], rows)
-
-
-def _terms_of_a_file(card: Mapping[str, Any]) -> str:
-    return MAAS if "imdb" in card["location"].rpartition("/")[2].lower() else UNKNOWN
 
 
 def _counted(labels: Mapping[str, int]) -> str:
@@ -176,10 +164,6 @@ def _counts(values: "pd.Series[Any]") -> dict[str, int]:
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    lines = [list(header), *([f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows)]
     lines.insert(1, ["---", *("---:" for _ in lines[0][1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sentiflow.config import params
 from sentiflow.data.sources import tables
-from sentiflow.data.sources.rows import Found, flaw, tidied
+from sentiflow.data.sources.rows import Found, by_tidied, flaw, tidied
 from sentiflow.system.errors import InputError
 
 MEGABYTE = 1e6
@@ -47,7 +47,7 @@ def read(location: Path, download: params.Download, how: params.Drift) -> Incomi
         InputError: if there are files, and none of them can be read.
     """
     written = download.table
-    meant = {tidied(label): name for label, name in written.labels.items()}
+    meant = by_tidied(written.labels)
     files = _newest_first(location, "tsv" if download.source == "tsv" else "csv")
     texts: list[str] = []
     labels: list[str | None] = []

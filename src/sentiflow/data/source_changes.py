@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sentiflow.config.params import Download, Params
-from sentiflow.data.sources import aclimdb, fetching, folder, package, tables
+from sentiflow.data.sources import SOURCES, fetching
 from sentiflow.data.sources.rows import excerpt
+from sentiflow.data.sources.source import Files, Url
 from sentiflow.system import artifacts, stage
 
 CARD = Path("metrics/data_card.json")  # of the last download stage that ended well
@@ -58,24 +59,10 @@ def changed(p: Params, *, settle_seconds: float = 0.0) -> Change | None:
         InputError: if there is no such source, or the download would refuse what is there.
     """
     read = _last_read(p.download)
-    chosen = p.download.source
-    if chosen == "package":
-        path, _ = package.installed()
-        # It is part of the environment, which nobody writes to piece by piece while this runs in it.
-        return _change_of_files([path], f"the package {package.PACKAGE}", p.download.package.sha256, read, settle_seconds=0.0)
-    if chosen == "folder":
-        return _change_of_folder(p.download, lambda: folder.files_of(p.download), folder.sha256_of_folder, read, settle_seconds)
-    if chosen == "aclimdb":
-        where, pinned = p.download.aclimdb.location, p.download.aclimdb.sha256
-        if not fetching.is_url(where) and Path(where).is_dir():
-            return _change_of_folder(p.download, lambda: _aclimdb_files(where), aclimdb.sha256_of_folder, read, settle_seconds)
-        locations = [where]
-    else:
-        section = p.download.table
-        locations, pinned = [location for _, location in tables.located(section)], section.sha256
-    if fetching.is_url(locations[0]):
-        return _change_of_url(locations[0], pinned, read)
-    return _change_of_files([Path(each) for each in locations], ", ".join(locations), pinned, read, settle_seconds)
+    content = SOURCES[p.download.source].content(p.download)
+    if isinstance(content, Url):
+        return _change_of_url(content, read)
+    return _change_of_files(content, read, settle_seconds)
 
 
 class _Read(NamedTuple):
@@ -93,55 +80,26 @@ def _last_read(p: Download) -> _Read:
     if not CARD.exists():
         return _Read(None, stale=True)
     card = artifacts.read_json(CARD)
+    location = SOURCES[p.source].location(p)
     try:
-        location = card["location"] if p.source == "package" else _location(p)
-        return _Read(card["sha256_source"], stale=(card["source"], card["location"]) != (p.source, location))
+        is_same = card["source"] == p.source and location in (None, card["location"])
+        return _Read(card["sha256_source"], stale=not is_same)
     except (KeyError, TypeError) as error:
         raise artifacts.damaged(CARD, error) from None
-
-
-def _location(p: Download) -> str:
-    if p.source in ("csv", "tsv"):
-        return tables.location_of(p.table)
-    return fetching.without_secrets(p.aclimdb.location if p.source == "aclimdb" else p.folder.location)
 
 
 # --- files and folders --------------------------------------------------------------------------------------------------
 
 
-def _change_of_files(paths: list[Path], shown: str, pinned: str | None, read: _Read, settle_seconds: float) -> Change | None:
-    for path in paths:
-        if not path.is_file():
-            fetching.require_file(path, sha256=None)
-    is_seen = all(_is_seen(path, read) for path in paths)
-    found = _hash(lambda: paths, lambda: tables.combined([fetching.sha256_of(path) for path in paths]), settle_seconds)
+def _change_of_files(content: Files, read: _Read, settle_seconds: float) -> Change | None:
+    is_seen = all(_is_seen(path, read) for path in content.top)
+    found = _hash(content.find, content.fingerprint, settle_seconds if content.may_grow else 0.0)
     if isinstance(found, _Unsettled):
-        return _being_written(shown, found, is_seen)
+        return _being_written(content.shown, found, is_seen)
     if found == read.sha256:
         return None
-    if pinned not in (None, found):  # what the download would refuse is no new data
-        fetching.require_file(paths[0], sha256=pinned)
-    for path in paths:
-        fetching.require_file(path, sha256=None)
-    return Change(found, f"{shown}: its SHA-256 is now {_short(found)}, {read.in_words}", is_seen)
-
-
-def _aclimdb_files(location: str) -> list[Path]:
-    if not (paths := aclimdb.files_of(Path(location))):
-        raise aclimdb.no_review(location)
-    return paths
-
-
-def _change_of_folder(
-    p: Download, find: Callable[[], list[Path]], calculate: Callable[[Download], str], read: _Read, settle_seconds: float
-) -> Change | None:
-    top = Path(_location(p))
-    found = _hash(find, lambda: calculate(p), settle_seconds)
-    if isinstance(found, _Unsettled):
-        return _being_written(str(top), found, _is_seen(top, read))
-    if found == read.sha256:
-        return None
-    return Change(found, f"{top}: the SHA-256 of its files is now {_short(found)}, {read.in_words}", _is_seen(top, read))
+    content.require(found)  # what the download would refuse is no new data
+    return Change(found, f"{content.shown}: {content.what} is now {_short(found)}, {read.in_words}", is_seen)
 
 
 def _is_seen(path: Path, read: _Read) -> bool:
@@ -210,7 +168,8 @@ def _remember_hash(state: str, sha256: str) -> None:
 # --- URLs ---------------------------------------------------------------------------------------------------------------
 
 
-def _change_of_url(url: str, pinned: str | None, read: _Read) -> Change | None:
+def _change_of_url(content: Url, read: _Read) -> Change | None:
+    url, pinned = content.url, content.sha256
     shown = fetching.without_secrets(url)
     if pinned is not None:  # the download takes no other file, whatever the server has now
         if pinned == read.sha256:

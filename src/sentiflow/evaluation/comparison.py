@@ -8,33 +8,17 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.evaluation import significance
-from sentiflow.evaluation.metrics import SCORES, higher_is_better
+from sentiflow.evaluation.metrics import METRICS, tracked
 from sentiflow.system import markdown
 from sentiflow.system.errors import InputError
 
-SHOWN = {"accuracy_score": "accuracy", "f1_score": "F1", "log_loss": "loss"}
+SHOWN = ("accuracy_score", "f1_score", "log_loss")  # of every split
 
 
 def published() -> pd.DataFrame:
     """The figures of the literature: columns architecture, classes, recipe, accuracy, f1, note."""
     with resources.files("sentiflow.evaluation").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
-
-
-def is_published(source: str, *, part: str, files: Mapping[str, str]) -> bool:
-    """Whether there are published figures of the reviews: those of IMDB and the recipes' tweets; a file is taken at its name.
-
-    Args:
-        source: of params.yaml's `download`.
-        part: of the package.
-        files: where those of `csv` and `tsv` are.
-    """
-    return {
-        "package": part == "imdb",
-        "aclimdb": True,
-        "csv": "imdb" in files["csv"].lower(),
-        "tsv": "tweets" in files["tsv"].lower(),
-    }[source]
 
 
 def compare(
@@ -60,7 +44,7 @@ def compare(
     Raises:
         InputError: if two architectures were not evaluated on the same test reviews.
     """
-    sign = -1 if higher_is_better(chosen_by) else 1
+    sign = -1 if METRICS[chosen_by].higher_is_better else 1
     order = sorted(scores, key=lambda name: (sign * scores[name]["valid"][chosen_by], scores[name]["valid"]["log_loss"], name))
     best, *others = order
     classes = sum(str(column).startswith("p_") for column in predictions[best])
@@ -118,7 +102,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     columns = [(split, score) for score in SHOWN for split in ("train", "valid", "test")]
     cells = {column: _marked([m["scores"][column[0]][column[1]] for m in models], column[1]) for column in columns}
     lines += markdown.markdown(
-        ["architecture", *(f"{split} {SHOWN[score]}" for split, score in columns)],
+        ["architecture", *(f"{split} {METRICS[score].label}" for split, score in columns)],
         [[m["architecture"], *(cells[column][i] for column in columns)] for i, m in enumerate(models)],
     )
     lines += ["", "## On test, with intervals", ""]
@@ -126,7 +110,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         [
             "architecture",
             chosen,
-            *(name.removesuffix("_score").replace("_", " ") for name in SCORES),
+            *(metric.label for metric in tracked().values()),
             "calibration error (before)",
             "McNemar p (Holm)",
         ],
@@ -134,7 +118,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
             [
                 m["architecture"],
                 values[i],
-                *(_interval(m["scores"]["test"], name) for name in SCORES),
+                *(_interval(m["scores"]["test"], name) for name in tracked()),
                 f"{m['scores']['test']['calibration_error']:.3f} ({m['scores']['test']['uncalibrated_error']:.3f})",
                 "best" if m["p_against_best"] is None else f"{m['p_against_best']:.2g}",
             ]
@@ -195,11 +179,11 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
 def _chosen(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Name of the score that the models are chosen and ordered by, and its value for each."""
     split, score = comparison["chosen_by"].split()
-    return f"{split} {SHOWN[score]}", [f"{model['scores'][split][score]:.4f}" for model in comparison["models"]]
+    return f"{split} {METRICS[score].label}", [f"{model['scores'][split][score]:.4f}" for model in comparison["models"]]
 
 
 def _marked(values: list[float], score: str) -> list[str]:
-    best, worst = (max(values), min(values)) if higher_is_better(score) else (min(values), max(values))
+    best, worst = (max(values), min(values)) if METRICS[score].higher_is_better else (min(values), max(values))
     shown = [f"{value:.4f}" for value in values]
     if best == worst:
         return shown

@@ -9,18 +9,17 @@ from sklearn import metrics
 
 from sentiflow.config.params import Evaluate
 from sentiflow.evaluation import calibration, significance
-from sentiflow.evaluation.metrics import SCORES, scores
+from sentiflow.evaluation.metrics import METRICS, Counts, calibration_error, f1, of_counts, precision, recall, scores, tracked
 
 MOST_CURVES = 10  # classes that have a curve of their own; with more the mean and the worst do
 WORST_CURVES = 5
 
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
-    """Every score of one split, those of `scoring.scores` with the ends of their interval (`_low`, `_high`).
+    """Every metric of one split, the tracked ones with the ends of their interval (`_low`, `_high`).
 
-    Besides them the calibration error, that and the loss without the model's temperature (`uncalibrated_`), the area under the
-    ROC curve, and precision, recall and F1 averaged over the classes:
-    `macro_`, where every class counts alike, and `weighted_`, where every review does.
+    Also calibration error and loss without the model's temperature (`uncalibrated_`), and precision, recall and F1 averaged over
+    the classes: `macro_`, where every class counts alike, and `weighted_`, where every review does.
 
     Args:
         labels: index of each review's class; shape (n,).
@@ -35,46 +34,48 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, te
     for name, (low, high) in ends.items():
         result |= {f"{name}_low": low, f"{name}_high": high}
     before = calibration.unscaled(probabilities, temperature)
-    result["calibration_error"] = calibration_error(labels, probabilities, bins=how.bins)
+    result |= {name: metric.of_set(labels, probabilities, how.bins) for name, metric in METRICS.items() if metric.of_set}
     result["uncalibrated_error"] = calibration_error(labels, before, bins=how.bins)
     result["uncalibrated_log_loss"] = scores(labels, before)["log_loss"]
-    result["roc_auc_score"] = roc_auc_score(labels, probabilities)
     return result | _averages(labels, probabilities)
 
 
 def _averages(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    result: dict[str, float] = {}
-    for average in ("macro", "weighted"):
-        values = metrics.precision_recall_fscore_support(
-            labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]), average=average, zero_division=0.0
-        )
-        named = zip(("precision_score", "recall_score", "f1_score"), values, strict=False)  # support comes last
-        result |= {f"{average}_{name}": float(value) for name, value in named}
-    return result
+    counts = Counts.of(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    return {
+        f"{average}_{function.__name__}_score": float(np.average(function(counts), weights=weights))
+        for average, weights in (("macro", None), ("weighted", counts.true))
+        for function in (precision, recall, f1)
+    }
 
 
 def intervals(
     labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Interval of each of `scoring.scores`: Wilson's for accuracy, percentile bootstrap over reviews for the others.
+    """Interval of each tracked metric: Wilson's for accuracy, percentile bootstrap over reviews for the others.
 
-    A score of 0 or 1 is the same in every resample. Its interval is Wilson's too, for the reviews of the rarest of its classes:
-    those that are in it, for precision those that were predicted to be.
+    A value at an end of the metric's range is the same in every resample. Its interval is Wilson's too, for the number of
+    reviews that `Metric.proportion_of` names.
 
     Source: Efron & Tibshirani (1993), chapter 13; Wilson (1927).
     """
     found, classes = scores(labels, probabilities), probabilities.shape[1]
-    counts = {name: _rarest(labels, classes) for name in ("recall_score", "f1_score")}
-    counts |= {"accuracy_score": len(labels), "precision_score": _rarest(probabilities.argmax(axis=1), classes)}
+    reviews = {
+        "all": len(labels),
+        "true": _rarest(labels, classes),
+        "predicted": _rarest(probabilities.argmax(axis=1), classes),
+    }
     resampled = bootstrap_scores(labels, probabilities, resamples=resamples, seed=seed)
     tail = (1 - confidence) / 2
     ends = {}
-    for name in SCORES:
-        if name == "accuracy_score" or (name in counts and found[name] in (0, 1)):
-            ends[name] = significance.wilson(round(found[name] * counts[name]), counts[name], confidence)
+    for name, metric in tracked().items():
+        value, span, count = found[name], metric.highest - metric.lowest, reviews[metric.proportion_of]
+        if metric.of_counts and (metric.proportion_of == "all" or value in (metric.lowest, metric.highest)):
+            share = (value - metric.lowest) / span
+            low, high = (metric.lowest + span * end for end in significance.wilson(round(share * count), count, confidence))
         else:
             low, high = np.quantile(resampled[name], [tail, 1 - tail])
-            ends[name] = float(low), float(high)
+        ends[name] = float(low), float(high)
     return ends
 
 
@@ -85,78 +86,22 @@ def _rarest(of_reviews: np.ndarray, classes: int) -> int:
 
 
 def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Each of `scoring.scores`, and balanced accuracy, of every resample; shape (resamples,).
-
-    The same seed draws the same reviews for every model.
-
-    All resamples are computed at once, from how often each review is drawn.
-    """
+    """Each tracked metric of every resample; shape (resamples,). The same seed draws the same reviews for every model."""
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     is_right = labels == predicted
-    loss = -np.log(np.clip(probabilities[np.arange(count), labels], np.finfo(np.float64).eps, None))
+    of_reviews = {name: metric.of_reviews(labels, probabilities) for name, metric in METRICS.items() if metric.of_reviews}
+    means = {name: np.empty(resamples) for name in of_reviews}
+    counts = Counts(*(np.empty((resamples, classes)) for _ in Counts._fields))
     generator = np.random.default_rng(seed)
-    losses = np.empty(resamples)
-    right, true, answered = (np.empty((resamples, classes)) for _ in range(3))  # reviews of each class, in each resample
     for i in range(resamples):
-        drawn = np.bincount(generator.integers(0, count, count), minlength=count)
-        losses[i] = drawn @ loss / count
-        right[i] = np.bincount(labels[is_right], weights=drawn[is_right], minlength=classes)
-        true[i] = np.bincount(labels, weights=drawn, minlength=classes)
-        answered[i] = np.bincount(predicted, weights=drawn, minlength=classes)
-
-    of_interest = slice(1, 2) if classes == 2 else slice(None)
-    precision = _ratio(right, answered)
-    recall = _ratio(right, true)
-    f1 = _ratio(2 * precision * recall, precision + recall)
-    return {
-        "log_loss": losses,
-        "accuracy_score": right.sum(axis=1) / count,
-        "precision_score": precision[:, of_interest].mean(axis=1),
-        "recall_score": recall[:, of_interest].mean(axis=1),
-        "f1_score": f1[:, of_interest].mean(axis=1),
-        "balanced_accuracy_score": recall.mean(axis=1),
-    }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0))
-
-
-def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
-    """How far stated confidence strays from the share of right answers (expected calibration error).
-
-    Args:
-        labels: index of each review's class; shape (n,).
-        probabilities: shape (n, K).
-        bins: number of equal intervals of [0, 1], at least 1.
-
-    Returns:
-        Fraction in [0, 1]; 0.03 is three percentage points. Lower is better.
-
-    Source: Guo, Pleiss, Sun & Weinberger (ICML 2017), confidence of the predicted class.
-
-    >>> round(calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 3 + [[0.9, 0.1]]), bins=2), 3)
-    0.15
-    """
-    table = reliability(labels, probabilities, bins=bins)
-    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["reviews"]))
-
-
-def reliability(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> pd.DataFrame:
-    """For each interval of confidence that holds a review: mean confidence, share of right answers, number of reviews."""
-    confidence = probabilities.max(axis=1)
-    interval = np.minimum((confidence * bins).astype(int), bins - 1)  # 1.0 belongs to the last interval
-    right = probabilities.argmax(axis=1) == labels
-    table = pd.DataFrame({"interval": interval, "confidence": confidence, "accuracy": right, "reviews": 1})
-    return table.groupby("interval").agg({"confidence": "mean", "accuracy": "mean", "reviews": "sum"}).reset_index(drop=True)
-
-
-def roc_auc_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes the mean of each against the rest."""
-    if probabilities.shape[1] == 2:
-        return float(metrics.roc_auc_score(labels, probabilities[:, 1]))
-    return float(metrics.roc_auc_score(labels, probabilities, multi_class="ovr", labels=np.arange(probabilities.shape[1])))
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count)  # times that each review is drawn
+        for name, values in of_reviews.items():
+            means[name][i] = drawn @ values / count
+        counts.right[i] = np.bincount(labels[is_right], weights=drawn[is_right], minlength=classes)
+        counts.true[i] = np.bincount(labels, weights=drawn, minlength=classes)
+        counts.predicted[i] = np.bincount(predicted, weights=drawn, minlength=classes)
+    return means | of_counts(counts)
 
 
 def curves(

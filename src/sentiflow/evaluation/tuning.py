@@ -10,7 +10,7 @@ import pandas as pd
 from sentiflow.config.params import Evaluate
 from sentiflow.evaluation import significance
 from sentiflow.evaluation.evaluation import bootstrap_scores
-from sentiflow.evaluation.metrics import SCORES, scores
+from sentiflow.evaluation.metrics import METRICS, scores
 from sentiflow.system import markdown
 
 INTERVALS = (
@@ -40,7 +40,7 @@ def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[dict[
 
 
 def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed: int) -> list[dict[str, Any]]:
-    """Each of `scoring.SCORES` of both, and the difference with its interval.
+    """Each tracked metric of both, and the difference with its interval.
 
     The interval of accuracy agrees with McNemar's exact test (`significance.accuracy_difference`); the others are paired
     percentile bootstrap intervals.
@@ -53,11 +53,11 @@ def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed:
     """
     labels, of_baseline = _answers(baseline)
     _, of_tuned = _answers(tuned)
+    before, after = scores(labels, of_baseline), scores(labels, of_tuned)
     resampled = [bootstrap_scores(labels, each, resamples=how.resamples, seed=seed) for each in (of_baseline, of_tuned)]
     tail = (1 - how.confidence) / 2
-    bounds = {name: np.quantile(resampled[1][name] - resampled[0][name], [tail, 1 - tail]) for name in SCORES}
+    bounds = {name: np.quantile(resampled[1][name] - resampled[0][name], [tail, 1 - tail]) for name in before}
     bounds["accuracy_score"] = np.array(significance.accuracy_difference(_right(tuned), _right(baseline), how.confidence))
-    before, after = scores(labels, of_baseline), scores(labels, of_tuned)
     return [
         {
             "score": name,
@@ -67,7 +67,7 @@ def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed:
             "low": float(bounds[name][0]),
             "high": float(bounds[name][1]),
         }
-        for name in SCORES
+        for name in before
     ]
 
 
@@ -105,7 +105,7 @@ def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str
         ["score", baseline, tuned, "difference (interval)"],
         [
             [
-                effect["score"].removesuffix("_score").replace("_", " "),
+                METRICS[effect["score"]].label,
                 f"{effect['baseline']:.4f}",
                 f"{effect['tuned']:.4f}",
                 f"{effect['difference']:+.4f} ({effect['low']:+.4f} to {effect['high']:+.4f})",

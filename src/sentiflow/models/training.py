@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sentiflow.config.params import Train
 from sentiflow.config.settings import SequenceReader
 from sentiflow.data.vocabulary import TrainingData
-from sentiflow.evaluation.metrics import higher_is_better, scores
+from sentiflow.evaluation import metrics
 from sentiflow.models import networks
 from sentiflow.models.neural import NeuralClassifier
 from sentiflow.models.tf import keras, ops, tf
@@ -37,7 +37,7 @@ VALIDATION_BATCH = 256
 
 
 class Confusion(keras.metrics.Metric):  # type: ignore[misc]
-    """Accuracy, precision, recall and F1 over an epoch, from the reviews of each class: right, true and predicted ones."""
+    """Counts of the reviews of an epoch by class: right, true and predicted ones, of which `metrics.of_counts` makes metrics."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(name="confusion")
@@ -52,20 +52,14 @@ class Confusion(keras.metrics.Metric):  # type: ignore[misc]
         self.counts.assign_add(ops.cast(counted, self.counts.dtype))
 
     def result(self) -> dict[str, Any]:
-        right, true, predicted = ops.unstack(self.counts)
-        precision = ops.divide_no_nan(right, predicted)
-        recall = ops.divide_no_nan(right, true)
-        f1 = ops.divide_no_nan(2 * precision * recall, precision + recall)
-        of_interest = slice(1, 2) if self.classes == 2 else slice(None)
-        return {
-            "accuracy_score": ops.sum(right) / ops.sum(true),
-            "precision_score": ops.mean(precision[of_interest]),
-            "recall_score": ops.mean(recall[of_interest]),
-            "f1_score": ops.mean(f1[of_interest]),
-        }
+        return {}
 
     def reset_state(self) -> None:
         self.counts.assign(ops.zeros_like(self.counts))
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Each metric that follows from counts, in 32 bits."""
+        return metrics.of_counts(metrics.Counts(*np.asarray(self.counts)))
 
 
 def seed_everything(seed: int) -> None:
@@ -96,22 +90,23 @@ def fit(
 
     Returns:
         The classifier with the weights of its best epoch, and one row an epoch: `epoch` from 1, then `train_` and `valid_`
-        with each of `scoring.SCORES`. Those of train are means over the epoch, while the weights move and dropout is on.
+        with each of `metrics.tracked`. Those of train are means over the epoch, while the weights move and dropout is on.
         Last the seconds that each epoch took.
     """
     train, valid, classes = data.train, data.valid, data.classes
     seed_everything(seed)
     classifier = NeuralClassifier.create(architecture, settings.model_dump(), classes=classes, vocabulary=data.vocabulary)
     model = classifier.model
+    confusion = Confusion(len(classes))
     model.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss="binary_crossentropy" if len(classes) == 2 else "sparse_categorical_crossentropy",
-        metrics=[Confusion(len(classes))],
+        metrics=[confusion],
     )
     model.optimizer.build(model.trainable_variables)
     train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
 
-    told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed}
+    told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed, "metrics": list(metrics.METRICS)}
     key = _key(architecture, told, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
     backup = backups / f"{architecture}-{key}.npz"
     history, seconds, best_weights = _restore(model, backup)
@@ -134,9 +129,9 @@ def fit(
                 weights = None if weight_of is None else weight_of[train.labels[some]]
                 seen = model.train_on_batch(train_ids[some], train.labels[some], sample_weight=weights, return_dict=True)
                 bar.update()
-            row = {"epoch": epoch + 1, "train_log_loss": float(seen.pop("loss"))}
-            row |= {f"train_{name}": float(value) for name, value in seen.items()}
-            result = scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
+            row = {"epoch": epoch + 1, "train_log_loss": float(seen["loss"])}
+            row |= {f"train_{name}": float(value) for name, value in confusion.scores().items()}
+            result = metrics.scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
             row |= {f"valid_{name}": value for name, value in result.items()}
             history.append(row)
             if _stale_epochs(history, how) == 0:
@@ -172,7 +167,7 @@ def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 def _best(history: list[dict[str, Any]], how: Train) -> int:
     """Place of the first epoch that no other beats."""
     values = [row[f"valid_{how.keep_best}"] for row in history]
-    return values.index(max(values) if higher_is_better(how.keep_best) else min(values))
+    return values.index(max(values) if metrics.METRICS[how.keep_best].higher_is_better else min(values))
 
 
 def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:

@@ -25,7 +25,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from sentiflow.config import params
 from sentiflow.config.settings import Architectures
-from sentiflow.data.sources import fetching
+from sentiflow.data.sources import SOURCES, fetching
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
 from sentiflow.system import files, locks, process_groups, stage
@@ -212,7 +212,13 @@ def cache_of_project() -> Path:
 def _locations() -> dict[str, str]:
     """Where a source of params.yaml is a path that does not lead into data/external, the same path from the top of the disk."""
     download = params.load().download
-    given = {f"download.{name}.location": getattr(download, name).location for name in ("csv", "aclimdb", "tsv")}
+    given: dict[str, str] = {}
+    for name in SOURCES:
+        location, key = getattr(getattr(download, name), "location", None), f"download.{name}.location"
+        if isinstance(location, dict):
+            given |= {f"{key}.{split}": each for split, each in location.items()}
+        elif location is not None:
+            given[key] = location
     return {
         key: str(Path(location).absolute())
         for key, location in given.items()

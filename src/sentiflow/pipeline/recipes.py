@@ -22,7 +22,7 @@ from sentiflow.config.settings import Architecture, Architectures
 from sentiflow.data.sources import fetching
 from sentiflow.data.splits import SPLITS
 from sentiflow.evaluation import comparison
-from sentiflow.evaluation.metrics import higher_is_better
+from sentiflow.evaluation.metrics import METRICS
 from sentiflow.models import training_record
 from sentiflow.pipeline import isolated_run
 from sentiflow.system import artifacts, markdown, stage, terminal
@@ -263,7 +263,7 @@ def result(folder: Path, group: Group, recipe: Recipe, *, keep_best: str) -> Res
     name = recipe.architecture
     history = artifacts.read_csv(folder / f"metrics/history/{name}.csv")
     deciding = history[f"valid_{keep_best}"]
-    kept = int(deciding.argmax() if higher_is_better(keep_best) else deciding.argmin())
+    kept = int(deciding.argmax() if METRICS[keep_best].higher_is_better else deciding.argmin())
     model = folder / "models" / name
     return Result(
         source=group.source,
@@ -302,7 +302,7 @@ def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], 
         not_run: by name of the recipe, why not.
         p: the project's own, of which the recipes take seed and intervals.
     """
-    confidence, score = f"{p.evaluate.confidence:.0%}", comparison.SHOWN.get(book.train.keep_best, book.train.keep_best)
+    confidence, score = f"{p.evaluate.confidence:.0%}", METRICS[book.train.keep_best].label
     lines = [
         "# The recipes as published",
         "",

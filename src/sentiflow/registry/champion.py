@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 from sentiflow.config import params
-from sentiflow.registry import champion_history, judging, location, model_versions, promotion_rules, provenance, store
+from sentiflow.registry import champion_history, judging, location, model_versions, provenance, store, verdict_report
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import git, markdown, terminal
 from sentiflow.system.errors import InputError
@@ -61,13 +61,13 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
             terminal.tell(f"Version {number} was not judged: {error}\n")
             verdict = None
         if verdict is not None:
-            terminal.tell(markdown.plain(promotion_rules.as_markdown(verdict)))
+            terminal.tell(markdown.plain(verdict_report.as_markdown(verdict)))
             if not dry_run:
                 judging.record(client, chosen, champion, verdict)
             if not verdict.holds and not force:
-                raise InputError(f"{promotion_rules.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
+                raise InputError(f"{verdict_report.in_words(verdict)} It was not promoted; {BY_FORCE.format(number)}")
         how = champion_history.FORCED if force else champion_history.RULES if champion is not None else champion_history.FIRST
-        words = promotion_rules.in_words(verdict) if verdict is not None else "Not judged."
+        words = verdict_report.in_words(verdict) if verdict is not None else "Not judged."
         why = f"{reason.strip()} ({words})" if reason.strip() else words
         if dry_run:
             terminal.tell(f"Dry run: version {number} would become champion, {how}: {why} Nothing was changed.")

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.data import seen_texts
-from sentiflow.registry import champion_history, model_versions, promotion_rules
-from sentiflow.registry.promotion_rules import Candidate, Verdict
+from sentiflow.registry import champion_history, model_versions, promotion_rules, verdict_report
+from sentiflow.registry.candidates import Candidate
+from sentiflow.registry.promotion_rules import Verdict
 from sentiflow.registry.store import KEY_TAG, MODEL, run_of, write
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system.errors import InputError
@@ -138,7 +139,7 @@ def challenge(
                 f"No version is champion: those of {champion_history.JOURNAL} are not in this store: sentiflow models rebuild"
             )
         elif champion is None and verdict.holds:
-            champion_history.change(client, entries, challenger, champion_history.FIRST, promotion_rules.in_words(verdict))
+            champion_history.change(client, entries, challenger, champion_history.FIRST, verdict_report.in_words(verdict))
             followed = f"Version {challenger.version} is now the first champion."
         elif champion is None:
             followed = f"No version is champion. {HOW_TO_PROMOTE.format(challenger.version)}"
@@ -146,8 +147,8 @@ def challenge(
             followed = f"Version {champion.version} is still the champion. To replace it: sentiflow models promote"
         else:
             followed = f"Version {champion.version} is still the champion. {HOW_TO_PROMOTE.format(challenger.version)}"
-        log.info("%s %s", promotion_rules.in_words(verdict), followed)
-        return promotion_rules.as_markdown(verdict, followed)
+        log.info("%s %s", verdict_report.in_words(verdict), followed)
+        return verdict_report.as_markdown(verdict, followed)
 
 
 def record(client: MlflowClient, challenger: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
@@ -155,20 +156,20 @@ def record(client: MlflowClient, challenger: ModelVersion, champion: ModelVersio
     number = str(challenger.version)
     against = f"version-{verdict.champion.version}" if verdict.champion else "no-champion"
     name = f"{VERDICTS}/version-{number}-against-{against}-on-{verdict.test_set[:8]}"
-    client.log_text(run_of(challenger), promotion_rules.as_markdown(verdict), f"{name}.md")
-    client.log_text(run_of(challenger), json.dumps(promotion_rules.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
+    client.log_text(run_of(challenger), verdict_report.as_markdown(verdict), f"{name}.md")
+    client.log_text(run_of(challenger), json.dumps(verdict_report.as_data(verdict), indent=2, sort_keys=True), f"{name}.json")
     tags = {
-        VERDICT_TAG: promotion_rules.in_words(verdict),
+        VERDICT_TAG: verdict_report.in_words(verdict),
         f"{VERDICT_TAG}.page": f"{name}.md",
         HOLDS_TAG: str(verdict.holds).lower(),
     }
-    tags |= promotion_rules.as_tags(verdict)
+    tags |= verdict_report.as_tags(verdict)
     if champion is not None and verdict.is_compared:
         tags[_decision_tag(champion, verdict.test_set)] = str(verdict.decision)
     for tag, value in tags.items():
         write(client.set_model_version_tag, MODEL, number, tag, value)
     first = (challenger.description or "").partition(JUDGED)[0]
-    rules = "\n".join(promotion_rules.rules_as_markdown(verdict))
+    rules = "\n".join(verdict_report.rules_as_markdown(verdict))
     client.update_model_version(
-        MODEL, number, f"{first}{JUDGED}{promotion_rules.in_words(verdict)}\n\n{rules}\n\nMore: `{name}.md` in its run."
+        MODEL, number, f"{first}{JUDGED}{verdict_report.in_words(verdict)}\n\n{rules}\n\nMore: `{name}.md` in its run."
     )

@@ -27,7 +27,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation.metrics import tracked
 from sentiflow.models import sentiment_model
 from sentiflow.models.training_record import Record
 from sentiflow.registry import model_directory
@@ -153,7 +153,7 @@ def finish(client: MlflowClient, run_id: str, summary: Summary, versions: Mappin
         metrics = [
             Metric(f"{architecture}_{name}", float(scores[name]), run.info.start_time, 0)
             for architecture, scores in summary.scores.items()
-            for name in SCORES
+            for name in tracked()
         ]
         links = [RunTag(f"{LINK_TAG}{name}", run_of(version)) for name, version in versions.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag("best", summary.best), *links])

@@ -19,16 +19,6 @@ from sentiflow.evaluation import comparison, error_analysis, evaluation, metrics
 from sentiflow.reporting import svg_charts
 from sentiflow.system import artifacts, environment
 
-SCORES = {
-    "log_loss": "loss",
-    "accuracy_score": "accuracy",
-    "precision_score": "precision",
-    "recall_score": "recall",
-    "f1_score": "F1",
-    "calibration_error": "calibration error",
-    "uncalibrated_error": "calibration error without temperature",
-    "roc_auc_score": "area under the ROC curve",
-}
 TEST = "McNemar's exact test, Holm's correction:"
 CHARACTERS = 3000  # of a review that the page holds; the tables beside the page hold it whole
 OPENING = 160  # characters of a review that can be read before it is opened
@@ -109,7 +99,8 @@ def render(results: Results, how: Evaluate) -> str:
         models={name: results.models[name] for name in names},
         classes=classes,
         confidence=how.confidence,
-        score_names=SCORES,
+        score_names={name: metric.label for name, metric in metrics.METRICS.items()}
+        | {"uncalibrated_error": "calibration error without temperature"},
         sizes=svg_charts,
         about_data=about_data(results.card, results.splits),
         findings=findings(results.card, results.splits),
@@ -122,7 +113,7 @@ def render(results: Results, how: Evaluate) -> str:
         tuning_verdict="" if results.comparison["tuning"] is None else tuning.verdict(results.comparison["tuning"]),
         accuracies=svg_charts.accuracies(table),
         has_published=bool(table["published"].notna().any()),
-        curves=[svg_charts.curves(histories, score, SCORES[score]) for score in metrics.SCORES],
+        curves=[svg_charts.curves(histories, metric) for metric in metrics.tracked().values()],
         many_columns=len(classes) > MOST_CLASSES,
         most_rows=MOST_ROWS,
         **_confusions({name: results.models[name].predictions for name in names}, classes),
@@ -224,7 +215,7 @@ def verdict(compared: Mapping[str, Any], confidence: float) -> list[str]:
     name, test = best["architecture"], best["scores"]["test"]
     split, score = compared["chosen_by"].split()
     sentences = [
-        f"{name} is best on {split} ({SCORES[score]} {best['scores'][split][score]:.3f})."
+        f"{name} is best on {split} ({metrics.METRICS[score].label} {best['scores'][split][score]:.3f})."
         if others
         else f"{name} is the only model of this run.",
         f"On test its accuracy is {test['accuracy_score']:.1%} on {compared['test_reviews']:,} reviews "
@@ -289,7 +280,7 @@ def _read_as(errors: Errors) -> list[tuple[str, str]]:
 
 def _reliability(predictions: pd.DataFrame, classes: Sequence[str], how: Evaluate) -> pd.DataFrame:
     labels = pd.Categorical(predictions["label"], categories=list(classes)).codes
-    return evaluation.reliability(labels, predictions[[f"p_{name}" for name in classes]].to_numpy(), bins=how.bins)
+    return metrics.reliability(labels, predictions[[f"p_{name}" for name in classes]].to_numpy(), bins=how.bins)
 
 
 def _confusions(predictions: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics
+from sklearn.metrics import confusion_matrix
 
-from sentiflow.evaluation import calibration, evaluation
+from sentiflow.evaluation import calibration, evaluation, metrics
 from sentiflow.reporting import fonts, png_plots
 from sentiflow.system import markdown
 
@@ -45,10 +45,10 @@ def write(model: Evaluated, folder: Path) -> None:
     title = f"{model.architecture}, test"
     predicted = model.probabilities.argmax(axis=1)
     curves = evaluation.curves(model.labels, model.probabilities, model.classes)
-    before = evaluation.reliability(model.labels, _uncalibrated(model), bins=model.bins)
-    after = evaluation.reliability(model.labels, model.probabilities, bins=model.bins)
+    before = metrics.reliability(model.labels, _uncalibrated(model), bins=model.bins)
+    after = metrics.reliability(model.labels, model.probabilities, bins=model.bins)
     names, shown = np.array(model.classes, dtype=object), fonts.class_labels(model.classes)
-    counts = metrics.confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
+    counts = confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
 
     layers = {"layers": model.layers, "weights": sum(layer["weights"] for layer in model.layers)}
     for name, told in (("scores", model.scores), ("layers", layers), ("calibration", _calibration(model))):
@@ -107,18 +107,17 @@ def _calibration(model: Evaluated) -> dict[str, Any]:
 def write_plot_data(model: Evaluated, folder: Path) -> None:
     """Writes what DVC draws as CSV.
 
-    These are `loss`, `accuracy`, `precision`, `recall`, `f1`, `confusion`, `roc`, `precision_recall` and `reliability`.
+    These are `confusion`, `roc`, `precision_recall`, `reliability`, and in the folder `epochs` a file per tracked metric.
     """
     names = np.array(model.classes, dtype=object)
     predicted = model.probabilities.argmax(axis=1)
     data = evaluation.curves(model.labels, model.probabilities, model.classes)
     data |= {
         "confusion": _confusion(pd.DataFrame({"actual": names[model.labels], "predicted": names[predicted]})),
-        "reliability": evaluation.reliability(model.labels, model.probabilities, bins=model.bins),
+        "reliability": metrics.reliability(model.labels, model.probabilities, bins=model.bins),
     }
-    data |= {
-        name.lower(): model.history[["epoch", f"train_{score}", f"valid_{score}"]] for score, name in png_plots.CURVES.items()
-    }
+    (folder / "epochs").mkdir()
+    data |= {f"epochs/{name}": model.history[["epoch", f"train_{name}", f"valid_{name}"]] for name in metrics.tracked()}
     for name, table in data.items():
         table.to_csv(folder / f"{name}.csv", index=False)
 

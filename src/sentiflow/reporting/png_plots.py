@@ -12,20 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sentiflow.evaluation.metrics import tracked
 from sentiflow.reporting import fonts
 
-CURVES = {
-    "log_loss": "loss",
-    "accuracy_score": "accuracy",
-    "precision_score": "precision",
-    "recall_score": "recall",
-    "f1_score": "F1",
-}
 # Okabe & Ito's colours, which the colour-blind can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
 MOST_CELLS = 20  # classes up to which a confusion matrix has a cell with numbers for each pair
 MOST_TICKS = 60  # names of classes along an axis without such cells
+ACROSS = 4  # panels in a row
 WIDEST = 14  # characters of a name that fit below a cell
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
@@ -40,9 +35,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(columns: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+def _figure(panels: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    columns, rows = min(panels, ACROSS), -(-panels // ACROSS)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
 
 def _save(figure: Figure, file: Path) -> None:
@@ -50,13 +46,13 @@ def _save(figure: Figure, file: Path) -> None:
 
 
 def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
-    """Loss, accuracy, precision, recall and F1 over the epochs, on train and on valid."""
+    """Each tracked metric over the epochs, on train and on valid."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(len(CURVES), width=3.4)
-        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
+        figure, axes = _figure(len(tracked()), width=3.4)
+        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
             for split in ("train", "valid"):
-                axis.plot(history["epoch"], history[f"{split}_{score}"], marker="o", label=split)
-            axis.set(title=name, xlabel="epoch")
+                axis.plot(history["epoch"], history[f"{split}_{name}"], marker="o", label=split)
+            axis.set(title=metric.label, xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0].legend()
         figure.suptitle(title)
@@ -134,7 +130,7 @@ def reliability(
     """Share of right answers against stated confidence; a calibrated model lies on the diagonal.
 
     Args:
-        before: as `evaluation.reliability` gives it, without the temperature.
+        before: as `metrics.reliability` gives it, without the temperature.
         after: the same with it.
         scores: as `evaluation.evaluate` gives them.
         temperature: of `calibration`.
@@ -177,11 +173,11 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
 def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
     """The same on valid, a line an architecture; an architecture without epochs is a point."""
     with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
-        figure, axes = _figure(len(CURVES), width=3.4)
-        for axis, (score, name) in zip(axes, CURVES.items(), strict=True):
+        figure, axes = _figure(len(tracked()), width=3.4)
+        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
             for architecture, history in histories.items():
-                axis.plot(history["epoch"], history[f"valid_{score}"], marker="o", markersize=4, label=architecture)
-            axis.set(title=f"valid {name}", xlabel="epoch")
+                axis.plot(history["epoch"], history[f"valid_{name}"], marker="o", markersize=4, label=architecture)
+            axis.set(title=f"valid {metric.label}", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if histories:
             axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from sentiflow.evaluation.metrics import Metric
+
 WIDTH, HEIGHT = 340, 232  # units of a panel; at its usual size on the page one is about a pixel
 LEFT, RIGHT, TOP, BOTTOM = 46, 322, 10, 190  # its frame
 NAMES = 27, 88  # percent of a row between which the axis of `Intervals` lies; names stand before it, numbers after it
@@ -79,15 +81,13 @@ class Panel:
     diagonal: tuple[Point, Point] | None
 
 
-def curves(histories: Mapping[str, pd.DataFrame], score: str, name: str) -> Panel:
-    """One valid score over the epochs, a line an architecture; one without epochs is a point.
+def curves(histories: Mapping[str, pd.DataFrame], metric: Metric) -> Panel:
+    """One metric on valid over the epochs, a line an architecture; one without epochs is a point.
 
     Args:
-        histories: columns epoch and valid_SCORE, in the order of the comparison.
-        score: as in `scoring.SCORES`.
-        name: what to call it.
+        histories: columns epoch and valid_METRIC, in the order of the comparison.
     """
-    column = f"valid_{score}"
+    column = f"valid_{metric.name}"
     x = epoch_axis(max(int(history["epoch"].max()) for history in histories.values()))
     y = axis((float(value) for history in histories.values() for value in history[column]), ticks=5)
     lines = []
@@ -97,8 +97,8 @@ def curves(histories: Mapping[str, pd.DataFrame], score: str, name: str) -> Pane
         lines.append(Line(style, [_point(x, y, epoch, value, radius=radius) for epoch, value in columns]))
     last = "; ".join(f"{architecture} {history[column].iloc[-1]:.3f}" for architecture, history in histories.items())
     return Panel(
-        title=name,
-        description=f"{name} on valid over the epochs. In the last epoch: {last}.",
+        title=metric.label,
+        description=f"{metric.label} on valid over the epochs. In the last epoch: {last}.",
         x_name="epoch",
         x_ticks=x.ticks(LEFT, RIGHT),
         y_ticks=y.ticks(BOTTOM, TOP),
@@ -111,7 +111,7 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> list[Panel]:
     """Share of right answers against stated confidence, a panel an architecture, all on the same axes.
 
     Args:
-        tables: of each architecture, as `evaluation.reliability` gives them, in the order of the comparison.
+        tables: of each architecture, as `metrics.reliability` gives them, in the order of the comparison.
     """
     known = pd.concat(tables.values())
     both = axis([*known["confidence"], *known["accuracy"], 1.0], ticks=5)

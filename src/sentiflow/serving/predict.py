@@ -183,7 +183,7 @@ def _table(
     if content.is_parquet or structured.is_json(content.name):
         found, records = structured.read(content, file)
         names, table = list(found), _unflawed(records, file)
-        places = places_of(names, columns)
+        places = tables.positions(names, columns)
     else:
         start = content.file.peek(START)[:START]  # type: ignore[attr-defined]
         names, places, table = table_of(
@@ -224,15 +224,9 @@ def table_of(
     table = rows(lines_in(written.dialect), longest=longest, name=name, written=written)
     line, first = next(table, (0, []))
     if has_header:
-        return first, places_of(first, columns), table
+        return first, tables.positions(first, columns), table
     names = [str(place) for place in range(len(first))]
-    return names, places_of(names, columns), itertools.chain([(line, first)], table)
-
-
-def places_of(names: Sequence[str], columns: Sequence[str | int]) -> list[int] | None:
-    """The places of columns, or None where one is not there once."""
-    found = [place for column in columns if (place := tables.position(names, column)) is not None]
-    return found if len(found) == len(columns) else None
+    return names, tables.positions(names, columns), itertools.chain([(line, first)], table)
 
 
 def _unflawed(records: Iterable[delimited.Record], file: Path) -> Iterator[tuple[int, list[str]]]:

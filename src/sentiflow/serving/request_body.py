@@ -1,16 +1,17 @@
 """The texts of a request to the server, or what it is refused with. Nothing of a text stands in a refusal."""
 
 import io
-import itertools
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from sentiflow.config.params import Dialect, Serve, TableSource
-from sentiflow.data.sources import tables
+from sentiflow.data.sources import delimited, tables
 from sentiflow.serving import predict
 from sentiflow.system.errors import InputError
 
+NAME = "the text/csv body"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 EXPECTED = 'expected {"inputs": ["a text", ...]}, or what else MLflow documents: instances, dataframe_split, dataframe_records'
 
@@ -126,13 +127,12 @@ def _decoded(body: bytes, encoding: str) -> str:
 def _texts_of_csv(body: bytes, limits: Serve, table: TableSource) -> list[Any]:
     def lines(dialect: Dialect) -> Iterator[str]:
         text = _decoded(body, "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
-        yield from itertools.islice(io.StringIO(text, newline=""), dialect.skip_rows, None)
+        found = io.StringIO(text, newline="").readlines()
+        yield from found[delimited.preamble(found, dialect, Path(NAME)) :]
 
     start = body[: predict.START]
     try:
-        names, places, rows = predict.table_of(
-            start, lines, table, table.texts, longest=limits.max_bytes, name="the text/csv body"
-        )
+        names, places, rows = predict.table_of(start, lines, table, table.texts, longest=limits.max_bytes, name=NAME)
         if not names:
             return []
         places = places or [_place_of(names)]

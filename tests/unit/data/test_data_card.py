@@ -60,7 +60,7 @@ def test_a_text_that_is_a_large_part_of_the_reviews_is_named_on_the_page_and_war
     several, one = data_card.warnings(card)
     assert several == (
         "'Not Available' is the text of 50 of 200 rows (25.0%), with 2 labels: 30 negative, 20 positive; remove these rows from "
-        "the source or set split.leave_out_conflicts: true in params.yaml"
+        "the source, unless split.leave_out_conflicts in params.yaml leaves them out"
     )
     assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all are put in the ")
     page = data_card.to_markdown(card)
@@ -140,10 +140,10 @@ def test_card_is_plain_json():
 def test_page_names_the_terms_of_the_data():
     card = data_card.describe(corpus_of(("a", "positive")), "csv")
     page = data_card.to_markdown
-    assert "ACL-HLT 2011" in page(card | {"kinds": ["imdb"]})
-    assert "ACL-HLT 2011" in page(card | {"kinds": ["aclimdb"]})
+    assert "ACL-HLT 2011" in page(card | {"source": "package", "kinds": ["imdb"]})
+    assert "ACL-HLT 2011" in page(card | {"source": "aclimdb", "kinds": ["aclimdb"]})
     assert "ACL-HLT 2011" in page(card | {"location": "data/external/IMDB Dataset.csv"})
-    assert "Pang" in page(card | {"kinds": ["rotten_tomatoes"]})
+    assert "Pang" in page(card | {"source": "package", "kinds": ["rotten_tomatoes"]})
     assert "brought no terms" in page(card)
 
 

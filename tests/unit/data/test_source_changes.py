@@ -12,7 +12,7 @@ import yaml
 from sources import TOP, csv, download, settings
 
 from sentiflow.data import source_changes
-from sentiflow.data.sources import fetching
+from sentiflow.data.sources import aclimdb, fetching
 from sentiflow.system.errors import InputError, UnavailableError
 
 FILE = Path("data/external/reviews.csv")
@@ -284,7 +284,7 @@ def test_files_that_are_no_reviews_do_not_change_a_folder(read_folder, folder):
 def test_a_folder_is_read_once_as_long_as_nobody_writes_to_it(read_folder, monkeypatch):
     time.sleep(0.01)
     assert source_changes.changed(read_folder) is None
-    monkeypatch.setattr(source_changes.aclimdb, "sha256_of_folder", lambda p: pytest.fail("read once more"))
+    monkeypatch.setattr(aclimdb, "sha256_of_folder", lambda p: pytest.fail("read once more"))
     assert source_changes.changed(read_folder) is None
 
 
@@ -295,13 +295,13 @@ def test_a_folder_that_is_being_unpacked_is_not_settled(read_folder, folder):
 
 def test_a_review_that_goes_while_the_folder_is_read_is_no_error(read_folder, folder, monkeypatch):
     (folder / "train/pos/900_9.txt").write_text("one more")
-    sha256_of_folder = source_changes.aclimdb.sha256_of_folder
+    sha256_of_folder = aclimdb.sha256_of_folder
 
     def gone_meanwhile(p):
         (folder / "train/neg/0_2.txt").unlink()
         return sha256_of_folder(p)
 
-    monkeypatch.setattr(source_changes.aclimdb, "sha256_of_folder", gone_meanwhile)
+    monkeypatch.setattr(aclimdb, "sha256_of_folder", gone_meanwhile)
     assert not source_changes.changed(read_folder).settled
 
 

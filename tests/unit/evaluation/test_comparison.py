@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from sentiflow.evaluation import comparison, evaluation, significance
-from sentiflow.evaluation.metrics import SCORES, higher_is_better
+from sentiflow.evaluation.metrics import METRICS, tracked
 from sentiflow.system.errors import InputError
 
 
 def scores(**values):
     """All scores of one split, with intervals of a point to each side; others than those given are 0.5."""
-    found = {name: values.get(name, 0.5) for name in SCORES}
+    found = {name: values.get(name, 0.5) for name in tracked()}
     ends = {f"{name}_{end}": value + step for name, value in found.items() for end, step in (("low", -0.01), ("high", 0.01))}
     return found | ends | {"calibration_error": 0.03, "uncalibrated_error": 0.05, "roc_auc_score": 0.9}
 
@@ -130,22 +130,6 @@ def test_models_of_other_data_stand_beside_no_published_figure_and_there_is_no_t
     assert "## Published figures" in comparison.as_markdown(compared(evaluated))
 
 
-@pytest.mark.parametrize(
-    ("source", "part", "file", "expected"),
-    [
-        ("package", "imdb", "phones", True),
-        ("package", "rotten_tomatoes", "IMDB Dataset.csv", False),
-        ("aclimdb", "imdb", "phones", True),
-        ("csv", "imdb", "data/external/IMDB Dataset.csv", True),
-        ("csv", "imdb", "data/external/phones.csv", False),
-        ("tsv", "imdb", "data/external/tweets.tsv", True),
-        ("tsv", "imdb", "data/external/phones.tsv", False),
-    ],
-)
-def test_published_figures_are_those_of_imdb_and_of_the_tweets(source, part, file, expected):
-    assert comparison.is_published(source, part=part, files={"csv": file, "tsv": file}) is expected
-
-
 def test_the_comparison_is_json_without_gaps(evaluated):
     found = compared(evaluated)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -215,7 +199,7 @@ def test_the_page_marks_the_best_and_the_worst_of_each_column(evaluated):
     for column, name in enumerate(header[1:], start=1):
         split, score = name.split()
         values = {row[0]: by_split[row[0]][split][shown[score]] for row in rows}
-        ends = (max, min) if higher_is_better(shown[score]) else (min, max)
+        ends = (max, min) if METRICS[shown[score]].higher_is_better else (min, max)
         best, worst = (end(values.values()) for end in ends)
         for row in rows:
             value = values[row[0]]
@@ -233,11 +217,13 @@ def test_the_page_has_intervals_calibration_and_p_values_on_test(evaluated):
     assert header == [
         "architecture",
         "valid F1",
-        "log loss",
+        "loss",
         "accuracy",
         "precision",
         "recall",
-        "f1",
+        "F1",
+        "balanced accuracy",
+        "Matthews correlation",
         "calibration error (before)",
         "McNemar p (Holm)",
     ]
@@ -264,11 +250,11 @@ def test_the_page_has_the_published_figures_of_the_models_that_have_one(evaluate
 def test_every_table_is_in_order_of_a_column_that_it_shows(evaluated, chosen_by):
     found = compared(evaluated, chosen_by)
     page = comparison.as_markdown(found)
-    column = f"valid {comparison.SHOWN[chosen_by]}"
+    column = f"valid {METRICS[chosen_by].label}"
     assert f"Order: {column}, then valid loss." in page
     for header, rows in [*tables(page), *tables(comparison.as_summary(found))]:
         values = [float(re.sub("[*_]", "", row[header.index(column)])) for row in rows]
-        assert values == sorted(values, reverse=higher_is_better(chosen_by))
+        assert values == sorted(values, reverse=METRICS[chosen_by].higher_is_better)
 
 
 def test_the_page_begins_with_the_best_model_and_how_it_was_chosen(evaluated):

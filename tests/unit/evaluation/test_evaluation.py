@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from samples import answers
-from sklearn import metrics
+from sklearn import metrics as reference
 
 from sentiflow.config.params import Evaluate
-from sentiflow.evaluation import calibration, evaluation, significance
-from sentiflow.evaluation.metrics import SCORES, scores
+from sentiflow.evaluation import calibration, evaluation, metrics, significance
+from sentiflow.evaluation.metrics import scores, tracked
 
 HOW = Evaluate(resamples=300, confidence=0.95, bins=10)
 
@@ -32,10 +32,10 @@ two_and_more_classes = pytest.mark.parametrize("classes", [2, 3, 4])
 def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(classes):
     labels, probabilities = answers(200, classes, seed=1)
     found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
-    ends = {f"{name}_{end}" for name in SCORES for end in ("low", "high")}
+    ends = {f"{name}_{end}" for name in tracked() for end in ("low", "high")}
     averages = {f"{kind}_{name}_score" for kind in ("macro", "weighted") for name in ("precision", "recall", "f1")}
     assert set(found) == {
-        *SCORES,
+        *tracked(),
         *ends,
         *averages,
         "calibration_error",
@@ -44,11 +44,11 @@ def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(cla
         "roc_auc_score",
     }
     assert {type(value) for value in found.values()} == {float}
-    assert {name: found[name] for name in SCORES} == scores(labels, probabilities)
+    assert {name: found[name] for name in tracked()} == scores(labels, probabilities)
     for name, (low, high) in intervals(labels, probabilities, seed=3).items():
         assert (found[f"{name}_low"], found[f"{name}_high"]) == (low, high)
-    assert found["calibration_error"] == evaluation.calibration_error(labels, probabilities, bins=10)
-    assert found["roc_auc_score"] == evaluation.roc_auc_score(labels, probabilities)
+    assert found["calibration_error"] == metrics.calibration_error(labels, probabilities, bins=10)
+    assert found["roc_auc_score"] == metrics.roc_auc_score(labels, probabilities)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -91,7 +91,7 @@ def test_an_interval_holds_the_score_itself(classes, seed):
 
 def test_intervals_of_four_times_the_reviews_are_half_as_wide():
     few, many = (intervals(*answers(count, 2, seed=1), resamples=1000) for count in (500, 2000))
-    for name in SCORES:
+    for name in tracked():
         assert width(many[name]) / width(few[name]) == pytest.approx(0.5, abs=0.1)
 
 
@@ -105,7 +105,7 @@ def test_an_accuracys_interval_is_as_wide_as_the_normal_approximation_says():
 def test_more_confidence_gives_wider_intervals():
     sample = answers(300, 3, seed=1)
     half, most = intervals(*sample, confidence=0.5), intervals(*sample, confidence=0.99)
-    assert all(most[name][0] < half[name][0] < half[name][1] < most[name][1] for name in SCORES)
+    assert all(most[name][0] < half[name][0] < half[name][1] < most[name][1] for name in tracked())
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_one_others():
@@ -181,28 +181,28 @@ def test_a_calibration_error_reckoned_by_hand():
     confidence = np.array([0.6] * 4 + [0.8] * 2 + [0.9] * 2)
     right = np.array([1, 1, 0, 0, 1, 0, 1, 1])
     probabilities = np.column_stack([1 - confidence, confidence])
-    assert evaluation.calibration_error(right, probabilities, bins=20) == pytest.approx(1.2 / 8)
+    assert metrics.calibration_error(right, probabilities, bins=20) == pytest.approx(1.2 / 8)
 
 
 def test_a_calibration_error_of_three_classes_is_about_the_class_that_is_answered():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.2, 0.1, 0.7], [0.7, 0.1, 0.2]])
-    assert evaluation.calibration_error(np.array([0, 1, 1, 2]), probabilities, bins=10) == pytest.approx(0.2)
+    assert metrics.calibration_error(np.array([0, 1, 1, 2]), probabilities, bins=10) == pytest.approx(0.2)
 
 
 def test_confidence_that_is_right_as_often_as_it_says_has_no_calibration_error():
     probabilities = np.array([[0.25, 0.75]] * 4 + [[0.4, 0.6]] * 5 + [[1.0, 0.0]] * 3)
     labels = np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0])
-    assert evaluation.calibration_error(labels, probabilities, bins=10) == pytest.approx(0.0, abs=1e-12)
+    assert metrics.calibration_error(labels, probabilities, bins=10) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_answers_that_are_sure_and_wrong_have_a_calibration_error_of_1():
-    assert evaluation.calibration_error(np.array([0, 0]), np.array([[0.0, 1.0]] * 2), bins=15) == 1.0
+    assert metrics.calibration_error(np.array([0, 0]), np.array([[0.0, 1.0]] * 2), bins=15) == 1.0
 
 
 @pytest.mark.parametrize(("classes", "bins"), product([2, 3], [1, 7, 15]))
 def test_reliability_counts_every_review_once_and_keeps_the_means(classes, bins):
     labels, probabilities = answers(300, classes, seed=4)
-    table = evaluation.reliability(labels, probabilities, bins=bins)
+    table = metrics.reliability(labels, probabilities, bins=bins)
     assert list(table.columns) == ["confidence", "accuracy", "reviews"]
     assert table["reviews"].sum() == 300
     assert 1 <= len(table) <= bins
@@ -215,7 +215,7 @@ def test_reliability_counts_every_review_once_and_keeps_the_means(classes, bins)
 
 
 def test_full_confidence_belongs_to_the_last_interval():
-    table = evaluation.reliability(np.array([0, 0]), np.array([[1.0, 0.0], [0.95, 0.05]]), bins=10)
+    table = metrics.reliability(np.array([0, 0]), np.array([[1.0, 0.0], [0.95, 0.05]]), bins=10)
     assert table.to_dict("list") == {"confidence": [pytest.approx(0.975)], "accuracy": [1.0], "reviews": [2]}
 
 
@@ -230,7 +230,7 @@ def share_of_pairs_in_order(is_class, score):
 def test_the_auc_is_the_share_of_pairs_in_the_right_order():
     labels, probabilities = answers(80, 2, seed=1)
     probabilities = probabilities.round(1)  # so that there are ties
-    assert evaluation.roc_auc_score(labels, probabilities) == pytest.approx(
+    assert metrics.roc_auc_score(labels, probabilities) == pytest.approx(
         share_of_pairs_in_order(labels == 1, probabilities[:, 1])
     )
 
@@ -238,17 +238,17 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order():
 def test_the_auc_of_three_classes_is_the_mean_of_each_against_the_rest():
     labels, probabilities = answers(80, 3, seed=1)
     expected = np.mean([share_of_pairs_in_order(labels == i, probabilities[:, i]) for i in range(3)])
-    assert evaluation.roc_auc_score(labels, probabilities) == pytest.approx(expected)
+    assert metrics.roc_auc_score(labels, probabilities) == pytest.approx(expected)
 
 
 def test_curves_of_two_classes_are_those_of_the_second_one_as_scikit_learn_has_them():
     labels, probabilities = answers(60, 2, seed=1)
     found = evaluation.curves(labels, probabilities, ("negative", "positive"), points=1000)
-    false_positive, true_positive, _ = metrics.roc_curve(labels, probabilities[:, 1])
+    false_positive, true_positive, _ = reference.roc_curve(labels, probabilities[:, 1])
     assert list(found["roc"].columns) == ["class", "false_positive_rate", "true_positive_rate"]
     np.testing.assert_array_equal(found["roc"]["false_positive_rate"], false_positive)
     np.testing.assert_array_equal(found["roc"]["true_positive_rate"], true_positive)
-    precision, recall, _ = metrics.precision_recall_curve(labels, probabilities[:, 1])
+    precision, recall, _ = reference.precision_recall_curve(labels, probabilities[:, 1])
     assert list(found["precision_recall"].columns) == ["class", "recall", "precision"]
     np.testing.assert_array_equal(found["precision_recall"]["recall"], recall[::-1])
     np.testing.assert_array_equal(found["precision_recall"]["precision"], precision[::-1])
@@ -276,7 +276,7 @@ def test_a_thinned_curve_still_has_nearly_the_area_of_the_whole():
     labels, probabilities = answers(3000, 2, seed=1)
     roc = evaluation.curves(labels, probabilities, ("no", "yes"))["roc"]
     area = np.trapezoid(roc["true_positive_rate"], roc["false_positive_rate"])
-    assert area == pytest.approx(evaluation.roc_auc_score(labels, probabilities), abs=0.005)
+    assert area == pytest.approx(metrics.roc_auc_score(labels, probabilities), abs=0.005)
 
 
 # tables
@@ -284,7 +284,9 @@ def test_a_thinned_curve_still_has_nearly_the_area_of_the_whole():
 
 def test_the_classification_report_is_that_of_scikit_learn_with_our_names():
     labels, probabilities = answers(100, 3, seed=1)
-    expected = metrics.classification_report(labels, probabilities.argmax(axis=1), target_names=["low", "mid", "high"], digits=4)
+    expected = reference.classification_report(
+        labels, probabilities.argmax(axis=1), target_names=["low", "mid", "high"], digits=4
+    )
     assert evaluation.classification_report(labels, probabilities, ("low", "mid", "high")) == expected
 
 
@@ -315,7 +317,7 @@ def test_predictions_come_back_from_parquet_as_they_were(tmp_path):
 def test_scores_before_the_temperature_are_those_of_the_probabilities_without_it():
     labels, raw = answers(200, 2, seed=1)
     found = evaluation.evaluate(labels, calibration.scaled(raw, 2.0), HOW, temperature=2.0, seed=3)
-    assert found["uncalibrated_error"] == pytest.approx(evaluation.calibration_error(labels, raw, bins=HOW.bins))
+    assert found["uncalibrated_error"] == pytest.approx(metrics.calibration_error(labels, raw, bins=HOW.bins))
     assert found["uncalibrated_log_loss"] == pytest.approx(scores(labels, raw)["log_loss"])
     assert found["calibration_error"] != pytest.approx(found["uncalibrated_error"])
 
@@ -340,8 +342,8 @@ def test_more_than_ten_classes_have_the_mean_curve_and_the_five_worst():
         assert list(table) == ["class", *columns]
     roc = evaluation.curves(labels, probabilities, classes)["roc"]
     mean = roc[roc["class"] == "mean of 12 classes"]
-    area = metrics.auc(mean["false_positive_rate"], mean["true_positive_rate"])
-    assert area == pytest.approx(evaluation.roc_auc_score(labels, probabilities), abs=0.01)
+    area = reference.auc(mean["false_positive_rate"], mean["true_positive_rate"])
+    assert area == pytest.approx(metrics.roc_auc_score(labels, probabilities), abs=0.01)
 
 
 def test_ten_classes_have_a_curve_each():

@@ -1,11 +1,14 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from samples import answers
 from sklearn import metrics
 
-from sentiflow.evaluation.metrics import SCORES, higher_is_better, scores
+from sentiflow.config.params import Evaluate, Promotion, Train
+from sentiflow.evaluation import comparison, evaluation, tuning
+from sentiflow.evaluation.metrics import METRICS, Metric, recall, scores, tracked
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -19,6 +22,8 @@ def test_two_classes_are_scored_as_scikit_learn_scores_the_second_one(seed):
             "precision_score": metrics.precision_score(labels, predicted),
             "recall_score": metrics.recall_score(labels, predicted),
             "f1_score": metrics.f1_score(labels, predicted),
+            "balanced_accuracy_score": metrics.balanced_accuracy_score(labels, predicted),
+            "matthews_corrcoef": metrics.matthews_corrcoef(labels, predicted),
         }
     )
 
@@ -34,6 +39,8 @@ def test_more_classes_are_scored_as_scikit_learns_unweighted_means(classes):
             "precision_score": metrics.precision_score(labels, predicted, average="macro"),
             "recall_score": metrics.recall_score(labels, predicted, average="macro"),
             "f1_score": metrics.f1_score(labels, predicted, average="macro"),
+            "balanced_accuracy_score": metrics.balanced_accuracy_score(labels, predicted),
+            "matthews_corrcoef": metrics.matthews_corrcoef(labels, predicted),
         }
     )
 
@@ -48,13 +55,10 @@ def test_a_case_reckoned_by_hand():
             "precision_score": 2 / 3,
             "recall_score": 2 / 3,
             "f1_score": 2 / 3,
+            "balanced_accuracy_score": (1 / 2 + 2 / 3) / 2,
+            "matthews_corrcoef": (2 * 1 - 1 * 1) / 6,  # right positive and negative, wrong positive and negative answers
         }
     )
-
-
-def test_perfect_answers_score_1_and_lose_nothing():
-    perfect = scores(np.array([0, 1, 2, 1]), np.eye(3)[[0, 1, 2, 1]])
-    assert perfect == pytest.approx({name: 0.0 if name == "log_loss" else 1.0 for name in SCORES})
 
 
 def test_a_class_that_is_never_predicted_has_precision_0_and_gives_no_warning():
@@ -91,10 +95,93 @@ def test_probabilities_of_32_bits_give_the_same_scores_without_a_warning():
 
 def test_every_score_is_a_plain_number_under_its_name():
     found = scores(*answers(50, 2, seed=1))
-    assert tuple(found) == SCORES
+    assert tuple(found) == tuple(tracked())
     assert {type(value) for value in found.values()} == {float}
 
 
-def test_names_tell_which_direction_is_better():
-    better = {name: higher_is_better(name) for name in (*SCORES, "calibration_error", "roc_auc_score")}
-    assert {name for name, higher in better.items() if not higher} == {"log_loss", "calibration_error"}
+# every metric of the table
+
+
+HOW = Evaluate(resamples=100, confidence=0.9, bins=10)
+every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+
+
+def value_of(metric, labels, probabilities):
+    return evaluation.evaluate(np.array(labels), np.array(probabilities), HOW, temperature=1.0, seed=1)[metric.name]
+
+
+@every_metric
+def test_metric_has_a_name_a_label_and_one_function(metric):
+    assert METRICS[metric.name] is metric
+    assert metric.label
+    assert sum(each is not None for each in (metric.of_counts, metric.of_reviews, metric.of_set)) == 1
+
+
+@every_metric
+@pytest.mark.parametrize("classes", [2, 3])
+def test_perfect_answers_have_the_best_value_and_wrong_ones_the_worst(metric, classes):
+    labels = np.arange(60) % classes
+    perfect = np.eye(classes)[labels]
+    wrong = perfect[:, ::-1] if classes == 2 else np.eye(classes)[(labels + 1) % classes]
+    best, worst = value_of(metric, labels, perfect), value_of(metric, labels, wrong)
+    assert best == pytest.approx(metric.highest if metric.higher_is_better else metric.lowest)
+    assert (worst < best) == metric.higher_is_better
+    if classes == 2 and metric.name != "log_loss":  # whose values have no end
+        assert worst == pytest.approx(metric.lowest if metric.higher_is_better else metric.highest)
+
+
+@every_metric
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_values_are_in_the_range_of_the_metric(metric, classes):
+    for seed in range(5):
+        labels, probabilities = answers(300, classes, seed=seed)
+        assert metric.lowest <= value_of(metric, labels, probabilities) <= metric.highest
+
+
+@every_metric
+def test_better_answers_have_a_better_value(metric):
+    """The same answers, but every tenth review is answered as surely wrong as it was right."""
+    labels = np.arange(100) % 2
+    good = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
+    bad = good.copy()
+    bad[::10] = bad[::10, ::-1]
+    bad[5::10] = bad[5::10, ::-1]
+    better, worse = value_of(metric, labels, good), value_of(metric, labels, bad)
+    if metric.name == "calibration_error":  # nine in ten right where 90 % are claimed is what it rewards
+        return
+    assert (better > worse) == metric.higher_is_better
+
+
+@pytest.mark.parametrize("name", tracked())
+@pytest.mark.parametrize("is_right", [True, False])
+def test_interval_of_a_value_at_an_end_of_its_range_is_more_than_a_point(name, is_right):
+    labels = np.arange(40) % 2
+    probabilities = np.where((np.eye(2)[labels] == 1) == is_right, 0.8, 0.2) + np.linspace(0, 0.1, 40)[:, None] * [1, -1]
+    low, high = evaluation.intervals(labels, probabilities, resamples=100, confidence=0.9, seed=1)[name]
+    assert METRICS[name].lowest <= low < high <= METRICS[name].highest
+
+
+def test_a_metric_is_one_entry_in_the_table(monkeypatch):
+    """Specificity: the share of right answers among the reviews of the first class."""
+    labels, probabilities = answers(200, 2, seed=1)
+    entry = Metric("specificity_score", "specificity", of_counts=lambda counts: recall(counts)[..., 0])
+    monkeypatch.setitem(METRICS, entry.name, entry)
+    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    assert found["specificity_score"] == (probabilities.argmax(axis=1) == labels)[labels == 0].mean()
+    assert found["specificity_score_low"] < found["specificity_score"] < found["specificity_score_high"]
+
+    table = evaluation.predictions(np.arange(200), labels, probabilities, ["bad", "good"])
+    of_splits = dict.fromkeys(("train", "valid", "test"), found)
+    compared = comparison.compare({"lstm": of_splits}, {"lstm": table}, chosen_by="specificity_score")
+    page = comparison.as_markdown(compared)
+    assert "| valid specificity | " in page
+    assert f"{found['specificity_score']:.4f} ({found['specificity_score_low']:.4f} to " in page
+    effects = tuning.effects(table, table, HOW, seed=1)
+    assert effects[-1]["score"] == "specificity_score"
+
+
+@pytest.mark.parametrize(("section", "key"), [(Train, "keep_best"), (Promotion, "metric")])
+def test_metrics_that_params_may_name_are_in_the_table_with_intervals(section, key):
+    names = get_args(section.model_fields[key].annotation)
+    assert names
+    assert set(names) <= set(tracked())

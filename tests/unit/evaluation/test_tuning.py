@@ -4,7 +4,7 @@ import pytest
 from sentiflow.config import params
 from sentiflow.config.settings import Architectures
 from sentiflow.evaluation import evaluation, significance, tuning
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation.metrics import tracked
 
 HOW = params.Evaluate(resamples=300, confidence=0.95, bins=5)
 CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
@@ -38,7 +38,7 @@ def test_every_setting_of_every_architecture_has_a_reason():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(classes):
     found = report(0.6, 0.9, classes)
-    assert [effect["score"] for effect in found["effects"]] == list(SCORES)
+    assert [effect["score"] for effect in found["effects"]] == list(tracked())
     for effect in found["effects"]:
         assert effect["difference"] == pytest.approx(effect["tuned"] - effect["baseline"])
         assert effect["low"] < effect["difference"] < effect["high"]
@@ -65,7 +65,7 @@ def test_page_holds_verdict_changes_effects_and_p():
     page = tuning.as_markdown(("small", "tuned"), found)
     assert page.startswith("# Tuning: small to tuned\n\n" + tuning.verdict(found))
     assert "| dropout | none" in page
-    assert page.count("\n| ") == 2 + len(found["changes"]) + 2 + len(SCORES)
+    assert page.count("\n| ") == 2 + len(found["changes"]) + 2 + len(tracked())
     assert f"McNemar's exact test: p = {found['p']:.2g}." in page
     assert tuning.INTERVALS in page
     assert page.endswith(f"{significance.ONE_SEED}\n")

@@ -29,7 +29,8 @@ DIES_AFTER_TWO_EPOCHS = """
 import os, signal, sys
 from pathlib import Path
 from samples import training_data
-from sentiflow.config import params; from sentiflow.models import training
+from sentiflow.config import params
+from sentiflow.models import training
 from sentiflow.config.settings import Architectures
 
 back_up = training._back_up
@@ -124,7 +125,7 @@ def test_metrics_on_train_are_those_of_scikit_learn():
         for some in (slice(0, 20), slice(20, 50)):
             metric.update_state(labels[some], keras.ops.convert_to_tensor(outputs[some], "float32"))
         expected = scores(labels, probabilities)
-        for name, value in metric.result().items():
+        for name, value in metric.scores().items():
             assert float(value) == pytest.approx(expected[name], abs=1e-6), name
 
 

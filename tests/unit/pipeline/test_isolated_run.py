@@ -190,11 +190,16 @@ def test_reviews_of_the_user_are_read_where_they_lie_even_after_the_project_was_
 
 
 def test_location_that_leads_elsewhere_leads_there_from_the_side_run_too(project):
-    places = {"download.csv.location": "mine/reviews.csv", "download.tsv.location": "https://example.org/a.tsv"}
+    places = {
+        "download.csv.location": "mine/reviews.csv",
+        "download.tsv.location": "https://example.org/a.tsv",
+        "download.folder.location": "mine/texts",
+    }
     Path("params.yaml").write_text(isolated_run.with_changes(Path("params.yaml").read_text(), places))
     download = params.load(refreshed() / "params.yaml").download
     assert download.csv.location == str(project / "mine/reviews.csv")
     assert download.tsv.location == "https://example.org/a.tsv"
+    assert download.folder.location == str(project / "mine/texts")
     assert download.aclimdb.location == params.load().download.aclimdb.location
 
 

@@ -12,7 +12,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from publications import held_out, publication, seen, worse
 
 from sentiflow.config import params
-from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, publishing
+from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, publishing, verdict_report
 from sentiflow.registry import store as stores
 from sentiflow.registry.store import COMPLETE_TAG, MODEL
 from sentiflow.system.errors import InputError
@@ -298,7 +298,7 @@ def test_verdict_stands_with_the_version_in_tags_description_and_a_page(fresh, v
     assert kept.tags["rule.floor"].startswith("fails: accuracy_score 0.")
     assert kept.tags["rule.size"].startswith("passes: ")
     assert kept.description.count("Judged: ") == 1
-    assert promotion_rules.in_words(verdict) in kept.description
+    assert verdict_report.in_words(verdict) in kept.description
     page = Path(fresh.download_artifacts(kept.run_id, kept.tags["verdict.page"])).read_text(encoding="utf-8")
     assert "| floor " in page
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.config import params
-from sentiflow.evaluation import error_analysis, evaluation, significance, tuning
-from sentiflow.registry import promotion_rules
+from sentiflow.evaluation import error_analysis, evaluation, metrics, significance, tuning
+from sentiflow.registry import candidates, promotion_rules, verdict_report
 from sentiflow.system.errors import InputError
 
 TWO = ("negative", "positive")
@@ -57,7 +58,7 @@ def candidate(version, right, *, architecture="lstm", classes=TWO, confidence=No
     sure = max(right.mean(), 0.6) if confidence is None else confidence
     probabilities = np.full((count, len(classes)), (1 - sure) / (len(classes) - 1))
     probabilities[np.arange(count), np.where(right, labels, (labels + 1) % len(classes))] = sure
-    return promotion_rules.Candidate(
+    return candidates.Candidate(
         version, architecture, evaluation.predictions(rows, labels, probabilities, classes), latency_ms, size_mb
     )
 
@@ -92,7 +93,7 @@ def test_a_version_that_is_better_everywhere_may_replace_the_champion():
     assert [each.state for each in verdict.outcomes] == ["passes"] * 10
     assert verdict.holds
     assert verdict.failed == ()
-    assert promotion_rules.in_words(verdict) == "Version 12 (nb_svm) passes all 10 promotion rules against version 7 (lstm)."
+    assert verdict_report.in_words(verdict) == "Version 12 (nb_svm) passes all 10 promotion rules against version 7 (lstm)."
     assert (verdict.reviews, verdict.compared, verdict.test_set) == (COUNT, COUNT, "0" * 12)
 
 
@@ -127,7 +128,32 @@ ALONE = {
 
 
 def test_every_rule_is_seen_to_fail_alone():
-    assert list(ALONE) == RULES
+    assert list(ALONE) == RULES == [rule.name for rule in promotion_rules.RULES]
+
+
+@pytest.mark.parametrize("rule", promotion_rules.RULES, ids=RULES)
+def test_rule_is_in_the_readme_and_its_limit_in_params(rule):
+    assert f"**{rule.name}**" in Path("README.md").read_text(encoding="utf-8")
+    assert rule.key is None or rule.key in params.Promotion.model_fields
+
+
+def test_rules_against_a_champion_are_those_that_say_what_they_ask():
+    assert [rule.name for rule in promotion_rules.RULES if rule.asks] == COMPARING
+
+
+def test_a_rule_is_one_entry_in_the_table(monkeypatch):
+    def light(case):
+        size = case.challenger.size_mb
+        return promotion_rules.Check(size <= 2, f"{size} MB", "at most 2 MB", {"found": size, "required": 2.0})
+
+    rules = (*promotion_rules.RULES, promotion_rules.Rule("light", None, light))
+    monkeypatch.setattr(promotion_rules, "RULES", rules)
+    verdict = judged(BETTER, CHAMPION)
+    assert verdict.failed == ("light",)
+    assert re.search(r"\| light +\| 10.0 MB +\| at most 2 MB +\| fails", verdict_report.as_markdown(verdict))
+    assert verdict_report.as_tags(verdict)["rule.light"] == "fails: 10.0 MB, at most 2 MB"
+    assert verdict_report.as_data(verdict)["rules"][-1]["rule"] == "light"
+    assert "fails 1 of 11 promotion rules" in verdict_report.in_words(verdict)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -136,7 +162,7 @@ def test_a_version_that_breaks_one_rule_alone_must_not_replace_the_champion(rule
     verdict = judged(challenger, champion, how)
     assert verdict.failed == (rule,)
     assert not verdict.holds
-    assert f" fails 1 of {10 if champion else 6} promotion rules " in promotion_rules.in_words(verdict)
+    assert f" fails 1 of {10 if champion else 6} promotion rules " in verdict_report.in_words(verdict)
     others = [each for each in verdict.outcomes if each.rule != rule]
     assert {each.state for each in others if champion or each.rule not in COMPARING} == {"passes"}
 
@@ -144,7 +170,7 @@ def test_a_version_that_breaks_one_rule_alone_must_not_replace_the_champion(rule
 def test_several_broken_rules_are_all_named():
     verdict = judged(dataclasses.replace(BETTER, latency_ms=200.0, size_mb=250.0), CHAMPION)
     words = "Version 12 (nb_svm) fails 2 of 10 promotion rules against version 7 (lstm): latency, size."
-    assert promotion_rules.in_words(verdict) == words
+    assert verdict_report.in_words(verdict) == words
 
 
 def test_a_version_that_is_worse_by_more_than_chance_fails_mcnemar():
@@ -227,7 +253,7 @@ def test_the_numbers_are_those_of_the_comparison_and_of_the_evaluation(metric, c
         assert interval["confidence"] == 0.975
     else:
         assert (interval["found"], interval["high"]) == (effect["low"], effect["high"])
-    error = evaluation.calibration_error(labels, probabilities, bins=EVALUATE.bins)
+    error = metrics.calibration_error(labels, probabilities, bins=EVALUATE.bins)
     assert outcome(verdict, "calibration").numbers["found"] == error
 
 
@@ -238,7 +264,7 @@ def test_the_order_of_the_champions_reviews_and_classes_changes_nothing(classes)
     table = other.predictions
     mixed = table.sample(frac=1, random_state=1)[["row", "label", "predicted", *(f"p_{name}" for name in classes[::-1])]]
     changed = judged(one, dataclasses.replace(other, predictions=mixed), groups=halves(one).iloc[::-1])
-    assert promotion_rules.as_data(changed) == promotion_rules.as_data(judged(one, other))
+    assert verdict_report.as_data(changed) == verdict_report.as_data(judged(one, other))
 
 
 @reproducibly
@@ -264,7 +290,7 @@ def test_without_a_champion_what_compares_is_left_open():
     assert [each.rule for each in verdict.outcomes if each.state == "not checked"] == COMPARING
     assert verdict.holds
     assert verdict.champion is None
-    assert promotion_rules.in_words(verdict) == "Version 12 (nb_svm) passes all 6 promotion rules that need no champion."
+    assert verdict_report.in_words(verdict) == "Version 12 (nb_svm) passes all 6 promotion rules that need no champion."
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - set(COMPARING)))
@@ -272,7 +298,7 @@ def test_without_a_champion_the_other_rules_are_judged_all_the_same(rule):
     challenger, _, how = ALONE[rule]
     verdict = judged(challenger, None, how)
     assert verdict.failed == (rule,)
-    assert f" fails 1 of 6 promotion rules that need no champion: {rule}." in promotion_rules.in_words(verdict)
+    assert f" fails 1 of 6 promotion rules that need no champion: {rule}." in verdict_report.in_words(verdict)
 
 
 def test_what_is_required_reads_the_same_with_and_without_a_champion():
@@ -284,7 +310,7 @@ def test_version_that_always_answers_the_most_frequent_class_does_not_pass():
     count = 400
     labels = np.where(np.arange(count) % 100 == 0, "spam", "ham")
     answers = pd.DataFrame({"row": range(count), "label": labels, "predicted": "ham", "p_ham": 0.99, "p_spam": 0.01})
-    always = promotion_rules.Candidate("1", "nb_svm", answers, 50.0, 10.0)
+    always = candidates.Candidate("1", "nb_svm", answers, 50.0, 10.0)
     verdict = judged(always, None, asked(floor=None))
     assert verdict.failed == ("majority",)
     assert outcome(verdict, "majority").numbers["balanced_accuracy_score"] == 0.5
@@ -300,8 +326,8 @@ def test_three_classes_pass_with_an_accuracy_of_two_thirds_where_the_largest_has
     probabilities = np.full((1000, 3), 0.17)
     probabilities[np.arange(1000), predicted] = 0.66
     answers = evaluation.predictions(np.arange(1000), labels, probabilities, THREE)
-    verdict = judged(promotion_rules.Candidate("1", "nb_svm", answers, 50.0, 10.0), None, shipped)
-    assert verdict.holds, promotion_rules.rules_as_markdown(verdict)
+    verdict = judged(candidates.Candidate("1", "nb_svm", answers, 50.0, 10.0), None, shipped)
+    assert verdict.holds, verdict_report.rules_as_markdown(verdict)
     assert "floor" not in {each.rule for each in verdict.outcomes}
 
 
@@ -332,7 +358,7 @@ def test_later_decision_on_the_same_test_set_needs_a_smaller_p(decision, failed)
     verdict = judged(*better, decision=decision)
     assert verdict.failed == failed
     assert outcome(verdict, "mcnemar").required == f"p at most {(0.025, 0.00833)[decision - 1]}, and correct more often"
-    assert f"including this one: {decision}." in promotion_rules.as_markdown(verdict)
+    assert f"including this one: {decision}." in verdict_report.as_markdown(verdict)
 
 
 # reviews that a version has seen
@@ -347,7 +373,7 @@ def test_versions_are_compared_on_the_reviews_that_neither_has_seen():
     assert (verdict.reviews, verdict.compared) == (400, 200)
     for rule in COMPARING:
         assert outcome(verdict, rule) == outcome(expected, rule)
-    assert "Left out: 200 whose texts either version was trained or chosen on." in promotion_rules.as_markdown(verdict)
+    assert "Left out: 200 whose texts either version was trained or chosen on." in verdict_report.as_markdown(verdict)
 
 
 def test_versions_with_too_few_reviews_that_neither_has_seen_are_not_compared():
@@ -355,11 +381,11 @@ def test_versions_with_too_few_reviews_that_neither_has_seen_are_not_compared():
     verdict = judged(BETTER, champion)
     assert not verdict.holds
     assert (verdict.failed, list(verdict.unchecked)) == ((), COMPARING)
-    assert promotion_rules.in_words(verdict) == (
+    assert verdict_report.in_words(verdict) == (
         "Version 12 (nb_svm) does not pass. Not compared with version 7 (lstm): only 29 of 400 test reviews are new to both "
         "versions, promotion.minimum_reviews is 30."
     )
-    assert "on this test set so far: 0. This is none." in promotion_rules.as_markdown(verdict)
+    assert "on this test set so far: 0. This is none." in verdict_report.as_markdown(verdict)
     one_more = dataclasses.replace(CHAMPION, seen=frozenset(CHAMPION.predictions["row"][30:]))
     assert judged(BETTER, one_more).is_compared
 
@@ -373,7 +399,7 @@ def test_version_that_has_seen_every_test_review_cannot_be_judged():
 def test_too_few_test_reviews_are_named_with_the_setting():
     verdict = judged(candidate("1", np.ones(2, bool)), None)
     assert {"reviews"} <= set(verdict.failed)
-    assert promotion_rules.in_words(verdict).endswith(
+    assert verdict_report.in_words(verdict).endswith(
         "Too few reviews: 2 in the test set that it was not trained on, promotion.minimum_reviews is 30."
     )
 
@@ -524,7 +550,7 @@ def test_a_challenger_that_was_not_measured_is_a_fault_of_the_caller(what, value
 
 def test_the_champion_need_not_be_measured():
     champion = dataclasses.replace(CHAMPION, latency_ms=None, size_mb=None)
-    assert promotion_rules.as_data(judged(BETTER, champion)) == promotion_rules.as_data(judged(BETTER, CHAMPION))
+    assert verdict_report.as_data(judged(BETTER, champion)) == verdict_report.as_data(judged(BETTER, CHAMPION))
 
 
 # page, data and tags
@@ -542,9 +568,9 @@ def test_the_page_says_the_verdict_every_rule_and_every_group(classes, with_cham
     challenger = candidate("12", wrong_at(slice(20)), classes=classes)
     champion = candidate("7", wrong_at(slice(80)), classes=classes) if with_champion else None
     verdict = judged(challenger, champion)
-    page = promotion_rules.as_markdown(verdict)
+    page = verdict_report.as_markdown(verdict)
     assert page.startswith(
-        f"# Promotion\n\n**{promotion_rules.in_words(verdict)}**\n\nEvaluated on 400 reviews, test set `{'0' * 12}`."
+        f"# Promotion\n\n**{verdict_report.in_words(verdict)}**\n\nEvaluated on 400 reviews, test set `{'0' * 12}`."
     )
     assert "nan" not in page
     rules, groups = tables_of(page)
@@ -559,7 +585,7 @@ def test_the_page_says_the_verdict_every_rule_and_every_group(classes, with_cham
 
 def test_the_page_shows_the_numbers_of_a_group():
     challenger, champion, _ = ALONE["slices"]
-    _, [header, _, worst, *_] = tables_of(promotion_rules.as_markdown(judged(challenger, champion)))
+    _, [header, _, worst, *_] = tables_of(verdict_report.as_markdown(judged(challenger, champion)))
     assert header == ["slice", "group", "reviews", "version 2", "version 1", "difference (interval)", "outcome"]
     assert worst[:5] == ["contrast", "none", "200", "0.9400", "1.0000"]
     assert re.fullmatch(r"-0\.0600 \(-0\.\d{4} to -0\.\d{4}\)", worst[5])
@@ -570,7 +596,7 @@ def test_no_name_can_break_the_page():
     wicked = ("<script>alert(1)</script>", "a | b\n# title ![](x)")
     challenger = candidate("12", wrong_at(slice(0, 40, 2)), classes=wicked, architecture="| <b>")
     champion = candidate("7", wrong_at(slice(201, 320, 2)), classes=wicked)
-    page = promotion_rules.as_markdown(judged(challenger, champion))
+    page = verdict_report.as_markdown(judged(challenger, champion))
     assert "<" not in page
     assert not re.search("^# title|^!|[^\\\\]\\[", page, re.MULTILINE)
     for table in tables_of(page):
@@ -583,9 +609,9 @@ def test_the_data_is_json_without_gaps_and_says_what_the_verdict_says(classes, w
     challenger = candidate("12", wrong_at(slice(20)), classes=classes)
     champion = candidate("7", wrong_at(slice(80)), classes=classes) if with_champion else None
     verdict = judged(challenger, champion)
-    found = json.loads(json.dumps(promotion_rules.as_data(verdict), allow_nan=False))
-    assert found == promotion_rules.as_data(verdict)
-    assert found["summary"] == promotion_rules.in_words(verdict)
+    found = json.loads(json.dumps(verdict_report.as_data(verdict), allow_nan=False))
+    assert found == verdict_report.as_data(verdict)
+    assert found["summary"] == verdict_report.in_words(verdict)
     assert (found["holds"], found["failed"]) == (verdict.holds, list(verdict.failed))
     assert found["challenger"] == {"version": "12", "architecture": "lstm"}
     assert found["champion"] == ({"version": "7", "architecture": "lstm"} if with_champion else None)
@@ -595,7 +621,7 @@ def test_the_data_is_json_without_gaps_and_says_what_the_verdict_says(classes, w
 
 
 def test_there_is_a_tag_a_rule_with_its_state_and_its_numbers():
-    tags = promotion_rules.as_tags(judged(BETTER, CHAMPION))
+    tags = verdict_report.as_tags(judged(BETTER, CHAMPION))
     assert list(tags) == [f"rule.{rule}" for rule in RULES]
     assert tags["rule.floor"] == "passes: accuracy_score 0.9000, at least 0.8000"
     assert tags["rule.gain"] == "passes: accuracy_score +0.1000 (0.9000 against 0.8000), at least +0.0000"
@@ -604,17 +630,17 @@ def test_there_is_a_tag_a_rule_with_its_state_and_its_numbers():
         "passes: worst of 4 groups: class negative +0.0000 (200 reviews), "
         "at least -0.0300 accuracy in every group of 100 reviews or more"
     )
-    assert promotion_rules.as_tags(judged(BETTER, None))["rule.slices"].startswith("not checked: there is no champion, ")
+    assert verdict_report.as_tags(judged(BETTER, None))["rule.slices"].startswith("not checked: there is no champion, ")
 
 
 def test_a_tag_that_would_be_too_long_is_cut_with_an_ellipsis():
     kinds = [f"a kind of review with a name {'as long ' * 20}{place % 50}" for place in range(COUNT)]
     verdict = judged(BETTER, CHAMPION, groups=halves(BETTER, length=kinds))
-    tags = promotion_rules.as_tags(verdict)
+    tags = verdict_report.as_tags(verdict)
     assert len(outcome(verdict, "slices").found) > 500
     assert max(map(len, tags.values())) == len(tags["rule.slices"]) == 500
     assert tags["rule.slices"].endswith("\u2026")
 
 
 def test_the_same_answers_and_seed_give_the_same_verdict():
-    assert promotion_rules.as_data(judged(BETTER, CHAMPION)) == promotion_rules.as_data(judged(BETTER, CHAMPION))
+    assert verdict_report.as_data(judged(BETTER, CHAMPION)) == verdict_report.as_data(judged(BETTER, CHAMPION))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from publications import publication
 
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation.metrics import tracked
 from sentiflow.registry import publishing
 from sentiflow.registry.store import COMPLETE_TAG, DIGEST_TAG, EXPERIMENT, MODEL
 
@@ -81,7 +81,7 @@ def test_a_retraining_is_one_run_that_holds_the_others_and_the_shared_pages_once
     (tmp_path / "errors").mkdir()
     (tmp_path / "errors/slices.csv").write_text("slice\n")
     (tmp_path / "report.html").write_text("<p>")
-    scores = {"nb_svm": dict.fromkeys(SCORES, 0.9), "lstm": dict.fromkeys(SCORES, 0.8)}
+    scores = {"nb_svm": dict.fromkeys(tracked(), 0.9), "lstm": dict.fromkeys(tracked(), 0.8)}
     summary = publishing.Summary("nb_svm", scores, [tmp_path / "errors", tmp_path / "report.html"])
     before = counts(store)
     for _ in range(2):

@@ -9,6 +9,7 @@ import pytest
 from made_up_results import HOW, results
 
 from sentiflow.evaluation import significance, tuning
+from sentiflow.evaluation.metrics import METRICS
 from sentiflow.reporting import html_report, png_plots
 from sentiflow.system.errors import InputError
 
@@ -272,7 +273,7 @@ def test_the_tuning_report_is_there_where_something_was_tuned(tmp_path):
     assert f"units 8 16 {change['reason']}" in shown
     for effect in tuned["effects"]:
         numbers = f"{effect['baseline']:.3f} {effect['tuned']:.3f} {effect['difference']:+.3f} {effect['low']:+.3f} to"
-        assert f"{html_report.SCORES[effect['score']]} {numbers}" in shown
+        assert f"{METRICS[effect['score']].label} {numbers}" in shown
 
 
 def compared(*models):

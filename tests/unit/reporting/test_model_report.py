@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,13 @@ from sklearn import metrics
 
 from sentiflow.config.params import Evaluate
 from sentiflow.evaluation import evaluation
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation.metrics import tracked
 from sentiflow.reporting import model_report
 
 FIGURES = {"curves.png", "confusion_matrix.png", "roc.png", "precision_recall.png", "reliability.png"}
 TEXTS = {"scores.json", "classification_report.txt", "confused_pairs.md", "layers.json", "calibration.json"}
 TABLES = {
-    "loss": ["epoch", "train_log_loss", "valid_log_loss"],
-    **{name: ["epoch", f"train_{name}_score", f"valid_{name}_score"] for name in ("accuracy", "precision", "recall", "f1")},
+    **{f"epochs/{name}": ["epoch", f"train_{name}", f"valid_{name}"] for name in tracked()},
     "confusion": ["actual", "predicted"],
     "roc": ["class", "false_positive_rate", "true_positive_rate"],
     "precision_recall": ["class", "recall", "precision"],
@@ -36,7 +36,7 @@ def evaluated(classes, *, epochs=4, count=200):
     }
     history = pd.DataFrame({"epoch": range(1, epochs + 1)})
     for split in ("train", "valid"):
-        for name in SCORES:
+        for name in tracked():
             history[f"{split}_{name}"] = draw.random(epochs)
     layers = [{"name": name, "kind": "Dense", "output": "(B, 1)", "weights": weights} for name, weights in (("a", 4), ("b", 5))]
     return model_report.Evaluated("lstm", classes, scores, labels, probabilities, history, how.bins, layers, 2.0)
@@ -93,8 +93,8 @@ def test_the_classification_report_names_every_class_and_counts_every_review(mod
 
 def test_the_plot_data_are_the_tables_that_its_docstring_names(written):
     _, folder = written
-    assert named_in(model_report.write_plot_data) == set(TABLES)
-    assert {file.name for file in folder.iterdir()} == {f"{name}.csv" for name in TABLES}
+    assert named_in(model_report.write_plot_data) == {name for name in TABLES if "/" not in name} | {"epochs"}
+    assert {file.relative_to(folder).as_posix() for file in folder.rglob("*.csv")} == {f"{name}.csv" for name in TABLES}
     for name, columns in TABLES.items():
         table = pd.read_csv(folder / f"{name}.csv")
         assert list(table.columns) == columns
@@ -107,8 +107,8 @@ def test_the_plot_data_hold_what_was_measured(model, written):
     counted = metrics.confusion_matrix(tables["confusion"]["actual"], tables["confusion"]["predicted"], labels=model.classes)
     np.testing.assert_array_equal(counted, metrics.confusion_matrix(model.labels, model.probabilities.argmax(axis=1)))
     assert tables["reliability"]["reviews"].sum() == len(model.labels)
-    assert tables["loss"]["epoch"].to_list() == model.history["epoch"].to_list()
-    np.testing.assert_allclose(tables["accuracy"]["valid_accuracy_score"], model.history["valid_accuracy_score"])
+    assert tables["epochs/log_loss"]["epoch"].to_list() == model.history["epoch"].to_list()
+    np.testing.assert_allclose(tables["epochs/accuracy_score"]["valid_accuracy_score"], model.history["valid_accuracy_score"])
     shown = model.classes[1:] if len(model.classes) == 2 else model.classes
     assert set(tables["roc"]["class"]) == set(tables["precision_recall"]["class"]) == set(shown)
 
@@ -118,8 +118,8 @@ def test_the_same_model_gives_the_same_bytes_and_stays_as_it_was(model, written,
     model_report.write(model, tmp_path)
     model_report.write_plot_data(model, tmp_path)
     for folder in written:
-        for file in folder.iterdir():
-            assert file.read_bytes() == (tmp_path / file.name).read_bytes()
+        for file in filter(Path.is_file, folder.rglob("*")):
+            assert file.read_bytes() == (tmp_path / file.relative_to(folder)).read_bytes()
     pd.testing.assert_frame_equal(model.history, before[0])
     np.testing.assert_array_equal(model.labels, before[1])
     np.testing.assert_array_equal(model.probabilities, before[2])

@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sentiflow.evaluation import evaluation
-from sentiflow.evaluation.metrics import SCORES
+from sentiflow.evaluation import evaluation, metrics
 from sentiflow.reporting import png_plots
 
 EPOCHS = [1, 30]
@@ -12,7 +11,7 @@ EPOCHS = [1, 30]
 
 def history(epochs):
     draw = np.random.default_rng(epochs)
-    scores = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in SCORES}
+    scores = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in metrics.tracked()}
     return pd.DataFrame({"epoch": range(1, epochs + 1)} | scores)
 
 
@@ -64,9 +63,7 @@ FIGURES = {
             "precision_recall": lambda classes, file: png_plots.precision_recall(
                 curves("precision_recall", classes), "lstm, test", file
             ),
-            "reliability": lambda classes, file: reliability(
-                evaluation.reliability(*answers(len(classes)), bins=15), 0.0123, file
-            ),
+            "reliability": lambda classes, file: reliability(metrics.reliability(*answers(len(classes)), bins=15), 0.0123, file),
         }.items()
     },
     "reliability of one interval": lambda file: reliability(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sentiflow.evaluation.metrics import METRICS
 from sentiflow.reporting import svg_charts
 
 
@@ -50,7 +51,7 @@ def test_epochs_are_whole_numbers_from_the_first_to_the_last_at_most(last):
 
 
 def test_every_architecture_has_a_line_of_its_own_style_with_a_point_an_epoch():
-    panel = svg_charts.curves({"a": history(0.7, 0.8, 0.75), "b": history(0.9)}, "f1_score", "F1")
+    panel = svg_charts.curves({"a": history(0.7, 0.8, 0.75), "b": history(0.9)}, METRICS["f1_score"])
     assert [(line.style, len(line.points)) for line in panel.lines] == [(0, 3), (1, 1)]
     first, best, _ = panel.lines[0].points
     assert best.x > first.x
@@ -61,7 +62,7 @@ def test_every_architecture_has_a_line_of_its_own_style_with_a_point_an_epoch():
 
 def test_points_stand_within_the_frame():
     drawn = [
-        svg_charts.curves({"a": history(0.7, 0.8)}, "f1_score", "F1"),
+        svg_charts.curves({"a": history(0.7, 0.8)}, METRICS["f1_score"]),
         *svg_charts.reliability({"a": reliability(0.3, 0.99)}),
     ]
     for point in itertools.chain(*(line.points for panel in drawn for line in panel.lines)):

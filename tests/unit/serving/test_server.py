@@ -147,6 +147,7 @@ FORMS = {
     "records": ({"dataframe_records": [{"text": text} for text in TEXTS]}, JSON),
     "records of more keys": ({"dataframe_records": [{"id": None, "text": text} for text in TEXTS]}, JSON),
     "csv": (pd.DataFrame({"anything": TEXTS}).to_csv(index=False), CSV),
+    "csv with Excel's line about the separator": ("sep=,\r\n" + pd.DataFrame({"text": TEXTS}).to_csv(index=False), CSV),
     "csv as pandas writes it": (pd.DataFrame({"text": TEXTS}).to_csv(), CSV),
     "csv of a spreadsheet": (pd.DataFrame({"review": TEXTS}).to_csv(index=False, lineterminator="\r\n"), f"{CSV}; charset=UTF-8"),
 }
@@ -376,6 +377,7 @@ REFUSED = {
     "only a header": (b"text\n", CSV, 400, "received no text"),
     "open quote": (b'text\n"tell nobody of this', CSV, 400, "the row that begins in line 2"),
     "uneven CSV": (b"id,text\n1,a\n2,a,tell nobody of this\n", CSV, 400, "3 cells in line 3, expected 2"),
+    "CSV of another separator": (b"sep=;\ntext;id\na;1\n", CSV, 400, "the text/csv body is separated by ';'"),
     "unclear CSV": (b"tell nobody of this,other\na,b\n", CSV, 400, "received 2 columns"),
     "too many CSV rows": (b"text\n" + b"a\n" * 5, CSV, 413, "received 5 texts"),
     "parquet": (b"PAR1", "application/vnd.apache.parquet", 415, "application/json or text/csv"),

@@ -1,12 +1,11 @@
-"""Where reviews come from. To add a source: write its file, add its line here, add its section to params."""
+"""Where reviews come from. To add a source: write its file, with its SOURCE; add its line here, and its section to params."""
 
 import ast
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,18 +14,19 @@ from tqdm import tqdm
 from sentiflow.config.params import Download
 from sentiflow.data import normal_form
 from sentiflow.data.sources import aclimdb, folder, package, tables
-from sentiflow.data.sources.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, excerpt, flaw, tidied
+from sentiflow.data.sources.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, by_tidied, excerpt, flaw, tidied
+from sentiflow.data.sources.source import Source
 from sentiflow.system import terminal
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
 
-SOURCES: dict[str, Callable[[Download, Path], Origin]] = {
-    "package": package.find,
-    "csv": partial(tables.find, "csv"),
-    "tsv": partial(tables.find, "tsv"),
-    "folder": folder.find,
-    "aclimdb": aclimdb.find,
+SOURCES: dict[str, Source] = {
+    "package": package.SOURCE,
+    "csv": tables.source("csv", has_published=lambda location: "imdb" in location),
+    "tsv": tables.source("tsv", has_published=lambda location: "tweets" in location),
+    "folder": folder.SOURCE,
+    "aclimdb": aclimdb.SOURCE,
 }
 
 FEWEST = 10  # rows a label, so that each of three splits can get some
@@ -60,7 +60,7 @@ def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
     Raises:
         InputError: if the source cannot be read, too much of it cannot be used, or what is left is too little to learn from.
     """
-    origin = SOURCES[p.source](p, partial_dir)
+    origin = SOURCES[p.source].find(p, partial_dir)
     reviews, rejects, excluded = sort(origin, p.max_characters)
     _require_few_rejects(p, origin, reviews, rejects, partial_dir / "rejects.csv")
     if p.sample is not None:
@@ -76,7 +76,7 @@ def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFram
     rejected: list[tuple[str, int, str, str]] = []
     excluded: Counter[str] = Counter()
     read = 0
-    labels = {tidied(label): name for label, name in origin.labels.items()}
+    labels = by_tidied(origin.labels)
     classes = {label: name for label, name in labels.items() if name is not None}
     for row in tqdm(origin.found, desc="reading", unit=" rows", disable=None, delay=2):
         read += 1

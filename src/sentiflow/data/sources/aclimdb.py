@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sentiflow.config.params import Download
-from sentiflow.data.sources import archives, fetching, folders
+from sentiflow.data.sources import archives, fetching, folders, tables
 from sentiflow.data.sources.rows import Found, Origin
+from sentiflow.data.sources.source import Files, Source, Url
+from sentiflow.data.sources.terms import MAAS
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -108,3 +110,28 @@ def _found(contents: list[tuple[str, bytes]]) -> Iterator[Found]:
 def _film(urls: list[bytes], number: int) -> str | None:
     found = FILM.search(urls[number]) if number < len(urls) else None
     return found[1].decode() if found else None
+
+
+def content(p: Download) -> Url | Files:
+    location, sha256 = p.aclimdb.location, p.aclimdb.sha256
+    if fetching.is_url(location):
+        return Url(location, sha256)
+    if Path(location).is_dir():
+        return folders.files(location, lambda: _some_files(location), lambda: sha256_of_folder(p))
+    return tables.files([Path(location)], location, sha256)
+
+
+def _some_files(location: str) -> list[Path]:
+    if not (paths := files_of(Path(location))):
+        raise no_review(location)
+    return paths
+
+
+SOURCE = Source(
+    find,
+    content,
+    location=lambda p: fetching.without_secrets(p.aclimdb.location),
+    terms=lambda kind, location: MAAS,
+    has_published=lambda p: True,
+    no_append="an archive or folder of one file a review; put new files into that folder yourself",
+)

@@ -37,9 +37,9 @@ class Content(NamedTuple):
     blank_before_quote: bool
 
 
-def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str], most: int | None = None) -> Content:
+def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str], most: int = MOST_CHARACTERS) -> Content:
     """The columns and every record of a file, blank lines left out; see `tables.read`."""
-    lines = list(lines_of(file, dialect.encoding, path, most=most or MOST_CHARACTERS))
+    lines = list(lines_of(file, dialect.encoding, path, most=most))
     first = preamble(lines[: dialect.skip_rows + 1], dialect, path)
     records = list(_records(lines, first, dialect, labels, blank_before_quote=False))
     blank_before_quote = False
@@ -78,10 +78,8 @@ def lines_of(file: IO[bytes], encoding: str, path: Path, *, most: int | None) ->
             while line := text.readline(LONGEST + 1):
                 size += len(line)
                 if len(line) > LONGEST or (most is not None and size > most):
-                    raise InputError(
-                        f"{path} is too large: expected at most {most or MOST_CHARACTERS:,} characters, "
-                        f"and {LONGEST:,} in a line; split it"
-                    )
+                    limit = "" if most is None else f"{most:,} characters, and "
+                    raise InputError(f"{path} is too large: expected at most {limit}{LONGEST:,} characters in a line; split it")
                 yield line
         finally:
             with contextlib.suppress(ValueError):  # the caller, whose file it is, has closed it already

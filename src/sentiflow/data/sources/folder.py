@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sentiflow.config.params import Download
-from sentiflow.data.sources import fetching, folders
+from sentiflow.data.sources import fetching, folders, terms
 from sentiflow.data.sources.rows import SPLITS, Found, Origin
+from sentiflow.data.sources.source import Files, Source
 from sentiflow.system.errors import InputError
 
 
@@ -59,3 +60,17 @@ def _found(contents: list[tuple[str, bytes]], p: Download) -> Iterator[Found]:
     for name, content in contents:
         text, _ = decode(content, "surrogateescape")
         yield Found("folder", name, 1, text, Path(name).parent.name, _split(Path(name)))
+
+
+def content(p: Download) -> Files:
+    return folders.files(p.folder.location, lambda: files_of(p), lambda: sha256_of_folder(p))
+
+
+SOURCE = Source(
+    find,
+    content,
+    location=lambda p: str(Path(p.folder.location)),
+    terms=terms.of_a_file,
+    has_published=lambda p: False,
+    no_append="with one file per review; put new files into that folder yourself",
+)

@@ -2,11 +2,12 @@
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
+from sentiflow.data.sources.source import Files
 from sentiflow.system.errors import InputError
 
 
@@ -36,3 +37,9 @@ def sha256_of(contents: Iterable[tuple[str, bytes]]) -> str:
     for name, content in contents:
         whole.update(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
+
+
+def files(location: str, find: Callable[[], list[Path]], sha256: Callable[[], str]) -> Files:
+    """The content of a folder, of which the download refuses nothing that `find` finds."""
+    top = Path(location)
+    return Files(str(top), [top], find, sha256, lambda found: None, what="the SHA-256 of its files")

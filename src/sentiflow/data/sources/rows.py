@@ -52,6 +52,11 @@ def tidied(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip())
 
 
+def by_tidied(labels: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The class, or None, by the tidied label."""
+    return {tidied(label): name for label, name in labels.items()}
+
+
 def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> str | None:
     """Why a row cannot be used, or None. The part before the first colon is the kind of flaw, of which there are few.
 

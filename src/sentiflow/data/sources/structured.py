@@ -20,13 +20,12 @@ def is_json(name: str) -> bool:
     return name.lower().endswith(JSON)
 
 
-def read(content: Unpacked, path: Path, most: int | None = None) -> tuple[Sequence[str], Iterator[Record]]:
+def read(content: Unpacked, path: Path, most: int = MOST_CHARACTERS) -> tuple[Sequence[str], Iterator[Record]]:
     """The columns and the records of a file; JSON objects have the columns of all of them, and an absent one is empty.
 
     Args:
         most: characters, or bytes of Parquet's columns, at most.
     """
-    most = most or MOST_CHARACTERS
     return _parquet(content, path, most) if content.is_parquet else _json(content, path, most)
 
 

@@ -8,13 +8,15 @@ import contextlib
 import glob
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sentiflow.config.params import Column, Dialect, Download, TableSource
-from sentiflow.data.sources import delimited, fetching, structured
+from sentiflow.data.sources import delimited, fetching, structured, terms
 from sentiflow.data.sources.rows import SPLITS, Found, Origin, excerpt, tidied
+from sentiflow.data.sources.source import Files, Source, Url
 from sentiflow.data.sources.unpacking import unpacked
 from sentiflow.system.errors import InputError
 
@@ -94,6 +96,33 @@ def location_of(section: TableSource) -> str:
     return fetching.without_secrets(section.location)
 
 
+def content(source: str, p: Download) -> Url | Files:
+    section: TableSource = getattr(p, source)
+    locations = [location for _, location in located(section)]
+    if fetching.is_url(locations[0]):
+        return Url(locations[0], section.sha256)
+    return files([Path(each) for each in locations], ", ".join(locations), section.sha256)
+
+
+def files(paths: list[Path], shown: str, sha256: str | None, *, may_grow: bool = True) -> Files:
+    """The content of files that the download refuses where one is missing or empty, or where the first has another SHA-256."""
+
+    for path in paths:
+        if not path.is_file():
+            fetching.require_file(path, sha256=None)
+
+    def require(found: str) -> None:
+        if sha256 not in (None, found):
+            fetching.require_file(paths[0], sha256=sha256)
+        for path in paths:
+            fetching.require_file(path, sha256=None)
+
+    def fingerprint() -> str:
+        return combined([fetching.sha256_of(path) for path in paths])
+
+    return Files(shown, paths, lambda: paths, fingerprint, require, may_grow=may_grow)
+
+
 def combined(hashes: list[str]) -> str:
     """One SHA-256 for one or several files."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -122,7 +151,7 @@ def text_of(fields: Sequence[str], places: Sequence[int]) -> str:
     return fields[places[0]] if len(places) == 1 else "\n".join(filter(None, (fields[place] for place in places)))
 
 
-def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int | None = None) -> Table:
+def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int = delimited.MOST_CHARACTERS) -> Table:
     """Every record of a file, those that cannot be read included; only blank lines are left out.
 
     Bytes that are not valid in the encoding come out as lone surrogates, so that they cost their own row and no other.
@@ -175,6 +204,12 @@ def places(columns: Sequence[str | int], section: TableSource, key: str, name: s
     return Columns(texts, place("label", section.label), place("split", section.split), place("group", section.group))
 
 
+def positions(columns: Sequence[str | int], wanted: Sequence[Column]) -> list[int] | None:
+    """The places of several columns, or None where there is not exactly one of each."""
+    found = [place for column in wanted if (place := position(columns, column)) is not None]
+    return found if len(found) == len(wanted) else None
+
+
 def position(columns: Sequence[str | int], column: Column) -> int | None:
     """The place of a column, or None where there is not exactly one."""
     found = [place for place, each in enumerate(columns) if str(each).strip() == str(column).strip()]
@@ -198,13 +233,11 @@ def dialect_of(start: bytes, section: TableSource, columns: Sequence[Column]) ->
     except InputError:
         return None
     if section.header:
-        fits = all(position(found, column) is not None for column in columns)
-        return Written(dialect, blank_before_quote) if fits else None
+        return Written(dialect, blank_before_quote) if positions(found, columns) else None
     label = position(found, section.label)
     first = records[0].fields if records else []
     is_one = label is not None and len(first) == len(found) and tidied(first[label]) in map(tidied, section.labels)
-    fits = is_one and all(position(found, column) is not None for column in columns)
-    return Written(dialect, blank_before_quote) if fits else None
+    return Written(dialect, blank_before_quote) if is_one and positions(found, columns) else None
 
 
 def _is_named(column: Column, columns: Sequence[str | int]) -> bool:
@@ -237,3 +270,19 @@ def _require_no_cut_quotes(found: list[Found], source: str) -> None:
             f"{len(cut):,} of {len(usable):,} texts begin with a quote that does not end in their field, such as "
             f"{excerpt(cut[0].text)} in line {cut[0].line}, so they are cut at a separator; set download.{source}.quote: '\"'"
         )
+
+
+def source(name: str, *, has_published: Callable[[str], bool]) -> Source:
+    """A source of tables.
+
+    Args:
+        name: of its section in params.yaml.
+        has_published: whether there are published figures of the reviews at a location.
+    """
+    return Source(
+        partial(find, name),
+        partial(content, name),
+        location=lambda p: location_of(getattr(p, name)),
+        terms=terms.of_a_file,
+        has_published=lambda p: has_published(str(getattr(p, name).location).lower()),
+    )

@@ -22,7 +22,7 @@ from sentiflow.config import params
 from sentiflow.config.params import Download, Params, TableSource
 from sentiflow.data import copies, sources
 from sentiflow.data.sources import fetching, package, structured, tables, unpacking
-from sentiflow.data.sources.rows import Found, excerpt, flaw, tidied
+from sentiflow.data.sources.rows import Found, by_tidied, excerpt, flaw, tidied
 from sentiflow.evaluation.error_analysis import as_csv
 from sentiflow.pipeline import isolated_run, site
 from sentiflow.system import stage
@@ -65,7 +65,7 @@ class Format:
     @property
     def labels(self) -> dict[str, str | None]:
         """The class by the tidied label."""
-        return {tidied(label): name for label, name in self.section.labels.items()}
+        return by_tidied(self.section.labels)
 
     def flaw(self, row: Found) -> str | None:
         return flaw(row, self.labels, self.max_characters)
@@ -73,15 +73,10 @@ class Format:
 
 def target(p: Download) -> Path:
     """The file that reviews are added to."""
-    if p.source == "package":
+    if reason := sources.SOURCES[p.source].no_append:
+        hint = f"{HINT}; or" if p.source == "package" else "or"
         raise InputError(
-            "download.source is package, whose reviews are fixed by their hash, so there is no file to add to; "
-            f"{HINT}; or set download.source: csv in params.yaml"
-        )
-    if p.source in ("aclimdb", "folder"):
-        raise InputError(
-            f"download.source is {p.source}, with one file per review; put new files into that folder yourself, "
-            "or set download.source: csv in params.yaml to keep a table of reviews"
+            f"download.source is {p.source}, {reason}; {hint} set download.source: csv in params.yaml to keep a table of reviews"
         )
     section = p.table
     key = f"download.{p.source}"

@@ -6,8 +6,8 @@ Everything stands in git: nothing is fetched. The last row is what this folder h
 from collections.abc import Mapping
 
 from sentiflow.config import params
-from sentiflow.data import source_changes
-from sentiflow.data.sources import fetching
+from sentiflow.data import source_changes, sources
+from sentiflow.data.sources.source import Url
 from sentiflow.sharing.versions import history
 from sentiflow.sharing.versions.history import Data
 from sentiflow.system import git, markdown, terminal
@@ -72,9 +72,8 @@ def _pending(here: Data | None) -> list[str]:
     wanted = history.relevant(p.model_dump())
     told = [f"{name}: {old} -> {new}" for name, old, new in history.changed_params(here.params, wanted)]
     try:
-        chosen = p.download
-        location = "" if chosen.source == "package" else getattr(chosen, chosen.source).location
-        change = None if fetching.is_url(location) else source_changes.changed(p)  # a list does not wait for a server
+        is_url = isinstance(sources.SOURCES[p.download.source].content(p.download), Url)
+        change = None if is_url else source_changes.changed(p)  # a list does not wait for a server
     except InputError as error:
         told.append(str(error))
     else:
