@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 
 # What a user may give. `override` and `value`, so that make expands nothing in it; recipes read it from the environment, so that
 # the shell does not either.
-GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE ARCHITECTURES \
+GIVEN := PYTHON PREFECT_HOME PORT PREFECT_PORT TEXT FILE COLUMN OUT MODEL VERSION REASON COMMIT A B SERVICE MODELS \
   URL ENDPOINT NAME TO FROM FORCE DRY_RUN START SHARED SKIP_REJECTED RESET REMOVE FULL PROMOTE REPAIR SAMPLE TAKE_OVER \
   SIMILARITY
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override export $(name) := $$(value $(name)))))
@@ -60,7 +60,7 @@ $(READY): requirements.lock pyproject.toml
 repro: $(READY)  ## run the whole pipeline, from reviews to registered models; only what is stale is run. A trial: make repro SAMPLE=400
 	@$(BIN)/python -m $(if $(value SAMPLE),sentiflow.pipeline.isolated_run sample -- "$$SAMPLE",sentiflow.pipeline.repro)
 
-all: $(READY)  ## run every architecture beside the default ones, in a folder of its own: reports/all.md and reports/all.html
+all: $(READY)  ## run every model of params.yaml, in a folder of its own: reports/all.md and reports/all.html
 	@$(BIN)/python -m sentiflow.pipeline.isolated_run all
 
 recipes: $(READY)  ## run the published recipes with their own settings: reports/recipes.md
@@ -112,8 +112,8 @@ predict: $(READY)  ## answer from the champion: make predict TEXT="..." or FILE=
 	@$(BIN)/python -m sentiflow.serving.predict $(if $(value TEXT),--text="$$TEXT") $(if $(value FILE),--file="$$FILE") \
 	  $(if $(value COLUMN),--column="$$COLUMN") $(if $(value OUT),--out="$$OUT") $(if $(value VERSION),--version="$$VERSION")
 
-retrain: $(READY)  ## retrain now if there is a reason to: make retrain [ARCHITECTURES="lstm gru"] [FORCE=1] [PROMOTE=0]
-	@set -f; $(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$ARCHITECTURES
+retrain: $(READY)  ## retrain now if there is a reason to: make retrain [MODELS="lstm gru"] [FORCE=1] [PROMOTE=0]
+	@set -f; $(BIN)/python -m flows.retrain $(if $(filter-out 0,$(FORCE)),--force) $(if $(filter 0,$(PROMOTE)),--no-promote) -- $$MODELS
 
 drift: $(READY)  ## compare incoming reviews with what the champion learned from: make drift [FILE=reviews.csv]
 	@$(BIN)/python -m sentiflow.serving.drift $(if $(value FILE),--file="$$FILE")
@@ -139,7 +139,7 @@ hooks: $(READY)  ## have git refuse a push of commits whose data the remote lack
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
+test-slow: $(READY)  ## run the tests that take minutes: every model and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
 
 test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs

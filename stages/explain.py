@@ -41,7 +41,7 @@ def main(
                 explained.append(explanation.as_data(name, text, each))
             stage.log.info("%s: weighed the words of %s texts by %s", name, len(found), found[0].method)
             if explanation.has_attention(model):
-                test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.settings["view"])
+                test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.config.settings.view)
                 checked = explanation.deletion(
                     model,
                     test.ids,

@@ -12,7 +12,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import seen_texts, vocabulary
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.models import loading, training_record
+from sentiflow.models import model_config, training_record
 from sentiflow.pipeline import experiments
 from sentiflow.registry import provenance, publishing, store
 from sentiflow.registry.test_set import HeldOut
@@ -54,7 +54,7 @@ def main(
                 history=artifacts.read_csv(history_file),
                 record=training_record.read(cache_dir / "records", models_dir / name),
                 scores=scores[name],
-                temperature=loading.read_config(models_dir / name)["temperature"],
+                temperature=model_config.read(models_dir / name).temperature,
                 weights=artifacts.read_json(report_dir / "layers.json")["weights"],
                 environment=artifacts.read_json(models_dir / name / "environment.json"),
                 artifacts={"report": report_dir, "history": history_file},

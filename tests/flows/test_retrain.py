@@ -29,16 +29,18 @@ stages:
     - data/reviews.csv
     - metrics/data_card.json: {cache: false}
   train:
-    matrix: {architecture: "${run}"}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/reviews.csv, train.sh]
-    params: ["architectures.${item.architecture}"]
-    outs: ["models/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: sh train.sh ${key}
+      deps: [data/reviews.csv, train.sh]
+      params: ["models.${key}"]
+      outs: ["models/${key}"]
   evaluate:
-    matrix: {architecture: "${run}"}
-    cmd: mkdir -p scores && cp models/${item.architecture} scores/${item.architecture}
-    deps: ["models/${item.architecture}"]
-    outs: ["scores/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: mkdir -p scores && cp models/${key} scores/${key}
+      deps: ["models/${key}"]
+      outs: ["scores/${key}"]
   compare:
     cmd: mkdir -p reports && cat scores/* > reports/comparison.md
     deps: [scores]
@@ -52,7 +54,7 @@ DOWNLOAD = (
 )
 TRAIN = "mkdir -p models; echo '  epoch 1 of 2: valid accuracy 0.5, loss 1'; cat data/reviews.csv > models/$1\n"
 CHANGES = {
-    "run": ["nb_svm", "lstm"],
+    "run": {"nb_svm": "nb_svm", "lstm": "recurrent"},
     "download.source": "csv",
     "download.csv.location": str(SOURCE),
     "retrain.wait_seconds": 0.1,

@@ -500,7 +500,7 @@ SETTINGS: Mapping[str, Bad] = {
     "vocabulary of 0": Bad(
         "train@lstm",
         params_with(architectures__lstm__vocabulary_size=0),
-        "architectures.lstm.vocabulary_size: received 0",
+        "models.lstm.vocabulary_size: received 0",
         "should be greater than or equal to 3",
     ),
     "fractions that exceed 1": Bad(

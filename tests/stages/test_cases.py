@@ -31,7 +31,7 @@ class Case:
         for file in (CASES / name).iterdir():
             shutil.copyfile(file, Path("data/external") / file.name)
         values = yaml.safe_load((TOP / "params.yaml").read_text())
-        values["run"] = ["logistic"]
+        values["run"] = {"logistic": "logistic"}
         values["download"]["source"] = source
         values["download"][source] |= section
         values["split"] |= splitting or {}

@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
     p = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     source = {"location": "reviews.csv", "text": "text", "label": "label", "labels": {name: name for name in CLASSES}}
     p["download"] |= {"source": "csv", "csv": p["download"]["csv"] | source}
-    p |= {"run": RUN, "compare": {"baseline": RUN[0], "tuned": RUN[1]}}
+    p |= {"run": {name: name for name in RUN}, "compare": {"baseline": RUN[0], "tuned": RUN[1]}}
     p["evaluate"]["resamples"] = 100
     rows = [(f"please tell me about topic{place} now {row}", name) for row in range(ROWS) for place, name in enumerate(CLASSES)]
     with pytest.MonkeyPatch.context() as patch:

@@ -10,7 +10,7 @@ from sentiflow.models.networks import ARCHITECTURES
 
 pytestmark = pytest.mark.slow
 SMALL = {
-    "run": ["nb_svm"],
+    "run": {"nb_svm": "nb_svm"},
     "download.source": "package",
     "download.sample": 240,
     "evaluate.resamples": 100,
@@ -23,7 +23,7 @@ TINY = {"length": 20, "epochs": 2}
 def clone(tmp_path_factory):
     shipped = params.load().architectures
     short = {
-        f"architectures.{name}.{key}": value
+        f"models.{name}.{key}": value
         for name in ARCHITECTURES
         for key, value in TINY.items()
         if key in type(shipped[name]).model_fields

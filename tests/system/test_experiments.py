@@ -75,7 +75,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
 
     [table] = [text for command, text in said.items() if command.startswith("dvc exp show")]
     header = next(line for line in table.splitlines() if "Experiment" in line)
-    assert "architectures.logistic.regularisation" in header
+    assert "models.logistic.regularisation" in header
     assert "metrics/test/logistic.json:log_loss" in header
     assert not re.search(r"data/|models|reports|\.py|mlartifacts", header)
     for name in ("c4", "c2", "grid-1", "grid-2"):

@@ -34,7 +34,7 @@ STAGES = ["download", "clean", "split", "tokenize"]
 STAGES += [f"{stage}@{name}" for name in ("logistic", "nb_svm") for stage in ("train", "evaluate")]
 STAGES += ["compare", "analyse", "explain", "report", "register", "judge"]
 SMALL = {
-    "run": ["logistic", "nb_svm"],
+    "run": {"logistic": "logistic", "nb_svm": "nb_svm"},
     "download.source": "csv",
     "download.csv.location": "data/external/reviews.csv",
     "split.method": "hash",
@@ -50,13 +50,13 @@ SMALL = {
     "retrain.attempts": 6,
     "retrain.wait_seconds": 1,
     "retrain.notify": ["custom-webhook/team"],
-    "architectures.logistic.ngrams": 1,
-    "architectures.nb_svm.ngrams": 1,
+    "models.logistic.ngrams": 1,
+    "models.nb_svm.ngrams": 1,
 }
 # Fewer words make a worse model. What is best on valid is nb_svm each time.
-POOR = {"architectures.logistic.minimum_documents": 100, "architectures.nb_svm.minimum_documents": 20}
-BETTER = {"architectures.logistic.minimum_documents": 90, "architectures.nb_svm.minimum_documents": 5}
-WORSE = {"architectures.nb_svm.minimum_documents": 12}
+POOR = {"models.logistic.minimum_documents": 100, "models.nb_svm.minimum_documents": 20}
+BETTER = {"models.logistic.minimum_documents": 90, "models.nb_svm.minimum_documents": 5}
+WORSE = {"models.nb_svm.minimum_documents": 12}
 DAY = timedelta(days=1)
 SOON = 10.0  # seconds in which a server plans the run of a schedule that was moved
 QUICK = 30.0  # seconds within which a run without a reason ends

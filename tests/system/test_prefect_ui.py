@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 DOCS = PROJECT / "docs"
 TEXT = (DOCS / "schedule.md").read_text(encoding="utf-8")
 DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-SETTINGS = {"download.sample": 400, "run": ["logistic", "nb_svm"]}
+SETTINGS = {"download.sample": 400, "run": {"logistic": "logistic", "nb_svm": "nb_svm"}}
 PATIENCE = 1200.0  # seconds for a retraining of the sample, on a busy machine
 
 

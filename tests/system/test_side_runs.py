@@ -10,7 +10,8 @@ from sentiflow.pipeline import recovery
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
 from sentiflow.pipeline import repro as pipeline; from sentiflow.pipeline import isolated_run as side
-with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}, again="this", targets=["evaluate"]):
+changes = {"run": {"nb_svm": "nb_svm", "logistic": "logistic"}}
+with pipeline.errors_told(), side.running("two", changes, again="this", targets=["evaluate"]):
     pass
 """
 
@@ -18,7 +19,7 @@ with pipeline.errors_told(), side.running("two", {"run": ["nb_svm", "logistic"]}
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A clone of whose architectures one has run, its results committed."""
-    changes = {"run": ["nb_svm"], "download.source": "package", "download.sample": 240}
+    changes = {"run": {"nb_svm": "nb_svm"}, "download.source": "package", "download.sample": 240}
     folder = fresh(tmp_path_factory.mktemp("clone"), changes)
     (folder / "data/external").mkdir(parents=True, exist_ok=True)
     main_run(folder, "evaluate")
@@ -56,7 +57,7 @@ def test_second_side_run_does_nothing(side_run, clone):
 
 
 def test_the_main_run_restores_later_what_the_side_run_trained(side_run, clone):
-    change(clone, {"run": ["nb_svm", "logistic"]})
+    change(clone, {"run": {"nb_svm": "nb_svm", "logistic": "logistic"}})
     later = main_run(clone, "evaluate")
     for stage in ("train", "evaluate"):
         assert f"Stage '{stage}@logistic' is cached - skipping run" in later.stdout

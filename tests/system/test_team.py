@@ -20,7 +20,7 @@ PAGE = (PROJECT / "docs/team.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 STAGES = ("download", "clean", "split", "tokenize", "train", "evaluate", "compare")
 SMALL = {
-    "run": ["logistic"],
+    "run": {"logistic": "logistic"},
     "download.source": "csv",
     "download.csv.location": "data/external/reviews.csv",
     "split.method": "hash",

@@ -12,14 +12,12 @@ TOP = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["gru", "no_such"])
-def test_architecture_that_is_not_run_is_refused_in_one_line_before_a_server_starts(tmp_path, name):
+def test_model_that_is_not_run_is_refused_in_one_line_before_a_server_starts(tmp_path, name):
     shutil.copy(TOP / "params.yaml", tmp_path)
     own = {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": f"{TOP}:{TOP / 'src'}", "MAKELEVEL": "1"}
     command = [sys.executable, "-m", "flows.retrain", "--", "lstm", name]
     refused = subprocess.run(command, cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, timeout=300)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(
-        f"error: received ARCHITECTURES={name}, which is not in `run:` of params.yaml; expected some"
-    )
+    assert refused.stderr.startswith(f"error: received MODELS={name}, which is not in `run:` of params.yaml; expected some")
     assert refused.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("*.db"))

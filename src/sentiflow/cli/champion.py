@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.pipeline import repro
 from sentiflow.registry import champion_history, judging, model_versions, promotion_rules, provenance, store
 from sentiflow.registry.test_set import HeldOut
@@ -41,7 +41,7 @@ def promote(
     dry_run: DryRun = False,
 ) -> None:
     """Make a version champion, if it passes every rule of params.yaml's `promotion`."""
-    p = params.load()
+    p = settings.load()
     if force and not reason.strip():
         raise InputError('received FORCE without a reason; the history needs one: make promote VERSION=3 FORCE=1 REASON="..."')
     client = store.connect()

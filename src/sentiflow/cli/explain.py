@@ -12,10 +12,9 @@ from typing import Annotated, cast
 
 import typer
 
-from sentiflow.config import params
 from sentiflow.config.params import Params
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.models import explanation, networks
+from sentiflow.models import explanation, settings
 from sentiflow.models.explanation import Explanation, Reader
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.pipeline import stage_paths
@@ -36,7 +35,7 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="the picture, a name that ends in .png")] = Path("reports/explanation.png"),
 ) -> None:
-    p = params.load()
+    p = settings.load()
     if out.suffix.lower() != ".png":
         raise InputError(f"received {terminal.option('out', heatmap.shown(str(out)))}; expected a name that ends in .png")
     stage_paths.refuse(out, elsewhere="reports/explanation.png")
@@ -79,7 +78,7 @@ def _trained(name: str, text: str, p: Params) -> tuple[str, SentimentModel, str]
     if name not in every:
         raise InputError(
             f"received {terminal.option('model', heatmap.shown(name))}, which is not trained here; expected one of "
-            f"{', '.join(every)}. To train another architecture, add it to `run` in params.yaml and run: make repro"
+            f"{', '.join(every)}. To train another model, add it to `run` in params.yaml and run: make repro"
         )
     return name, _read(name, p), _beside_champion(name, text)
 
@@ -109,7 +108,7 @@ def _named(opened: model_versions.Opened) -> str:
 
 
 def _trained_names(p: Params) -> list[str]:
-    every = [each for each in networks.ARCHITECTURES if (MODELS / each / "config.json").exists()]
+    every = [each for each in p.models if (MODELS / each / "config.json").exists()]
     if not set(every) & set(p.run):
         raise InputError(f"no model is trained yet, expected {' or '.join(p.run)} in {MODELS}; train them: make repro")
     return every
@@ -118,7 +117,7 @@ def _trained_names(p: Params) -> list[str]:
 def _read(name: str, p: Params) -> SentimentModel:
     reader = explanation.read(MODELS / name, TOKENS)
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    return SentimentModel(reader, reader.vocabulary, reader.settings["view"], stopwords)
+    return SentimentModel(reader, reader.vocabulary, reader.config.settings.view, stopwords)
 
 
 def _answer(model: SentimentModel, text: str) -> str:
@@ -143,7 +142,7 @@ def _lines(name: str, reader: Reader, explained: Explanation, *, colour: bool) -
         more = f" and {len(unknown) - LISTED:,} more" if len(unknown) > LISTED else ""
         yield f"unknown to the model, in [brackets]: {', '.join(map(heatmap.shown, list(unknown)[:LISTED]))}{more}"
     if explained.cut_off:
-        end = "first" if reader.settings.get("truncating") == "pre" else "last"
+        end = "first" if reader.config.settings.truncating == "pre" else "last"
         yield f"cut off: the {end} {explained.cut_off:,} words; the answer is of the other {len(explained.words):,}"
 
 
@@ -154,9 +153,9 @@ def _whole_answer(model: SentimentModel, explained: Explanation, text: str) -> I
 
 
 def _unread(reader: Reader) -> str:
-    if reader.settings["view"] == "content":
+    if reader.config.settings.view == "content":
         return ", of which stopwords, numbers and punctuation are left out"
-    return "" if reader.settings.get("punctuation", True) else ", of which punctuation is left out"
+    return "" if reader.config.settings.punctuation else ", of which punctuation is left out"
 
 
 if __name__ == "__main__":

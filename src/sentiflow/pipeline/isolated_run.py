@@ -4,7 +4,7 @@ It shares DVC's cache with the project and nothing else. What the project has tr
 what a side run has trained is restored in the project later, and params.yaml, dvc.lock, metrics and reports of the project
 stay as they are.
 
-`all` runs every architecture, whatever `run:` names, and publishes to the project's own MLflow store.
+`all` runs every model, whatever `run:` names, and publishes to the project's own MLflow store.
 `sample 400` is a trial: the same pipeline on 400 reviews, with an MLflow store of its own.
 """
 
@@ -24,9 +24,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from sentiflow.config import params
-from sentiflow.config.settings import Architectures
 from sentiflow.data.sources import fetching
+from sentiflow.models import settings
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
 from sentiflow.system import locks, process_groups, stage, terminal
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument(
         "what",
         choices=["all", "sample"],
-        help="all: every architecture, into reports/all.md and MLflow; sample: the pipeline on a few reviews, for a trial",
+        help="all: every model, into reports/all.md and MLflow; sample: the pipeline on a few reviews, for a trial",
     )
     parser.add_argument("rows", nargs="?", default="", help="of the sample, drawn evenly over the labels")
     arguments = parser.parse_args()
@@ -68,16 +67,18 @@ def main() -> None:
 
 
 def run_all() -> None:
-    """Runs every architecture, publishes to the project's MLflow store, and brings the reports to reports/all.*.
+    """Runs every model, publishes to the project's MLflow store, and brings the reports to reports/all.*.
 
     Raises:
         InputError, SystemExit: as `run` does; the reports of an earlier run stay.
     """
-    names = list(Architectures.model_fields)
-    print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
+    models = settings.load().networks
+    print(f"Every model ({len(models)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
-    with running("all", {"run": names}, again="make all", targets=[str(recovery.PIPELINE_FILE)], environment=store) as folder:
+    with running(
+        "all", {"run": models, "others": {}}, again="make all", targets=[str(recovery.PIPELINE_FILE)], environment=store
+    ) as folder:
         made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
         for source, target in made.items():
             with stage.writing(target) as (place,):
@@ -131,7 +132,7 @@ def running(
         InputError: if params.yaml has a slip, this is not the top of the project, or a stage failed.
         SystemExit: 128 + the signal's number, if one stopped it; every process of it has ended.
     """
-    params.load()
+    settings.load()
     cache = cache_of_project()
     folder = FOLDER / name
     with locks.locked(FOLDER / f".{name}.lock"):
@@ -168,7 +169,7 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
         _mirror(Path(name), folder / name)
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
     _write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
-    params.load(folder / PARAMS)
+    settings.load(folder / PARAMS)
 
 
 def with_changes(text: str, changes: Mapping[str, Any]) -> str:
@@ -219,7 +220,7 @@ def cache_of_project() -> Path:
 
 def _locations() -> dict[str, str]:
     """Where a source of params.yaml is a path that does not lead into data/external, the same path from the top of the disk."""
-    download = params.load().download
+    download = settings.load().download
     given = {f"download.{name}.location": getattr(download, name).location for name in ("csv", "aclimdb", "tsv")}
     return {
         key: str(Path(location).absolute())

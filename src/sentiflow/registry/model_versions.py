@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -19,7 +18,6 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from sentiflow.evaluation import evaluation
-from sentiflow.models import loading
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import location, model_directory, publishing
 from sentiflow.registry.drift_baseline import Reference
@@ -46,7 +44,6 @@ class Opened:
     model: SentimentModel
     metadata: Model  # MLflow's description of it: signature, and so on
     size_mb: float  # megabytes of its directory
-    settings: dict[str, Any]  # of its architecture, as it was trained
 
 
 def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
@@ -187,7 +184,6 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
             model=model,
             metadata=Model.load(str(place)),
             size_mb=size / MEGABYTE,
-            settings=loading.read_config(place / "artifacts/bundle/model")["settings"],
         )
 
 
@@ -287,7 +283,7 @@ def seen_texts(client: MlflowClient, chosen: ModelVersion) -> pd.DataFrame | Non
 
 
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:
-    classes: Sequence[str] = version.model.classifier.classes
+    classes: Sequence[str] = version.model.classifier.config.classes
     if tuple(classes) != tuple(held_out.classes):
         raise InputError(
             f"version {version.version} knows the classes {terminal.some(classes)}, the test reviews are of "

@@ -74,11 +74,12 @@ def publications(commit: str) -> dict[str, str]:
         return {name: publication_key(name, lock) for name in names}
 
 
-def flat_params(p: Params, architecture: str) -> dict[str, Any]:
-    """All that shaped one model, by dotted name; the settings of the architecture itself without a prefix."""
+def flat_params(p: Params, model: str) -> dict[str, Any]:
+    """All that shaped one model, by dotted name; its own settings without a prefix."""
     shared = {
         "seed": p.seed,
-        "architecture": architecture,
+        "architecture": model,
+        "network": p.run[model],
         "download.source": p.download.source,
         "download.sample": p.download.sample,
         **_prefixed("clean", p.clean.model_dump()),
@@ -86,7 +87,8 @@ def flat_params(p: Params, architecture: str) -> dict[str, Any]:
         **_prefixed("tokenize", p.tokenize.model_dump()),
         **_prefixed("train", p.train.model_dump()),
     }
-    return shared | p.architectures[architecture].model_dump()
+    settings: dict[str, Any] = p.models[model]
+    return shared | settings
 
 
 def _prefixed(section: str, values: dict[str, Any]) -> dict[str, Any]:

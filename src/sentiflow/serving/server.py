@@ -22,6 +22,8 @@ from types import FrameType
 from typing import Annotated
 
 # before MLflow is imported
+from sentiflow.models import settings
+
 from sentiflow.registry import model_versions, store  # isort: skip
 
 import mlflow
@@ -41,7 +43,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sentiflow.config import params
 from sentiflow.config.params import Serve, TableSource
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
@@ -410,7 +411,7 @@ def protocol(seconds: float) -> type[H11Protocol]:
 def main(
     port: Annotated[int, typer.Option(min=0, max=65535, help=f"of {HOST}; 0 takes any that is free")] = 8000,
 ) -> None:
-    p = params.load()
+    p = settings.load()
     limits = p.serve
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that is away is told of once, by the watch
     with _listening(port) as listener:

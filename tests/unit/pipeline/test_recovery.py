@@ -23,12 +23,13 @@ stages:
     deps: [reviews.txt]
     outs: [data/split.txt]
   train:
-    matrix: {architecture: [nb_svm, lstm]}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/split.txt]
-    outs: ["models/${item.architecture}"]
-    metrics:
-    - metrics/${item.architecture}/score.json: {cache: false}
+    foreach: [nb_svm, lstm]
+    do:
+      cmd: sh train.sh ${item}
+      deps: [data/split.txt]
+      outs: ["models/${item}"]
+      metrics:
+      - metrics/${item}/score.json: {cache: false}
 """
 TRAIN = "mkdir -p models/$1 metrics/$1; echo $1 > models/$1/weights; echo $1 > models/$1/words; echo 1 > metrics/$1/score.json\n"
 

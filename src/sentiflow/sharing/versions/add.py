@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.pipeline import repro
 from sentiflow.sharing.versions import appending, recorded
 from sentiflow.system import git, stage, terminal
@@ -32,7 +32,7 @@ def main(
     if (file is None) == (not commit):
         raise InputError("expected either a file or a commit, for example: make add-reviews FILE=new.csv")
     with repro.at_work():
-        p = params.load()
+        p = settings.load()
         if file is not None:
             new, name = file, str(file)
         else:
@@ -42,7 +42,7 @@ def main(
             name = f"{own} of {sha[: recorded.SHORT]}"
         add = appending.start if start else appending.append
         added = add(p, new, name=name, skip_rejected=skip_rejected)
-        own = appending.target(params.load().download)
+        own = appending.target(settings.load().download)
     terminal.tell("\n".join(_told(added, own, p.split.method)))
 
 
