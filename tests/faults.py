@@ -134,11 +134,11 @@ class Project:
 
     def stage(self, name):
         """The process of a stage's script, such as train@nb_svm; None while there is none."""
-        base, _, architecture = name.partition("@")
+        base, _, model = name.partition("@")
 
         def is_it(process):
             words = process.cmdline()
-            return words[1:3] == ["-m", f"stages.{base}"] and architecture in {"", *(Path(word).name for word in words)}
+            return words[1:3] == ["-m", f"stages.{base}"] and model in {"", *(Path(word).name for word in words)}
 
         found = processes.that(lambda process: process.cwd() == str(self.folder) and is_it(process))
         return found[0] if found else None

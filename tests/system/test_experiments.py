@@ -90,7 +90,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
 
 def test_an_experiment_in_the_folder_is_published_by_the_next_run(project):
     before = versions(project)
-    said = shell(project, "dvc exp run --name c16 --set-param architectures.logistic.regularisation=16.0")
+    said = shell(project, "dvc exp run --name c16 --set-param models.logistic.regularisation=16.0")
     assert f"{NOT_PUBLISHED} c16, then make repro" in said
     assert versions(project) == before
     again = repro(project)

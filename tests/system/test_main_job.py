@@ -1,4 +1,4 @@
-"""The main job as a user runs it, in a fresh clone, on a small sample with two small architectures."""
+"""The main job as a user runs it, in a fresh clone, on a small sample with two small models."""
 
 import json
 import os
@@ -251,12 +251,10 @@ def test_make_predict_answers_a_text_and_a_file(first_run, clone):
 def test_make_retrain_after_a_finished_run_finds_no_reason_and_says_so(first_run, clone):
     assert "Completed: No reason to retrain" in make(clone, "retrain").stdout
     refused = subprocess.run(
-        ["make", "--old-file", ".venv/.ready", "retrain", "ARCHITECTURES=gru"], cwd=clone, capture_output=True, text=True
+        ["make", "--old-file", ".venv/.ready", "retrain", "MODELS=gru"], cwd=clone, capture_output=True, text=True
     )
     assert refused.returncode != 0
-    assert refused.stderr.startswith(
-        "error: received ARCHITECTURES=gru, which is not in `run:` of params.yaml; expected some of "
-    )
+    assert refused.stderr.startswith("error: received MODELS=gru, which is not in `run:` of params.yaml; expected some of ")
     assert "Traceback" not in refused.stderr
 
 
@@ -333,7 +331,7 @@ def test_lost_tracking_store_is_filled_again(first_run, clone):
     assert "published nb_svm as version 1" in again.stdout
 
 
-def test_one_setting_of_an_architecture_reruns_only_that_architecture(first_run, clone):
+def test_one_setting_of_a_model_reruns_only_that_model(first_run, clone):
     lock = (clone / "dvc.lock").read_bytes()
     change(clone, {"models.cnn_lstm.spatial_dropout": 0.1})
     changed = repro(clone)

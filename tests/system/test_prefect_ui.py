@@ -132,7 +132,7 @@ def form(tab):
     tab.get_by_role("link", name="by-hand", exact=True).click()
     tab.get_by_role("button", name="Run", exact=True).click()
     tab.get_by_text("Custom run", exact=True).click()
-    sees(tab, "Parameters", "architectures", "force", "promote")
+    sees(tab, "Parameters", "models", "force", "promote")
 
 
 def page_of(tab, run):

@@ -1,4 +1,4 @@
-"""A side run beside the main job, in a fresh clone, on a small sample with architectures that train in a second."""
+"""A side run beside the main job, in a fresh clone, on a small sample with models that train in a second."""
 
 import sys
 
@@ -18,7 +18,7 @@ with pipeline.errors_told(), side.running("two", changes, again="this", targets=
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone of whose architectures one has run, its results committed."""
+    """A clone of whose models one has run, its results committed."""
     changes = {"run": {"nb_svm": "nb_svm"}, "download.source": "package", "download.sample": 240}
     folder = fresh(tmp_path_factory.mktemp("clone"), changes)
     (folder / "data/external").mkdir(parents=True, exist_ok=True)

@@ -158,7 +158,7 @@ def test_conflict_in_the_lock_is_settled_by_one_side_s_and_a_run_of_what_differs
     assert {"download", "clean", "split", "tokenize"} & ran(merged) == set()
     assert "train@logistic" in ran(merged)
     settings = yaml.safe_load((walk.clone("ann") / "params.yaml").read_text())
-    assert settings["architectures"]["logistic"]["regularisation"] == 3.0
+    assert settings["models"]["logistic"]["regularisation"] == 3.0
     card = json.loads((walk.clone("ann") / "metrics/data_card.json").read_text())
     assert card["rows"] == 132
     assert walk.run("ann", "git status --porcelain").split() == ["??", "new.csv"]

@@ -89,7 +89,7 @@ READ_BY = {
     "data-diff": ["A", "B", "OUT"],
     "verify": ["COMMIT", "FULL"],
     "audit": ["SERVICE"],
-    "retrain": ["ARCHITECTURES", "FORCE", "PROMOTE"],
+    "retrain": ["MODELS", "FORCE", "PROMOTE"],
     "remote": ["URL", "ENDPOINT", "SHARED"],
     "check-data": ["REPAIR"],
     "member": ["NAME", "RESET", "REMOVE"],
@@ -136,7 +136,7 @@ def test_no_variable_is_expanded_by_make_or_the_shell(recipes, target, variable,
     )
     assert not list(recipes.rglob("ran"))
     if target != ".venv/.ready":
-        arguments = (recipes / "arguments").read_text(encoding="utf-8").replace("\n", " ")  # ARCHITECTURES are words
+        arguments = (recipes / "arguments").read_text(encoding="utf-8").replace("\n", " ")  # MODELS are words
         assert "Makefile" not in arguments  # what `*` stands for
         assert (RUNS in arguments) is (variable not in SWITCHES)
 

@@ -4,6 +4,7 @@ A network's own settings class is in its file. The description of a setting is w
 """
 
 import math
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -73,13 +74,13 @@ class NeuralSettings(TextSettings):
     learning_rate: Annotated[float, Field(gt=0, le=1, description="larger steps converge sooner and less precisely")]
     embedding: Annotated[Size, Field(description="more dimensions capture finer meaning; more weights to overfit")]
 
+    @abstractmethod
     def weights(self, *, vocabulary_size: int, classes: int) -> int:
         """Number of weights of the network. The check of a downloaded model needs it before Keras allocates them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def widest(self) -> int:
         """Numbers that the widest layer computes for one text, at least."""
-        raise NotImplementedError
 
 
 ModelSettings = NeuralSettings | WholeTextSettings

@@ -36,7 +36,7 @@ TRAIN = "mkdir -p models/$1 metrics/$1; echo $1 > models/$1/weights; echo $1 > m
 
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
-    """Two architectures trained, everything committed."""
+    """Two models trained, everything committed."""
     yield from dvc_projects.finished(tmp_path_factory, {"dvc.yaml": PIPELINE, "train.sh": TRAIN, "reviews.txt": "good\n"})
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_a_leftover_while_every_stage_is_in_the_pipeline(project):
     assert Path("models/lstm/weights").exists()
 
 
-def test_outputs_of_a_removed_architecture_go_and_those_of_the_others_stay(project, caplog):
+def test_outputs_of_a_removed_model_go_and_those_of_the_others_stay(project, caplog):
     without_lstm()
     assert not Path("models/lstm").exists()
     assert not Path("metrics/lstm").exists()

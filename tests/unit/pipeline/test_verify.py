@@ -43,7 +43,7 @@ def test_an_entry_is_equal_to_itself():
         (lambda entry: entry["deps"].append({"path": "b", "md5": "f"}), Difference("reads", "b", "none", "f")),
         (
             lambda entry: entry["params"]["params.yaml"]["models.nb_svm"].update(ngrams=3),
-            Difference("parameter", "params.yaml architectures.nb_svm ngrams", "2", "3"),
+            Difference("parameter", "params.yaml models.nb_svm ngrams", "2", "3"),
         ),
     ],
 )
