@@ -2,9 +2,9 @@
 
 from  reviews      raw texts
       tokens       test, as ragged word ids, and the vocabularies
-      predictions  answers of each architecture on test
-      models       what each architecture reads
-      comparison   the architectures, best on valid first
+      predictions  answers of each model on test
+      models       what each model reads
+      comparison   the models, best on valid first
 to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them; the first sample
                    decoded from its word ids
       metrics      accuracy by slice

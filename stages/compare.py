@@ -1,13 +1,13 @@
-"""Compare the evaluated architectures: choose on valid, report on test.
+"""Compare the evaluated models: choose on valid, report on test.
 
-from  reports      scores of each architecture
-      predictions  answers of each architecture on test
+from  reports      scores of each model
+      predictions  answers of each model on test
       history      every metric of every epoch
       models       what each was trained on
 to    comparison   as a page (Markdown) and as data (JSON)
-      tuning       what changed between two architectures and what it brought, as a page
+      tuning       what changed between two models and what it brought, as a page
       figures      accuracies with intervals, overlaid curves
-      environment  what the architectures were trained on, once where it is the same
+      environment  what the models were trained on, once where it is the same
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Publish each architecture to MLflow and register its model.
+"""Publish each model to MLflow and register its model.
 
-from  models, tokens, reports   of each architecture; the test reviews, and the predictions on them
+from  models, tokens, reports   of each model; the test reviews, and the predictions on them
       metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
 to    MLflow                    a run of the retraining; in it a run and a version each, with what drift and promotion compare
       published                 what was published, by the keys that dvc.lock gives

@@ -47,7 +47,7 @@ def _run(reviews, tokens, metrics, reports, predictions, models):
     split.main(Path("clean.parquet"), Path("splits"), splits)
     tokenize.main(Path("splits"), reviews / "classes.json", tokens, words)
     for name in RUN:
-        train.main(name, tokens, models / name, history / f"{name}.csv", Path("cache"))
+        train.main(name, name, tokens, models / name, history / f"{name}.csv", Path("cache"))
         made = reports / "models" / name, Path("plots") / name, predictions / name, metrics / f"{name}.json"
         evaluate.main(models / name, tokens, history / f"{name}.csv", *made)
     pages = reports / "comparison.md", reports / "tuning.md", best, Path("plots/comparison"), metrics / "environment.json"

@@ -141,7 +141,7 @@ def verdict(tuning: Mapping[str, Any]) -> str:
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
     value = settings.get(name, ABSENT)
-    return "all" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _right(predictions: pd.DataFrame) -> np.ndarray:

@@ -219,10 +219,10 @@ def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]
     return list(dict.fromkeys(chosen))  # a text may have two labels
 
 
-def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[str, Any]:
+def as_data(model: str, sentence: str, explained: Explanation) -> dict[str, Any]:
     """An explanation as JSON holds it, weights rounded to 6 digits."""
     return {
-        "architecture": architecture,
+        "architecture": model,
         "method": explained.method,
         "sentence": sentence,
         "words": list(explained.words),
@@ -236,10 +236,10 @@ def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[st
 
 
 def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[Mapping[str, Any]]) -> str:
-    """The page: each text under every architecture with its figures NAME_1.png and so on, and the deletion check.
+    """The page: each text under every model with its figures NAME_1.png and so on, and the deletion check.
 
     Args:
-        explanations: as `as_data` gives them, the texts of each architecture in the same order.
+        explanations: as `as_data` gives them, the texts of each model in the same order.
         deletions: as `deletion` gives them, each with its `architecture`.
     """
     lines = [
@@ -250,10 +250,10 @@ def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[M
         "attention, is how much the log-odds of the answer fall when the word is removed; a negative weight means that they "
         "rise. Words in [brackets] are unknown to the model.",
     ]
-    by_architecture: dict[str, list[Mapping[str, Any]]] = {}
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
     for explained in explanations:
-        by_architecture.setdefault(explained["architecture"], []).append(explained)
-    for number, of_sentence in enumerate(zip(*by_architecture.values(), strict=True), start=1):
+        by_model.setdefault(explained["architecture"], []).append(explained)
+    for number, of_sentence in enumerate(zip(*by_model.values(), strict=True), start=1):
         lines += ["", f"## Text {number}", "", f"> {markdown.cell(of_sentence[0]['sentence'])}", ""]
         rows = [
             [each["architecture"], markdown.cell(each["label"]), f"{each['probability']:.3f}", each["method"], _heaviest(each)]

@@ -431,7 +431,7 @@ def _differences(recipe: Recipe, found: Result) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {'all' if value is None else str(value).lower()}" for key, value in values.items())
+    return ", ".join(f"{key} {'null' if value is None else str(value).lower()}" for key, value in values.items())
 
 
 def _published(name: str, recipe: Recipe) -> dict[str, Any]:

@@ -51,13 +51,13 @@ def stage_key(*names: str, lock_file: Path = Path("dvc.lock")) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
-def publication_key(architecture: str, lock_file: Path = Path("dvc.lock")) -> str:
-    """What one trained and evaluated architecture is published under."""
-    return stage_key(f"train@{architecture}", f"evaluate@{architecture}", "clean", "tokenize", lock_file=lock_file)
+def publication_key(model: str, lock_file: Path = Path("dvc.lock")) -> str:
+    """What one trained and evaluated model is published under."""
+    return stage_key(f"train@{model}", f"evaluate@{model}", "clean", "tokenize", lock_file=lock_file)
 
 
 def publications(commit: str) -> dict[str, str]:
-    """The keys that the architectures of a git commit were published under, by architecture.
+    """The keys that the models of a git commit were published under, by model.
 
     Raises:
         InputError: if the commit has no dvc.lock.
@@ -95,12 +95,12 @@ def _prefixed(section: str, values: dict[str, Any]) -> dict[str, Any]:
     return {f"{section}.{name}": value for name, value in values.items()}
 
 
-def tags(architecture: str) -> dict[str, str]:
+def tags(model: str) -> dict[str, str]:
     """The hashes of reviews, tokens and model as dvc.lock has them, and the commit."""
     made = {
         "reviews": _hash_of_output("download", "data/reviews"),
         "tokens": tokens(),
-        "model": _hash_of_output(f"train@{architecture}", f"models/{architecture}"),
+        "model": _hash_of_output(f"train@{model}", f"models/{model}"),
     }
     return {f"dvc.{name}": value for name, value in made.items()} | _commit()
 

@@ -192,7 +192,7 @@ def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeyp
 
 
 def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
-    write_params(run=["lstm", "nb_svm"])
+    write_params(run={"lstm": "recurrent", "nb_svm": "nb_svm"})
     printed = run("A great film")
     assert printed.startswith("lstm answers ")
     assert "\nno version is champion, so this is lstm, the first in `run`\n" in printed
@@ -450,7 +450,7 @@ def test_the_stage_writes_the_same_bytes_again(project):
 
 
 def test_a_run_without_attention_has_no_check_and_says_so(project):
-    write_params(run=["nb_svm"])
+    write_params(run={"nb_svm": "nb_svm"})
     assert run_stage()["deletion"] == []
     page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
     assert "No model of this run has attention" in page

@@ -134,7 +134,7 @@ def test_words_negations_and_contrasts_are_counted_and_marks_are_no_words():
 
 def test_a_linear_model_reads_everything_and_knows_all_but_rare_words():
     tokens, words = tokens_of(["a a a b , ,", "c " * 900, ""])
-    found = error_analysis.measures_of_reading(tokens, words, {"view": "text", "vocabulary_size": None, "minimum_count": 2})
+    found = error_analysis.measures_of_reading(tokens, words, configuration("nb_svm", minimum_count=2).settings)
     assert found["unknown words"].to_list() == pytest.approx([1 / 6, 0, 0])
     assert found["truncation"].to_list() == [0, 0, 0]
 

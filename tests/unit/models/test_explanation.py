@@ -249,17 +249,18 @@ import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing either fails
 import numpy as np
 import pandas as pd
-from samples import configuration
 from sentiflow.config import params
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import Tokens, TrainingData, Vocabulary
-from sentiflow.models import explanation, networks
+from sentiflow.models import explanation, networks, settings
+from sentiflow.models.model_config import ModelConfig
 
 words = Vocabulary(("<pad>", "<unk>", "good", "dull"), np.array([0, 0, 9, 9]))
 part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "dull"] * 4)))
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
-model, _ = networks.module("nb_svm").fit(configuration("nb_svm"), data, how=p.train)
+config = ModelConfig("nb_svm", "nb_svm", settings.of(p, "nb_svm", "nb_svm"), data.classes)
+model, _ = networks.module("nb_svm").fit(config, data, how=p.train)
 [explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """

@@ -83,7 +83,7 @@ def broken(tmp_path, change):
         (lambda recipe: recipe["given"].pop("units"), "units"),
         (lambda recipe: recipe["given"].update(units="many"), "units"),
         (lambda recipe: recipe["chosen"].update(units=128), "both given and chosen: units"),
-        (lambda recipe: recipe.update(architecture="lstn"), "lstn"),
+        (lambda recipe: recipe.update(network="lstn"), "lstn"),
         (lambda recipe: recipe["split"].update(test=None), "test cannot be None"),
         (lambda recipe: recipe["split"].update(method="official"), "test cannot be 0.2"),
         (lambda recipe: recipe.update(note="new"), "note"),
@@ -254,7 +254,7 @@ def test_page_has_ours_beside_the_published_figures():
     row = row_of("000-lstm", written({"000-lstm": made_up()}), 0)
     assert row == {
         "recipe": "000-lstm",
-        "architecture": "lstm_dropout",
+        "model": "lstm_dropout",
         "published accuracy": "0.8280",
         "ours on test (interval)": "0.8600 (0.8500 to 0.8700)",
         "published F1": "0.8366",
@@ -316,13 +316,14 @@ def test_page_lists_the_settings_as_run_and_which_of_them_were_chosen():
     line = of(written({"004-rnn": made_up()}), "- 004-rnn (`stacked_rnn`): ")
     given, chosen = line.split("Not given, chosen here: ")
     assert "mask_zero true" in given
+    assert "cell rnn" in given
     assert "batch 512" in given
     assert chosen == (
-        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001. Negations are kept. "
-        "Seed 3."
+        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001, bidirectional false, "
+        "spatial_dropout 0.0. Negations are kept. Seed 3."
     )
     assert of(written({"003-lstm": made_up()}), "- 003-lstm (`lstm`): ").endswith(" Negations are removed.")
-    assert "vocabulary_size all" in of(written({"001-rnn": made_up()}), "- 001-rnn (`rnn`): ")
+    assert "vocabulary_size null" in of(written({"001-rnn": made_up()}), "- 001-rnn (`rnn`): ")
 
 
 def test_page_names_processor_and_libraries_once_where_they_are_the_same():
