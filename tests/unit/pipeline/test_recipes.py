@@ -319,7 +319,8 @@ def test_page_lists_the_settings_as_run_and_which_of_them_were_chosen():
     assert "cell rnn" in given
     assert "batch 512" in given
     assert chosen == (
-        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001, bidirectional false, "
+        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001, "
+        "bidirectional false, "
         "spatial_dropout 0.0. Negations are kept. Seed 3."
     )
     assert of(written({"003-lstm": made_up()}), "- 003-lstm (`lstm`): ").endswith(" Negations are removed.")
