@@ -18,12 +18,11 @@ import typer
 from scipy import stats
 from tqdm import tqdm
 
-from sentiflow.config import params
 from sentiflow.config.params import Params
 from sentiflow.data import sources, vocabulary
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import Vocabulary
-from sentiflow.models import loading
+from sentiflow.models import loading, model_config, settings
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import drift_baseline
 from sentiflow.registry.drift_baseline import Reference
@@ -40,25 +39,26 @@ MIXED = 0.3  # share of reviews that come from elsewhere
 
 def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measures and label of the reviews of train, of valid and test, and of Rotten Tomatoes; the first have no probability."""
-    settings = loading.read_config(model_dir)["settings"]
-    words = Vocabulary.read(DATA / f"tokens/{settings['view']}.json")
+    config = model_config.read(model_dir)
+    view = config.settings.view
+    words = Vocabulary.read(DATA / f"tokens/{view}.json")
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    model = SentimentModel(loading.load(model_dir, words), words, settings["view"], stopwords)
+    model = SentimentModel(loading.load(model_dir, words), words, view, stopwords)
     texts = artifacts.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
     names = pd.Series(vocabulary.read_classes(DATA / "tokens"))
-    tokens = {
-        name: vocabulary.read_tokens(DATA / f"tokens/{name}.parquet", settings["view"]) for name in ("train", "valid", "test")
-    }
-    train = drift_baseline.measures(tokens["train"], words, settings).assign(label=names[tokens["train"].labels].to_numpy())
+    tokens = {name: vocabulary.read_tokens(DATA / f"tokens/{name}.parquet", view) for name in ("train", "valid", "test")}
+    train = drift_baseline.measures(tokens["train"], words, config.settings).assign(
+        label=names[tokens["train"].labels].to_numpy()
+    )
     held_out = [
-        drift.measure(model, settings, texts.loc[part.rows]).assign(label=names[part.labels].to_numpy())
+        drift.measure(model, texts.loc[part.rows]).assign(label=names[part.labels].to_numpy())
         for part in (tokens["valid"], tokens["test"])
     ]
     part = p.download.package.model_copy(update={"part": "rotten_tomatoes"})
     elsewhere = p.download.model_copy(update={"source": "package", "sample": None, "package": part})
     with tempfile.TemporaryDirectory() as partial:
         snippets = sources.load(elsewhere, Path(partial), seed=p.seed).reviews
-    return train, pd.concat(held_out), drift.measure(model, settings, snippets["text"]).assign(label=snippets["label"])
+    return train, pd.concat(held_out), drift.measure(model, snippets["text"]).assign(label=snippets["label"])
 
 
 def kinds(rest: pd.DataFrame, snippets: pd.DataFrame, size: int, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -95,10 +95,10 @@ def a_test_rejects(known: Reference, sample: pd.DataFrame) -> bool:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Name of a trained architecture.")] = "nb_svm",
+    model: Annotated[str, typer.Option(help="Name of a trained model.")] = "nb_svm",
     draws: Annotated[int, typer.Option(min=1, help="Samples of each kind and size.")] = 100,
 ) -> None:
-    p = params.load()
+    p = settings.load()
     train, pool, snippets = measured(Path("models") / model, p)
     claimed: dict[tuple[str, int], Counter[str]] = {}
     for size in SIZES:

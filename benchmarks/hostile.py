@@ -463,7 +463,7 @@ def _registered(top: Path) -> Path:
 # --- 13: a disk that is full, a database that stops -------------------------------------------------------------------
 
 SMALL = {
-    "run": ["nb_svm"],
+    "run": {"nb_svm": "nb_svm"},
     "explain.reviews": 2,
     "evaluate.resamples": 100,
     "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too

@@ -72,7 +72,7 @@ def project(folder: Path, how: str, sample: int) -> Path:
     """The code of this project and nothing that it made, with a small sample and two linear models."""
     folder.mkdir()
     changes: dict[str, Any] = {
-        "run": MODELS,
+        "run": {name: name for name in MODELS},
         "download.source": "package",
         "download.sample": sample,
         "evaluate.resamples": 200,

@@ -23,12 +23,11 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 
-from sentiflow.config import params
 from sentiflow.data import cleaning
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import Vocabulary
 from sentiflow.evaluation import calibration
-from sentiflow.models import loading, sentiment_model
+from sentiflow.models import loading, sentiment_model, settings
 from sentiflow.models.neural import PREDICTION_BATCH, NeuralClassifier
 from sentiflow.registry import registered_model
 from sentiflow.system import artifacts, stage
@@ -56,21 +55,19 @@ class Stock(PythonModel):
         told = artifacts.read_json(folder / "cleaning.json")
         words = Vocabulary.read(folder / "vocabulary.json")
         trained = loading.load(folder / "model", words)
-        self.model, self.settings = trained.model, trained.settings
+        self.model, self.settings = trained.model, trained.config.settings
         self.stopwords = Stopwords(told["language"], told["keep_negations"]).words()
         self.tokenizer = tokenizer_from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        self.tokenizer.num_words = words.size(
-            at_most=self.settings["vocabulary_size"], minimum_count=self.settings["minimum_count"]
-        )
+        self.tokenizer.num_words = words.size(at_most=self.settings.vocabulary_size, minimum_count=self.settings.minimum_count)
 
     def clean(self, text: str) -> str:
         text = self.MARKUP.sub(" ", html.unescape(text))
         text = self.APOSTROPHES.sub("'", self.URL.sub(" ", text)).lower()
         tokens = self.TOKEN.findall(text)
-        if self.settings["view"] == "content":
+        if self.settings.view == "content":
             tokens = [token for token in tokens if token[0].isalpha() and token not in self.stopwords]
             tokens = [token for token in (token.replace("'", "") for token in tokens) if token not in self.stopwords]
-        elif not self.settings["punctuation"]:
+        elif not self.settings.punctuation:
             tokens = [token for token in tokens if token[0].isalnum()]
         return " ".join(tokens)
 
@@ -80,9 +77,9 @@ class Stock(PythonModel):
         texts = [self.clean(text) for text in model_input["text"]]
         padded = pad_sequences(
             self.tokenizer.texts_to_sequences(texts),
-            maxlen=self.settings["length"],
-            padding=self.settings["padding"],
-            truncating=self.settings["truncating"],
+            maxlen=self.settings.length,
+            padding=self.settings.padding,
+            truncating=self.settings.truncating,
         )
         return np.asarray(self.model.predict(padded, verbose=0))  # without its progress bar, which costs time
 
@@ -170,7 +167,7 @@ def parts_of(model: sentiment_model.SentimentModel, texts: list[str]) -> dict[st
 
 
 def main(
-    model: Annotated[list[str], typer.Option(help="Name of a trained architecture; repeat it for more.")] = MODELS,
+    model: Annotated[list[str], typer.Option(help="Name of a trained model; repeat it for more.")] = MODELS,
     reviews: Annotated[int, typer.Option(min=1, help="Reviews answered at once, and one at a time.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side; the median counts.")] = 5,
 ) -> None:
@@ -183,7 +180,7 @@ def main(
     drawn = drawn.sample(min(reviews + WARM_UP, len(drawn)), random_state=1)
     texts = drawn["text"].tolist()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    how = params.load().clean
+    how = settings.load().clean
     print(f"on {len(os.sched_getaffinity(0))} cores")
     for name in model:
         print(name)
@@ -197,7 +194,7 @@ def main(
             )
             loaded = sentiment_model.SentimentModel.load(scratch / "bundle")
             if isinstance(loaded.classifier, NeuralClassifier):
-                compare_bulk(scratch / "bundle", loaded.classifier.temperature, drawn[:reviews], rounds, scratch)
+                compare_bulk(scratch / "bundle", loaded.classifier.config.temperature, drawn[:reviews], rounds, scratch)
             else:
                 time_bulk(loaded, texts[:reviews], rounds)
             print(f"    {shares([parts_of(loaded, texts[:reviews]) for _ in range(rounds)])}")

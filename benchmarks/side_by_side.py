@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.pipeline import isolated_run, workers
 
 
@@ -27,10 +27,10 @@ def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:
     changes: dict[str, Any] = {"retrain.side_by_side": at_once}
     if sample:
         changes["download.sample"] = sample
-    p = params.load()
+    p = settings.load()
     for name in p.run if epochs else ():
-        if hasattr(getattr(p.architectures, name), "epochs"):
-            changes[f"architectures.{name}.epochs"] = epochs
+        if "epochs" in p.models[name]:
+            changes[f"models.{name}.epochs"] = epochs
     folder.mkdir()
     isolated_run.refresh(folder, changes, cache=folder / ".dvc/cache")
 
@@ -70,7 +70,7 @@ def main(
     sample: Annotated[int, typer.Option(min=0, help="Reviews; 0 for all.")] = 0,
 ) -> None:
     print(
-        f"on {len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}; {len(params.load().run)} models",
+        f"on {len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}; {len(settings.load().run)} models",
         flush=True,
     )
     print(f"{'at once':>8} {'minutes':>8} {'ratio':>6} {'processor minutes':>18} {'memory at most':>15}", flush=True)

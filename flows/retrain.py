@@ -31,9 +31,9 @@ from flows import access, telling
 from flows.attempts import done
 from flows.stages_side_by_side import Run
 from flows.tasks import look_at_verdict, look_for_drift, look_for_new_data, promote_challenger, pull, push
-from sentiflow.config import params
 from sentiflow.config.params import Params
-from sentiflow.config.settings import Architecture
+from sentiflow.config.schema import ModelName
+from sentiflow.models import settings
 from sentiflow.pipeline import recovery, repro, staleness
 from sentiflow.pipeline.workers import Workers
 from sentiflow.system import locks, terminal
@@ -44,13 +44,13 @@ UNFINISHED = Path(".cache/retraining.json")  # there while a retraining is at wo
 RAN = "ran"
 AT_WORK = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]  # or about to be, or done
 
-Architectures = list[Architecture] | None
+Models = list[ModelName] | None
 
 
 def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     blocks: list[str] = []
     with contextlib.suppress(InputError):  # a slip in params.yaml may be what failed
-        blocks = params.load().retrain.notify
+        blocks = settings.load().retrain.notify
     telling.notify(
         flow_run_logger(flow_run, flow),
         f"Retraining {flow_run.name}: {state.name}",
@@ -68,28 +68,28 @@ def _tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
     on_failure=[_tell_failure],
     on_crashed=[_tell_failure],
 )
-def retrain(architectures: Architectures = None, force: bool = False, promote: bool = True) -> State[Any]:
+def retrain(models: Models = None, force: bool = False, promote: bool = True) -> State[Any]:
     """Ends as Completed, saying what came of it or that there was no reason; Failed; or Cancelled, if another one is at work.
 
     Args:
-        architectures: train and evaluate these of `run:` in params.yaml; none means all of them.
-        force: run stages that are up to date as well; where architectures are named, not the training of the others.
+        models: train and evaluate these of `run:` in params.yaml; none means all of them.
+        force: run stages that are up to date as well; where models are named, not the training of the others.
         promote: let the best model become champion if it passes every rule; otherwise it is only judged.
     """
     try:
-        p = params.load()
-        _check(architectures, p)
+        p = settings.load()
+        _check(models, p)
         if later := _due_later():
             return Cancelled(message=f"It was late, and {later}, which was due after it, does its work.")
         with repro.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
-            return _retrain(p, workers, architectures, force, promote)
+            return _retrain(p, workers, models, force, promote)
     except locks.BusyError as error:
         return Cancelled(message=f"One retraining at a time: {error}.")
     except InputError as error:
         return Failed(message=str(error))
 
 
-def _retrain(p: Params, workers: Workers, architectures: Architectures, force: bool, promote: bool) -> State[Any]:
+def _retrain(p: Params, workers: Workers, models: Models, force: bool, promote: bool) -> State[Any]:
     log = get_run_logger()
     log.info(done(pull, p, workers))
     new_data = done(look_for_new_data, p, p)
@@ -107,12 +107,12 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     forced = frozenset({"download"} if new_data and not new_data[1] else ())
     run = Run(p, workers, force, forced)
     try:
-        left_out = run.of(architectures) if architectures else run.all()
+        left_out = run.of(models) if models else run.all()
     finally:
         telling.stages_table(run.outcomes)
     if left_out:
         UNFINISHED.unlink(missing_ok=True)
-        return Completed(message=f"Trained and evaluated {', '.join(architectures or [])}. Nothing was compared: {left_out}.")
+        return Completed(message=f"Trained and evaluated {', '.join(models or [])}. Nothing was compared: {left_out}.")
     outcomes = run.outcomes
     others = _not_reproduced(before, recovery.lock_entries()) if force else []
     if others:
@@ -125,8 +125,8 @@ def _retrain(p: Params, workers: Workers, architectures: Architectures, force: b
     return Completed(message=f"{verdict} Stages: {counts}. Because: {'; '.join(why).removesuffix('.')}.")
 
 
-def _check(architectures: Architectures, p: Params) -> None:
-    if unknown := sorted(set(architectures or []) - set(p.run)):
+def _check(models: Models, p: Params) -> None:
+    if unknown := sorted(set(models or []) - set(p.run)):
         raise InputError(
             f"received {' '.join(unknown)}, which is not in `run:` of params.yaml; "
             f"expected some of {', '.join(p.run)}, or add it there"
@@ -210,7 +210,7 @@ def _server() -> dict[Any, str | None]:
     return {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password, PREFECT_API_KEY: None}
 
 
-def run_here(names: Architectures = None, *, force: bool = False, promote: bool = True) -> bool:
+def run_here(names: Models = None, *, force: bool = False, promote: bool = True) -> bool:
     """Runs the flow here and now, on the Prefect server of PREFECT_API_URL or of this checkout, else on a temporary one.
 
     Args:
@@ -221,7 +221,7 @@ def run_here(names: Architectures = None, *, force: bool = False, promote: bool 
     Returns:
         Whether it completed.
     """
-    _check(names, params.load())  # before a Prefect server starts, which would refuse by a traceback
+    _check(names, settings.load())  # before a Prefect server starts, which would refuse by a traceback
     with temporary_settings(_server()):
         state = retrain(names or None, force=force, promote=promote, return_state=True)
     terminal.tell(f"{state.name}: {state.message}")

@@ -43,8 +43,8 @@ class Run:
             self._side_by_side(plan, telling.Progress(len(plan)))
             return ""
 
-    def of(self, architectures: Sequence[str]) -> str:
-        """The stages of some architectures, then those about all of them, if what the latter read of the others is up to date.
+    def of(self, models: Sequence[str]) -> str:
+        """The stages of some models, then those about all of them, if what the latter read of the others is up to date.
 
         Returns:
             Why the latter were left out; empty where they were not.
@@ -54,7 +54,7 @@ class Run:
         """
         plan = self.workers.plan()
         progress = telling.Progress(len(plan))
-        chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in architectures})
+        chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in models})
         with self._in_order():
             self._side_by_side([stage for stage in plan if stage.name in chosen], progress)
             rest = [stage for stage in self.workers.plan() if stage.name not in chosen]

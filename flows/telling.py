@@ -83,19 +83,19 @@ def pages() -> None:
             create_markdown_artifact(page.read_text(encoding="utf-8"), key=key(about), description=f"As in {page}.")
 
 
-def runs(experiment: str, retraining: str, of_architectures: dict[str, str]) -> None:
+def runs(experiment: str, retraining: str, of_models: dict[str, str]) -> None:
     """Links to the runs of a retraining in MLflow's UI.
 
     Args:
         experiment, retraining: ids of the experiment and of the run that holds the others.
-        of_architectures: id of each architecture's run.
+        of_models: id of each model's run.
     """
     server = repro.mlflow_server()
     at = f"{server or checkout.mlflow_ui()}/#/experiments/{experiment}/runs"
     about = "On the team's server." if server else "`sentiflow ui` serves it."
     create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key=key("mlflow"), description=about)
-    lines = [f"- [{name}]({at}/{run})" for name, run in of_architectures.items()]
-    create_markdown_artifact("\n".join(lines), key=key("mlflow-runs"), description="The run of each architecture in MLflow.")
+    lines = [f"- [{name}]({at}/{run})" for name, run in of_models.items()]
+    create_markdown_artifact("\n".join(lines), key=key("mlflow-runs"), description="The run of each model in MLflow.")
 
 
 def page(name: str, markdown: str, about: str) -> None:

@@ -17,9 +17,9 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from flows import checkout
 from flows.attempts import done, tried_again
-from sentiflow.config import params
 from sentiflow.config.params import Params
 from sentiflow.data import source_changes
+from sentiflow.models import settings
 from sentiflow.system import stage
 from sentiflow.system.errors import InputError, UnavailableError
 
@@ -48,7 +48,7 @@ class Told(BaseModel):
 def watch() -> State[Any]:
     """Looks once, and ends as Completed, saying what it saw, or Failed. How often it looks is said in prefect.yaml."""
     try:
-        p = params.load()
+        p = settings.load()
         change: source_changes.Change | None = done(look, p, p)
         if change is None:
             return Completed(message="unchanged")

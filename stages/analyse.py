@@ -2,9 +2,9 @@
 
 from  test set     raw texts
       tokens       test, as ragged word ids, and the vocabularies
-      predictions  answers of each architecture on test
-      models       what each architecture reads
-      comparison   the architectures, best on valid first
+      predictions  answers of each model on test
+      models       what each model reads
+      comparison   the models, best on valid first
 to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them; the first sample
                    decoded from its word ids
       metrics      accuracy by slice
@@ -16,7 +16,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import vocabulary
 from sentiflow.evaluation import error_analysis
-from sentiflow.models import loading
+from sentiflow.models import model_config
 from sentiflow.reporting import error_report
 from sentiflow.system import artifacts, stage
 
@@ -43,9 +43,9 @@ def main(
     of_texts = error_analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
     measures = {}
     for name in names:
-        settings = loading.read_config(models_dir / name)["settings"]
-        view = settings["view"]
-        measures[name] = of_texts.join(error_analysis.measures_of_reading(tokens[view], words[view], settings))
+        settings = model_config.read(models_dir / name).settings
+        read = error_analysis.measures_of_reading(tokens[settings.view], words[settings.view], settings)
+        measures[name] = of_texts.join(read)
     slices = error_analysis.accuracy_by_slice(answers, measures, confidence=p.evaluate.confidence)
     tables = error_analysis.analyse(answers, slices, p.analyse, seed=p.seed)
     tables["read_as"] = error_analysis.read_as(int(tables["samples"]["row"].iloc[0]), tokens, words)

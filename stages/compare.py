@@ -1,13 +1,13 @@
-"""Compare the evaluated architectures: choose on valid, report on test.
+"""Compare the evaluated models: choose on valid, report on test.
 
-from  reports      scores of each architecture
-      predictions  answers of each architecture on test
+from  reports      scores of each model
+      predictions  answers of each model on test
       history      every metric of every epoch
       models       what each was trained on
 to    comparison   as a page (Markdown) and as data (JSON)
-      tuning       what changed between two architectures and what it brought, as a page
+      tuning       what changed between two models and what it brought, as a page
       figures      accuracies with intervals, overlaid curves
-      environment  what the architectures were trained on, once where it is the same
+      environment  what the models were trained on, once where it is the same
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import sources
 from sentiflow.evaluation import comparison, tuning
+from sentiflow.models import settings
 from sentiflow.reporting import png_plots
 from sentiflow.system import artifacts, environment, stage
 
@@ -43,8 +44,9 @@ def main(
     pair = (p.compare.baseline, p.compare.tuned)
     tuned = None
     if set(pair) <= set(p.run):
-        settings = (p.architectures[pair[0]].model_dump(), p.architectures[pair[1]].model_dump())
-        tuned = tuning.report(pair, settings, (predictions[pair[0]], predictions[pair[1]]), p.evaluate, seed=p.seed)
+        reasons = settings.descriptions(p.run[pair[0]], p.run[pair[1]])
+        changes = tuning.changes(p.models[pair[0]], p.models[pair[1]], reasons)
+        tuned = tuning.report(pair, changes, (predictions[pair[0]], predictions[pair[1]]), p.evaluate, seed=p.seed)
     compared |= {"tuning": tuned}
 
     written = page_file, tuning_file, data_file, figures_dir, environment_file

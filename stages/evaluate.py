@@ -1,4 +1,4 @@
-"""Evaluate one trained architecture.
+"""Evaluate one trained model.
 
 from  model        configuration and weights
       tokens       train, valid and test, as ragged word ids
@@ -15,7 +15,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import splits, vocabulary
 from sentiflow.evaluation import evaluation
-from sentiflow.models import loading
+from sentiflow.models import loading, model_config
 from sentiflow.reporting import model_report
 from sentiflow.system import artifacts, stage
 
@@ -30,7 +30,8 @@ def main(
     metrics_file: Path,
 ) -> None:
     p = params.load()
-    view = loading.read_config(model_dir)["settings"]["view"]
+    config = model_config.read(model_dir)
+    view = config.settings.view
     model = loading.load(model_dir, vocabulary.Vocabulary.read(tokens_dir / f"{view}.json"))
     stage.log.info("read the model from %s", model_dir)
 
@@ -43,21 +44,21 @@ def main(
             tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", view)
             probabilities = model.probabilities(tokens.ids)
             scores[split] = evaluation.evaluate(
-                tokens.labels, probabilities, p.evaluate, temperature=model.temperature, seed=p.seed
+                tokens.labels, probabilities, p.evaluate, temperature=config.temperature, seed=p.seed
             )
-            table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, model.classes)
+            table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, config.classes)
             table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
         evaluated = model_report.Evaluated(
             architecture=model_dir.name,
-            classes=model.classes,
+            classes=config.classes,
             scores=scores,
             labels=tokens.labels,
             probabilities=probabilities,
             history=artifacts.read_csv(history_file),
             bins=p.evaluate.bins,
             layers=model.layers(),
-            temperature=model.temperature,
+            temperature=config.temperature,
         )
         model_report.write(evaluated, report_place)
         model_report.write_plot_data(evaluated, plots_place)

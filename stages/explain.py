@@ -1,11 +1,11 @@
-"""Show which words each architecture's answers depend on, and whether attended words matter. The best model comes first.
+"""Show which words each model's answers depend on, and whether attended words matter. The best model comes first.
 
 from  reviews       raw texts, for examples where params.yaml gives no sentences
-      models        configuration and weights of each architecture
+      models        configuration and weights of each model
       tokens        vocabularies, and test as ragged word ids
-      predictions   answers of each architecture on test
+      predictions   answers of each model on test
       comparison    the models in order of their valid score
-to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each text under each architecture
+to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each text under each model
 """
 
 import json
@@ -41,7 +41,7 @@ def main(
                 explained.append(explanation.as_data(name, text, each))
             stage.log.info("%s: weighed the words of %s texts by %s", name, len(found), found[0].method)
             if explanation.has_attention(model):
-                test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.settings["view"])
+                test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.config.settings.view)
                 checked = explanation.deletion(
                     model,
                     test.ids,

@@ -1,4 +1,4 @@
-"""Name the best architecture on valid the challenger, and judge it; without a champion it becomes one if it passes every rule.
+"""Name the best model on valid the challenger, and judge it; without a champion it becomes one if it passes every rule.
 
 from  test set, tokens  the test reviews
       published         what was published, by key

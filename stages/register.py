@@ -1,6 +1,6 @@
-"""Publish each architecture to MLflow and register its model.
+"""Publish each model to MLflow and register its model.
 
-from  models, tokens, reports   of each architecture; the predictions on test, and what was seen in training
+from  models, tokens, reports   of each model; the predictions on test, and what was seen in training
       metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
 to    MLflow                    a run of the retraining; in it a run and a version each, with what drift and promotion compare
       published                 what was published, by the keys that dvc.lock gives
@@ -12,7 +12,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import vocabulary
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.models import loading, training_record
+from sentiflow.models import model_config, training_record
 from sentiflow.pipeline import experiments
 from sentiflow.registry import provenance, publishing, store
 from sentiflow.system import artifacts, stage
@@ -55,7 +55,7 @@ def main(
                 history=artifacts.read_csv(history_file),
                 record=training_record.read(cache_dir / "records", models_dir / name),
                 scores=scores[name],
-                temperature=loading.read_config(models_dir / name)["temperature"],
+                temperature=model_config.read(models_dir / name).temperature,
                 weights=artifacts.read_json(report_dir / "layers.json")["weights"],
                 environment=artifacts.read_json(models_dir / name / "environment.json"),
                 artifacts={"report": report_dir, "history": history_file},

@@ -5,8 +5,8 @@ from  data card     where the reviews come from and what is wrong with them
       comparison    the models in order of their valid score
       history       every metric of every epoch
       models        settings, and the machine each was trained on
-      predictions   answers of each architecture on test
-      reports       layers and classification report of each architecture
+      predictions   answers of each model on test
+      reports       layers and classification report of each model
       errors        slices, samples, mistakes and disagreements
       explanations  words with their weights, deletion check
 to    page          one HTML file, whole in itself

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[1]
 LINEAR = {  # values of params.yaml for a run that takes a minute
     "download.source": "package",
     "download.sample": 240,
-    "run": ["nb_svm", "logistic"],
+    "run": {"nb_svm": "nb_svm", "logistic": "logistic"},
     "compare.baseline": "nb_svm",
     "compare.tuned": "logistic",
     "evaluate.resamples": 200,

@@ -30,19 +30,19 @@ SMALL = {
     "download.source": "package",
     "download.sample": 480,
     "split.test": 0.4,
-    "run": ["logistic", "nb_svm"],
+    "run": {"logistic": "logistic", "nb_svm": "nb_svm"},
     "evaluate.resamples": 100,
     "explain.reviews": 20,
     "promotion.calibration_error": 1.0,
     "promotion.slice_margin": 1.0,
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,
-    "architectures.logistic.ngrams": 1,
-    "architectures.logistic.minimum_documents": 120,
-    "architectures.nb_svm.ngrams": 1,
+    "models.logistic.ngrams": 1,
+    "models.logistic.minimum_documents": 120,
+    "models.nb_svm.ngrams": 1,
 }
 # Fewer words make a worse model, so that the second one is promoted over the first.
-POOR, BETTER = ({"architectures.nb_svm.minimum_documents": documents} for documents in (60, 30))
+POOR, BETTER = ({"models.nb_svm.minimum_documents": documents} for documents in (60, 30))
 DEPLOYMENT = "retrain/by-hand"
 ENDED = 900.0  # seconds for a retraining of a small sample, on a busy machine
 UNDER_WAY = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
@@ -134,11 +134,11 @@ class Project:
 
     def stage(self, name):
         """The process of a stage's script, such as train@nb_svm; None while there is none."""
-        base, _, architecture = name.partition("@")
+        base, _, model = name.partition("@")
 
         def is_it(process):
             words = process.cmdline()
-            return words[1:3] == ["-m", f"stages.{base}"] and architecture in {"", *(Path(word).name for word in words)}
+            return words[1:3] == ["-m", f"stages.{base}"] and model in {"", *(Path(word).name for word in words)}
 
         found = processes.that(lambda process: process.cwd() == str(self.folder) and is_it(process))
         return found[0] if found else None

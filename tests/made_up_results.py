@@ -29,7 +29,7 @@ def results(
     """
     Args:
         folder: an empty one, for the tables of the error analysis.
-        names: of architectures.
+        names: of models.
         classes: names of at least 2 classes.
         texts: that begin the test reviews.
         location: where they are said to come from.
@@ -91,7 +91,7 @@ def model(name, predictions, classes):
     epochs = 1 if name == "nb_svm" else 3
     history = {f"{split}_{score}": draw.random(epochs) for split in ("train", "valid") for score in tracked()}
     return html_report.Model(
-        config={"architecture": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
+        config={"model": name, "classes": list(classes), "settings": {"view": "text", "length": None, "units": 8}},
         environment={
             "processor": "a processor",
             "processor_model": "cpu family 1, model 2",

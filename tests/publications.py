@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from samples import reviews, training_data
+from samples import PARAMS, configuration, reviews, training_data
 
 from sentiflow.config import params
 from sentiflow.data import cleaning, seen_texts, vocabulary
@@ -19,7 +19,6 @@ from sentiflow.registry import publishing
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import environment
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 CLASSES = ("negative", "positive")
 SCORES = {
     "accuracy_score": 0.9,
@@ -47,7 +46,7 @@ def train(folder):
         vocabulary.write_tokens(tokens_dir / f"{split}.parquet", pd.Series(raw.index), labels, {"text": words.ids(views["text"])})
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PARAMS)
-    model, _ = networks.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
+    model, _ = networks.module("nb_svm").fit(configuration("nb_svm"), data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir, raw, model.probabilities(data.train.ids)
@@ -86,7 +85,7 @@ def publication(trained, folder, **changes):
     defaults = {
         "architecture": "nb_svm",
         "key": "a" * 64,
-        "params": params.load(PARAMS).architectures["nb_svm"].model_dump(),
+        "params": params.load(PARAMS).models["nb_svm"],
         "tags": {"dvc.tokens": "0" * 32},
         "history": HISTORY,
         "record": Record([1.5, 1.25], [{"time": 1.5e9, "system/cpu_utilization_percentage": 50.0}]),
@@ -126,7 +125,7 @@ def worse(trained, folder, *, share):
 
 
 def fitted(folder, name, key):
-    """What `register` publishes of a small model of an architecture, fitted here.
+    """What `register` publishes of a small model of params.yaml, fitted here.
 
     Args:
         folder: that the model and its words are written to.
@@ -138,8 +137,8 @@ def fitted(folder, name, key):
     model_dir.mkdir(parents=True)
     tokens_dir.mkdir(parents=True, exist_ok=True)
     (tokens_dir / "text.json").write_text(vocabulary.fit(texts[:96], minimum_count=1))
-    shipped = params.load(Path(__file__).parents[1] / "params.yaml")
-    model, _ = networks.module(name).fit(shipped.architectures[name], data, how=shipped.train)
+    shipped = params.load(PARAMS)
+    model, _ = networks.module(name).fit(configuration(name), data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     pd.DataFrame({"row": [0], "label": [0]}).to_parquet(folder / "test.parquet")

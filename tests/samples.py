@@ -1,11 +1,17 @@
 """Small reviews that a model can learn, all that stands between them and a trained model, and answers to score."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sentiflow.config import params
 from sentiflow.data import vocabulary
+from sentiflow.models import settings
+from sentiflow.models.model_config import ModelConfig
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 FEELINGS = {
     "negative": ["awful", "boring", "dull", "poor", "waste"],
@@ -37,6 +43,14 @@ def training_data(*, classes=("negative", "positive"), train=96, valid=32):
         return vocabulary.Tokens(rows[some], labels[some].to_numpy(), words.ids(texts[some]))
 
     return vocabulary.TrainingData(part(slice(0, train)), part(slice(train, None)), tuple(classes), words)
+
+
+def configuration(name, classes=("negative", "positive"), **changes):
+    """A model as params.yaml has it; settings by name may differ, where it has them."""
+    p = params.load(PARAMS)
+    shipped = settings.of(p, name, p.networks[name])
+    known = {key: value for key, value in changes.items() if key in type(shipped).model_fields}
+    return ModelConfig(name, p.networks[name], shipped.model_copy(update=known), tuple(classes))
 
 
 def answers(count, classes, *, seed):

@@ -29,16 +29,18 @@ stages:
     - data/reviews.csv
     - metrics/data_card.json: {cache: false}
   train:
-    matrix: {architecture: "${run}"}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/reviews.csv, train.sh]
-    params: ["architectures.${item.architecture}"]
-    outs: ["models/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: sh train.sh ${key}
+      deps: [data/reviews.csv, train.sh]
+      params: ["models.${key}"]
+      outs: ["models/${key}"]
   evaluate:
-    matrix: {architecture: "${run}"}
-    cmd: mkdir -p scores && cp models/${item.architecture} scores/${item.architecture}
-    deps: ["models/${item.architecture}"]
-    outs: ["scores/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: mkdir -p scores && cp models/${key} scores/${key}
+      deps: ["models/${key}"]
+      outs: ["scores/${key}"]
   compare:
     cmd: mkdir -p reports && cat scores/* > reports/comparison.md
     deps: [scores]
@@ -52,7 +54,7 @@ DOWNLOAD = (
 )
 TRAIN = "mkdir -p models; echo '  epoch 1 of 2: valid accuracy 0.5, loss 1'; cat data/reviews.csv > models/$1\n"
 CHANGES = {
-    "run": ["nb_svm", "lstm"],
+    "run": {"nb_svm": "nb_svm", "lstm": "recurrent"},
     "download.source": "csv",
     "download.csv.location": str(SOURCE),
     "retrain.wait_seconds": 0.1,
@@ -141,11 +143,11 @@ def test_new_rows_are_a_reason_and_what_they_touch_runs_each_stage_a_task_named_
 
 
 def test_changed_setting_is_a_reason_and_what_it_does_not_touch_is_fresh_and_what_was_had_before_restored(project, client):
-    set_params(architectures__lstm__units=3)
+    set_params(models__lstm__units=3)
     state = run()
-    assert "parameters changed: architectures.lstm" in state.message
+    assert "parameters changed: models.lstm" in state.message
     assert stages(client, state) | {"train@lstm": "ran", "train@nb_svm": "fresh", "compare": "fresh"} == stages(client, state)
-    set_params(architectures__lstm__units=128)
+    set_params(models__lstm__units=128)
     assert stages(client, run())["train@lstm"] == "restored"
 
 
@@ -220,29 +222,29 @@ def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, clien
     assert "source data changed" in run().message  # nothing is lost
 
 
-def test_chosen_architecture_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
+def test_chosen_model_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
     SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
-    state = run(architectures=["lstm"])
+    state = run(models=["lstm"])
     assert state.is_completed()
     assert "train@nb_svm is stale" in state.message
     assert stages(client, state).keys() == {"download", "train@lstm", "evaluate@lstm"}
     assert "bad" not in Path("reports/comparison.md").read_text()
-    state = run(architectures=["nb_svm"])
+    state = run(models=["nb_svm"])
     assert stages(client, state)["compare"] == "ran"
     assert "bad" in Path("reports/comparison.md").read_text()
-    forced = stages(client, run(architectures=["nb_svm"], force=True))
+    forced = stages(client, run(models=["nb_svm"], force=True))
     assert {name for name, how in forced.items() if how == "fresh"} == {"train@lstm", "evaluate@lstm"}
     assert {name for name, how in forced.items() if how == "ran"} == {"download", "train@nb_svm", "evaluate@nb_svm", "compare"}
 
 
 def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
-    for parameters in ({"architectures": ["no_such"]}, {"force": "perhaps"}):
+    for parameters in ({"models": ["no_such"]}, {"force": "perhaps"}):
         state = run(**parameters)
         assert state.is_failed()
         assert next(iter(parameters)) in state.message
-    state = run(architectures=["gru"])
+    state = run(models=["gru"])
     assert state.is_failed()
-    assert "received --architectures gru, which is not in `run:`" in state.message
+    assert "received --models gru, which is not in `run:`" in state.message
 
 
 def test_second_one_is_cancelled_and_says_who_is_at_work(project):

@@ -28,30 +28,33 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from sentiflow.cli import program
-from sentiflow.config import params, settings
-from sentiflow.config.settings import Architectures
+from sentiflow.config import params
 from sentiflow.models import networks
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "src/sentiflow"
 SCRIPTS = sorted((TOP / "stages").glob("[!_]*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((TOP / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((TOP / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PIPELINE = {name: entry.get("do", entry) for name, entry in STAGES.items()}
 VALUES: dict[str, Any] = yaml.safe_load((TOP / "params.yaml").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ITEM = "${item.architecture}"
+MODEL, NETWORK = "${key}", "${item}"
 
 # No result follows from these: they check values that DVC tracks itself, or only lock, log, refuse or find files.
 RESULTS_FOLLOW = ("data/sources/__init__.py", "system/environment.py", "system/markdown.py", "system/system_metrics.py")
 NO_DEPENDENCY = {
     *(file for folder in ("config", "system") for file in (PACKAGE / folder).glob("*.py")),
     *PACKAGE.rglob("__init__.py"),
+    PACKAGE / "models/settings.py",
     PACKAGE / "pipeline/experiments.py",
     PACKAGE / "registry/location.py",
 } - {PACKAGE / name for name in RESULTS_FOLLOW}
-SECTIONS_OF_NO_STAGE = {"seed", "run", "architectures", "promotion", "drift", "serve", "watch", "retrain", "verify"}
+SECTIONS_OF_NO_STAGE = {"seed", "run", "others", "models", "promotion", "drift", "serve", "watch", "retrain", "verify"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
 SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
+
+NETWORK_FILES = {PACKAGE / f"models/networks/{network}.py" for network in networks.NETWORKS}
 
 every_stage = pytest.mark.parametrize("stage", PIPELINE)
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -111,14 +114,14 @@ def loads_by_name(file: Path) -> bool:
 
 @cache
 def needed_by(script: Path) -> frozenset[Path]:
-    """Every file or folder of the package behind a script's result; `architectures/ITEM.py` for one that is loaded by name."""
+    """Every file or folder of the package behind a script's result; each file of a network for one that is loaded by name."""
     needed: set[Path] = set()
     waiting = [script]
     while waiting:
         file = waiting.pop()
         found = set(own_imports(file) | own_files_named(file)) - NO_DEPENDENCY
         if loads_by_name(file):
-            found |= {file_of(module) for module in networks.ARCHITECTURES.values()}
+            found |= NETWORK_FILES
         waiting += [path for path in found - needed if path.suffix == ".py"]
         needed |= found
     return frozenset(needed - {script})
@@ -227,13 +230,12 @@ def test_every_path_of_a_stages_command_is_what_it_reads_or_makes(stage):
 def test_dependencies_are_what_the_script_imports(stage):
     listed = [path for path in declared(stage, "deps") if path.startswith("src/")]
     needed = needed_by(TOP / f"stages/{stage}.py")
-    if "matrix" in PIPELINE[stage]:
-        loaded = {file_of(module) for module in networks.ARCHITECTURES.values()}
-        assert {path.replace(ITEM, name) for path in listed if ITEM in path for name in networks.ARCHITECTURES} == {
-            stands_for(file) for file in loaded & needed if file
-        }
-        needed -= loaded
-        listed = [path for path in listed if ITEM not in path]
+    if stage == "compare":  # the tuning report shows the descriptions of settings
+        needed |= {PACKAGE / "config/model_settings.py", *NETWORK_FILES}
+    if "foreach" in STAGES[stage]:
+        assert [path for path in listed if NETWORK in path] == [f"src/sentiflow/models/networks/{NETWORK}.py"]
+        needed -= NETWORK_FILES
+        listed = [path for path in listed if NETWORK not in path]
     missing = {path for path in map(stands_for, needed) if not any(is_within(path, entry) for entry in listed)}
     surplus = {entry for entry in listed if not any(is_within(path, entry) for path in map(stands_for, needed))}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {', '.join(sorted(missing))}"
@@ -254,9 +256,9 @@ def test_params_are_the_sections_that_the_script_reads(stage):
         if isinstance(node, ast.Assign) and ast.unparse(node.value) == "params.load()" and isinstance(node.targets[0], ast.Name)
     ]
     assert len(known_as) == 1
-    own = f"architectures.{ITEM}"
+    own = f"models.{MODEL}"
     read = set(sections_read(main_of(TOP / f"stages/{stage}.py"), known_as[0]))
-    read = {own if key == "architectures" and "matrix" in PIPELINE[stage] else key for key in read}
+    read = {own if key == "models" and "foreach" in STAGES[stage] else key for key in read}
     listed = declared(stage, "params")
 
     def within(key: str, section: str) -> bool:
@@ -272,7 +274,7 @@ def test_params_are_the_sections_that_the_script_reads(stage):
 def test_params_of_a_stage_stand_in_params_yaml(stage):
     for name, key in itertools.product(VALUES["run"], declared(stage, "params")):
         place = VALUES
-        for part in key.replace(ITEM, name).split("."):
+        for part in key.replace(MODEL, name).split("."):
             assert part in place, key
             place = place[part]
 
@@ -285,22 +287,34 @@ def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
     assert len(ast.unparse(main_of(script)).splitlines()) <= 50
 
 
-# --- architectures ------------------------------------------------------------------------------------------------------
+# --- models and networks ------------------------------------------------------------------------------------------------
 
 
-def test_every_architecture_has_a_file_a_line_in_the_table_a_section_and_a_class():
-    files = {file.stem for file in (PACKAGE / "models/networks").glob("[!_]*.py")}
-    assert files == set(networks.ARCHITECTURES)
-    assert list(networks.ARCHITECTURES) == list(VALUES["architectures"]) == list(Architectures.model_fields)
-    for name, module in networks.ARCHITECTURES.items():
-        assert module == f"sentiflow.models.networks.{name}"
-        described = Architectures.model_fields[name].annotation
-        assert described is getattr(settings, "".join(part.title() for part in name.split("_")))
-        assert set(described.model_fields) == set(VALUES["architectures"][name])
+def test_every_network_has_a_file_a_line_in_the_table_and_a_model():
+    assert set((PACKAGE / "models/networks").glob("[!_]*.py")) == NETWORK_FILES
+    assert set((VALUES["run"] | VALUES["others"]).values()) == set(networks.NETWORKS)
 
 
-def test_every_architecture_that_runs_has_a_section():
-    assert set(VALUES["run"]) <= set(VALUES["architectures"])
+def test_every_model_has_settings_and_a_network():
+    assert set(VALUES["run"] | VALUES["others"]) == set(VALUES["models"])
+
+
+def test_every_setting_has_a_description():
+    for network in networks.NETWORKS:
+        fields = networks.settings_class(network).model_fields
+        assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_stages_that_run_for_each_model_depend_on_its_network():
+    assert {name for name, entry in STAGES.items() if "foreach" in entry} == {"train", "evaluate"}
+    assert STAGES["train"]["foreach"] == STAGES["evaluate"]["foreach"] == "${run}"
+
+
+@pytest.mark.parametrize("file", [*MODULES, *sorted((TOP / "flows").glob("*.py"))], ids=lambda file: str(file.relative_to(TOP)))
+def test_command_checks_the_settings_of_every_model(file):
+    """By `models.settings.load`; `config.params.load`, which knows no network, is for stages and for near_copies."""
+    calls = {ast.unparse(node.func) for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call)}
+    assert "params.load" not in calls or file == PACKAGE / "evaluation/near_copies.py"
 
 
 # --- layers -------------------------------------------------------------------------------------------------------------
@@ -437,7 +451,7 @@ def outputs() -> Iterator[tuple[str, bool]]:
     for stage, kind in itertools.product(PIPELINE, ("outs", "metrics", "plots")):
         for entry in PIPELINE[stage].get(kind, []):
             path, settings = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
-            yield path.replace(ITEM, "lstm"), settings.get("cache", True)
+            yield path.replace(MODEL, "lstm"), settings.get("cache", True)
 
 
 def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):

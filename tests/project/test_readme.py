@@ -6,7 +6,7 @@ import pytest
 
 from sentiflow.cli import readme
 from sentiflow.evaluation import comparison
-from sentiflow.models.networks import ARCHITECTURES
+from sentiflow.models import networks
 
 TOP = Path(__file__).parents[2]
 
@@ -27,12 +27,12 @@ def test_table_of_the_readme_is_that_of_the_committed_results():
     assert readme.filled(page, "comparison", table) == page, "run `python -m sentiflow.cli.readme` and commit"
 
 
-def test_table_of_models_is_that_of_the_architectures():
+def test_table_of_models_is_that_of_params_yaml():
     page = (TOP / "README.md").read_text(encoding="utf-8")
-    table = readme.architectures()
-    assert table.count("\n") == 2 + len(ARCHITECTURES)
+    table = readme.models()
+    assert table.count("\n") == 2 + len(networks.NETWORKS)
     assert "001-multiclass" in table
-    assert readme.filled(page, "architectures", table) == page, "run `python -m sentiflow.cli.readme` and commit"
+    assert readme.filled(page, "models", table) == page, "run `python -m sentiflow.cli.readme` and commit"
 
 
 def test_only_what_stands_between_the_markers_is_replaced():

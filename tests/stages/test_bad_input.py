@@ -33,6 +33,7 @@ from sentiflow.system import entry_point, locks
 from sentiflow.system import stage as stages
 
 TOP = Path(__file__).parents[2]
+NETWORKS = {"nb_svm": "nb_svm", "lstm": "recurrent"}
 CSV = "data/external/reviews.csv"
 REVIEWS = "data/reviews/reviews.parquet"
 ARCHIVE = "data/external/aclImdb.tar.gz"
@@ -140,9 +141,10 @@ class Project:
 
 def command_of(stage: str) -> list[str]:
     """Module and arguments, as dvc.yaml has them."""
-    name, _, architecture = stage.partition("@")
-    command = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"][name]["cmd"]
-    python, option, *rest = shlex.split(command.replace("${item.architecture}", architecture))
+    name, _, model = stage.partition("@")
+    entry = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"][name]
+    command = entry.get("do", entry)["cmd"].replace("${key}", model).replace("${item}", NETWORKS.get(model, "recurrent"))
+    python, option, *rest = shlex.split(command)
     assert (python, option) == ("python", "-m")
     return rest
 
@@ -233,9 +235,9 @@ def finished_project(tmp_path_factory):
     for note in ("published", "judged"):  # publishing takes ten seconds, so these are by hand
         project.write(f"mlartifacts/{note}.json", '{"best": "nb_svm"}\n')
     shutil.copyfile(TOP / "params.yaml", project / "params.yaml")
-    project.set(run=["nb_svm", "lstm"], download__source="csv", download__csv__location=CSV, evaluate__resamples=100)
+    project.set(run=NETWORKS, download__source="csv", download__csv__location=CSV, evaluate__resamples=100)
     tiny = {"length": 8, "embedding": 2, "units": 2, "epochs": 2}
-    project.set(**{f"architectures__lstm__{name}": value for name, value in tiny.items()})
+    project.set(**{f"models__lstm__{name}": value for name, value in tiny.items()})
     for stage in FINISHED:
         ended = run_here(stage, project)
         assert ended.status == 0, ended.output
@@ -491,16 +493,13 @@ SETTINGS: Mapping[str, Bad] = {
     "source nobody wrote": Bad(
         "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"
     ),
-    "architecture nobody wrote": Bad(
-        "train@nb_svm",
-        params_with(run=["bert"]),
-        "run.0: received 'bert', which is no architecture",
-        "choose among logistic, nb_svm",
+    "name that no model can have": Bad(
+        "train@nb_svm", params_with(run={"../bert": "recurrent"}), "run.../bert: received '../bert'", "the name of a model has"
     ),
     "vocabulary of 0": Bad(
         "train@lstm",
-        params_with(architectures__lstm__vocabulary_size=0),
-        "architectures.lstm.vocabulary_size: received 0",
+        params_with(models__lstm__vocabulary_size=0),
+        "models.lstm.vocabulary_size: received 0",
         "should be greater than or equal to 3",
     ),
     "fractions that exceed 1": Bad(
@@ -540,9 +539,7 @@ STAGES: Mapping[str, Bad] = {
         "the view text",
         "params.yaml",
     ),
-    "architecture misspelt on the command line": Bad(
-        "train@lsmt", lambda _: None, "no architecture 'lsmt'", "choose one of logistic, nb_svm, ngram_mean"
-    ),
+    "model misspelt on the command line": Bad("train@lsmt", lambda _: None, "models.lsmt: missing", "did you mean `lstm`"),
     "tokens that were never made": Bad(
         "train@lstm", without("data/tokens"), "data/tokens/train.parquet: no such file", "run `dvc repro`"
     ),
@@ -555,12 +552,12 @@ STAGES: Mapping[str, Bad] = {
     ),
     "n-grams that are all too rare": Bad(
         "train@nb_svm",
-        params_with(architectures__nb_svm__minimum_documents=1000),
+        params_with(models__nb_svm__minimum_documents=1000),
         "no n-gram is in 1000 reviews of train",
-        "lower architectures.nb_svm.minimum_documents in params.yaml",
+        "lower models.nb_svm.minimum_documents in params.yaml",
     ),
     "model that was never trained": Bad(
-        "evaluate@lstm", without("models/lstm"), "no trained model in models/lstm", "make it: dvc repro train@lstm"
+        "evaluate@lstm", without("models/lstm"), "no trained model in models/lstm", "train it: dvc repro train@lstm"
     ),
     "model without its configuration": Bad(
         "evaluate@nb_svm",
@@ -572,13 +569,13 @@ STAGES: Mapping[str, Bad] = {
         "evaluate@nb_svm",
         cut("models/nb_svm/config.json"),
         "models/nb_svm/config.json does not describe a trained model",
-        "make it anew: dvc repro train@nb_svm",
+        "train it again: dvc repro train@nb_svm",
     ),
     "configuration of another thing": Bad(
         "evaluate@nb_svm",
         lambda p: p.write("models/nb_svm/config.json", '{"architecture": "nb_svm", "classes": [], "settings": {}}'),
         "models/nb_svm/config.json does not describe a trained model",
-        "make it anew: dvc repro train@nb_svm",
+        "train it again: dvc repro train@nb_svm",
     ),
     "linear weights that are gone": Bad(
         "evaluate@nb_svm", without("models/nb_svm/weights.npz"), "models/nb_svm/weights.npz: no such file", "dvc repro"
@@ -592,7 +589,7 @@ STAGES: Mapping[str, Bad] = {
         "evaluate@lstm",
         lambda p: weights(p, lambda array: np.zeros(tuple(size + 1 for size in array.shape), array.dtype)),
         "models/lstm holds weights of another shape",
-        "train it anew: dvc repro train@lstm",
+        "train it again: dvc repro train@lstm",
     ),
     "weights that are not numbers": Bad(
         "evaluate@lstm", lambda p: weights(p, lambda array: array * np.nan), "models/lstm", "dvc repro train@lstm"
@@ -600,7 +597,7 @@ STAGES: Mapping[str, Bad] = {
     "history that was never made": Bad(
         "evaluate@nb_svm", without("metrics/history/nb_svm.csv"), "metrics/history/nb_svm.csv: no such file", "run `dvc repro`"
     ),
-    "architecture that was never evaluated": Bad(
+    "model that was never evaluated": Bad(
         "compare", params_with(run=["nb_svm", "cnn_lstm"]), "reports/models/cnn_lstm/scores.json: no such file", "run `dvc repro`"
     ),
     "scores cut in the middle": Bad(
@@ -626,7 +623,7 @@ STAGES: Mapping[str, Bad] = {
         "make them anew: dvc repro evaluate",
     ),
     "model to explain that is gone": Bad(
-        "explain", without("models/lstm"), "no trained model in models/lstm", "make it: dvc repro train@lstm"
+        "explain", without("models/lstm"), "no trained model in models/lstm", "train it: dvc repro train@lstm"
     ),
     "sentences that nobody wrote": Bad(
         "explain", lambda p: p.set(explain__sentences=[]), "explain.sentences: received []", "at least 1"
@@ -727,16 +724,15 @@ def test_bad_input_ends_in_one_message_with_what_was_received_and_what_to_do(nam
 
 def test_outputs_of_every_stage_are_there_to_be_kept(project):
     kept = project.earlier_outputs()
-    for stage in yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"].values():
+    for entry in yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"].values():
+        stage = entry.get("do", entry)
         outs = [*stage["outs"], *stage.get("metrics", []), *stage.get("plots", [])]
         for out in (next(iter(out)) if isinstance(out, dict) else out for out in outs):
-            path = out.replace("${item.architecture}", "lstm")
+            path = out.replace("${key}", "lstm")
             assert any(file == path or file.startswith(f"{path}/") for file in kept), path
 
 
-@pytest.mark.parametrize(
-    "name", ["archive that climbs out", "word where a number belongs", "architecture misspelt on the command line"]
-)
+@pytest.mark.parametrize("name", ["archive that climbs out", "word where a number belongs", "model misspelt on the command line"])
 def test_the_command_of_dvc_says_the_same_and_nothing_else(name, project):
     stage, make, received, advice = CASES[name]
     make(project)

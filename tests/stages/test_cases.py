@@ -31,7 +31,7 @@ class Case:
         for file in (CASES / name).iterdir():
             shutil.copyfile(file, Path("data/external") / file.name)
         values = yaml.safe_load((TOP / "params.yaml").read_text())
-        values["run"] = ["logistic"]
+        values["run"] = {"logistic": "logistic"}
         values["download"]["source"] = source
         values["download"][source] |= section
         values["split"] |= splitting or {}
@@ -62,7 +62,7 @@ class Case:
         """On test, of the logistic regression."""
         self.split()
         tokenize.main(Path("data/splits"), REVIEWS / "classes.json", TOKENS, Path("metrics/vocabulary.json"))
-        train.main("logistic", TOKENS, MODEL, Path("metrics/history/logistic.csv"), Path(".cache/training"))
+        train.main("logistic", "logistic", TOKENS, MODEL, Path("metrics/history/logistic.csv"), Path(".cache/training"))
         model = loading.load(MODEL, vocabulary.Vocabulary.read(TOKENS / "text.json"))
         test = vocabulary.read_tokens(TOKENS / "test.parquet", "text")
         return float((model.probabilities(test.ids).argmax(axis=1) == test.labels).mean())

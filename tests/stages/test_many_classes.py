@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
     p = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     source = {"location": "reviews.csv", "text": "text", "label": "label", "labels": {name: name for name in CLASSES}}
     p["download"] |= {"source": "csv", "csv": p["download"]["csv"] | source}
-    p |= {"run": RUN, "compare": {"baseline": RUN[0], "tuned": RUN[1]}}
+    p |= {"run": {name: name for name in RUN}, "compare": {"baseline": RUN[0], "tuned": RUN[1]}}
     p["evaluate"]["resamples"] = 100
     rows = [(f"please tell me about topic{place} now {row}", name) for row in range(ROWS) for place, name in enumerate(CLASSES)]
     with pytest.MonkeyPatch.context() as patch:
@@ -50,7 +50,7 @@ def _run(reviews, tokens, metrics, reports, predictions, models):
     split.main(reviews, Path("clean.parquet"), Path("splits"), Path("data/test_set"), splits)
     tokenize.main(Path("splits"), reviews / "classes.json", tokens, words)
     for name in RUN:
-        train.main(name, tokens, models / name, history / f"{name}.csv", Path("cache"))
+        train.main(name, name, tokens, models / name, history / f"{name}.csv", Path("cache"))
         made = reports / "models" / name, Path("plots") / name, predictions / name, metrics / f"{name}.json"
         evaluate.main(models / name, tokens, history / f"{name}.csv", *made)
     pages = reports / "comparison.md", reports / "tuning.md", best, Path("plots/comparison"), metrics / "environment.json"

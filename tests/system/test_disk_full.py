@@ -8,7 +8,7 @@ import stopped_databases
 pytestmark = pytest.mark.slow
 
 SMALL = {
-    "run": ["nb_svm"],
+    "run": {"nb_svm": "nb_svm"},
     "explain.reviews": 2,
     "evaluate.resamples": 100,
     "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too

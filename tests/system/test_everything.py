@@ -1,4 +1,4 @@
-"""Every architecture and every recipe, through the two commands of the README, on a small sample."""
+"""Every model and every recipe, through the two commands of the README, on a small sample."""
 
 import re
 
@@ -6,11 +6,9 @@ import pytest
 from clones import fresh, run, sentiflow
 
 from sentiflow.config import params
-from sentiflow.models.networks import ARCHITECTURES
 
 pytestmark = pytest.mark.slow
 SMALL = {
-    "run": ["nb_svm"],
     "download.source": "package",
     "download.sample": 240,
     "evaluate.resamples": 100,
@@ -21,20 +19,15 @@ TINY = {"length": 20, "epochs": 2}
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    shipped = params.load().architectures
-    short = {
-        f"architectures.{name}.{key}": value
-        for name in ARCHITECTURES
-        for key, value in TINY.items()
-        if key in type(shipped[name]).model_fields
-    }
+    shipped = params.load().models
+    short = {f"models.{name}.{key}": value for name in shipped for key, value in TINY.items() if key in shipped[name]}
     return fresh(tmp_path_factory.mktemp("clone"), SMALL | short)
 
 
-def test_make_all_runs_every_architecture_and_leaves_the_project_alone(clone):
+def test_all_models_runs_every_model_and_leaves_the_project_alone(clone):
     said = sentiflow(clone, "all-models").stdout
     page = (clone / "reports/all.md").read_text(encoding="utf-8")
-    for name in ARCHITECTURES:
+    for name in params.load().networks:
         assert re.search(rf"^\| {name} ", page, re.MULTILINE), name
         assert name in said
         assert name in (clone / "reports/all.html").read_text(encoding="utf-8")

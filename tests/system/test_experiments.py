@@ -74,7 +74,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
 
     [table] = [text for command, text in said.items() if command.startswith("dvc exp show")]
     header = next(line for line in table.splitlines() if "Experiment" in line)
-    assert "architectures.logistic.regularisation" in header
+    assert "models.logistic.regularisation" in header
     assert "metrics/test/logistic.json:log_loss" in header
     assert not re.search(r"data/|models|reports|\.py|mlartifacts", header)
     for name in ("c4", "c2", "grid-1", "grid-2"):
@@ -89,7 +89,7 @@ def test_every_command_of_the_page_works_in_its_order(project):
 
 def test_an_experiment_in_the_folder_is_published_by_the_next_run(project):
     before = versions(project)
-    said = shell(project, "dvc exp run --name c16 --set-param architectures.logistic.regularisation=16.0")
+    said = shell(project, "dvc exp run --name c16 --set-param models.logistic.regularisation=16.0")
     assert f"{NOT_PUBLISHED} c16, then sentiflow repro" in said
     assert versions(project) == before
     again = repro(project)

@@ -1,4 +1,4 @@
-"""The main job as a user runs it, in a fresh clone, on a small sample with two small architectures."""
+"""The main job as a user runs it, in a fresh clone, on a small sample with two small models."""
 
 import json
 import os
@@ -23,20 +23,20 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "download.source": "package",
     "download.sample": 400,  # with fewer, no model is significantly better than always answering one class
-    "run": ["nb_svm", "cnn_lstm", "lstm_attention"],
+    "run": {"nb_svm": "nb_svm", "cnn_lstm": "cnn_lstm", "lstm_attention": "lstm_attention"},
     "compare.baseline": "cnn_lstm",
     "compare.tuned": "lstm_attention",
     "evaluate.resamples": 200,
     "explain.reviews": 20,
-    "architectures.lstm_attention.length": 40,
-    "architectures.lstm_attention.units": 8,
-    "architectures.lstm_attention.embedding": 8,
-    "architectures.lstm_attention.epochs": 2,
-    "architectures.cnn_lstm.length": 40,
-    "architectures.cnn_lstm.units": 8,
-    "architectures.cnn_lstm.filters": 8,
-    "architectures.cnn_lstm.epochs": 2,
-    "architectures.cnn_lstm.spatial_dropout": 0.2,
+    "models.lstm_attention.length": 40,
+    "models.lstm_attention.units": 8,
+    "models.lstm_attention.embedding": 8,
+    "models.lstm_attention.epochs": 2,
+    "models.cnn_lstm.length": 40,
+    "models.cnn_lstm.units": 8,
+    "models.cnn_lstm.filters": 8,
+    "models.cnn_lstm.epochs": 2,
+    "models.cnn_lstm.spatial_dropout": 0.2,
     "promotion.calibration_error": 1.0,
     "promotion.latency_ms": 10_000,
 }
@@ -331,15 +331,15 @@ def test_lost_tracking_store_is_filled_again(first_run, clone):
     assert "published nb_svm as version 1" in again.stdout
 
 
-def test_one_setting_of_an_architecture_reruns_only_that_architecture(first_run, clone):
+def test_one_setting_of_a_model_reruns_only_that_model(first_run, clone):
     lock = (clone / "dvc.lock").read_bytes()
-    change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.1})
+    change(clone, {"models.cnn_lstm.spatial_dropout": 0.1})
     changed = repro(clone)
     ran = ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "analyse", "explain", "report", "register", "judge"]
     assert sorted(stages_that_ran(changed)) == sorted(ran)
     assert "nb_svm is published already" in changed.stdout
 
-    change(clone, {"architectures.cnn_lstm.spatial_dropout": 0.2})
+    change(clone, {"models.cnn_lstm.spatial_dropout": 0.2})
     back = repro(clone)
     assert "Stage 'train@cnn_lstm' is cached - skipping run" in back.stdout, "the run cache brings the model back"
     assert (clone / "dvc.lock").read_bytes() == lock

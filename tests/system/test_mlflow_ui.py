@@ -18,7 +18,7 @@ import requests
 from clones import PROJECT
 from PIL import Image, ImageStat
 from publications import CLASSES, held_out, publication
-from samples import reviews
+from samples import configuration, reviews
 
 from sentiflow.config import params
 from sentiflow.data import cleaning, vocabulary
@@ -92,7 +92,7 @@ def trained(folder):
         )
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PROJECT / "params.yaml")
-    model, _ = networks.module("nb_svm").fit(shipped.architectures["nb_svm"], data, how=shipped.train)
+    model, _ = networks.module("nb_svm").fit(configuration("nb_svm"), data, how=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir

@@ -34,7 +34,7 @@ STAGES = ["download", "clean", "split", "tokenize"]
 STAGES += [f"{stage}@{name}" for name in ("logistic", "nb_svm") for stage in ("train", "evaluate")]
 STAGES += ["compare", "analyse", "explain", "report", "register", "judge"]
 SMALL = {
-    "run": ["logistic", "nb_svm"],
+    "run": {"logistic": "logistic", "nb_svm": "nb_svm"},
     "download.source": "csv",
     "download.csv.location": "data/external/reviews.csv",
     "split.method": "hash",
@@ -50,13 +50,13 @@ SMALL = {
     "retrain.attempts": 6,
     "retrain.wait_seconds": 1,
     "retrain.notify": ["custom-webhook/team"],
-    "architectures.logistic.ngrams": 1,
-    "architectures.nb_svm.ngrams": 1,
+    "models.logistic.ngrams": 1,
+    "models.nb_svm.ngrams": 1,
 }
 # Fewer words make a worse model. What is best on valid is nb_svm each time.
-POOR = {"architectures.logistic.minimum_documents": 100, "architectures.nb_svm.minimum_documents": 20}
-BETTER = {"architectures.logistic.minimum_documents": 90, "architectures.nb_svm.minimum_documents": 5}
-WORSE = {"architectures.nb_svm.minimum_documents": 12}
+POOR = {"models.logistic.minimum_documents": 100, "models.nb_svm.minimum_documents": 20}
+BETTER = {"models.logistic.minimum_documents": 90, "models.nb_svm.minimum_documents": 5}
+WORSE = {"models.nb_svm.minimum_documents": 12}
 DAY = timedelta(days=1)
 SOON = 10.0  # seconds in which a server plans the run of a schedule that was moved
 QUICK = 30.0  # seconds within which a run without a reason ends
@@ -424,7 +424,7 @@ def test_scheduled_run_is_made_up_for_after_a_kill_of_server_and_worker(restarte
 
 
 @on_sqlite
-@pytest.mark.parametrize("parameters", [{"architectures": "logistic"}, {"force": "perhaps"}])
+@pytest.mark.parametrize("parameters", [{"models": "logistic"}, {"force": "perhaps"}])
 def test_parameter_of_a_wrong_type_is_refused_before_anything_runs(restarted, parameters):
     with pytest.raises(PrefectHTTPStatusError, match="Validation failed"):
         restarted.begin("by-hand", **parameters)
@@ -439,13 +439,13 @@ def test_misspelt_parameter_is_refused_by_the_command(restarted):
 @pytest.fixture(scope="module")
 def unknown(restarted):
     walk = restarted
-    walk.said["unknown"] = walk.ended(walk.begin("by-hand", architectures=["svm"]))
-    walk.said["not in run"] = walk.ended(walk.begin("by-hand", architectures=["lstm"]))
+    walk.said["unknown"] = walk.ended(walk.begin("by-hand", models=["svm"]))
+    walk.said["not in run"] = walk.ended(walk.begin("by-hand", models=["lstm"]))
     return walk
 
 
 @on_sqlite
-def test_unknown_architecture_fails_at_once_and_names_the_choices(unknown):
+def test_unknown_model_fails_at_once_and_names_the_choices(unknown):
     for name in ("unknown", "not in run"):
         ended = unknown.said[name]
         assert ended.state.is_failed(), ended.state
@@ -454,25 +454,25 @@ def test_unknown_architecture_fails_at_once_and_names_the_choices(unknown):
 
 
 @pytest.fixture(scope="module")
-def one_architecture(unknown):
+def one_model(unknown):
     walk = unknown
     change(walk.folder, BETTER)
-    walk.said["one"] = walk.completed(walk.begin("by-hand", architectures=["logistic"]))
+    walk.said["one"] = walk.completed(walk.begin("by-hand", models=["logistic"]))
     return walk
 
 
 @on_sqlite
-def test_run_of_one_architecture_leaves_the_others_alone(one_architecture):
-    run = one_architecture.said["one"]
+def test_run_of_one_model_leaves_the_others_alone(one_model):
+    run = one_model.said["one"]
     assert run.state.message.startswith("Trained and evaluated logistic. Nothing was compared: ")
-    tasks = set(one_architecture.tasks(run.id))
+    tasks = set(one_model.tasks(run.id))
     assert {"train@logistic", "evaluate@logistic"} < tasks
     assert not tasks & {"train@nb_svm", "evaluate@nb_svm", "compare", "register"}
 
 
 @pytest.fixture(scope="module")
-def waiting(one_architecture):
-    walk = one_architecture
+def waiting(one_model):
+    walk = one_model
     walk.champion = walk.alias("champion")
     walk.told.posted.clear()
     walk.prefect("deployment", "run", "retrain/by-hand", "--param", "promote=false", "--watch")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 DOCS = PROJECT / "docs"
 TEXT = (DOCS / "schedule.md").read_text(encoding="utf-8")
 DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-SETTINGS = {"download.sample": 400, "run": ["logistic", "nb_svm"]}
+SETTINGS = {"download.sample": 400, "run": {"logistic": "logistic", "nb_svm": "nb_svm"}}
 PATIENCE = 1200.0  # seconds for a retraining of the sample, on a busy machine
 
 
@@ -133,7 +133,7 @@ def form(tab):
     tab.get_by_role("link", name="by-hand", exact=True).click()
     tab.get_by_role("button", name="Run", exact=True).click()
     tab.get_by_text("Custom run", exact=True).click()
-    sees(tab, "Parameters", "architectures", "force", "promote")
+    sees(tab, "Parameters", "models", "force", "promote")
 
 
 def page_of(tab, run):

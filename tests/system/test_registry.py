@@ -28,22 +28,22 @@ SMALL = {
     "download.source": "package",
     "download.sample": 480,
     "split.test": 0.4,
-    "run": ["logistic", "nb_svm"],
+    "run": {"logistic": "logistic", "nb_svm": "nb_svm"},
     "evaluate.resamples": 200,
     "explain.reviews": 20,
     "promotion.calibration_error": 1.0,
     "promotion.slice_margin": 1.0,
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,
-    "architectures.logistic.ngrams": 1,
-    "architectures.logistic.minimum_documents": 120,
-    "architectures.nb_svm.ngrams": 1,
+    "models.logistic.ngrams": 1,
+    "models.logistic.minimum_documents": 120,
+    "models.nb_svm.ngrams": 1,
 }
 # Too few or too many rare words make a worse model. What is best on valid is nb_svm each time.
 SETTINGS = {
-    "poor": {"architectures.nb_svm.minimum_documents": 60},
-    "better": {"architectures.nb_svm.minimum_documents": 30},
-    "worse": {"architectures.nb_svm.minimum_documents": 10},
+    "poor": {"models.nb_svm.minimum_documents": 60},
+    "better": {"models.nb_svm.minimum_documents": 30},
+    "worse": {"models.nb_svm.minimum_documents": 10},
 }
 REACH = 90.0  # seconds within which a command must see that the server is gone
 TIMED = "epoch_seconds"

@@ -240,7 +240,7 @@ def test_replaced_list_on_the_remote_writes_nothing_and_is_named(ann, ben, remot
 def test_the_real_pipeline_has_nothing_to_train_in_anothers_clone(tmp_path):
     """What is left are the two stages that publish to this machine's own MLflow store."""
     (tmp_path / "ann").mkdir()
-    small = {"download.source": "package", "download.sample": 240, "run": ["logistic"], "evaluate.resamples": 100}
+    small = {"download.source": "package", "download.sample": 240, "run": {"logistic": "logistic"}, "evaluate.resamples": 100}
     ann = fresh(tmp_path / "ann", small | {"explain.reviews": 20})
     make(ann, "repro")
     commit(ann)

@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     home, server_folder = tmp_path_factory.mktemp("home-of-ann"), tmp_path_factory.mktemp("server") / "mlflow"
     folder = home / "project"
     folder.mkdir()
-    changes = {"download.sample": 100, "run": ["nb_svm"], "evaluate.resamples": 100, "explain.reviews": 20}
+    changes = {"download.sample": 100, "run": {"nb_svm": "nb_svm"}, "evaluate.resamples": 100, "explain.reviews": 20}
     clones.fresh(folder, changes)
     clones.run(["git", "remote", "add", "origin", f"https://ann:{OF_GIT}@example.org/ann/reviews.git"], folder)
     (folder / ".dvc/config.local").write_text(REMOTE)

@@ -44,13 +44,13 @@ SMALL = {
     "download.source": "package",
     "download.sample": 240,
     "split.test": 0.4,
-    "run": ["logistic"],
+    "run": {"logistic": "logistic"},
     "evaluate.resamples": 200,
     "explain.reviews": 20,
     "promotion.calibration_error": 1.0,
     "promotion.latency_ms": 5000.0,  # the machine may be busy
     "promotion.latency_reviews": 20,
-    "architectures.logistic.ngrams": 1,
+    "models.logistic.ngrams": 1,
 }
 
 
@@ -398,7 +398,7 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
     for words, (name, who) in zip((20, 40), {"anna": anna, "bert": bert}.items(), strict=True):
         folder = team.folder.parent / name
         folder.mkdir()
-        fresh(folder, SMALL | {"architectures.logistic.minimum_documents": words})
+        fresh(folder, SMALL | {"models.logistic.minimum_documents": words})
         people[folder] = team.environment(**who, PYTHONPATH=str(folder / "src"), DVC_SITE_CACHE_DIR=str(folder / ".site"))
         remote = teams.command(  # as `sentiflow services member` says
             "remote", "set", "s3://dvc/sentiflow", "--endpoint", team.secrets.address("remote")

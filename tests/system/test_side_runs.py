@@ -1,4 +1,4 @@
-"""A side run beside the main job, in a fresh clone, on a small sample with architectures that train in a second."""
+"""A side run beside the main job, in a fresh clone, on a small sample with models that train in a second."""
 
 import sys
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SIDE = """
 from sentiflow.pipeline import isolated_run
 from sentiflow.system import entry_point
-changes = {"run": ["nb_svm", "logistic"]}
+changes = {"run": {"nb_svm": "nb_svm", "logistic": "logistic"}}
 with entry_point.handled(), isolated_run.running("two", changes, again="this", targets=["evaluate"]):
     pass
 """
@@ -19,8 +19,8 @@ with entry_point.handled(), isolated_run.running("two", changes, again="this", t
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone of whose architectures one has run, its results committed."""
-    changes = {"run": ["nb_svm"], "download.source": "package", "download.sample": 240}
+    """A clone of whose models one has run, its results committed."""
+    changes = {"run": {"nb_svm": "nb_svm"}, "download.source": "package", "download.sample": 240}
     folder = fresh(tmp_path_factory.mktemp("clone"), changes)
     (folder / "data/external").mkdir(parents=True, exist_ok=True)
     main_run(folder, "evaluate")
@@ -58,7 +58,7 @@ def test_second_side_run_does_nothing(side_run, clone):
 
 
 def test_the_main_run_restores_later_what_the_side_run_trained(side_run, clone):
-    change(clone, {"run": ["nb_svm", "logistic"]})
+    change(clone, {"run": {"nb_svm": "nb_svm", "logistic": "logistic"}})
     later = main_run(clone, "evaluate")
     for stage in ("train", "evaluate"):
         assert f"Stage '{stage}@logistic' is cached - skipping run" in later.stdout

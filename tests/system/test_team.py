@@ -20,7 +20,7 @@ PAGE = (PROJECT / "docs/team.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 STAGES = ("download", "clean", "split", "tokenize", "train", "evaluate", "compare")
 SMALL = {
-    "run": ["logistic"],
+    "run": {"logistic": "logistic"},
     "download.source": "csv",
     "download.csv.location": "data/external/reviews.csv",
     "split.method": "hash",
@@ -158,7 +158,7 @@ def test_conflict_in_the_lock_is_settled_by_one_side_s_and_a_run_of_what_differs
     assert {"download", "clean", "split", "tokenize"} & ran(merged) == set()
     assert "train@logistic" in ran(merged)
     settings = yaml.safe_load((walk.clone("ann") / "params.yaml").read_text())
-    assert settings["architectures"]["logistic"]["regularisation"] == 3.0
+    assert settings["models"]["logistic"]["regularisation"] == 3.0
     card = json.loads((walk.clone("ann") / "metrics/data_card.json").read_text())
     assert card["rows"] == 132
     assert walk.run("ann", "git status --porcelain").split() == ["??", "new.csv"]

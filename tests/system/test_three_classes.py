@@ -15,15 +15,15 @@ pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 CLASSES = ["negative", "neutral", "positive"]
 # Smaller and fewer networks, so that it takes seconds; what is read changes in the section `download` alone.
 SMALL = {
-    "run": ["logistic", "lstm_attention"],
+    "run": {"logistic": "logistic", "lstm_attention": "lstm_attention"},
     "train.class_weights": "balanced",
     "evaluate.resamples": 200,
     "explain.reviews": 20,
-    "architectures.lstm_attention.length": 20,
-    "architectures.lstm_attention.minimum_count": 1,
-    "architectures.lstm_attention.batch": 16,
-    "architectures.lstm_attention.epochs": 12,
-    "architectures.lstm_attention.learning_rate": 0.005,
+    "models.lstm_attention.length": 20,
+    "models.lstm_attention.minimum_count": 1,
+    "models.lstm_attention.batch": 16,
+    "models.lstm_attention.epochs": 12,
+    "models.lstm_attention.learning_rate": 0.005,
 }
 
 

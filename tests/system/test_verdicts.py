@@ -11,7 +11,7 @@ from sentiflow.data import seen_texts
 
 pytestmark = pytest.mark.slow  # whole runs: `make test-runs`
 SMALL = {
-    "run": ["nb_svm", "logistic"],
+    "run": {"nb_svm": "nb_svm", "logistic": "logistic"},
     "evaluate.resamples": 200,
     "explain.reviews": 20,
     "promotion.latency_ms": 10_000.0,  # the machine may be busy
@@ -73,10 +73,11 @@ def test_model_that_never_finds_the_rare_class_does_not_become_champion(tmp_path
 def grown(tmp_path_factory):
     """A project with a champion, after a run on more reviews with a split that was drawn again."""
     package = {"download.source": "package", "download.sample": 240, "split.test": 0.4, "split.method": "stratified"}
-    project = fresh(tmp_path_factory.mktemp("grown"), SMALL | package | {"run": ["nb_svm"], "promotion.calibration_error": 1.0})
+    one = {"run": {"nb_svm": "nb_svm"}}
+    project = fresh(tmp_path_factory.mktemp("grown"), SMALL | package | one | {"promotion.calibration_error": 1.0})
     first = repro(project).stdout
     trained_on = texts_of(project, "train", "valid")
-    change(project, {"download.sample": 480, "architectures.nb_svm.ngrams": 1})
+    change(project, {"download.sample": 480, "models.nb_svm.ngrams": 1})
     return project, first, trained_on, repro(project).stdout
 
 

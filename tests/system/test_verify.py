@@ -18,6 +18,7 @@ from sentiflow.pipeline import isolated_run
 pytestmark = pytest.mark.slow
 
 TOP = Path(__file__).parents[2]
+RUN = {"nb_svm": "nb_svm", "lstm": "recurrent"}
 PIPELINE = """
 stages:
   download:
@@ -25,15 +26,17 @@ stages:
     deps: [make.py, data/external]
     outs: [data/reviews]
   train:
-    matrix: {architecture: "${run}"}
-    cmd: python make.py train models/${item.architecture}
-    deps: [make.py, data/reviews]
-    outs: ["models/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: python make.py train models/${key}
+      deps: [make.py, data/reviews]
+      outs: ["models/${key}"]
   evaluate:
-    matrix: {architecture: "${run}"}
-    cmd: python make.py evaluate metrics/test/${item.architecture}.json
-    deps: [make.py, "models/${item.architecture}"]
-    metrics: ["metrics/test/${item.architecture}.json": {cache: false}]
+    foreach: ${run}
+    do:
+      cmd: python make.py evaluate metrics/test/${key}.json
+      deps: [make.py, "models/${key}"]
+      metrics: ["metrics/test/${key}.json": {cache: false}]
   compare:
     cmd: python make.py compare metrics/environment.json
     deps: [make.py, models, metrics/test]
@@ -68,7 +71,7 @@ IGNORED = "/.cache\n/models\n/data/reviews\n/data/external/*.csv\n/mlflow.db\n/m
 FILES = {
     "dvc.yaml": PIPELINE,
     "make.py": MAKE,
-    "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), {"run": ["nb_svm", "lstm"]}),
+    "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), {"run": RUN}),
     ".gitignore": IGNORED,
     "data/external/reviews.csv": "mine",
     "data/external/.gitkeep": "",
@@ -274,7 +277,7 @@ def test_whatever_ends_it_ends_its_stages(project, tmp_path, number):
 
 
 def test_the_real_pipeline_gives_the_same_bytes_again(tmp_path):
-    changes = {"download.sample": 100, "run": ["nb_svm"], "evaluate.resamples": 100}
+    changes = {"download.sample": 100, "run": {"nb_svm": "nb_svm"}, "evaluate.resamples": 100}
     folder = tmp_path / "project"
     folder.mkdir()
     clones.fresh(folder, changes)

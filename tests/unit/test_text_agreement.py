@@ -78,9 +78,11 @@ def test_the_served_model_answers_raw_texts_exactly_as_the_stages_tokens(project
     folder, raw = project
     monkeypatch.chdir(folder)
     p = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    p["architectures"]["nb_svm"]["view"] = view
+    p["models"]["nb_svm"]["view"] = view
     Path("params.yaml").write_text(yaml.safe_dump(p), encoding="utf-8")
-    importlib.import_module("stages.train").main("nb_svm", *map(Path, ["tokens", f"models/{view}", f"{view}.csv", "cache"]))
+    importlib.import_module("stages.train").main(
+        "nb_svm", "nb_svm", *map(Path, ["tokens", f"models/{view}", f"{view}.csv", "cache"])
+    )
     stopwords = Stopwords("none", keep_negations=True)
     sentiment_model.bundle(Path("bundles", view), model_dir=Path("models", view), tokens_dir=Path("tokens"), stopwords=stopwords)
     served = sentiment_model.SentimentModel.load(Path("bundles", view))

@@ -5,7 +5,7 @@ from importlib import resources, util
 from pathlib import Path
 
 from sentiflow.evaluation import comparison
-from sentiflow.models.networks import ARCHITECTURES
+from sentiflow.models import networks, settings
 from sentiflow.pipeline import recipes
 from sentiflow.system import artifacts, entry_point, markdown
 
@@ -18,18 +18,23 @@ def filled(page: str, name: str, table: str) -> str:
     return f"{before}{begin}{table}{end}{after}"
 
 
-def architectures() -> str:
-    """Every architecture, the first sentence that its file says of it, and the recipe it comes from, as a Markdown table."""
+def models() -> str:
+    """Every network, the first sentence of its file, and its models with the recipes they are from, as a Markdown table."""
+    p = settings.load()
     book = recipes.read(resources.files("sentiflow.pipeline") / "recipes.yaml").recipes
     rows = []
-    for name, module in ARCHITECTURES.items():
-        of_name = [recipe for recipe, told in book.items() if told.architecture == name]
-        rows.append([f"`{name}`", _first_sentence(module), ", ".join(of_name)])
-    return "\n".join(markdown.markdown(["model", "how it reads a review", "recipe"], rows)) + "\n"
+    for network in networks.NETWORKS:
+        named = []
+        for model in p.models:
+            if p.networks[model] == network:
+                of_model = ", ".join(recipe for recipe, told in book.items() if told.model == model)
+                named.append(f"`{model}`" + (f" ({of_model})" if of_model else ""))
+        rows.append([f"`{network}`", _first_sentence(network), ", ".join(named)])
+    return "\n".join(markdown.markdown(["network", "how it reads a text", "models (recipe)"], rows)) + "\n"
 
 
-def _first_sentence(module: str) -> str:
-    spec = util.find_spec(module)
+def _first_sentence(network: str) -> str:
+    spec = util.find_spec(f"sentiflow.models.networks.{network}")
     assert spec is not None
     assert spec.origin is not None
     docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
@@ -40,7 +45,7 @@ def main() -> None:
     file = Path("README.md")
     page = file.read_text(encoding="utf-8")
     page = filled(page, "comparison", comparison.as_summary(artifacts.read_json(Path("metrics/comparison.json"))))
-    page = filled(page, "architectures", architectures())
+    page = filled(page, "models", models())
     file.write_text(page, encoding="utf-8")
 
 

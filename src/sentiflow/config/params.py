@@ -7,15 +7,29 @@ import difflib
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from sentiflow.config.schema import Count, Fraction, Labels, Language, Positive, Section, Seed, Separator, Sha256, Share, Words
-from sentiflow.config.settings import Architecture, Architectures
+from sentiflow.config.schema import (
+    Count,
+    Fraction,
+    Labels,
+    Language,
+    ModelName,
+    Positive,
+    Section,
+    Seed,
+    Separator,
+    Sha256,
+    Share,
+    Words,
+)
 from sentiflow.system.errors import InputError
+
+FILE = Path("params.yaml")
 
 
 class PackageSource(Section):
@@ -166,8 +180,8 @@ class Evaluate(Section):
 
 
 class Compare(Section):
-    baseline: Architecture
-    tuned: Architecture
+    baseline: ModelName
+    tuned: ModelName
 
 
 class Analyse(Section):
@@ -249,7 +263,8 @@ class Verify(Section):
 
 class Params(Section):
     seed: Seed
-    run: Annotated[list[Architecture], Field(min_length=1)]
+    run: Annotated[dict[ModelName, str], Field(min_length=1)]  # model: network
+    others: dict[ModelName, str]
     download: Download
     clean: Clean
     split: Split
@@ -265,25 +280,38 @@ class Params(Section):
     watch: Watch
     retrain: Retrain
     verify: Verify
-    architectures: Architectures
+    models: dict[ModelName, Any]  # settings, which `models.settings` checks by the class of the model's network
 
-    @field_validator("run")
-    @classmethod
-    def no_name_stands_twice(cls, run: list[str]) -> list[str]:
-        if twice := sorted({name for name in run if run.count(name) > 1}):
-            raise ValueError(f"named twice: {', '.join(twice)}")
-        return run
+    @model_validator(mode="after")
+    def a_model_has_one_network(self) -> "Params":
+        if twice := sorted(self.run.keys() & self.others.keys()):
+            raise ValueError(f"run and others both name {', '.join(twice)}; name a model in one of them")
+        return self
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """The network of each model that `run` or `others` names."""
+        return self.run | self.others
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Reads and checks the whole file, so that a slip in any section is known before any work is done.
+def load(path: Path = FILE) -> Params:
+    """Reads the file and checks all of it but the settings of each model: for a stage, which depends on one network at most.
 
     Raises:
-        InputError: naming every wrong key, what stands there and what is allowed.
+        InputError: naming every wrong key, its value and what is allowed.
+    """
+    return checked(path, read(path))
+
+
+def read(path: Path) -> Any:
+    """The values of the file, not checked.
+
+    Raises:
+        InputError: if it is missing or not YAML.
     """
     try:
-        # YAML 1.2, as DVC reads it: in 1.1 `1e-3` is a string and `yes` is true. A key that stands twice is an error.
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        # YAML 1.2, as DVC reads it: in 1.1 `1e-3` is a string and `yes` is true. A duplicate key is an error.
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no {path} in {Path.cwd()}; run this from the top folder of the project") from None
     except UnicodeDecodeError as error:
@@ -293,10 +321,29 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"{path} is not valid YAML; {where}{error.problem}") from None
     except (YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML; expected sections of `key: value` lines: {error}") from None
+
+
+def checked(path: Path, values: Any, *, also: Sequence[str] = ()) -> Params:
+    """The values as `Params`.
+
+    Args:
+        also: problems that were found otherwise, reported along with those found here.
+
+    Raises:
+        InputError: naming every problem.
+    """
     try:
-        return Params.model_validate(values)
+        p = Params.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in explained(error, Params))) from None
+        raise InputError(refusal(path, [*explained(error, Params), *also])) from None
+    if also:
+        raise InputError(refusal(path, also))
+    return p
+
+
+def refusal(path: Path, problems: Sequence[str]) -> str:
+    """The error message for a file with these problems."""
+    return f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in problems)
 
 
 # The beginning of a value, since aliases of YAML let a few lines stand for more than fits into memory.
@@ -304,12 +351,17 @@ _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 120, 40, 120
 
 
-def explained(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """A line for each problem: its key, what is wrong with it, and what is allowed."""
+def explained(error: ValidationError, model: type[BaseModel], *, at: tuple[str, ...] = ()) -> list[str]:
+    """A line for each problem: its key, what is wrong with it, and what is allowed.
+
+    Args:
+        at: where in the file the values of `model` are.
+    """
     lines = []
     for problem in error.errors():
-        where = [str(part) for part in problem["loc"] if not (str(part).startswith("[") and part != "[key]")]  # without tags
-        key = ".".join(where) or "the file as a whole"
+        parts = (str(part) for part in (*at, *problem["loc"]))
+        where = [part for part in parts if not (part.startswith("[") and part != "[key]")]  # without tags
+        key = ".".join(part for part in where if part != "[key]") or "the file as a whole"
         if where[-1:] == ["[key]"] and not isinstance(problem["input"], str):
             name = ".".join(where[:-2])
             lines.append(f'{name}: {problem["input"]!r} must be in quotes, as a label is text: "{str(problem["input"]).lower()}"')

@@ -1,6 +1,7 @@
 """The kinds of values that stand in params.yaml, and what holds for every section of it."""
 
 import difflib
+import re
 import unicodedata
 from typing import Annotated
 
@@ -30,7 +31,6 @@ def _composed(word: str) -> str:
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,6 +59,16 @@ def _at_most_classes(labels: dict[str, str | None]) -> dict[str, str | None]:
     return labels
 
 
+def _model_name(name: str) -> str:
+    """A name that files, stages of DVC and columns of tables can have."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError(f"received {name[:100]!r}; the name of a model has letters without accents, digits, _ and -, at most 64")
+    if name == "comparison":  # the results of all models are in files of this name
+        raise ValueError(f"received {name!r}; this name is reserved, choose another for the model")
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 ClassName = Annotated[str, AfterValidator(_class_name)]
 # None: rows with this label are left out on purpose
 Labels = Annotated[dict[str, ClassName | None], Field(min_length=2), AfterValidator(_at_most_classes)]

@@ -138,12 +138,12 @@ class Vocabulary:
         return " ".join(self.words[i] for i in ids if i != PAD)
 
     def size(self, *, at_most: int | None, minimum_count: int) -> int:
-        """Number of ids an architecture keeps, <pad> and <unk> included."""
+        """Number of ids a model keeps, <pad> and <unk> included."""
         frequent = len(SPECIAL) + int(np.count_nonzero(self.counts >= minimum_count))
         return min(frequent, len(self) if at_most is None else at_most)
 
     def cut(self, ids: Ragged, *, size: int, punctuation: bool) -> Ragged:
-        """The ids that an architecture reads: <unk> from `size` on, marks of punctuation left out if not wanted."""
+        """The ids that a model reads: <unk> from `size` on, marks of punctuation left out if not wanted."""
         if not punctuation:
             ids = ids.keep(self.is_word[ids.values])
         return Ragged(np.where(ids.values < size, ids.values, UNKNOWN).astype(np.int32), ids.offsets)
@@ -265,8 +265,8 @@ def read_training_data(tokens_dir: Path, view: str) -> TrainingData:
     )
 
 
-def require_words(data: TrainingData, view: str, architecture: str) -> None:
-    """Raises InputError if the view that an architecture reads has no words to learn from."""
+def require_words(data: TrainingData, view: str, model: str) -> None:
+    """Raises InputError if the view that a model reads has no words to learn from."""
     if len(data.vocabulary) > len(SPECIAL):
         return
     if len(data.train.ids.values):
@@ -274,6 +274,5 @@ def require_words(data: TrainingData, view: str, architecture: str) -> None:
     else:
         why, advice = "every review is empty in it", "check metrics/cleaning.json"
     raise InputError(
-        f"the view {view} holds no words in train: {why}; {advice}, "
-        f"or choose another view for {architecture} (architectures.{architecture}.view)"
+        f"the view {view} holds no words in train: {why}; {advice}, or choose another view for {model} (models.{model}.view)"
     )

@@ -3,12 +3,12 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sentiflow.config.model_settings import ModelSettings
 from sentiflow.config.params import Analyse
 from sentiflow.data.vocabulary import UNKNOWN, Ragged, Tokens, Vocabulary
 from sentiflow.evaluation import significance
@@ -134,20 +134,19 @@ def measures_of_texts(tokens: Tokens, words: Vocabulary, how: Analyse) -> pd.Dat
     return pd.DataFrame(counts, index=pd.Index(tokens.rows, name="row"))
 
 
-def measures_of_reading(tokens: Tokens, words: Vocabulary, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Share of unknown words in what an architecture reads of each review, and words it cuts off; shape (n, 2), index `row`.
+def measures_of_reading(tokens: Tokens, words: Vocabulary, settings: ModelSettings) -> pd.DataFrame:
+    """Share of unknown words in what a model reads of each review, and words it cuts off; shape (n, 2), index `row`.
 
     Args:
-        tokens: of the architecture's view.
+        tokens: of the view that the model reads.
         words: the vocabulary they are written in.
-        settings: the architecture's section. Without a `length` it reads a review whole, without `punctuation` it reads the
-            marks too: so do linear models.
+        settings: of the model.
     """
-    size = words.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])
-    ids = words.cut(tokens.ids, size=size, punctuation=settings.get("punctuation", True))
+    size = words.size(at_most=settings.vocabulary_size, minimum_count=settings.minimum_count)
+    ids = words.cut(tokens.ids, size=size, punctuation=settings.punctuation)
     lengths = np.diff(ids.offsets)
-    surplus = np.maximum(lengths - settings.get("length", np.inf), 0)
-    read = ids.keep(_is_read(ids, surplus, settings["truncating"])) if surplus.any() else ids
+    surplus = np.maximum(lengths - settings.length, 0)
+    read = ids.keep(_is_read(ids, surplus, settings.truncating)) if surplus.any() else ids
     unknown = np.bincount(read.owners, weights=read.values == UNKNOWN, minlength=len(read))
     return pd.DataFrame(
         {"unknown words": unknown / np.maximum(np.diff(read.offsets), 1), "truncation": surplus},

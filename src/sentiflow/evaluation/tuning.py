@@ -1,7 +1,6 @@
-"""The settings that differ between two architectures, and the difference in scores on the same test reviews."""
+"""The settings that differ between two models, and the difference in scores on the same test reviews."""
 
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,17 @@ INTERVALS = (
 ABSENT = "none"  # a setting that only one of the two has
 
 
-def reasons() -> dict[str, str]:
-    """By setting: what raising it, or having it, is meant to do and what it costs."""
-    with resources.files("sentiflow.evaluation").joinpath("hyperparameters.csv").open(encoding="utf-8") as file:
-        return dict(pd.read_csv(file).itertuples(index=False, name=None))
-
-
-def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[dict[str, str]]:
+def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any], reasons: Mapping[str, str]) -> list[dict[str, str]]:
     """The settings that differ: `setting`, `baseline`, `tuned`, `reason`.
 
-    >>> changes({"units": 32}, {"units": 64})[0]["tuned"]
+    Args:
+        reasons: by setting, what a larger value, or having it, is for.
+
+    >>> changes({"units": 32}, {"units": 64}, {"units": "a larger state"})[0]["tuned"]
     '64'
     """
-    known = reasons()
     shown = [
-        {"setting": name, "baseline": _shown(baseline, name), "tuned": _shown(tuned, name), "reason": known.get(name, "")}
+        {"setting": name, "baseline": _shown(baseline, name), "tuned": _shown(tuned, name), "reason": reasons[name]}
         for name in {**baseline, **tuned}
     ]
     return [change for change in shown if change["baseline"] != change["tuned"]]
@@ -73,17 +68,21 @@ def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed:
 
 def report(
     names: tuple[str, str],
-    settings: tuple[Mapping[str, Any], Mapping[str, Any]],
+    changed: Sequence[Mapping[str, str]],
     predictions: tuple[pd.DataFrame, pd.DataFrame],
     how: Evaluate,
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test)."""
+    """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test).
+
+    Args:
+        changed: as `changes` gives them.
+    """
     return {
         "baseline": names[0],
         "tuned": names[1],
-        "changes": changes(*settings),
+        "changes": changed,
         "effects": effects(*predictions, how, seed=seed),
         "p": significance.mcnemar(*map(_right, predictions)),
     }
@@ -142,7 +141,7 @@ def verdict(tuning: Mapping[str, Any]) -> str:
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
     value = settings.get(name, ABSENT)
-    return "all" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _right(predictions: pd.DataFrame) -> np.ndarray:

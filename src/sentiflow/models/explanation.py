@@ -15,7 +15,7 @@ from sentiflow.config.params import Explain
 from sentiflow.data import cleaning
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import PAD, UNKNOWN, Ragged, Vocabulary
-from sentiflow.models import loading
+from sentiflow.models import loading, model_config
 from sentiflow.models.loading import Classifier
 from sentiflow.system import markdown
 from sentiflow.system.errors import InputError
@@ -38,9 +38,6 @@ STRONG_SHARE = 4.0  # a word with four times an equal share of the attention
 
 class Reader(Classifier, Protocol):
     """A classifier that says what it reads."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
 
     @property
     def vocabulary(self) -> Vocabulary: ...
@@ -80,7 +77,7 @@ class _Text:
 
 def read(model_dir: Path, tokens_dir: Path) -> Reader:
     """A trained classifier with the vocabulary of the view that it reads."""
-    view = loading.read_config(model_dir)["settings"]["view"]
+    view = model_config.read(model_dir).settings.view
     return cast(Reader, loading.load(model_dir, Vocabulary.read(tokens_dir / f"{view}.json")))
 
 
@@ -101,7 +98,7 @@ def explain(model: Reader, texts: Sequence[str], *, stopwords: Stopwords) -> lis
         stopwords: as when the model was trained.
     """
     views = cleaning.clean(pd.Series(list(texts), dtype="str"), stopwords=stopwords)
-    readings = [_read_text(model, text) for text in views[model.settings["view"]]]
+    readings = [_read_text(model, text) for text in views[model.config.settings.view]]
     if has_attention(model):
         ids = _ragged([reading.ids for reading in readings])
         method, answers, weights = ATTENTION, model.probabilities(ids), _attention(model)(ids)
@@ -113,7 +110,7 @@ def explain(model: Reader, texts: Sequence[str], *, stopwords: Stopwords) -> lis
             reading.words,
             reading.known,
             weight,
-            model.classes[answer.argmax()],
+            model.config.classes[answer.argmax()],
             float(answer.max()),
             reading.cut_off,
         )
@@ -222,10 +219,10 @@ def examples(texts: pd.Series, predictions: pd.DataFrame, classes: Sequence[str]
     return list(dict.fromkeys(chosen))  # a text may have two labels
 
 
-def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[str, Any]:
+def as_data(model: str, sentence: str, explained: Explanation) -> dict[str, Any]:
     """An explanation as JSON holds it, weights rounded to 6 digits."""
     return {
-        "architecture": architecture,
+        "architecture": model,
         "method": explained.method,
         "sentence": sentence,
         "words": list(explained.words),
@@ -239,10 +236,10 @@ def as_data(architecture: str, sentence: str, explained: Explanation) -> dict[st
 
 
 def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[Mapping[str, Any]]) -> str:
-    """The page: each text under every architecture with its figures NAME_1.png and so on, and the deletion check.
+    """The page: each text under every model with its figures NAME_1.png and so on, and the deletion check.
 
     Args:
-        explanations: as `as_data` gives them, the texts of each architecture in the same order.
+        explanations: as `as_data` gives them, the texts of each model in the same order.
         deletions: as `deletion` gives them, each with its `architecture`.
     """
     lines = [
@@ -253,10 +250,10 @@ def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[M
         "attention, is how much the log-odds of the answer fall when the word is removed; a negative weight means that they "
         "rise. Words in [brackets] are unknown to the model.",
     ]
-    by_architecture: dict[str, list[Mapping[str, Any]]] = {}
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
     for explained in explanations:
-        by_architecture.setdefault(explained["architecture"], []).append(explained)
-    for number, of_sentence in enumerate(zip(*by_architecture.values(), strict=True), start=1):
+        by_model.setdefault(explained["architecture"], []).append(explained)
+    for number, of_sentence in enumerate(zip(*by_model.values(), strict=True), start=1):
         lines += ["", f"## Text {number}", "", f"> {markdown.cell(of_sentence[0]['sentence'])}", ""]
         rows = [
             [each["architecture"], markdown.cell(each["label"]), f"{each['probability']:.3f}", each["method"], _heaviest(each)]
@@ -308,18 +305,18 @@ def _heaviest(explained: Mapping[str, Any]) -> str:
 def _read_text(model: Reader, text: str) -> _Text:
     words, ids = text.split(), model.vocabulary.ids(pd.Series([text], dtype="str"))[0]
     places, cut_off = _places_read(model, ids)
-    size = model.vocabulary.size(at_most=model.settings["vocabulary_size"], minimum_count=model.settings["minimum_count"])
+    settings = model.config.settings
+    size = model.vocabulary.size(at_most=settings.vocabulary_size, minimum_count=settings.minimum_count)
     known = (ids[places] != UNKNOWN) & (ids[places] < size)
     return _Text(tuple(words[place] for place in places), tuple(known.tolist()), ids[places], cut_off)
 
 
 def _places_read(model: Reader, ids: np.ndarray) -> tuple[np.ndarray, int]:
     """Which tokens of a review are read, shape (T,), and how many more there are."""
-    settings = model.settings
-    # a linear classifier reads marks of punctuation always, and any length
-    places = np.arange(len(ids)) if settings.get("punctuation", True) else np.flatnonzero(model.vocabulary.is_word[ids])
-    length = settings["length"] if has_attention(model) else min(settings.get("length", MOST_WORDS), MOST_WORDS)
-    kept = places[-length:] if settings.get("truncating") == "pre" else places[:length]
+    settings = model.config.settings
+    places = np.arange(len(ids)) if settings.punctuation else np.flatnonzero(model.vocabulary.is_word[ids])
+    length = settings.length if has_attention(model) else min(settings.length, MOST_WORDS)
+    kept = places[-length:] if settings.truncating == "pre" else places[:length]
     return kept, len(places) - len(kept)
 
 
@@ -329,7 +326,7 @@ def _attention(model: Reader) -> Callable[[Ragged], list[np.ndarray]]:
 
     neural = cast("NeuralClassifier", model)
     network = keras.Model(neural.model.inputs, neural.model.get_layer(ATTENTION_LAYER).output)
-    ids_of = tf.TensorSpec((None, neural.settings["length"]), tf.int32)
+    ids_of = tf.TensorSpec((None, neural.config.settings.length), tf.int32)
     attend = tf.function(lambda ids: network(ids, training=False), input_signature=[ids_of])
 
     def weigh(ids: Ragged) -> list[np.ndarray]:

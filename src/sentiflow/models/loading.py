@@ -1,55 +1,26 @@
 """Reads any trained classifier from its folder."""
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from sentiflow.config.settings import Architectures, Reader
 from sentiflow.data.vocabulary import Ragged, Vocabulary
-from sentiflow.evaluation import calibration
-from sentiflow.models import networks
-from sentiflow.system.errors import InputError
+from sentiflow.models import model_config, networks
+from sentiflow.models.model_config import ModelConfig
 
 
 class Classifier(Protocol):
-    """What answers word ids."""
+    """Computes probabilities from word ids."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def temperature(self) -> float: ...
+    def config(self) -> ModelConfig[Any]: ...
 
     def probabilities(self, ids: Ragged) -> np.ndarray:
-        """Word ids of n reviews -> one probability a class (n, K)."""
+        """Word ids of n reviews -> one probability per class (n, K)."""
 
     def layers(self) -> list[dict[str, Any]]:
         """Name, kind, output and number of weights of each part."""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The architecture, classes, settings and temperature of a trained classifier.
-
-    Raises:
-        InputError: if the folder holds none.
-    """
-    file = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        section = Architectures.model_fields[config["architecture"]].annotation
-        if not (isinstance(section, type) and issubclass(section, Reader)) or len(config["classes"]) < 2:
-            raise ValueError
-        section.model_validate(config["settings"])
-        low, high = calibration.BOUNDS
-        if not low <= config["temperature"] <= high:
-            raise ValueError
-    except FileNotFoundError:
-        raise InputError(f"no trained model in {folder}; make it: dvc repro train@{folder.name}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file} does not describe a trained model; make it anew: dvc repro train@{folder.name}") from None
-    return config
 
 
 def load(folder: Path, vocabulary: Vocabulary) -> Classifier:
@@ -59,8 +30,8 @@ def load(folder: Path, vocabulary: Vocabulary) -> Classifier:
         folder: what a classifier's `save` wrote.
         vocabulary: of the view that its settings name.
     """
-    config = read_config(folder)
-    own = getattr(networks.module(config["architecture"]), "load", None)
+    config = model_config.read(folder)
+    own = getattr(networks.module(config.network), "load", None)
     if own is None:
         from sentiflow.models import neural  # here, because a linear model must not wait for TensorFlow
 

@@ -13,7 +13,7 @@ import pandas as pd
 from sentiflow.data import cleaning
 from sentiflow.data.stopwords import OLDER_LANGUAGE, Stopwords
 from sentiflow.data.vocabulary import Vocabulary
-from sentiflow.models import loading
+from sentiflow.models import loading, model_config
 from sentiflow.models.loading import Classifier
 from sentiflow.system import artifacts
 from sentiflow.system.errors import InputError
@@ -34,7 +34,7 @@ class SentimentModel:
     def predict(self, texts: Sequence[str]) -> pd.DataFrame:
         """The answer to each raw text: `label` and `p_CLASS` for each class, in the order of `texts`."""
         probabilities = self._probabilities(texts)
-        names = self.classifier.classes
+        names = self.classifier.config.classes
         answer = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in names])
         answer.insert(0, "label", [names[i] for i in probabilities.argmax(axis=1)])
         return answer
@@ -69,7 +69,7 @@ class SentimentModel:
 
 def bundle(folder: Path, *, model_dir: Path, tokens_dir: Path, stopwords: Stopwords) -> None:
     """Puts all that `SentimentModel` needs into one new folder, with what it answers there to `PROBE`."""
-    view = loading.read_config(model_dir)["settings"]["view"]
+    view = model_config.read(model_dir).settings.view
     folder.mkdir(parents=True)
     shutil.copytree(model_dir, folder / "model")
     shutil.copyfile(tokens_dir / f"{view}.json", folder / "vocabulary.json")

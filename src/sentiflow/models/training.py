@@ -20,11 +20,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from sentiflow.config.model_settings import NeuralSettings
 from sentiflow.config.params import Train
-from sentiflow.config.settings import SequenceReader
 from sentiflow.data.vocabulary import TrainingData
 from sentiflow.evaluation import metrics
 from sentiflow.models import networks
+from sentiflow.models.model_config import ModelConfig
 from sentiflow.models.neural import NeuralClassifier
 from sentiflow.models.tf import keras, ops, tf
 from sentiflow.system import files
@@ -79,7 +80,7 @@ def use_threads(count: int) -> None:
 
 
 def fit(
-    architecture: str, settings: SequenceReader, data: TrainingData, *, how: Train, seed: int, backups: Path
+    config: ModelConfig[NeuralSettings], data: TrainingData, *, how: Train, seed: int, backups: Path
 ) -> tuple[NeuralClassifier, pd.DataFrame, list[float]]:
     """Fits until `how.patience` epochs brought nothing better, or `settings.epochs` are over.
 
@@ -93,9 +94,9 @@ def fit(
         with each of `metrics.tracked`. Those of train are means over the epoch, while the weights move and dropout is on.
         Last the seconds that each epoch took.
     """
-    train, valid, classes = data.train, data.valid, data.classes
+    train, valid, classes, settings = data.train, data.valid, data.classes, config.settings
     seed_everything(seed)
-    classifier = NeuralClassifier.create(architecture, settings.model_dump(), classes=classes, vocabulary=data.vocabulary)
+    classifier = NeuralClassifier.create(config, data.vocabulary)
     model = classifier.model
     confusion = Confusion(len(classes))
     model.compile(
@@ -106,14 +107,13 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
 
-    told = {"settings": settings.model_dump(), "how": how.model_dump(), "seed": seed, "metrics": list(metrics.METRICS)}
-    key = _key(architecture, told, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
-    backup = backups / f"{architecture}-{key}.npz"
+    key = _key(config, how, seed, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
+    backup = backups / f"{config.model}-{key}.npz"
     history, seconds, best_weights = _restore(model, backup)
     weight_of = _class_weights(train.labels, len(classes)) if how.class_weights else None
     steps = -(-len(train_ids) // settings.batch)
     bar = tqdm(
-        total=steps * settings.epochs, initial=steps * len(history), desc=f"train {architecture}", unit="batch", disable=None
+        total=steps * settings.epochs, initial=steps * len(history), desc=f"train {config.model}", unit="batch", disable=None
     )
     with bar, logging_redirect_tqdm():  # lines of the log above the bar
         for epoch in range(len(history), settings.epochs):
@@ -149,7 +149,7 @@ def fit(
                 seconds[-1],
             )
     model.set_weights(best_weights)
-    for file in backups.glob(f"{architecture}-*.npz"):  # those of other settings too: nothing will ask for them again
+    for file in backups.glob(f"{config.model}-*.npz"):  # those of other settings too: nothing will ask for them again
         file.unlink()
     log.info("kept epoch %d, the best by valid %s", _best(history, how) + 1, how.keep_best)
     return classifier, pd.DataFrame(history), seconds
@@ -174,10 +174,18 @@ def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:
     return len(history) - 1 - _best(history, how) if history else 0
 
 
-def _key(architecture: str, told: dict[str, Any], *arrays: np.ndarray) -> str:
+def _key(config: ModelConfig[NeuralSettings], how: Train, seed: int, *arrays: np.ndarray) -> str:
     """A name for the backup of a training: other data, code, setting or library gives another name."""
-    code = inspect.getsource(networks.module(architecture))
-    digest = hashlib.sha256(json.dumps([code, told, keras.__version__, tf.__version__], sort_keys=True).encode())
+    code = inspect.getsource(networks.module(config.network))
+    told = [
+        config.settings.model_dump_json(),
+        how.model_dump_json(),
+        seed,
+        list(metrics.METRICS),
+        keras.__version__,
+        tf.__version__,
+    ]
+    digest = hashlib.sha256(json.dumps([code, *told]).encode())
     for array in arrays:
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -82,8 +82,8 @@ def _killed(stage: str, exited: re.Match[str]) -> str:
 
 
 def _epochs_kept(stage: str) -> int:
-    _, _, architecture = stage.partition("train@")
-    backups = sorted(TRAININGS.glob(f"{architecture}-*.npz"), key=lambda file: file.stat().st_mtime) if architecture else []
+    _, _, model = stage.partition("train@")
+    backups = sorted(TRAININGS.glob(f"{model}-*.npz"), key=lambda file: file.stat().st_mtime) if model else []
     if not backups:
         return 0
     with np.load(backups[-1], allow_pickle=False) as saved:

@@ -4,7 +4,7 @@ It shares DVC's cache with the project and nothing else. What the project has tr
 what a side run has trained is restored in the project later, and params.yaml, dvc.lock, metrics and reports of the project
 stay as they are.
 
-`all` runs every architecture, whatever `run:` names, and publishes to the project's own MLflow store.
+`all` runs every model, whatever `run:` names, and publishes to the project's own MLflow store.
 `sample 400` is a trial: the same pipeline on 400 reviews, with an MLflow store of its own.
 """
 
@@ -23,9 +23,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from sentiflow.config import params
-from sentiflow.config.settings import Architectures
 from sentiflow.data.sources import SOURCES, fetching
+from sentiflow.models import settings
 from sentiflow.pipeline import recovery, repro, site
 from sentiflow.registry import location
 from sentiflow.system import files, locks, process_groups, stage
@@ -49,16 +48,16 @@ CONFIG = """\
 
 
 def run_all() -> None:
-    """Runs every architecture, publishes to the project's MLflow store, and brings the reports to reports/all.*.
+    """Runs every model, publishes to the project's MLflow store, and brings the reports to reports/all.*.
 
     Raises:
         InputError, SystemExit: as `run` does; the reports of an earlier run stay.
     """
-    names = list(Architectures.model_fields)
-    print(f"Every architecture ({len(names)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
+    models = settings.load().networks
+    print(f"Every model ({len(models)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
-    changes = {"run": names}
+    changes: dict[str, Any] = {"run": models, "others": {}}
     again = "sentiflow all-models"
     targets = [str(recovery.PIPELINE_FILE)]
     with running("all", changes, again=again, targets=targets, environment=store) as folder:
@@ -115,7 +114,7 @@ def running(
         InputError: if params.yaml has a slip, this is not the top of the project, or a stage failed.
         SystemExit: 128 + the signal's number, if one stopped it; every process of it has ended.
     """
-    params.load()
+    settings.load()
     cache = cache_of_project()
     folder = FOLDER / name
     with locks.locked(FOLDER / f".{name}.lock"):
@@ -150,7 +149,7 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
         shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
     files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
-    params.load(folder / PARAMS)
+    settings.load(folder / PARAMS)
 
 
 def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = "reflink,copy") -> None:
@@ -211,7 +210,7 @@ def cache_of_project() -> Path:
 
 def _locations() -> dict[str, str]:
     """Where a source of params.yaml is a path that does not lead into data/external, the same path from the top of the disk."""
-    download = params.load().download
+    download = settings.load().download
     given: dict[str, str] = {}
     for name in SOURCES:
         location, key = getattr(getattr(download, name), "location", None), f"download.{name}.location"

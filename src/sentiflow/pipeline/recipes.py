@@ -17,13 +17,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiflow.config import params
-from sentiflow.config.schema import Count, Fraction, Section, Seed
-from sentiflow.config.settings import Architecture, Architectures
+from sentiflow.config.schema import Count, Fraction, ModelName, Section, Seed
 from sentiflow.data.sources import fetching
 from sentiflow.data.splits import SPLITS
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.metrics import METRICS
-from sentiflow.models import training_record
+from sentiflow.models import networks, settings, training_record
 from sentiflow.pipeline import isolated_run
 from sentiflow.system import artifacts, markdown, stage, terminal
 from sentiflow.system.errors import InputError
@@ -64,7 +63,8 @@ class Rows(Section):
 
 
 class Recipe(Section):
-    architecture: Architecture
+    model: ModelName
+    network: Literal[networks.NETWORKS]  # type: ignore[valid-type]
     source: Literal["package", "csv", "aclimdb", "tsv"]
     split: Splitting
     keep_negations: bool
@@ -77,16 +77,16 @@ class Recipe(Section):
     differs: str
 
     @model_validator(mode="after")
-    def settings_are_all_of_the_architectures(self) -> "Recipe":
+    def settings_are_all_of_the_networks(self) -> "Recipe":
         if twice := sorted(self.given.keys() & self.chosen.keys()):
             raise ValueError(f"both given and chosen: {', '.join(twice)}")
-        section: type[Section] = Architectures.__annotations__[self.architecture]
+        section = networks.settings_class(self.network)
         try:
             section.model_validate(self.settings)
         except ValidationError as error:
             problems = "; ".join(params.explained(error, section))
             raise ValueError(
-                f"given and chosen must be the settings of {self.architecture} (src/sentiflow/config/settings.py): {problems}"
+                f"given and chosen must be the settings of {self.network}, as in models/networks/{self.network}.py: {problems}"
             ) from None
         return self
 
@@ -105,7 +105,7 @@ class Book(Section):
 
 @dataclass(frozen=True)
 class Group:
-    """Recipes that share a side run: the same reviews, cleaned and split alike, the same seed, and no architecture twice."""
+    """Recipes that share a side run: the same reviews, cleaned and split alike, the same seed, and no model twice."""
 
     name: str
     source: str
@@ -118,7 +118,8 @@ class Group:
     def changes(self, train: params.Train) -> dict[str, Any]:
         """What differs from the project's params.yaml, by dotted key."""
         changes = {
-            "run": [recipe.architecture for recipe in self.recipes.values()],
+            "run": {recipe.model: recipe.network for recipe in self.recipes.values()},
+            "others": {},
             "download.source": self.source,
             "clean.language": "english",
             "clean.keep_negations": self.keep_negations,
@@ -136,7 +137,7 @@ class Group:
             changes["split.test"] = self.split.test
         changes |= {f"train.{key}": value for key, value in train.model_dump().items()} | {"train.seed": self.seed}
         for recipe in self.recipes.values():
-            changes |= {f"architectures.{recipe.architecture}.{key}": value for key, value in recipe.settings.items()}
+            changes[f"models.{recipe.model}"] = recipe.settings
         return changes
 
 
@@ -164,14 +165,14 @@ def run() -> bool:
         InputError: if params.yaml or recipes.yaml cannot be used.
         SystemExit: 128 + the signal's number, if one stopped it; the page stays as it was.
     """
-    p = params.load()
+    p = settings.load()
     book = read(resources.files("sentiflow.pipeline") / "recipes.yaml")
     groups, not_run = grouped(book, at_hand(p.download))
     print(_plan(groups, not_run, p.download.sample), flush=True)
     results: dict[str, Result] = {}
     failed = False
     for group in groups:
-        targets = [f"evaluate@{recipe.architecture}" for recipe in group.recipes.values()]
+        targets = [f"evaluate@{recipe.model}" for recipe in group.recipes.values()]
         try:
             changes = group.changes(book.train)
             with isolated_run.running(group.name, changes, again="sentiflow recipes", targets=targets) as folder:
@@ -238,7 +239,7 @@ def grouped(book: Book, found: Mapping[str, str | None]) -> tuple[list[Group], d
         base = _name(source, split, recipe)
         number = 1
         while (key := f"{base}-{number}" if number > 1 else base) in groups and any(
-            recipe.architecture == other.architecture for other in groups[key].recipes.values()
+            recipe.model == other.model for other in groups[key].recipes.values()
         ):
             number += 1
         group = groups.setdefault(key, Group(key, source, found[source], split, recipe.keep_negations, recipe.seed, {}))
@@ -260,7 +261,7 @@ def _percents(split: Splitting) -> list[str]:
 
 def result(folder: Path, group: Group, recipe: Recipe, *, keep_best: str) -> Result:
     """Reads what a side run made of a recipe."""
-    name = recipe.architecture
+    name = recipe.model
     history = artifacts.read_csv(folder / f"metrics/history/{name}.csv")
     deciding = history[f"valid_{keep_best}"]
     kept = int(deciding.argmax() if METRICS[keep_best].higher_is_better else deciding.argmin())
@@ -336,19 +337,19 @@ def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], 
         )
         seed = f" Seed {recipe.seed}." if recipe.seed is not None else ""
         told = f"{_settings(recipe.given)}. Not given, chosen here: {_settings(recipe.chosen)}.{stopwords}{seed}"
-        lines.append(f"- {name} (`{recipe.architecture}`): {told}")
+        lines.append(f"- {name} (`{recipe.model}`): {told}")
     return "\n".join(lines) + "\n"
 
 
 def _outcome(book: Book, results: Mapping[str, Result]) -> list[str]:
-    header = ["recipe", "architecture", "published accuracy", "ours on test (interval)", "published F1", "our F1", "verdict"]
+    header = ["recipe", "model", "published accuracy", "ours on test (interval)", "published F1", "our F1", "verdict"]
     rows = []
     for name, found in results.items():
         published, test = _published(name, book.recipes[name]), found.test
         rows.append(
             [
                 name,
-                book.recipes[name].architecture,
+                book.recipes[name].model,
                 f"{published['accuracy']:.4f}",
                 f"{test['accuracy_score']:.4f} ({test['accuracy_score_low']:.4f} to {test['accuracy_score_high']:.4f})",
                 "" if pd.isna(published["f1"]) else f"{published['f1']:.4f}",
@@ -416,12 +417,12 @@ def _differences(recipe: Recipe, found: Result) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {'all' if value is None else str(value).lower()}" for key, value in values.items())
+    return ", ".join(f"{key} {'null' if value is None else str(value).lower()}" for key, value in values.items())
 
 
 def _published(name: str, recipe: Recipe) -> dict[str, Any]:
     table = comparison.published()
-    [row] = table[(table["recipe"] == name) & (table["architecture"] == recipe.architecture)].to_dict("records")
+    [row] = table[(table["recipe"] == name) & (table["architecture"] == recipe.model)].to_dict("records")
     return {str(key): value for key, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""Puts right what a killed run or a shortened list of architectures left behind, and only what is safe to put right.
+"""Puts right what a killed run or a shortened list of models left behind, and only what is safe to put right.
 
 Each repair is said in one line. A process that still lives is waited for, never pushed aside; nothing a user wrote is lost.
 """
@@ -144,14 +144,14 @@ def _flaw(content: bytes) -> str | None:
     return None
 
 
-def leftovers(architectures: Collection[str]) -> None:
+def leftovers(models: Collection[str]) -> None:
     """Removes the outputs of stages that are no longer in the pipeline, and their entries in dvc.lock.
 
-    DVC keeps both, and a stage that depends on a whole folder would go on reading the files of an architecture that was
+    DVC keeps both, and a stage that depends on a whole folder would go on reading the files of a model that was
     taken out of `run:`. A file that is not what its stage wrote is the user's by now, and stays.
     """
     entries = lock_entries()
-    if all(_expected(name, _pipeline(), architectures) for name in entries):
+    if all(_expected(name, _pipeline(), models) for name in entries):
         return
     with objects.repository() as repo:
         try:
@@ -223,11 +223,11 @@ def _pipeline() -> dict[str, Any]:
         return {}
 
 
-def _expected(name: str, stages: dict[str, Any], architectures: Collection[str]) -> bool:
+def _expected(name: str, stages: dict[str, Any], models: Collection[str]) -> bool:
     # spares half a second: only where a name is not plainly expected is DVC asked which stages there are
     base, _, item = name.partition("@")
     repeated = {"matrix", "foreach"} & set(stages.get(base) or {})
-    return item in architectures if repeated else base in stages and not item
+    return item in models if repeated else base in stages and not item
 
 
 def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Runs the stages through DVC, and everything a user would otherwise do by hand around it.
 
-before    params.yaml is checked, what a killed run left is repaired, leftovers of removed architectures go
+before    params.yaml is checked, what a killed run left is repaired, leftovers of removed models go
 after     a failed or stopped run brings back the outputs that DVC had removed, and leaves no process behind
 """
 
@@ -23,7 +23,7 @@ from typing import TypeVar
 from dvc.config import Config
 from dvc.exceptions import DvcException
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.pipeline import experiments, objects, progress, recovery, scheduling
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
 from sentiflow.registry import location
@@ -53,7 +53,7 @@ def run(targets: Sequence[str] = (), *, force: bool = False, again: str = "senti
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
     with at_work() as restored:
-        failures, stopped_by = _repro(targets, force, params.load().retrain.side_by_side)
+        failures, stopped_by = _repro(targets, force, settings.load().retrain.side_by_side)
         back = (
             f"; brought back what was there before: {', '.join(paths)}"
             if (failures or stopped_by) and (paths := restored())
@@ -84,13 +84,13 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
         InputError: if params.yaml has a slip or this is not the top of the project; nothing was touched.
         locks.BusyError: if another run is at work for longer.
     """
-    architectures = params.load().run
+    models = settings.load().run
     _check_project()
     with locks.locked(recovery.TMP / "sentiflow.lock", patience):
         with recovery.dvc_at_rest():
             if lost := _bring_outputs_back():  # of a run that was killed
                 log.warning("brought back what a killed run had removed: %s", ", ".join(map(str, lost)))
-            recovery.leftovers(architectures)
+            recovery.leftovers(models)
             location.check(tracking_uri())
             forget_publication()
             _keep_outputs()

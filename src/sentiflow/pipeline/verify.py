@@ -20,9 +20,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from ruamel.yaml import YAML
 
-from sentiflow.config import params
-from sentiflow.config.settings import Architectures, LinearReader
+from sentiflow.config.model_settings import LinearSettings
 from sentiflow.data.sources import fetching
+from sentiflow.models import networks, settings
 from sentiflow.pipeline import confined, isolated_run, objects, site
 from sentiflow.pipeline.confined import UnsafeError
 from sentiflow.system import dvc_lock, files, git, locks, terminal
@@ -85,7 +85,7 @@ def verify(commit: str, *, full: bool) -> bool:
         InputError: if git does not know the commit, it has no results, or another environment is installed than it locks.
         SystemExit: 128 + the signal's number, if one stopped the run; every process of it has ended.
     """
-    how = params.load().verify
+    how = settings.load().verify
     sha = git.commit(commit)
     if Path(git.ask("rev-parse", "--show-toplevel").strip()).resolve() != Path.cwd().resolve():
         raise InputError(f"{Path.cwd()} is not the top folder of its git repository; run this there")
@@ -125,11 +125,18 @@ def verify(commit: str, *, full: bool) -> bool:
     return good
 
 
-def quick(stages: Collection[str]) -> list[str]:
-    """Those of the data, and of the linear models, which train in seconds."""
-    kinds = {name: of.annotation for name, of in Architectures.model_fields.items()}
-    linear = {name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, LinearReader)}
-    return [name for name in stages if name in BEFORE_WEIGHTS or name.partition("@")[2] in linear]
+def quick(committed: Mapping[str, Any]) -> list[str]:
+    """Those of the data, and of the linear models, which train in seconds.
+
+    Args:
+        committed: the entries of dvc.lock, by stage.
+    """
+    linear = {name for name in networks.NETWORKS if issubclass(networks.settings_class(name), LinearSettings)}
+    return [
+        name
+        for name, entry in committed.items()
+        if name in BEFORE_WEIGHTS or ("@" in name and linear & {Path(path).stem for path in _hashes(entry, "deps")})
+    ]
 
 
 def differences(committed: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Difference]:
@@ -151,7 +158,7 @@ def compare_machines(recorded: Mapping[str, Any] | None, here: Mapping[str, Any]
     """What differs between the environments that models were trained in.
 
     Args:
-        recorded: of the commit's models, by architecture; None where it has no record.
+        recorded: of the commit's models, by model; None where it has no record.
         here: of the models that were trained again.
     """
     if recorded is None:
@@ -201,7 +208,7 @@ def report(outcomes: Collection[Outcome], machines: Machines, tolerance: float) 
 
 
 def trained_in(folder: Path, stages: Collection[str]) -> dict[str, Any]:
-    """The environments of the models that were trained in a folder, by architecture."""
+    """The environments of the models that were trained in a folder, by model."""
     names = [name.removeprefix("train@") for name in stages if name.startswith("train@")]
     files = {name: folder / "models" / name / "environment.json" for name in names}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
@@ -290,7 +297,7 @@ def _uncommitted() -> list[str]:
 
 
 def _record(sha: str) -> dict[str, Any] | None:
-    """What each architecture was trained on, as the commit has it; None where it has none."""
+    """What each model was trained on, as the commit has it; None where it has none."""
     record = git.show(sha, RECORD)
     if record is None:
         return None

@@ -7,7 +7,7 @@
 import textwrap
 from pathlib import Path
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.registry import champion_history, judging, location, model_versions, provenance, store, verdict_report
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import git, markdown, terminal
@@ -30,7 +30,7 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
     Raises:
         InputError: if it fails a rule, or cannot be judged.
     """
-    p = params.load()
+    p = settings.load()
     if force and not reason.strip():
         again = 'sentiflow models promote 3 --force --reason "..."'
         raise InputError(f"received --force without --reason; the history needs one: {again}")

@@ -4,18 +4,18 @@ Lengths and labels are those of train. Unknown words and probabilities are those
 no word is unknown by construction, and a model is surer of what it has learned by heart.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
+from sentiflow.config.model_settings import ModelSettings
 from sentiflow.data import vocabulary
 from sentiflow.data.vocabulary import Tokens, Vocabulary
 from sentiflow.evaluation import error_analysis
-from sentiflow.models import loading
+from sentiflow.models import model_config
 from sentiflow.system import artifacts
 from sentiflow.system.errors import InputError
 
@@ -53,12 +53,12 @@ class Reference:
             tokens_dir: train and test, with the vocabulary.
             predictions_file: what the model answers on test.
         """
-        settings = loading.read_config(model_dir)["settings"]
-        words = Vocabulary.read(tokens_dir / f"{settings['view']}.json")
+        settings = model_config.read(model_dir).settings
+        words = Vocabulary.read(tokens_dir / f"{settings.view}.json")
         names = np.array(vocabulary.read_classes(tokens_dir))
         parts = []
         for split in ("train", "test"):
-            tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", settings["view"])
+            tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", settings.view)
             told = measures(tokens, words, settings).assign(split=split, label=names[tokens.labels])
             parts.append(told if split == "test" else told.drop(columns="unknown"))
         answers = artifacts.read_frame(predictions_file).set_index("row").filter(regex=f"^{PROBABILITY}")
@@ -92,13 +92,13 @@ class Reference:
         self.table.to_parquet(file, index=False)
 
 
-def measures(tokens: Tokens, words: Vocabulary, settings: Mapping[str, Any]) -> pd.DataFrame:
+def measures(tokens: Tokens, words: Vocabulary, settings: ModelSettings) -> pd.DataFrame:
     """Length in words, and the share of unknown words in what the model reads of each review; shape (n, 2), index `row`.
 
     Args:
         tokens: of the view that the model reads, in its vocabulary.
         words: that vocabulary.
-        settings: the section of its architecture.
+        settings: of the model.
     """
     is_word = words.is_word[tokens.ids.values]  # a mark that train never held is <unk>, and so counts as a word
     length = np.bincount(tokens.ids.owners[is_word], minlength=len(tokens))

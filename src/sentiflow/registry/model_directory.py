@@ -14,7 +14,7 @@ import re
 import stat
 from pathlib import Path
 
-from sentiflow.config.settings import LinearReader
+from sentiflow.config.model_settings import LinearSettings, NeuralSettings
 from sentiflow.registry.untrusted import bundle_files, linear_weights, mlflow_files, neural_weights
 from sentiflow.registry.untrusted.reading import ADVICE, DEEPEST, MOST_ENTRIES, json_of, refusal, valid
 from sentiflow.system.errors import InputError
@@ -101,13 +101,12 @@ def check_bundle(bundle: Path) -> tuple[str, ...]:
     bundle_files.check_probe(bundle / "probe.json", classes)
     if not isinstance(json_of(bundle / "model/environment.json"), dict):
         raise refusal(bundle, "model/environment.json", "is no JSON object")
-    linear = isinstance(settings, LinearReader)
-    if linear != (weights[0] == LINEAR_WEIGHTS):
-        raise refusal(bundle, f"model/{weights[0]}", f"is not how the weights of {config.architecture} are stored")
-    if isinstance(settings, LinearReader):
+    if isinstance(settings, LinearSettings) and weights[0] == LINEAR_WEIGHTS:
         linear_weights.check(bundle / "model" / LINEAR_WEIGHTS, settings, classes)
-    else:
+    elif isinstance(settings, NeuralSettings) and weights[0] == NEURAL_WEIGHTS:
         neural_weights.check(bundle / "model" / NEURAL_WEIGHTS, config_file, settings, words, classes)
+    else:
+        raise refusal(bundle, f"model/{weights[0]}", f"is not how the weights of {config.network} are stored")
     return classes
 
 

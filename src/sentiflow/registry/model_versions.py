@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -20,7 +19,6 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from sentiflow.evaluation import evaluation
-from sentiflow.models import loading
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import location, model_directory, publishing
 from sentiflow.registry.drift_baseline import Reference
@@ -47,7 +45,6 @@ class Opened:
     model: SentimentModel
     metadata: Model  # MLflow's description of it: signature, and so on
     size_mb: float  # megabytes of its directory
-    settings: dict[str, Any]  # of its architecture, as it was trained
 
 
 def versions(client: MlflowClient, where: str = "") -> list[ModelVersion]:
@@ -177,7 +174,6 @@ def opened(client: MlflowClient, chosen: ModelVersion) -> Opened:
             model=model,
             metadata=Model.load(str(place)),
             size_mb=size / MEGABYTE,
-            settings=loading.read_config(place / "artifacts/bundle/model")["settings"],
         )
 
 
@@ -270,7 +266,7 @@ def _kept(client: MlflowClient, chosen: ModelVersion, artifact: str) -> Iterator
 
 
 def _scored(version: Opened, held_out: HeldOut) -> pd.DataFrame:
-    classes: Sequence[str] = version.model.classifier.classes
+    classes: Sequence[str] = version.model.classifier.config.classes
     if tuple(classes) != tuple(held_out.classes):
         raise InputError(
             f"version {version.version} knows the classes {terminal.some(classes)}, the test reviews are of "

@@ -29,13 +29,13 @@ def stage_key(*names: str, stages: Mapping[str, Any] | None = None) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
-def publication_key(architecture: str, stages: Mapping[str, Any] | None = None) -> str:
-    """What one trained and evaluated architecture is published under."""
-    return stage_key(f"train@{architecture}", f"evaluate@{architecture}", "clean", "tokenize", stages=stages)
+def publication_key(model: str, stages: Mapping[str, Any] | None = None) -> str:
+    """What one trained and evaluated model is published under."""
+    return stage_key(f"train@{model}", f"evaluate@{model}", "clean", "tokenize", stages=stages)
 
 
 def publications(commit: str) -> dict[str, str]:
-    """The keys that the architectures of a git commit were published under, by architecture."""
+    """The keys that the models of a git commit were published under, by model."""
     advice = "give one of: git log --oneline dvc.lock"
     try:
         stages = dvc_lock.of_commit(commit)
@@ -47,11 +47,12 @@ def publications(commit: str) -> dict[str, str]:
     return {name: publication_key(name, stages) for name in names}
 
 
-def flat_params(p: Params, architecture: str) -> dict[str, Any]:
-    """All that shaped one model, by dotted name; the settings of the architecture itself without a prefix."""
+def flat_params(p: Params, model: str) -> dict[str, Any]:
+    """All that shaped one model, by dotted name; its own settings without a prefix."""
     shared = {
         "seed": p.seed,
-        "architecture": architecture,
+        "architecture": model,
+        "network": p.run[model],
         "download.source": p.download.source,
         "download.sample": p.download.sample,
         **_prefixed("clean", p.clean.model_dump()),
@@ -59,19 +60,20 @@ def flat_params(p: Params, architecture: str) -> dict[str, Any]:
         **_prefixed("tokenize", p.tokenize.model_dump()),
         **_prefixed("train", p.train.model_dump()),
     }
-    return shared | p.architectures[architecture].model_dump()
+    settings: dict[str, Any] = p.models[model]
+    return shared | settings
 
 
 def _prefixed(section: str, values: dict[str, Any]) -> dict[str, Any]:
     return {f"{section}.{name}": value for name, value in values.items()}
 
 
-def tags(architecture: str) -> dict[str, str]:
+def tags(model: str) -> dict[str, str]:
     """The hashes of reviews, tokens and model as dvc.lock has them, and the commit."""
     made = {
         "reviews": _hash_of_output("download", "data/reviews"),
         "tokens": tokens(),
-        "model": _hash_of_output(f"train@{architecture}", f"models/{architecture}"),
+        "model": _hash_of_output(f"train@{model}", f"models/{model}"),
     }
     return {f"dvc.{name}": value for name, value in made.items()} | _commit()
 

@@ -19,6 +19,7 @@ from sentiflow.config.params import Params
 from sentiflow.data import cleaning, incoming
 from sentiflow.data.incoming import Incoming
 from sentiflow.data.vocabulary import Tokens
+from sentiflow.models import settings
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import drift_baseline, model_versions, store
 from sentiflow.registry.drift_baseline import PROBABILITY, Reference
@@ -128,7 +129,7 @@ def _against_the_champion(p: Params, found: Incoming) -> Drift:
             "one; `sentiflow repro` adds it if this folder's results are that version's, and every version it publishes has one.",
         )
     opened = model_versions.opened(client, champion)
-    measured = measure(opened.model, opened.settings, found.texts).assign(label=found.labels)
+    measured = measure(opened.model, found.texts).assign(label=found.labels)
     findings, notes = compare(known, measured, p.drift, resamples=p.evaluate.resamples, seed=p.seed)
     return Drift(found, f"version {opened.version} ({opened.architecture})", findings, notes, p.drift.confidence)
 
@@ -137,20 +138,16 @@ def _nothing(p: Params, found: Incoming, why: str) -> Drift:
     return Drift(found, "", (), (why,), p.drift.confidence)
 
 
-def measure(model: SentimentModel, settings: dict[str, object], texts: pd.Series) -> pd.DataFrame:
-    """Length, share of unknown words, and the probability of each class (p_CLASS) of raw texts; one line a text.
-
-    Args:
-        settings: of the model's architecture.
-    """
-    parts = []
+def measure(model: SentimentModel, texts: pd.Series) -> pd.DataFrame:
+    """Length, share of unknown words, and the probability of each class (p_CLASS) of raw texts; one row per text."""
+    parts, config = [], model.classifier.config
     for start in tqdm(range(0, len(texts), PART), desc="drift", unit="part", disable=None, delay=2, leave=False):
         raw = texts.iloc[start : start + PART]
         views = cleaning.clean(raw, stopwords=model.stopwords, views=[model.view])
         ids = model.vocabulary.ids(views[model.view])
         rows = np.arange(start, start + len(ids))
-        told = drift_baseline.measures(Tokens(rows, np.zeros_like(rows), ids), model.vocabulary, settings)
-        names = [f"{PROBABILITY}{name}" for name in model.classifier.classes]
+        told = drift_baseline.measures(Tokens(rows, np.zeros_like(rows), ids), model.vocabulary, config.settings)
+        names = [f"{PROBABILITY}{name}" for name in config.classes]
         parts.append(told.join(pd.DataFrame(model.classifier.probabilities(ids), columns=names, index=told.index)))
     return pd.concat(parts)
 
@@ -309,7 +306,7 @@ def as_markdown(drift: Drift) -> str:
 
 def report(file: Path | None = None) -> None:
     """Compares the reviews of a file or a folder, by default of `drift.incoming`, with the champion's; prints and writes PAGE."""
-    p = params.load()
+    p = settings.load()
     if file is not None and not (file.is_file() or file.is_dir()):
         what = "neither a file nor a folder" if file.exists() else "not there"
         raise InputError(f"received {file}, which is {what}; expected a CSV file of reviews, or a folder of them")

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from sentiflow.config import params
 from sentiflow.config.params import Params
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.models import explanation, networks
+from sentiflow.models import explanation, settings
 from sentiflow.models.explanation import Explanation, Reader
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.pipeline import stage_paths
@@ -39,7 +38,7 @@ def run(text: str, model: str | None = None, out: Path = PICTURE) -> None:
     Raises:
         InputError: if the text is empty or the model reads no word of it, or there is no such model.
     """
-    p = params.load()
+    p = settings.load()
     if out.suffix.lower() != ".png":
         raise InputError(f"received --out {heatmap.shown(str(out))}; expected a name that ends in .png")
     stage_paths.refuse(out, elsewhere=str(PICTURE))
@@ -80,7 +79,7 @@ def _trained(name: str, text: str, p: Params) -> tuple[str, SentimentModel, str]
     if name not in every:
         raise InputError(
             f"received --model {heatmap.shown(name)}, which is not trained here; expected one of "
-            f"{', '.join(every)}. To train another architecture, add it to `run` in params.yaml and run: sentiflow repro"
+            f"{', '.join(every)}. To train another model, add it to `run` in params.yaml and run: sentiflow repro"
         )
     return name, _read(name, p), _beside_champion(name, text)
 
@@ -110,7 +109,7 @@ def _named(opened: model_versions.Opened) -> str:
 
 
 def _trained_names(p: Params) -> list[str]:
-    every = [each for each in networks.ARCHITECTURES if (MODELS / each / "config.json").exists()]
+    every = [each for each in p.models if (MODELS / each / "config.json").exists()]
     if not set(every) & set(p.run):
         raise InputError(f"no model is trained yet, expected {' or '.join(p.run)} in {MODELS}; train them: sentiflow repro")
     return every
@@ -119,7 +118,7 @@ def _trained_names(p: Params) -> list[str]:
 def _read(name: str, p: Params) -> SentimentModel:
     reader = explanation.read(MODELS / name, TOKENS)
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    return SentimentModel(reader, reader.vocabulary, reader.settings["view"], stopwords)
+    return SentimentModel(reader, reader.vocabulary, reader.config.settings.view, stopwords)
 
 
 def _answer(model: SentimentModel, text: str) -> str:
@@ -144,7 +143,7 @@ def _lines(name: str, reader: Reader, explained: Explanation, *, colour: bool) -
         more = f" and {len(unknown) - LISTED:,} more" if len(unknown) > LISTED else ""
         yield f"unknown to the model, in [brackets]: {', '.join(map(heatmap.shown, list(unknown)[:LISTED]))}{more}"
     if explained.cut_off:
-        end = "first" if reader.settings.get("truncating") == "pre" else "last"
+        end = "first" if reader.config.settings.truncating == "pre" else "last"
         yield f"cut off: the {end} {explained.cut_off:,} words; the answer is of the other {len(explained.words):,}"
 
 
@@ -155,6 +154,6 @@ def _whole_answer(model: SentimentModel, explained: Explanation, text: str) -> I
 
 
 def _unread(reader: Reader) -> str:
-    if reader.settings["view"] == "content":
+    if reader.config.settings.view == "content":
         return ", of which stopwords, numbers and punctuation are left out"
-    return "" if reader.settings.get("punctuation", True) else ", of which punctuation is left out"
+    return "" if reader.config.settings.punctuation else ", of which punctuation is left out"

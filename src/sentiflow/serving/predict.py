@@ -20,6 +20,7 @@ from sentiflow.config import params
 from sentiflow.data.sources import delimited, structured, tables
 from sentiflow.data.sources.rows import INVALID
 from sentiflow.data.sources.unpacking import Unpacked, unpacked
+from sentiflow.models import settings
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.pipeline import stage_paths
 from sentiflow.registry import model_versions, store
@@ -63,7 +64,7 @@ def run(
     Raises:
         InputError: if not exactly one of text and file is given, or one of them cannot be read.
     """
-    p = params.load()
+    p = settings.load()
     if (text is None) == (file is None):
         raise InputError('expected either a text or a file, for example: sentiflow predict --text "A film I loved."')
     if file is None:
@@ -110,7 +111,7 @@ def opened(version: str | None) -> model_versions.Opened:
 
 def _shown(model: SentimentModel, text: str, name: str) -> str:
     answer = model.predict([text]).iloc[0]
-    classes = model.classifier.classes
+    classes = model.classifier.config.classes
     width = max(map(len, classes))
     return "\n".join([f"{answer['label']}  ({name})", *(f"  {each:{width}}  {answer[f'p_{each}']:.4f}" for each in classes)])
 
@@ -140,7 +141,7 @@ def answer_file(model: SentimentModel, file: Path, out: Path, download: params.D
         out: any file there is replaced.
         column: of the texts; None takes those of params.yaml, `text`, `review`, or the only column.
     """
-    probabilities = [f"p_{each}" for each in model.classifier.classes]
+    probabilities = [f"p_{each}" for each in model.classifier.config.classes]
     columns = ["predicted", *probabilities]  # a file that has labels calls the column `label`
     with (
         unpacked(file) as content,

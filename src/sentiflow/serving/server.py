@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 
 # before MLflow is imported
+from sentiflow.models import settings
+
 from sentiflow.registry import model_versions, store  # isort: skip
 
 import mlflow
@@ -39,7 +41,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sentiflow.config import params
 from sentiflow.config.params import Serve, TableSource
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
@@ -409,7 +410,7 @@ def serve(port: int) -> None:
     Raises:
         InputError: if there is no champion, or the port is taken.
     """
-    p = params.load()
+    p = settings.load()
     limits = p.serve
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that is away is told of once, by the watch
     with _listening(port) as listener:

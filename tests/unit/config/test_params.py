@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from sentiflow.config import params
-from sentiflow.config.settings import Architectures
-from sentiflow.models.networks import ARCHITECTURES
+from sentiflow.models import settings
 from sentiflow.system.errors import InputError
 
 SHIPPED = Path(__file__).parents[3] / "params.yaml"
@@ -38,19 +39,13 @@ def with_changes(tmp_path):
 
 def refusal(file):
     with pytest.raises(InputError) as refused:
-        params.load(file)
+        settings.load(file)
     return str(refused.value)
 
 
 def test_the_shipped_params_load():
-    p = params.load(SHIPPED)
+    p = settings.load(SHIPPED)
     assert p.model_dump() == yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
-
-
-def test_every_architecture_that_runs_has_a_section_and_a_file():
-    p = params.load(SHIPPED)
-    assert set(p.run) <= set(ARCHITECTURES)
-    assert sorted(ARCHITECTURES) == sorted(Architectures.model_fields)
 
 
 def test_every_shipped_key_is_explained_by_a_comment():
@@ -79,9 +74,13 @@ def test_every_shipped_key_is_explained_by_a_comment():
         ("seed", True, "True", "integer"),
         ("seed", 7.0, "7.0", "integer"),
         ("seed", None, "None", "integer"),
-        ("run", [], "[]", "at least 1"),
-        ("run", "lstm", "'lstm'", "list"),
-        ("run", None, "None", "list"),
+        ("run", {}, "{}", "at least 1"),
+        ("run", "lstm", "'lstm'", "dictionary"),
+        ("run", ["lstm"], "['lstm']", "dictionary"),
+        ("run", None, "None", "dictionary"),
+        ("run.lstm", 3, "3", "string"),
+        ("run.lstm", "lsmt", "'lsmt'", "no network has this name, choose among logistic, nb_svm, ngram_mean"),
+        ("others.gru", "grue", "'grue'", "no network has this name, choose among logistic, nb_svm, ngram_mean"),
         ("download.source", "kaggle", "'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"),
         ("download.sample", 0, "0", "greater than or equal to 20"),
         ("download.sample", 0.5, "0.5", "integer"),
@@ -116,26 +115,26 @@ def test_every_shipped_key_is_explained_by_a_comment():
         ("evaluate.resamples", 99, "99", "greater than or equal to 100"),
         ("evaluate.confidence", 95, "95", "less than 1"),
         ("evaluate.bins", 0, "0", "greater than or equal to 1"),
-        ("architectures.nb_svm.ngrams", 4, "4", "less than or equal to 3"),
-        ("architectures.nb_svm.smoothing", 0, "0", "greater than 0"),
-        ("architectures.nb_svm.regularisation", -1.0, "-1.0", "greater than 0"),
-        ("architectures.nb_svm.view", "words", "'words'", "'text' or 'content'"),
-        ("architectures.lstm.vocabulary_size", 0, "0", "greater than or equal to 3"),
-        ("architectures.lstm.vocabulary_size", 2, "2", "greater than or equal to 3"),
-        ("architectures.lstm.vocabulary_size", "5000", "'5000'", "integer"),
-        ("architectures.lstm.padding", "left", "'left'", "'pre' or 'post'"),
-        ("architectures.lstm.truncating", "end", "'end'", "'pre' or 'post'"),
-        ("architectures.lstm.punctuation", "no", "'no'", "boolean"),
-        ("architectures.lstm.learning_rate", 0, "0", "greater than 0"),
-        ("architectures.lstm.learning_rate", 2, "2", "less than or equal to 1"),
-        ("architectures.lstm.length", 0, "0", "greater than or equal to 1"),
-        ("architectures.lstm.epochs", 0, "0", "greater than or equal to 1"),
-        ("architectures.lstm.batch", True, "True", "integer"),
-        ("architectures.cnn_lstm.dropout", 1, "1", "less than 1"),
-        ("architectures.cnn_lstm.spatial_dropout", -0.1, "-0.1", "greater than or equal to 0"),
-        ("architectures.cnn_lstm.window", 0, "0", "greater than or equal to 1"),
-        ("architectures.cnn_lstm.pool", 1.5, "1.5", "integer"),
-        ("architectures.lstm_attention", [1], "[1]", "dictionary"),
+        ("models.nb_svm.ngrams", 4, "4", "less than or equal to 3"),
+        ("models.nb_svm.smoothing", 0, "0", "greater than 0"),
+        ("models.nb_svm.regularisation", -1.0, "-1.0", "greater than 0"),
+        ("models.nb_svm.view", "words", "'words'", "'text' or 'content'"),
+        ("models.lstm.vocabulary_size", 0, "0", "greater than or equal to 3"),
+        ("models.lstm.vocabulary_size", 2, "2", "greater than or equal to 3"),
+        ("models.lstm.vocabulary_size", "5000", "'5000'", "integer"),
+        ("models.lstm.padding", "left", "'left'", "'pre' or 'post'"),
+        ("models.lstm.truncating", "end", "'end'", "'pre' or 'post'"),
+        ("models.lstm.punctuation", "no", "'no'", "boolean"),
+        ("models.lstm.learning_rate", 0, "0", "greater than 0"),
+        ("models.lstm.learning_rate", 2, "2", "less than or equal to 1"),
+        ("models.lstm.length", 0, "0", "greater than or equal to 1"),
+        ("models.lstm.epochs", 0, "0", "greater than or equal to 1"),
+        ("models.lstm.batch", True, "True", "integer"),
+        ("models.cnn_lstm.dropout", 1, "1", "less than 1"),
+        ("models.cnn_lstm.spatial_dropout", -0.1, "-0.1", "greater than or equal to 0"),
+        ("models.cnn_lstm.window", 0, "0", "greater than or equal to 1"),
+        ("models.cnn_lstm.pool", 1.5, "1.5", "integer"),
+        ("models.lstm_attention", [1], "[1]", "dictionary"),
         ("clean", 3, "3", "dictionary"),
     ],
 )
@@ -182,21 +181,48 @@ def test_there_are_at_most_ten_thousand_classes(with_changes):
     assert "download.csv.labels: expected at most 10,000 classes, got 10,001" in refusal(file)
 
 
+def test_a_model_is_listed_once(with_changes):
+    assert "run and others both name gru" in refusal(with_changes({"run.gru": "recurrent"}))
+
+
+def test_a_model_without_settings_is_named_with_one_that_may_be_meant(with_changes):
+    message = refusal(with_changes({"run.lstn": "recurrent"}))
+    assert "models.lstn: missing; add the settings of this model; did you mean `lstm`" in message
+
+
 @pytest.mark.parametrize(
-    ("run", "told"),
+    ("name", "told"),
     [
-        (["lstm", "lsmt"], "'lsmt'.*logistic, nb_svm, .*lstm, lstm_dropout"),
-        (["lstm", "nb_svm", "lstm"], "twice: lstm"),
-        (["lstm", 3], r"\.1: received 3; .*string"),
+        ("my model", "letters without accents"),
+        ("../lstm", "letters without accents"),
+        ("", "letters without accents"),
+        ("x" * 65, "at most 64"),
+        ("comparison", "reserved"),
     ],
 )
-def test_what_runs_is_a_list_of_different_architectures(with_changes, run, told):
-    assert re.search(rf"run.*{told}", refusal(with_changes({"run": run})))
+def test_a_model_has_a_name_that_files_and_stages_can_have(with_changes, name, told):
+    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["models"]["lstm"]
+    message = refusal(with_changes({"run": {name: "recurrent"}, "models": {name: shipped}}))
+    assert re.search(rf"run\.{re.escape(name)}: received .*{told}", message)
+
+
+def test_a_variant_of_a_network_is_an_entry_and_a_line(with_changes):
+    wide = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["models"]["lstm"] | {"units": 256}
+    p = settings.load(with_changes({"models.lstm_wide": wide, "run.lstm_wide": "recurrent"}))
+    assert settings.of(p, "lstm_wide", p.run["lstm_wide"]).units == 256
+
+
+def test_reading_the_settings_loads_no_library_that_trains():
+    code = (
+        "import sys; from sentiflow.models import settings; settings.load(); print({'tensorflow', 'sklearn'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=SHIPPED.parent)
+    assert told.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("key", ["baseline", "tuned"])
-def test_the_tuning_report_is_about_architectures_that_exist(with_changes, key):
-    told = rf"compare\.{key}: received 'lstm_tunned', which is no architecture; choose among .*lstm_tuned"
+def test_the_tuning_report_is_about_models_that_exist(with_changes, key):
+    told = rf"compare\.{key}: received 'lstm_tunned'; no model has this name, choose among .*lstm_tuned"
     assert re.search(told, refusal(with_changes({f"compare.{key}": "lstm_tunned"})))
 
 
@@ -209,8 +235,7 @@ def test_the_tuning_report_is_about_architectures_that_exist(with_changes, key):
         ("clean.lower", "language, keep_negations"),
         ("split.train", "valid, test"),
         ("train.epochs", "patience"),
-        ("architectures.lstn", "lstm"),
-        ("architectures.lstm.vocab_size", "vocabulary_size"),
+        ("models.lstm.vocab_size", "vocabulary_size"),
     ],
 )
 def test_an_unknown_key_is_an_error_that_names_it_and_those_known_beside_it(with_changes, key, beside):
@@ -228,7 +253,7 @@ def every_key():
     def keys(values, before):
         for key, value in values.items():
             yield f"{before}{key}"
-            if isinstance(value, dict) and key != "labels":
+            if isinstance(value, dict) and key not in ("labels", "run", "others"):
                 yield from keys(value, f"{before}{key}.")
 
     return list(keys(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")), ""))
@@ -242,15 +267,15 @@ def test_each_key_that_is_missing_is_named(with_changes, key):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("text_cnn.windows", [2, 2], r"a width stands twice in windows \[2, 2\]"),
+        ("text_cnn.windows", [2, 2], r"windows \[2, 2\] contain the same width twice"),
         ("text_cnn.windows", [2, 401], "window 401 is wider than length 400"),
         ("text_cnn.windows", [], "at least 1"),
-        ("transformer.heads", 3, "embedding 64 cannot be shared out evenly among 3 heads"),
+        ("transformer.heads", 3, "embedding 64 is not divisible by the number of heads, 3"),
         ("ngram_mean.length", 1, "received length 1; a pair of words needs 2"),
     ],
 )
 def test_settings_that_make_no_network_are_an_error_that_says_why(with_changes, key, value, told):
-    assert re.search(rf"architectures\.{key.split('.')[0]}.*{told}", refusal(with_changes({f"architectures.{key}": value})))
+    assert re.search(rf"models\.{key.split('.')[0]}.*{told}", refusal(with_changes({f"models.{key}": value})))
 
 
 @pytest.mark.parametrize(("valid", "test"), [(0.5, 0.5), (0.9, 0.2), (0.7, 0.3)])
@@ -279,7 +304,7 @@ def test_a_tsv_column_is_given_by_name_where_there_is_a_header_and_by_number_whe
 @pytest.mark.parametrize(
     ("changes"),
     [
-        {"sead": 1, "split.valid": 2, "train.patience": MISSING, "architectures.lstm.padding": "left"},
+        {"sead": 1, "split.valid": 2, "train.patience": MISSING, "models.lstm.padding": "left"},
         {"seed": -1, "split.valid": 0.6, "split.test": 0.6, "download.tsv.header": False},
         {"download.csv.text": 1.5, "download.csv.label": [2], "download.csv.encoding": 3},
     ],
@@ -301,16 +326,9 @@ def test_a_character_with_two_meanings_in_a_table_is_refused(with_changes, chang
     assert "must be different characters" in refusal(with_changes(changes))
 
 
-def test_an_unknown_architecture_in_run_is_named_beside_any_other_slip(with_changes):
-    message = refusal(with_changes({"run": ["lsmt"], "seed": -1}))
-    assert "seed" in message
-    assert "lsmt" in message
-
-
-def test_every_unknown_architecture_in_run_is_named(with_changes):
-    message = refusal(with_changes({"run": ["lsmt", "nb_svm", "bert"]}))
-    assert "lsmt" in message
-    assert "bert" in message
+def test_every_unknown_network_is_named_and_any_other_slip(with_changes):
+    message = refusal(with_changes({"run": {"lstm": "lsmt", "nb_svm": "nb_svm", "gru": "bert"}, "seed": -1}))
+    assert all(named in message for named in ("seed", "run.lstm: received 'lsmt'", "run.gru: received 'bert'"))
 
 
 @pytest.mark.parametrize("key", ["seed", "clean", "  valid", "    units"])
@@ -370,12 +388,12 @@ def test_a_file_with_a_byte_order_mark_loads(tmp_path):
 
 def test_a_number_in_scientific_notation_is_the_number_that_dvc_reads(with_changes):
     """YAML 1.2, which DVC reads, has 1e-3 as a number; PyYAML's YAML 1.1 has it as a string."""
-    file = with_changes({"architectures.lstm.learning_rate": 0.123})
+    file = with_changes({"models.lstm.learning_rate": 0.123})
     file.write_text(file.read_text(encoding="utf-8").replace("0.123", "1e-3"), encoding="utf-8")
-    assert params.load(file).architectures.lstm.learning_rate == 0.001
+    assert params.load(file).models["lstm"]["learning_rate"] == 0.001
 
 
-@pytest.mark.parametrize("key", ["architectures.nb_svm.smoothing", "architectures.nb_svm.regularisation"])
+@pytest.mark.parametrize("key", ["models.nb_svm.smoothing", "models.nb_svm.regularisation"])
 def test_no_setting_can_be_infinite(with_changes, key):
     message = refusal(with_changes({key: float("inf")}))
     assert key in message
@@ -385,12 +403,12 @@ def test_no_setting_can_be_infinite(with_changes, key):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architectures.cnn_lstm.length": 10, "architectures.cnn_lstm.window": 11},
-        {"architectures.cnn_lstm.length": 10, "architectures.cnn_lstm.window": 10, "architectures.cnn_lstm.pool": 2},
+        {"models.cnn_lstm.length": 10, "models.cnn_lstm.window": 11},
+        {"models.cnn_lstm.length": 10, "models.cnn_lstm.window": 10, "models.cnn_lstm.pool": 2},
     ],
 )
 def test_a_window_that_no_review_is_long_enough_for_is_an_error(with_changes, changes):
-    assert "architectures.cnn_lstm" in refusal(with_changes(changes))
+    assert "models.cnn_lstm" in refusal(with_changes(changes))
 
 
 @pytest.mark.parametrize(
@@ -403,37 +421,26 @@ def test_nothing_can_be_changed_after_reading(section, key, value):
         setattr(getattr(p, section) if section else p, key, value)
 
 
-@pytest.mark.parametrize("name", ["lstn", "__getitem__", "model_fields", ""])
-def test_an_architecture_that_does_not_exist_is_an_error_that_names_the_choices(name):
-    architectures = params.load(SHIPPED).architectures
-    with pytest.raises(InputError, match=rf"no architecture '{name}'; choose one of logistic, nb_svm, .*lstm_attention"):
-        architectures[name]
-
-
-def test_each_architecture_is_found_by_its_name():
-    architectures = params.load(SHIPPED).architectures
-    assert all(architectures[name] is getattr(architectures, name) for name in ARCHITECTURES)
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("seed", 0),
         ("seed", 2**32 - 1),
-        ("run", ["lstm"]),
+        ("run", {"lstm": "recurrent"}),
+        ("others", {}),
         ("download.sample", 20),
         ("download.max_rejected", 0),
         ("download.max_rejected", 1),
         ("split.valid", 0.899),
-        ("architectures.cnn_lstm.dropout", 0),
-        ("architectures.lstm.vocabulary_size", 3),
-        ("architectures.lstm.vocabulary_size", None),
-        ("architectures.lstm.learning_rate", 1),
+        ("models.cnn_lstm.dropout", 0),
+        ("models.lstm.vocabulary_size", 3),
+        ("models.lstm.vocabulary_size", None),
+        ("models.lstm.learning_rate", 1),
         ("evaluate.bins", 1),
     ],
 )
 def test_values_at_the_edge_of_what_is_allowed_load(with_changes, key, value):
-    values = params.load(with_changes({key: value})).model_dump()
+    values = settings.load(with_changes({key: value})).model_dump()
     for part in key.split("."):
         values = values[part]
     assert values == value
@@ -449,7 +456,7 @@ def test_a_tag_that_would_run_something_is_refused_and_runs_nothing(tmp_path, mo
     assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
 
 
-@pytest.mark.parametrize("key", ["seed", "run", "explain.sentences"])
+@pytest.mark.parametrize("key", ["seed", "run", "models.lstm", "explain.sentences"])
 def test_aliases_that_stand_for_a_billion_values_are_refused_in_a_few_words(with_changes, key):
     bomb = ["x"] * 9
     for _ in range(9):

@@ -103,7 +103,7 @@ def test_a_view_without_words_has_a_vocabulary_and_fails_only_a_model_that_reads
     assert vocabulary.describe(found, {"train": ids})["words"] == 0
     tokens = vocabulary.Tokens(np.arange(len(texts)), np.zeros(len(texts)), ids)
     data = vocabulary.TrainingData(tokens, tokens, ("negative", "positive"), found)
-    with pytest.raises(InputError, match=rf"{message}.*choose another view for lstm \(architectures\.lstm\.view\)") as refused:
+    with pytest.raises(InputError, match=rf"{message}.*choose another view for lstm \(models\.lstm\.view\)") as refused:
         vocabulary.require_words(data, "content", "lstm")
     assert ("minimum_count" in str(refused.value)) == ("lower" in message)
 

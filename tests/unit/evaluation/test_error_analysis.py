@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from samples import answers as sample_answers
-from samples import reviews
+from samples import configuration, reviews
 from scipy import stats
 
 from sentiflow.config import params
 from sentiflow.data import vocabulary
 from sentiflow.evaluation import error_analysis, evaluation
-from sentiflow.models import networks
 from sentiflow.reporting import error_report
 from sentiflow.system.errors import InputError
 
@@ -135,7 +134,7 @@ def test_words_negations_and_contrasts_are_counted_and_marks_are_no_words():
 
 def test_a_linear_model_reads_everything_and_knows_all_but_rare_words():
     tokens, words = tokens_of(["a a a b , ,", "c " * 900, ""])
-    found = error_analysis.measures_of_reading(tokens, words, {"view": "text", "vocabulary_size": None, "minimum_count": 2})
+    found = error_analysis.measures_of_reading(tokens, words, configuration("nb_svm", minimum_count=2).settings)
     assert found["unknown words"].to_list() == pytest.approx([1 / 6, 0, 0])
     assert found["truncation"].to_list() == [0, 0, 0]
 
@@ -148,18 +147,12 @@ def test_what_is_unknown_and_cut_off_is_what_the_model_really_reads(truncating, 
 
     texts, _ = reviews(40)
     tokens, words = tokens_of([*texts, "", ", . ,", "unique"])
-    settings = {
-        "vocabulary_size": size,
-        "minimum_count": 2,
-        "length": 10,
-        "padding": "pre",
-        "truncating": truncating,
-        "punctuation": punctuation,
-    }
-    matrix = NeuralClassifier("lstm", settings, TWO, words, None, 1.0).matrix(tokens.ids)
+    read = {"vocabulary_size": size, "minimum_count": 2, "padding": "pre", "truncating": truncating, "punctuation": punctuation}
+    config = configuration("lstm", **read, length=10)
+    matrix = NeuralClassifier(config, words, None).matrix(tokens.ids)
     unknown = (matrix == vocabulary.UNKNOWN).sum(axis=1) / np.maximum((matrix != vocabulary.PAD).sum(axis=1), 1)
-    whole = NeuralClassifier("lstm", settings | {"length": 100}, TWO, words, None, 1.0).matrix(tokens.ids)
-    found = error_analysis.measures_of_reading(tokens, words, settings)
+    whole = NeuralClassifier(configuration("lstm", **read, length=100), words, None).matrix(tokens.ids)
+    found = error_analysis.measures_of_reading(tokens, words, config.settings)
     assert found["unknown words"].to_list() == pytest.approx(unknown.tolist())
     assert found["truncation"].to_list() == np.maximum((whole != vocabulary.PAD).sum(axis=1) - 10, 0).tolist()
     assert 0 < (found["truncation"] > 0).sum() < len(found)
@@ -528,11 +521,9 @@ def project(tmp_path, request):
     for view in ("text", "content"):
         (tmp_path / f"tokens/{view}.json").write_text(vocabulary.fit(texts, minimum_count=1))
     for name, answers in found.items():
-        settings = params.load(TOP / "params.yaml").architectures[name].model_dump()
-        config = {"architecture": name, "classes": request.param, "settings": settings, "temperature": 1.0}
         for folder in ("models", "predictions"):
             (tmp_path / folder / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "config.json").write_text(json.dumps(config))
+        configuration(name, request.param).write(tmp_path / "models" / name)
         answers.to_parquet(tmp_path / "predictions" / name / "test.parquet", index=False)
     pd.DataFrame({"row": rows, "text": texts}).to_parquet(tmp_path / "reviews.parquet", index=False)
     (tmp_path / "comparison.json").write_text(json.dumps({"models": [{"architecture": name} for name in found]}))
@@ -583,10 +574,9 @@ def test_the_stage_names_the_model_that_is_missing_and_writes_nothing(project):
     assert not (project / "out/errors").exists()
 
 
-def test_every_architecture_says_what_the_measures_ask_of_its_settings():
+def test_a_linear_model_reads_a_text_whole_and_a_neural_one_its_length():
     tokens, words = tokens_of(["a good film , and long " * 200, "not bad"])
-    for name in networks.ARCHITECTURES:
-        settings = params.load(TOP / "params.yaml").architectures[name].model_dump()
-        found = error_analysis.measures_of_reading(tokens, words, settings)
-        assert (found["truncation"].iloc[0] > 0) == ("length" in settings)
+    for name in ("logistic", "lstm"):
+        found = error_analysis.measures_of_reading(tokens, words, configuration(name).settings)
+        assert (found["truncation"].iloc[0] > 0) == (name == "lstm")
         assert found["truncation"].iloc[1] == 0

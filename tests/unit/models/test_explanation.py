@@ -6,13 +6,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from samples import FEELINGS, reviews
+from samples import FEELINGS, configuration, reviews
 from scipy.special import logit
 
 from sentiflow.config import params
 from sentiflow.data import cleaning
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.evaluation import calibration
 from sentiflow.models import explanation, networks, neural
 from sentiflow.models.tf import keras, layers, ops
 from sentiflow.system.errors import InputError
@@ -21,17 +20,16 @@ KINDS = ["attending", "lstm_attention", "lstm", "nb_svm"]
 FEELING_WORDS = [word for words in FEELINGS.values() for word in words]
 
 
-def settings(name, **changes):
+def tiny_configuration(name, classes, **changes):
     tiny = {"length": 40, "embedding": 4, "units": 5, "view": "text", "vocabulary_size": None, "minimum_count": 1}
     tiny |= {"padding": "pre", "truncating": "pre", "punctuation": True}
-    every = params.load().architectures[name].model_dump()
-    return every | {key: value for key, value in (tiny | changes).items() if key in every}
+    return configuration(name, classes, **tiny | changes)
 
 
 def attending(data, scores, values, *, bias=0.0, **changes):
     """A classifier whose attention and answer follow from `scores` and `values` of words, 0 where none is given."""
-    chosen = settings("lstm_attention", **changes)
-    size = data.vocabulary.size(at_most=chosen["vocabulary_size"], minimum_count=chosen["minimum_count"])
+    config = tiny_configuration("lstm_attention", data.classes, **changes)
+    size = data.vocabulary.size(at_most=config.settings.vocabulary_size, minimum_count=config.settings.minimum_count)
     classes = len(data.classes)
     outputs = 1 if classes == 2 else classes
 
@@ -42,7 +40,7 @@ def attending(data, scores, values, *, bias=0.0, **changes):
                 rows[place] = value
         return rows
 
-    ids = keras.Input((chosen["length"],), dtype="int32", name="ids")
+    ids = keras.Input((config.settings.length,), dtype="int32", name="ids")
     score = layers.Embedding(size, 1, name="score")
     value = layers.Embedding(size, outputs, name="value")
     is_word = ops.expand_dims(ops.not_equal(ids, 0), -1)
@@ -52,7 +50,7 @@ def attending(data, scores, values, *, bias=0.0, **changes):
     model = keras.Model(ids, answer)
     score.set_weights([table(scores, 1)])
     value.set_weights([table(values, outputs)])
-    return neural.NeuralClassifier("lstm_attention", chosen, data.classes, data.vocabulary, model, calibration.NONE)
+    return neural.NeuralClassifier(config, data.vocabulary, model)
 
 
 def feeling_model(data, **changes):
@@ -71,9 +69,9 @@ def model_of(kind, data, **changes):
         return feeling_model(data, **changes)
     if kind == "nb_svm":
         p = params.load()
-        model, _ = networks.module("nb_svm").fit(p.architectures["nb_svm"], data, how=p.train)
+        model, _ = networks.module("nb_svm").fit(configuration("nb_svm", data.classes), data, how=p.train)
         return model
-    return neural.NeuralClassifier.create(kind, settings(kind, **changes), classes=data.classes, vocabulary=data.vocabulary)
+    return neural.NeuralClassifier.create(tiny_configuration(kind, data.classes, **changes), data.vocabulary)
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["two classes", "three classes"])
@@ -170,8 +168,8 @@ def test_a_text_without_a_word_has_an_answer_and_no_weights(model, text):
     explained = explain_one(model, text)
     assert explained.words == explained.known == ()
     assert len(explained.weights) == explained.cut_off == 0
-    assert explained.label in model.classes
-    assert 1 / len(model.classes) - 1e-6 <= explained.probability <= 1
+    assert explained.label in model.config.classes
+    assert 1 / len(model.config.classes) - 1e-6 <= explained.probability <= 1
 
 
 def test_a_long_text_is_left_out_of_word_by_word_up_to_a_limit(two_classes, monkeypatch):
@@ -234,7 +232,7 @@ def test_the_answer_is_that_of_the_evaluated_model(model):
     for text, explained in zip(TEXTS, explain(model, *TEXTS), strict=True):
         clean = cleaning.clean(pd.Series([text]), stopwords=Stopwords("english", keep_negations=True))["text"].iloc[0]
         expected = answer(model, clean.split())
-        assert explained.label == model.classes[expected.argmax()]
+        assert explained.label == model.config.classes[expected.argmax()]
         assert explained.probability == pytest.approx(expected.max(), abs=1e-6)
 
 
@@ -251,15 +249,18 @@ import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing either fails
 import numpy as np
 import pandas as pd
-from sentiflow.config import params; from sentiflow.models import explanation, networks
+from sentiflow.config import params
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.data.vocabulary import Tokens, TrainingData, Vocabulary
+from sentiflow.models import explanation, networks, settings
+from sentiflow.models.model_config import ModelConfig
 
 words = Vocabulary(("<pad>", "<unk>", "good", "dull"), np.array([0, 0, 9, 9]))
 part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "dull"] * 4)))
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
-model, _ = networks.module("nb_svm").fit(p.architectures["nb_svm"], data, how=p.train)
+config = ModelConfig("nb_svm", "nb_svm", settings.of(p, "nb_svm", "nb_svm"), data.classes)
+model, _ = networks.module("nb_svm").fit(config, data, how=p.train)
 [explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """
@@ -468,7 +469,7 @@ def test_an_explanation_as_data_is_json_with_a_weight_a_word(model):
         np.testing.assert_allclose(found["weights"], explained.weights, atol=1e-6)
 
 
-def test_the_page_shows_each_sentence_under_every_architecture_with_its_figures():
+def test_the_page_shows_each_sentence_under_every_model_with_its_figures():
     made = [made_up(name, sentence) for name in ("nb_svm", "lstm") for sentence in ("Good film.", "Bad film.")]
     page = explanation.as_markdown(made, [])
     assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Text 1", "Text 2", "Do attended words matter?"]

@@ -1,15 +1,17 @@
-"""One contract for every architecture: a new one is tested by being registered."""
+"""One contract for every model of params.yaml, and so for every network: a new one is tested by being registered."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from samples import PARAMS, configuration
 
 from sentiflow.config import params
-from sentiflow.config.settings import Architectures, SequenceReader
+from sentiflow.config.model_settings import NeuralSettings
 from sentiflow.data import vocabulary
 from sentiflow.models import loading, networks, training
 from sentiflow.models.networks._ngrams import NGrams
@@ -33,24 +35,26 @@ TINY = {
     "epochs": 2,
 }
 HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
-NEURAL = [name for name in networks.ARCHITECTURES if issubclass(Architectures.model_fields[name].annotation, SequenceReader)]
+MODELS = params.load(PARAMS).networks
+NEURAL = [name for name, network in MODELS.items() if issubclass(networks.settings_class(network), NeuralSettings)]
 
-every_architecture = pytest.mark.parametrize("name", networks.ARCHITECTURES)
-every_neural_architecture = pytest.mark.parametrize("name", NEURAL)
+every_model = pytest.mark.parametrize("name", MODELS)
+every_neural_model = pytest.mark.parametrize("name", NEURAL)
 two_and_three_classes = pytest.mark.parametrize("data", ["two_classes", "three_classes"])
 
 
-def tiny_settings(name):
-    shipped = params.load().architectures[name]
-    return shipped.model_copy(update={key: value for key, value in TINY.items() if key in type(shipped).model_fields})
+def tiny(name, classes=("negative", "positive"), **changes):
+    """The smallest model of its kind; what params.yaml leaves out of it, such as a second layer, is left out here too."""
+    shipped = configuration(name).settings.model_dump()
+    return configuration(name, classes, **{key: value for key, value in TINY.items() if shipped.get(key)} | changes)
 
 
 def fit(name, data, backups, *, how=HOW):
     """The fitted model and its history."""
-    settings = tiny_settings(name)
+    config = tiny(name, data.classes)
     if name in NEURAL:
-        return training.fit(name, settings, data, how=how, seed=7, backups=backups)[:2]
-    return networks.module(name).fit(settings, data, how=how)
+        return training.fit(config, data, how=how, seed=7, backups=backups)[:2]
+    return networks.module(config.network).fit(config, data, how=how)
 
 
 def weights_of(model):
@@ -59,7 +63,7 @@ def weights_of(model):
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory, request):
-    """Each architecture, fitted once on each data set."""
+    """Each model, fitted once on each data set."""
     known = {}
 
     def get(name, data):
@@ -70,18 +74,18 @@ def fitted(tmp_path_factory, request):
     return get
 
 
-@every_architecture
+@every_model
 @two_and_three_classes
 def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
     model, _ = fitted(name, data)
     tokens = request.getfixturevalue(data).valid
     probabilities = model.probabilities(tokens.ids)
-    assert probabilities.shape == (len(tokens), len(model.classes))
+    assert probabilities.shape == (len(tokens), len(model.config.classes))
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
 
 
-@every_architecture
+@every_model
 @two_and_three_classes
 def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, request):
     model, _ = fitted(name, data)
@@ -89,10 +93,10 @@ def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, r
     model.save(tmp_path)
     loaded = loading.load(tmp_path, known.vocabulary)
     np.testing.assert_array_equal(loaded.probabilities(known.valid.ids), model.probabilities(known.valid.ids))
-    assert loaded.classes == known.classes
+    assert loaded.config.classes == known.classes
 
 
-@every_architecture
+@every_model
 def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes, tmp_path):
     # Their files have the same bytes too, but only from processes that built as many layers before: Keras numbers them.
     one, history = fitted(name, "two_classes")
@@ -103,7 +107,7 @@ def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes,
     pd.testing.assert_frame_equal(history, other_history, check_exact=True)
 
 
-@every_architecture
+@every_model
 def test_answers_a_review_without_words_and_one_of_unknown_words(name, fitted, two_classes):
     model, _ = fitted(name, "two_classes")
     ids = vocabulary.Ragged(np.ones(3, np.int32), np.array([0, 0, 3]))
@@ -113,7 +117,7 @@ def test_answers_a_review_without_words_and_one_of_unknown_words(name, fitted, t
     assert model.probabilities(vocabulary.Ragged(np.empty(0, np.int32), np.zeros(1, np.int64))).shape == (0, 2)
 
 
-@every_architecture
+@every_model
 def test_history_has_every_score_of_train_and_valid(name, fitted):
     _, history = fitted(name, "two_classes")
     scores = ("log_loss", "accuracy_score", "precision_score", "recall_score", "f1_score")
@@ -123,7 +127,7 @@ def test_history_has_every_score_of_train_and_valid(name, fitted):
             assert history[f"{split}_{score}"].notna().all()
 
 
-@every_architecture
+@every_model
 @two_and_three_classes
 def test_layers_tell_where_all_weights_are(name, data, fitted):
     model, _ = fitted(name, data)
@@ -136,10 +140,9 @@ def test_layers_tell_where_all_weights_are(name, data, fitted):
 
 @pytest.mark.parametrize(("name", "weights"), [("stacked_rnn", 197_185), ("stacked_lstm", 293_953)])
 def test_has_as_many_weights_as_its_document_says(name, weights):
-    settings = params.load().architectures[name]
     words = ("<pad>", "<unk>", *(f"word{i}" for i in range(6000)))
     known = vocabulary.Vocabulary(words, np.full(len(words), 9))
-    model = NeuralClassifier.create(name, settings.model_dump(), classes=("negative", "positive"), vocabulary=known)
+    model = NeuralClassifier.create(configuration(name), known)
     assert model.model.count_params() == weights
 
 
@@ -158,12 +161,23 @@ def test_class_weights_make_a_rare_class_likelier(name, two_classes, tmp_path):
     assert said["balanced"] > said[None]
 
 
-@every_neural_architecture
+@every_neural_model
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=len)
+def test_settings_tell_how_many_weights_the_network_has_and_how_wide_it_is(name, classes):
+    words = vocabulary.Vocabulary(("<pad>", "<unk>", *(f"w{i}" for i in range(50))), np.full(52, 9))
+    config = tiny(name, classes)
+    model = NeuralClassifier.create(config, words).model
+    size = words.size(at_most=config.settings.vocabulary_size, minimum_count=config.settings.minimum_count)
+    assert config.settings.weights(vocabulary_size=size, classes=len(classes)) == model.count_params()
+    assert config.settings.widest() >= max(math.prod(layer.output.shape[1:]) for layer in model.layers)
+
+
+@every_neural_model
 @pytest.mark.parametrize("classes", [2, 3])
 def test_gradients_reach_every_weight(name, classes, two_classes, three_classes):
     data = two_classes if classes == 2 else three_classes
     keras.utils.set_random_seed(3)
-    model = NeuralClassifier.create(name, tiny_settings(name).model_dump(), classes=data.classes, vocabulary=data.vocabulary)
+    model = NeuralClassifier.create(tiny(name, data.classes), data.vocabulary)
     matrix = model.matrix(data.train.ids)
     with tf.GradientTape() as tape:
         answers = model.model(matrix, training=False)
@@ -175,23 +189,17 @@ def test_gradients_reach_every_weight(name, classes, two_classes, three_classes)
         assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, weight.path
 
 
-@every_neural_architecture
+@every_neural_model
 def test_every_layer_with_weights_has_a_name_of_its_own(name, two_classes):
-    model = NeuralClassifier.create(
-        name, tiny_settings(name).model_dump(), classes=two_classes.classes, vocabulary=two_classes.vocabulary
-    ).model
+    model = NeuralClassifier.create(tiny(name), two_classes.vocabulary).model
     for layer in model.layers:
         if layer.weights:
             assert not layer.name.startswith(type(layer).__name__.lower()), layer.name
 
 
-def test_reads_the_architectures_own_cut_of_the_ids(two_classes):
-    settings = tiny_settings("cnn_lstm").model_copy(
-        update={"vocabulary_size": 6, "length": 4, "padding": "post", "truncating": "post"}
-    )
-    model = NeuralClassifier.create(
-        "cnn_lstm", settings.model_dump(), classes=two_classes.classes, vocabulary=two_classes.vocabulary
-    )
+def test_reads_the_words_and_the_part_of_a_text_that_its_settings_say(two_classes):
+    config = tiny("cnn_lstm", vocabulary_size=6, length=4, padding="post", truncating="post")
+    model = NeuralClassifier.create(config, two_classes.vocabulary)
     comma = two_classes.vocabulary.words.index(",")
     ids = vocabulary.Ragged(np.array([2, comma, 3, 9, 4, 5, 2], np.int32), np.array([0, 6, 7]))
     assert model.matrix(ids).tolist() == [[2, 3, 1, 4], [2, 0, 0, 0]]
@@ -235,14 +243,14 @@ def test_counts_of_ngrams_are_those_made_by_hand(seed):
     assert counts.has_canonical_format  # each n-gram once, in order, so that sums over them are always taken alike
 
 
-def test_unknown_architecture_is_an_error_that_names_the_choices():
-    with pytest.raises(InputError, match=r"no architecture 'lstn'; choose one of logistic, nb_svm"):
+def test_unknown_network_is_an_error_that_names_the_choices():
+    with pytest.raises(InputError, match=r"no network 'lstn'; choose one of logistic, nb_svm"):
         networks.module("lstn")
 
 
 def test_weights_of_another_shape_are_refused(fitted, two_classes, three_classes, tmp_path):
     fitted("lstm", "two_classes")[0].save(tmp_path)
-    config = loading.read_config(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"classes": ["a", "b", "c"]}))
     with pytest.raises(InputError, match="weights of another shape"):
         loading.load(tmp_path, two_classes.vocabulary)

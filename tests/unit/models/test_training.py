@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import configuration
 
 from sentiflow.config import params
 from sentiflow.evaluation.metrics import scores
@@ -16,13 +17,13 @@ from sentiflow.models.tf import keras
 HOW = params.Train(keep_best="f1_score", patience=9, seed=None, class_weights=None, threads=1)
 
 
-def settings(**changes):
+def config(**changes):
     tiny = {"length": 20, "embedding": 4, "units": 5, "filters": 6, "window": 3, "batch": 16, "epochs": 4}
-    return params.load().architectures["cnn_lstm"].model_copy(update=tiny | changes)
+    return configuration("cnn_lstm", **tiny | changes)
 
 
 def fit(data, backups, *, how=HOW, **changes):
-    return training.fit("cnn_lstm", settings(**changes), data, how=how, seed=7, backups=backups)
+    return training.fit(config(**changes), data, how=how, seed=7, backups=backups)
 
 
 DIES_AFTER_TWO_EPOCHS = """
@@ -31,7 +32,8 @@ from pathlib import Path
 from samples import training_data
 from sentiflow.config import params
 from sentiflow.models import training
-from sentiflow.config.settings import Architectures
+from sentiflow.models.model_config import ModelConfig
+from sentiflow.models.networks import cnn_lstm
 
 back_up = training._back_up
 def back_up_and_die(model, history, seconds, best_weights, backup):
@@ -39,9 +41,9 @@ def back_up_and_die(model, history, seconds, best_weights, backup):
     if len(history) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 training._back_up = back_up_and_die
-settings = Architectures.model_fields["cnn_lstm"].annotation.model_validate_json(sys.argv[1])
+config = ModelConfig("cnn_lstm", "cnn_lstm", cnn_lstm.Settings.model_validate_json(sys.argv[1]), ("negative", "positive"))
 how = params.Train.model_validate_json(sys.argv[2])
-training.fit("cnn_lstm", settings, training_data(), how=how, seed=7, backups=Path(sys.argv[3]))
+training.fit(config, training_data(), how=how, seed=7, backups=Path(sys.argv[3]))
 """
 
 
@@ -49,7 +51,7 @@ training.fit("cnn_lstm", settings, training_data(), how=how, seed=7, backups=Pat
 def killed(tmp_path_factory):
     """The backups of a training that a SIGKILL ended after two epochs."""
     folder = tmp_path_factory.mktemp("killed")
-    told = [settings().model_dump_json(), HOW.model_dump_json(), str(folder)]
+    told = [config().settings.model_dump_json(), HOW.model_dump_json(), str(folder)]
     ended = subprocess.run(
         [sys.executable, "-c", DIES_AFTER_TWO_EPOCHS, *told],
         env=os.environ | {"PYTHONPATH": "tests"},

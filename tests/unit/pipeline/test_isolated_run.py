@@ -10,20 +10,22 @@ import processes
 import pytest
 
 from sentiflow.config import params
-from sentiflow.config.settings import Architectures
 from sentiflow.pipeline import isolated_run
 from sentiflow.system import entry_point, locks
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
+RUN = {"nb_svm": "nb_svm", "lstm": "recurrent"}
+NETWORKS = RUN | {"rnn": "recurrent", "gru": "recurrent"}
 PIPELINE = """
 stages:
   train:
-    matrix: {architecture: "${run}"}
-    cmd: sh stages/train.sh ${item.architecture}
-    deps: [data/external, stages/train.sh]
-    params: [seed, "architectures.${item.architecture}"]
-    outs: ["models/${item.architecture}"]
+    foreach: ${run}
+    do:
+      cmd: sh stages/train.sh ${key}
+      deps: [data/external, stages/train.sh]
+      params: [seed, "models.${key}"]
+      outs: ["models/${key}"]
   compare:
     cmd: mkdir -p reports && ls models > reports/comparison.md && echo $MLFLOW_TRACKING_URI > reports/report.html
     deps: [models]
@@ -36,10 +38,10 @@ MEANWHILE = {".cache", ".dvc"}
 
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
-    """A project of our stages' shape with two architectures, run once."""
+    """A project of our stages' shape with two models, run once."""
     top = tmp_path_factory.mktemp("finished")
     files = {
-        "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(), {"run": ["nb_svm", "lstm"]}),
+        "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(), {"run": RUN}),
         "dvc.yaml": PIPELINE,
         "stages/train.sh": TRAIN,
         "src/sentiflow_of_user/module.py": "VALUE = 1\n",
@@ -63,7 +65,7 @@ def project(finished_project, tmp_path, monkeypatch):
 
 
 def run(names, **more):
-    with isolated_run.running("some", {"run": names}, again="make some", **more) as folder:
+    with isolated_run.running("some", {"run": {name: NETWORKS[name] for name in names}}, again="make some", **more) as folder:
         return folder
 
 
@@ -118,7 +120,9 @@ def test_side_run_trains_only_what_the_project_has_not_and_the_project_is_given_
     assert (folder / "models/rnn/weights").read_text() == (folder / "models/nb_svm/weights").read_text() == "good\n"
     assert not (project / "models/rnn").exists()
 
-    Path("params.yaml").write_text(isolated_run.with_changes(Path("params.yaml").read_text(), {"run": ["nb_svm", "lstm", "rnn"]}))
+    Path("params.yaml").write_text(
+        isolated_run.with_changes(Path("params.yaml").read_text(), {"run": RUN | {"rnn": "recurrent"}, "others": {}})
+    )
     subprocess.run([sys.executable, "-m", "sentiflow", "repro"], check=True, capture_output=True)
     assert (project / "models/rnn/weights").read_text() == "good\n"
     assert trained() == ["rnn"]
@@ -149,10 +153,10 @@ def test_only_the_targets_run(project):
 
 def test_values_are_the_projects_but_for_those_that_are_changed(project):
     Path("params.yaml").write_text(isolated_run.with_changes(Path("params.yaml").read_text(), {"seed": 8}))
-    with isolated_run.running("some", {"run": ["nb_svm"], "train.patience": None}, again="make some") as folder:
+    with isolated_run.running("some", {"run": {"nb_svm": "nb_svm"}, "train.patience": None}, again="make some") as folder:
         there, here = params.load(folder / "params.yaml"), params.load()
-    assert (there.seed, there.run, there.train.patience) == (8, ["nb_svm"], None)
-    assert there.architectures == here.architectures
+    assert (there.seed, there.run, there.train.patience) == (8, {"nb_svm": "nb_svm"}, None)
+    assert there.models == here.models
     assert "# epochs without a better one" in (folder / "params.yaml").read_text()
 
 
@@ -222,7 +226,7 @@ def test_changing_a_key_that_params_has_not_is_refused():
         isolated_run.with_changes("train:\n  patience: 2\n", {"train.patients": 3})
 
 
-# every architecture
+# every model
 
 
 @pytest.mark.parametrize(
@@ -244,9 +248,9 @@ def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expec
     assert isolated_run.tracking_uri() == expected.format(here=tmp_path)
 
 
-def test_all_runs_every_architecture_and_brings_its_reports(project, capfd):
+def test_all_runs_every_model_and_brings_its_reports(project, capfd):
     isolated_run.run_all()
-    names = sorted(Architectures.model_fields)
+    names = sorted(params.load(TOP / "params.yaml").models)
     assert sorted(trained()) == sorted(set(names) - {"nb_svm", "lstm"})
     assert Path("reports/all.md").read_text().split() == names
     assert Path("reports/all.html").read_text() == f"sqlite:///{project}/mlflow.db\n"

@@ -53,17 +53,17 @@ def test_every_published_figure_of_a_recipe_stands_beside_one_that_is_run():
 @every_recipe
 def test_params_yaml_has_the_settings_of_the_recipe(name):
     recipe = BOOK.recipes[name]
-    here = projects_params().architectures[recipe.architecture].model_dump()
+    here = projects_params().models[recipe.model]
     differing = {key for key, value in recipe.settings.items() if here[key] != value}
-    assert differing == {key for architecture, key in DELIBERATE if architecture == recipe.architecture}
+    assert differing == {key for model, key in DELIBERATE if model == recipe.model}
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in BOOK.recipes.items() if recipe.weights])
 def test_model_has_as_many_weights_as_the_document_says(name):
     recipe = BOOK.recipes[name]
-    build = networks.module(recipe.architecture).build
-    sized = recipe.settings | {"classes": 2}
-    model = build(**{key: sized[key] for key in build.__kwdefaults__ or build.__annotations__ if key in sized})
+    settings = networks.settings_class(recipe.network).model_validate(recipe.settings)
+    build = networks.module(recipe.network).build
+    model = build(settings, vocabulary_size=settings.vocabulary_size, classes=2)
     assert model.count_params() == recipe.weights
 
 
@@ -83,7 +83,7 @@ def broken(tmp_path, change):
         (lambda recipe: recipe["given"].pop("units"), "units"),
         (lambda recipe: recipe["given"].update(units="many"), "units"),
         (lambda recipe: recipe["chosen"].update(units=128), "both given and chosen: units"),
-        (lambda recipe: recipe.update(architecture="lstn"), "lstn"),
+        (lambda recipe: recipe.update(network="lstn"), "lstn"),
         (lambda recipe: recipe["split"].update(test=None), "test cannot be None"),
         (lambda recipe: recipe["split"].update(method="official"), "test cannot be 0.2"),
         (lambda recipe: recipe.update(note="new"), "note"),
@@ -102,7 +102,7 @@ def test_setting_that_a_recipe_lacks_is_named_with_the_recipe_and_where_it_belon
     with pytest.raises(InputError) as told:
         recipes.read(broken(tmp_path, lambda recipe: recipe["given"].pop("units")))
     assert str(told.value).endswith(
-        "\n  recipes.003-lstm: given and chosen must be the settings of lstm (src/sentiflow/config/settings.py): "
+        "\n  recipes.003-lstm: given and chosen must be the settings of recurrent, as in models/networks/recurrent.py: "
         "units: missing; add this key"
     )
 
@@ -146,7 +146,7 @@ def test_with_all_data_each_recipe_runs_on_its_own():
     assert not_run == {}
 
 
-def test_recipes_that_share_an_architecture_do_not_share_a_run():
+def test_recipes_that_share_a_model_do_not_share_a_run():
     again = BOOK.recipes["001-ffnn"]
     book = BOOK.model_copy(update={"recipes": {"one": again, "two": again, "other": BOOK.recipes["001-rnn"], "three": again}})
     groups, _ = recipes.grouped(book, PACKAGE_ONLY)
@@ -164,14 +164,14 @@ def test_changes_are_values_that_params_allows_and_give_each_recipe_its_settings
         file = tmp_path / f"{group.name}.yaml"
         file.write_text(isolated_run.with_changes((TOP / "params.yaml").read_text(), group.changes(BOOK.train)))
         p = params.load(file)
-        assert p.run == [recipe.architecture for recipe in group.recipes.values()]
+        assert p.run == {recipe.model: recipe.network for recipe in group.recipes.values()}
         assert (p.download.source, p.split.valid, p.train.patience) == (group.source, group.split.valid, None)
         for recipe in group.recipes.values():
-            assert p.architectures[recipe.architecture].model_dump() == recipe.settings
+            assert p.models[recipe.model] == recipe.settings
 
 
 def test_settings_of_the_project_do_not_reach_a_recipe(tmp_path):
-    own = {"split.valid": 0.3, "train.patience": 1, "architectures.lstm.padding": "post", "architectures.lstm.epochs": 1}
+    own = {"split.valid": 0.3, "train.patience": 1, "models.lstm.padding": "post", "models.lstm.epochs": 1}
     own |= {"clean.keep_negations": True, "split.method": "hash", "tokenize.minimum_count": 9, "download.source": "csv"}
     groups, _ = recipes.grouped(BOOK, PACKAGE_ONLY)
     [group] = [group for group in groups if "003-lstm" in group.recipes]
@@ -254,7 +254,7 @@ def test_page_has_ours_beside_the_published_figures():
     row = row_of("000-lstm", written({"000-lstm": made_up()}), 0)
     assert row == {
         "recipe": "000-lstm",
-        "architecture": "lstm_dropout",
+        "model": "lstm_dropout",
         "published accuracy": "0.8280",
         "ours on test (interval)": "0.8600 (0.8500 to 0.8700)",
         "published F1": "0.8366",
@@ -316,13 +316,15 @@ def test_page_lists_the_settings_as_run_and_which_of_them_were_chosen():
     line = of(written({"004-rnn": made_up()}), "- 004-rnn (`stacked_rnn`): ")
     given, chosen = line.split("Not given, chosen here: ")
     assert "mask_zero true" in given
+    assert "cell rnn" in given
     assert "batch 512" in given
     assert chosen == (
-        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001. Negations are kept. "
-        "Seed 3."
+        "view content, minimum_count 1, padding pre, truncating pre, punctuation false, learning_rate 0.001, "
+        "bidirectional false, "
+        "spatial_dropout 0.0. Negations are kept. Seed 3."
     )
     assert of(written({"003-lstm": made_up()}), "- 003-lstm (`lstm`): ").endswith(" Negations are removed.")
-    assert "vocabulary_size all" in of(written({"001-rnn": made_up()}), "- 001-rnn (`rnn`): ")
+    assert "vocabulary_size null" in of(written({"001-rnn": made_up()}), "- 001-rnn (`rnn`): ")
 
 
 def test_page_names_processor_and_libraries_once_where_they_are_the_same():
@@ -362,12 +364,13 @@ def test_last_line_counts_what_reached_its_figure():
 PIPELINE = """
 stages:
   evaluate:
-    matrix: {architecture: "${run}"}
-    cmd: python stages/evaluate.py ${item.architecture}
-    deps: [data/external, stages/evaluate.py]
-    params: [download, "architectures.${item.architecture}"]
-    outs: ["models/${item.architecture}", "reports/models/${item.architecture}"]
-    metrics: ["metrics/history/${item.architecture}.csv": {cache: false}]
+    foreach: ${run}
+    do:
+      cmd: python stages/evaluate.py ${key}
+      deps: [data/external, stages/evaluate.py]
+      params: [download, "models.${key}"]
+      outs: ["models/${key}", "reports/models/${key}"]
+      metrics: ["metrics/history/${key}.csv": {cache: false}]
 """
 EVALUATE = f"""
 import json, sys

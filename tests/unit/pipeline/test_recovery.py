@@ -23,19 +23,20 @@ stages:
     deps: [reviews.txt]
     outs: [data/split.txt]
   train:
-    matrix: {architecture: [nb_svm, lstm]}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/split.txt]
-    outs: ["models/${item.architecture}"]
-    metrics:
-    - metrics/${item.architecture}/score.json: {cache: false}
+    foreach: [nb_svm, lstm]
+    do:
+      cmd: sh train.sh ${item}
+      deps: [data/split.txt]
+      outs: ["models/${item}"]
+      metrics:
+      - metrics/${item}/score.json: {cache: false}
 """
 TRAIN = "mkdir -p models/$1 metrics/$1; echo $1 > models/$1/weights; echo $1 > models/$1/words; echo 1 > metrics/$1/score.json\n"
 
 
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
-    """Two architectures trained, everything committed."""
+    """Two models trained, everything committed."""
     yield from dvc_projects.finished(tmp_path_factory, {"dvc.yaml": PIPELINE, "train.sh": TRAIN, "reviews.txt": "good\n"})
 
 
@@ -216,7 +217,7 @@ def test_nothing_is_a_leftover_while_every_stage_is_in_the_pipeline(project):
     assert Path("models/lstm/weights").exists()
 
 
-def test_outputs_of_a_removed_architecture_go_and_those_of_the_others_stay(project, caplog):
+def test_outputs_of_a_removed_model_go_and_those_of_the_others_stay(project, caplog):
     without_lstm()
     assert not Path("models/lstm").exists()
     assert not Path("metrics/lstm").exists()

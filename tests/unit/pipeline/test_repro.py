@@ -18,7 +18,7 @@ import ports
 import processes
 import pytest
 
-from sentiflow.pipeline import experiments, recovery, repro
+from sentiflow.pipeline import experiments, isolated_run, recovery, repro
 from sentiflow.registry import store
 from sentiflow.system.errors import InputError
 
@@ -30,12 +30,13 @@ stages:
     deps: [reviews.txt]
     outs: [data/split.txt]
   train:
-    matrix: {architecture: "${run}"}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/split.txt, train.sh]
-    outs: ["models/${item.architecture}"]
-    metrics:
-    - metrics/${item.architecture}.json: {cache: false}
+    foreach: ${run}
+    do:
+      cmd: sh train.sh ${key}
+      deps: [data/split.txt, train.sh]
+      outs: ["models/${key}"]
+      metrics:
+      - metrics/${key}.json: {cache: false}
   compare:
     cmd: mkdir -p reports && ls metrics > reports/comparison.md
     deps: [metrics]
@@ -60,7 +61,7 @@ MEETING = (
 @pytest.fixture(scope="module")
 def finished_project(tmp_path_factory):
     """A project of our stages' shape, run once and committed."""
-    params = with_run((TOP / "params.yaml").read_text(), "[nb_svm, lstm]")
+    params = with_run((TOP / "params.yaml").read_text(), {"nb_svm": "nb_svm", "lstm": "recurrent"})
     files = {"params.yaml": params, "dvc.yaml": PIPELINE, "train.sh": TRAIN, "reviews.txt": "good\n"}
     yield from dvc_projects.finished(tmp_path_factory, files)
 
@@ -97,8 +98,8 @@ def run_repro(*arguments):
     return subprocess.run([sys.executable, "-m", "sentiflow", "repro", *arguments], capture_output=True, text=True)
 
 
-def with_run(text, names):
-    return re.sub(r"^run: .*$", f"run: {names}", text, flags=re.MULTILINE)
+def with_run(text, networks):
+    return isolated_run.with_changes(text, {"run": networks})
 
 
 def change(path, text):
@@ -410,17 +411,17 @@ def test_second_run_waits_for_the_first_and_says_for_whom(project, start):
     assert first.returncode == 0
 
 
-def test_comparison_no_longer_sees_an_architecture_taken_out_of_run(project):
-    change("params.yaml", with_run(Path("params.yaml").read_text(), "[nb_svm]"))
+def test_comparison_no_longer_sees_a_model_taken_out_of_run(project):
+    change("params.yaml", with_run(Path("params.yaml").read_text(), {"nb_svm": "nb_svm"}))
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
     assert "removed models/lstm" in ran.stderr
     assert Path("reports/comparison.md").read_text() == "nb_svm.json\n"
 
 
-def test_architecture_put_back_comes_from_dvcs_run_cache(project):
+def test_model_put_back_comes_from_dvcs_run_cache(project):
     every = Path("params.yaml").read_text()
-    change("params.yaml", with_run(every, "[nb_svm]"))
+    change("params.yaml", with_run(every, {"nb_svm": "nb_svm"}))
     with recovery.dvc_at_rest():
         recovery.leftovers(["nb_svm"])
     change("params.yaml", every)

@@ -11,7 +11,7 @@ from sentiflow.pipeline.verify import Difference, Machines, Outcome
 ENTRY = {
     "cmd": "python -m stages.train nb_svm",
     "deps": [{"path": "src/a.py", "hash": "md5", "md5": "1" * 32}, {"path": "data/tokens", "md5": "2" * 32 + ".dir"}],
-    "params": {"params.yaml": {"seed": 1, "architectures.nb_svm": {"alpha": 1.0, "ngrams": 2}}},
+    "params": {"params.yaml": {"seed": 1, "models.nb_svm": {"alpha": 1.0, "ngrams": 2}}},
     "outs": [{"path": "models/nb_svm", "md5": "3" * 32 + ".dir"}],
 }
 ENVIRONMENT = {
@@ -42,8 +42,8 @@ def test_an_entry_is_equal_to_itself():
         (lambda entry: entry["outs"].clear(), Difference("makes", "models/nb_svm", "3" * 32 + ".dir", "none")),
         (lambda entry: entry["deps"].append({"path": "b", "md5": "f"}), Difference("reads", "b", "none", "f")),
         (
-            lambda entry: entry["params"]["params.yaml"]["architectures.nb_svm"].update(ngrams=3),
-            Difference("parameter", "params.yaml architectures.nb_svm ngrams", "2", "3"),
+            lambda entry: entry["params"]["params.yaml"]["models.nb_svm"].update(ngrams=3),
+            Difference("parameter", "params.yaml models.nb_svm ngrams", "2", "3"),
         ),
     ],
 )
@@ -52,6 +52,7 @@ def test_every_difference_of_an_entry_is_named_with_both_values(change, expected
 
 
 def test_the_quick_check_is_of_the_data_and_the_linear_models():
+    networks = {"lstm": "recurrent", "one_that_is_gone": "gone"}
     stages = [
         "download",
         "clean",
@@ -65,7 +66,13 @@ def test_the_quick_check_is_of_the_data_and_the_linear_models():
     ]
     stages += ["compare", "analyse", "explain", "report", "register", "judge", "train@one_that_is_gone"]
     expected = ["download", "clean", "split", "tokenize", "train@nb_svm", "evaluate@nb_svm", "train@logistic"]
-    assert verify.quick(stages) == expected
+    files = {
+        name: f"src/sentiflow/models/networks/{networks.get(model, model)}.py"
+        for name in stages
+        for model in [name.partition("@")[2]]
+    }
+    committed = {name: {"deps": [{"path": path, "md5": "0"}]} for name, path in files.items()}
+    assert verify.quick(committed) == expected
 
 
 def test_machines_are_alike_only_where_all_that_was_recorded_is_the_same():

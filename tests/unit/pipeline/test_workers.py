@@ -25,10 +25,11 @@ stages:
     deps: [reviews.txt, split.sh]
     outs: [data/split.txt]
   train:
-    matrix: {architecture: [b, a]}
-    cmd: sh train.sh ${item.architecture}
-    deps: [data/split.txt, train.sh]
-    outs: ["models/${item.architecture}"]
+    foreach: [b, a]
+    do:
+      cmd: sh train.sh ${item}
+      deps: [data/split.txt, train.sh]
+      outs: ["models/${item}"]
 """
 WATCHING = "import time; from sentiflow.system import process_groups; process_groups.die_with_starter();"
 FILES = {

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from publications import predictions_file
+from samples import configuration
 
+from sentiflow.config.model_settings import WholeTextSettings
 from sentiflow.data import vocabulary
 from sentiflow.data.vocabulary import Ragged, Tokens, Vocabulary
 from sentiflow.registry import drift_baseline
@@ -12,7 +14,8 @@ from sentiflow.registry.drift_baseline import Reference
 from sentiflow.system.errors import InputError
 
 WORDS = Vocabulary(("<pad>", "<unk>", "good", ".", "film"), np.array([0, 0, 9, 7, 5]))
-WHOLE = {"view": "text", "vocabulary_size": None, "minimum_count": 1}
+WHOLE = WholeTextSettings(view="text", vocabulary_size=None, minimum_count=1)
+WITHOUT_MARKS = configuration("lstm", view="text", vocabulary_size=None, minimum_count=1, punctuation=False).settings
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,11 @@ def tokens_of(*reviews):
 
 @pytest.mark.parametrize(
     ("settings", "unknown"),
-    [(WHOLE, [0.0, 1 / 3]), (WHOLE | {"vocabulary_size": 4}, [1 / 3, 2 / 3]), (WHOLE | {"punctuation": False}, [0.0, 1 / 3])],
+    [
+        (WHOLE, [0.0, 1 / 3]),
+        (WHOLE.model_copy(update={"vocabulary_size": 4}), [1 / 3, 2 / 3]),
+        (WITHOUT_MARKS, [0.0, 1 / 3]),
+    ],
 )
 def test_length_is_in_words_and_unknown_is_what_the_model_does_not_know(settings, unknown):
     found = drift_baseline.measures(tokens_of([2, 3, 4], [1, 4, 2]), WORDS, settings)

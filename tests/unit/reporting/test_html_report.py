@@ -261,9 +261,9 @@ def test_machines_stand_once_each_with_their_models(tmp_path):
 def test_the_tuning_report_is_there_where_something_was_tuned(tmp_path):
     found = results(tmp_path)
     assert "Tuning" not in rendered(found).text
-    settings = {"units": 8}, {"units": 16}
+    changes = tuning.changes({"units": 8}, {"units": 16}, {"units": "a larger state"})
     answers = found.models["lstm"].predictions, found.models["nb_svm"].predictions
-    tuned = tuning.report(("lstm", "nb_svm"), settings, answers, HOW, seed=1)
+    tuned = tuning.report(("lstm", "nb_svm"), changes, answers, HOW, seed=1)
     shown = rendered(with_comparison(found, tuning=tuned)).text
     assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {html_report.p_value(tuned['p'])}." in shown
     tuning_section = shown[shown.index(tuning.verdict(tuned)) :]

@@ -310,9 +310,9 @@ def test_without_incoming_reviews_there_is_nothing_to_say(look):
 def test_measures_do_not_depend_on_how_many_are_answered_at_once(project, monkeypatch):
     opened = model_versions.opened(project[0], model_versions.version(project[0], "1"))
     texts = reviews(25)[0]
-    whole = drift.measure(opened.model, opened.settings, texts)
+    whole = drift.measure(opened.model, texts)
     monkeypatch.setattr(drift, "PART", 10)
-    pd.testing.assert_frame_equal(drift.measure(opened.model, opened.settings, texts), whole)
+    pd.testing.assert_frame_equal(drift.measure(opened.model, texts), whole)
 
 
 def kept(client, version):

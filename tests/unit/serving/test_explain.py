@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from publications import publication
 from ruamel.yaml import YAML
-from samples import reviews
+from samples import configuration, reviews
 
 from sentiflow.config import params
 from sentiflow.data import cleaning, vocabulary
@@ -28,7 +28,8 @@ from sentiflow.serving import explain, predict
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
-RUN = ["nb_svm", "lstm", "lstm_attention"]
+NETWORKS = {"nb_svm": "nb_svm", "lstm": "recurrent", "lstm_attention": "lstm_attention"}
+RUN = list(NETWORKS)
 SENTENCES = ["The film was GREAT, and moving!", "It was.", "dull zzyzx story | $x^2$ <b>and</b> music"]
 TINY = {"length": 12, "embedding": 4, "units": 5, "minimum_count": 1}
 
@@ -37,7 +38,7 @@ def write_params(**changes):
     """params.yaml of the working folder: the shipped one with other values under dotted keys."""
     yaml = YAML()
     values = yaml.load((TOP / "params.yaml").read_text(encoding="utf-8"))
-    for key, value in {"run": RUN, "explain__sentences": SENTENCES, "explain__reviews": 15, **changes}.items():
+    for key, value in {"run": NETWORKS, "explain__sentences": SENTENCES, "explain__reviews": 15, **changes}.items():
         *sections, last = key.split("__")
         section = values
         for name in sections:
@@ -66,11 +67,11 @@ def make_project(top, classes):
         folder.mkdir(parents=True)
         if name == "nb_svm":
             data = vocabulary.read_training_data(tokens_dir, "text")
-            model, _ = networks.module(name).fit(p.architectures[name], data, how=p.train)
+            model, _ = networks.module(name).fit(configuration(name, classes), data, how=p.train)
         else:
             keras.utils.set_random_seed(3)
-            settings = p.architectures[name].model_dump() | TINY
-            model = neural.NeuralClassifier.create(name, settings, classes=tuple(classes), vocabulary=words[settings["view"]])
+            config = configuration(name, classes, **TINY)
+            model = neural.NeuralClassifier.create(config, words[config.settings.view])
         model.save(folder)
 
 
@@ -190,7 +191,7 @@ def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeyp
 
 
 def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
-    write_params(run=["lstm", "nb_svm"])
+    write_params(run={"lstm": "recurrent", "nb_svm": "nb_svm"})
     printed = run("A great film")
     assert printed.startswith("lstm answers ")
     assert "\nno version is champion, so this is lstm, the first in `run`\n" in printed
@@ -377,7 +378,7 @@ def run_stage(out="reports/explanations", names=None, right=range(80)):
     return json.loads(Path(out, "explanations.json").read_text(encoding="utf-8"))
 
 
-def test_the_stage_writes_every_sentence_under_every_architecture(every_project):
+def test_the_stage_writes_every_sentence_under_every_model(every_project):
     found = run_stage()
     assert [(each["architecture"], each["sentence"]) for each in found["explanations"]] == [
         (name, sentence) for name in RUN for sentence in SENTENCES
@@ -441,7 +442,7 @@ def test_the_stage_writes_the_same_bytes_again(project):
 
 
 def test_a_run_without_attention_has_no_check_and_says_so(project):
-    write_params(run=["nb_svm"])
+    write_params(run={"nb_svm": "nb_svm"})
     assert run_stage()["deletion"] == []
     page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
     assert "No model of this run has attention" in page

@@ -1,41 +1,48 @@
-"""The table of architectures. To add one: write its file, add its line, add its section to params.yaml and settings.py.
+"""The table of networks. A network is a file with its settings class and the code that builds it from them.
 
-A neural architecture has `build`, which gives a Keras model; any other has `fit` and `load`, which give a classifier.
+A Keras network has `Settings`, a `NeuralSettings`, and `build`, which returns a Keras model. Any other has `Settings`, a
+`WholeTextSettings`, and `fit` and `load`, which return a classifier. A file imports TensorFlow and scikit-learn inside its
+functions: every command reads the settings classes to check params.yaml.
+
+To add a network: write its file, add its line here, and an entry of params.yaml that uses it.
 """
 
 import importlib
 from types import ModuleType
 
+from sentiflow.config.model_settings import ModelSettings
 from sentiflow.system.errors import InputError
 
-# By module, not by import: `train@lstm` must neither load nor depend on the other architectures.
-ARCHITECTURES = {
-    "logistic": "sentiflow.models.networks.logistic",
-    "nb_svm": "sentiflow.models.networks.nb_svm",
-    "ngram_mean": "sentiflow.models.networks.ngram_mean",
-    "ffnn": "sentiflow.models.networks.ffnn",
-    "text_cnn": "sentiflow.models.networks.text_cnn",
-    "rnn": "sentiflow.models.networks.rnn",
-    "stacked_rnn": "sentiflow.models.networks.stacked_rnn",
-    "lstm_small": "sentiflow.models.networks.lstm_small",
-    "lstm_tuned": "sentiflow.models.networks.lstm_tuned",
-    "lstm": "sentiflow.models.networks.lstm",
-    "lstm_dropout": "sentiflow.models.networks.lstm_dropout",
-    "stacked_lstm": "sentiflow.models.networks.stacked_lstm",
-    "bilstm": "sentiflow.models.networks.bilstm",
-    "gru": "sentiflow.models.networks.gru",
-    "cnn_lstm": "sentiflow.models.networks.cnn_lstm",
-    "lstm_attention": "sentiflow.models.networks.lstm_attention",
-    "transformer": "sentiflow.models.networks.transformer",
-}
+# By name, not by import: `train@lstm` must neither load nor depend on the other networks.
+NETWORKS = (
+    "logistic",
+    "nb_svm",
+    "ngram_mean",
+    "ffnn",
+    "text_cnn",
+    "recurrent",
+    "cnn_lstm",
+    "lstm_attention",
+    "transformer",
+)
 
 
-def module(name: str) -> ModuleType:
-    """The file of an architecture.
+def module(network: str) -> ModuleType:
+    """The file of a network.
 
     Raises:
         InputError: if there is none of that name.
     """
-    if name not in ARCHITECTURES:
-        raise InputError(f"no architecture {name!r}; choose one of {', '.join(ARCHITECTURES)}")
-    return importlib.import_module(ARCHITECTURES[name])
+    if network not in NETWORKS:
+        raise InputError(f"no network {network!r}; choose one of {', '.join(NETWORKS)}")
+    return importlib.import_module(f"{__name__}.{network}")
+
+
+def settings_class(network: str) -> type[ModelSettings]:
+    """What params.yaml says of a model of this network.
+
+    Raises:
+        InputError: if there is no such network.
+    """
+    found: type[ModelSettings] = module(network).Settings
+    return found

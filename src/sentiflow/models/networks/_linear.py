@@ -3,7 +3,6 @@
 With more than two classes: each against the rest, probabilities scaled to add up to 1.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from sentiflow.config.settings import LinearReader
+from sentiflow.config.model_settings import LinearSettings
 from sentiflow.data.vocabulary import Ragged, TrainingData, Vocabulary
 from sentiflow.evaluation import calibration
 from sentiflow.evaluation.metrics import scores
+from sentiflow.models.model_config import ModelConfig
 from sentiflow.models.networks._ngrams import NGrams
 from sentiflow.system.errors import InputError
 
@@ -31,24 +31,21 @@ FitOneClass = Callable[[sparse.csr_array, np.ndarray], tuple[np.ndarray, float]]
 class LinearClassifier:
     """Weights of n-grams. Where `idf` is given, a review is its TF-IDF values, otherwise which n-grams it holds."""
 
-    architecture: str
-    settings: dict[str, Any]
-    classes: tuple[str, ...]
+    config: ModelConfig[LinearSettings]
     vocabulary: Vocabulary
     ngrams: NGrams
     weights: np.ndarray  # float32, shape (C, n-grams), C = 1 where K is 2, else K
     bias: np.ndarray  # shape (C,)
     idf: np.ndarray | None  # float32, shape (n-grams,)
-    temperature: float  # of `calibration`, that its probabilities are given at
 
     def probabilities(self, ids: Ragged) -> np.ndarray:
-        """Word ids of n reviews -> one probability a class (n, K)."""
-        counts = self.ngrams.counts(_cut(ids, self.settings, self.vocabulary))
+        """Word ids of n reviews -> one probability per class (n, K)."""
+        counts = self.ngrams.counts(_cut(ids, self.config.settings, self.vocabulary))
         found = presence(counts) if self.idf is None else tfidf(counts, self.idf)
         positive = expit(found @ self.weights.T + self.bias)  # (n, C)
-        two = len(self.classes) == 2
+        two = len(self.config.classes) == 2
         of_classes = np.hstack([1 - positive, positive]) if two else positive / positive.sum(axis=1, keepdims=True)
-        return calibration.scaled(of_classes, self.temperature)
+        return calibration.scaled(of_classes, self.config.temperature)
 
     def layers(self) -> list[dict[str, Any]]:
         """Name, kind, output and number of weights of each part."""
@@ -57,17 +54,11 @@ class LinearClassifier:
             {"name": f"n-grams of {length}", "kind": kind, "output": str(len(grams)), "weights": len(self.weights) * len(grams)}
             for length, grams in enumerate(self.ngrams.of_length, start=1)
         ]
-        return [*parts, {"name": "bias", "kind": "logistic", "output": str(len(self.classes)), "weights": len(self.bias)}]
+        return [*parts, {"name": "bias", "kind": "logistic", "output": str(len(self.config.classes)), "weights": len(self.bias)}]
 
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `weights.npz`: numbers only, no pickle, the same bytes for the same weights."""
-        config = {
-            "architecture": self.architecture,
-            "classes": self.classes,
-            "settings": self.settings,
-            "temperature": self.temperature,
-        }
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        self.config.write(folder)
         arrays = {f"grams_{length}": grams for length, grams in enumerate(self.ngrams.of_length, start=1)}
         if self.idf is not None:
             arrays["idf"] = self.idf
@@ -89,8 +80,7 @@ def tfidf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
 
 
 def fit(
-    architecture: str,
-    settings: LinearReader,
+    config: ModelConfig[LinearSettings],
     data: TrainingData,
     fit_one: FitOneClass,
     *,
@@ -105,14 +95,14 @@ def fit(
     Raises:
         InputError: if no n-gram is in enough reviews.
     """
-    classes, train, told = data.classes, data.train, settings.model_dump()
-    ids = _cut(train.ids, told, data.vocabulary)
+    classes, train, settings = data.classes, data.train, config.settings
+    ids = _cut(train.ids, settings, data.vocabulary)
     base = len(data.vocabulary) + 1
     ngrams = NGrams.frequent(ids, longest=settings.ngrams, minimum_documents=settings.minimum_documents, base=base)
     if not len(ngrams):
         raise InputError(
             f"no n-gram is in {settings.minimum_documents} reviews of train or more; "
-            f"lower architectures.{architecture}.minimum_documents in params.yaml or use more reviews"
+            f"lower models.{config.model}.minimum_documents in params.yaml or use more reviews"
         )
     counts = ngrams.counts(ids)
     weight_of = None if idf is None else idf(counts)
@@ -121,7 +111,7 @@ def fit(
     fits = [fit_one(found, train.labels == target) for target in targets]
     weights = np.vstack([weights for weights, _ in fits]).astype(np.float32)
     bias = np.array([bias for _, bias in fits])
-    fitted = LinearClassifier(architecture, told, classes, data.vocabulary, ngrams, weights, bias, weight_of, calibration.NONE)
+    fitted = LinearClassifier(config, data.vocabulary, ngrams, weights, bias, weight_of)
     history: dict[str, float] = {"epoch": 1}
     for split, tokens in (("train", train), ("valid", data.valid)):
         result = scores(tokens.labels, fitted.probabilities(tokens.ids))
@@ -129,29 +119,26 @@ def fit(
     return fitted, pd.DataFrame([history])
 
 
-def load(folder: Path, config: dict[str, Any], vocabulary: Vocabulary) -> LinearClassifier:
+def load(folder: Path, config: ModelConfig[LinearSettings], vocabulary: Vocabulary) -> LinearClassifier:
     """Reads what `LinearClassifier.save` wrote; without pickle.
 
     Raises:
-        InputError: if the file is damaged or holds weights that are no finite numbers.
+        InputError: if the file is damaged or contains weights that are not finite.
     """
     file = folder / "weights.npz"
-    anew = f"train it anew: dvc repro train@{config['architecture']}"
+    again = f"train it again: dvc repro train@{config.model}"
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
-            of_length = tuple(saved[f"grams_{length}"] for length in range(1, config["settings"]["ngrams"] + 1))
+            of_length = tuple(saved[f"grams_{length}"] for length in range(1, config.settings.ngrams + 1))
             weights, bias = saved["weights"], saved["bias"]
             idf = saved.get("idf")
     except (BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{file} was cut off or changed ({error}); {anew}") from None
+        raise InputError(f"{file} was cut off or changed ({error}); {again}") from None
     if not all(np.isfinite(array).all() for array in (weights, bias, *([] if idf is None else [idf]))):
-        raise InputError(f"{file} holds weights that are no finite numbers; {anew}")
-    ngrams = NGrams(of_length, base=len(vocabulary) + 1)
-    classes = tuple(config["classes"])
-    told = config["settings"]
-    return LinearClassifier(config["architecture"], told, classes, vocabulary, ngrams, weights, bias, idf, config["temperature"])
+        raise InputError(f"{file} holds weights that are no finite numbers; {again}")
+    return LinearClassifier(config, vocabulary, NGrams(of_length, base=len(vocabulary) + 1), weights, bias, idf)
 
 
-def _cut(ids: Ragged, settings: dict[str, Any], vocabulary: Vocabulary) -> Ragged:
-    size = vocabulary.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])
-    return vocabulary.cut(ids, size=size, punctuation=True)
+def _cut(ids: Ragged, settings: LinearSettings, vocabulary: Vocabulary) -> Ragged:
+    size = vocabulary.size(at_most=settings.vocabulary_size, minimum_count=settings.minimum_count)
+    return vocabulary.cut(ids, size=size, punctuation=settings.punctuation)

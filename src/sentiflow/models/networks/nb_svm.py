@@ -1,29 +1,42 @@
-"""A linear classifier over n-grams, each weighted by how much more often one class holds it than the others.
+"""A linear classifier over n-grams, each weighted by how much more often one class contains it than the others.
 
 Source: Wang & Manning (ACL 2012), with logistic loss in place of the hinge so that its scores are probabilities, and without
 their interpolation.
 """
 
-import numpy as np
-import pandas as pd
-from scipy import sparse
-from sklearn.linear_model import LogisticRegression
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from sentiflow.config.model_settings import LinearSettings
 from sentiflow.config.params import Train
-from sentiflow.config.settings import NbSvm
-from sentiflow.data.vocabulary import TrainingData
-from sentiflow.models.networks import _linear
-from sentiflow.models.networks._linear import LinearClassifier, load
 
-__all__ = ["fit", "load"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sentiflow.data.vocabulary import TrainingData, Vocabulary
+    from sentiflow.models.model_config import ModelConfig
+    from sentiflow.models.networks._linear import LinearClassifier
 
 
-def fit(settings: NbSvm, data: TrainingData, *, how: Train) -> tuple[LinearClassifier, pd.DataFrame]:
+class Settings(LinearSettings):
+    smoothing: Annotated[float, Field(gt=0, description="ratios of rare n-grams are drawn towards 1")]
+
+
+def fit(config: "ModelConfig[Settings]", data: "TrainingData", *, how: Train) -> "tuple[LinearClassifier, pd.DataFrame]":
     """The fitted classifier and its history of one row.
 
     Raises:
-        InputError: if no n-gram is in enough reviews.
+        InputError: if no n-gram is in enough texts.
     """
+    import numpy as np
+    from scipy import sparse
+    from sklearn.linear_model import LogisticRegression
+
+    from sentiflow.models.networks import _linear
+
+    settings = config.settings
 
     def fit_one(found: sparse.csr_array, is_class: np.ndarray) -> tuple[np.ndarray, float]:
         inside = found[is_class].sum(axis=0) + settings.smoothing
@@ -33,4 +46,11 @@ def fit(settings: NbSvm, data: TrainingData, *, how: Train) -> tuple[LinearClass
         regression.fit(found @ sparse.diags_array(ratio), is_class)
         return regression.coef_[0] * ratio, float(regression.intercept_[0])
 
-    return _linear.fit("nb_svm", settings, data, fit_one)
+    return _linear.fit(config, data, fit_one)
+
+
+def load(folder: Path, config: "ModelConfig[Settings]", vocabulary: "Vocabulary") -> "LinearClassifier":
+    """Reads what `LinearClassifier.save` wrote."""
+    from sentiflow.models.networks import _linear
+
+    return _linear.load(folder, config, vocabulary)

@@ -1,31 +1,52 @@
-"""Phrases wherever they stand: convolutions of several widths side by side, and of each kind of phrase the strongest place.
+"""Phrases wherever they are: parallel convolutions of several widths, and the maximum of each feature over the text.
 
 Source: Kim (EMNLP 2014).
 """
 
-from sentiflow.models.networks._head import sentiment_head
-from sentiflow.models.tf import keras, layers, ops
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from sentiflow.config.model_settings import Dropout, Filters, NeuralSettings, Size, SpatialDropout, dense, head
+
+if TYPE_CHECKING:
+    from sentiflow.models.tf import keras
 
 
-def build(
-    *,
-    vocabulary_size: int,
-    length: int,
-    embedding: int,
-    filters: int,
-    windows: list[int],
-    spatial_dropout: float,
-    dropout: float,
-    classes: int,
-) -> keras.Model:
-    """Word ids (B, T) -> one probability a class (B, K); (B, 1) where K is 2."""
-    ids = keras.Input((length,), dtype="int32", name="ids")  # (B, T)
-    x = layers.Embedding(vocabulary_size, embedding, name="word")(ids)  # (B, T, E)
-    x = layers.SpatialDropout1D(spatial_dropout, name="hide_features")(x)  # (B, T, E)
+class Settings(NeuralSettings):
+    filters: Filters
+    windows: Annotated[list[Size], Field(min_length=1, max_length=100, description="n-grams of more lengths are learned")]
+    spatial_dropout: SpatialDropout
+    dropout: Dropout
+
+    @model_validator(mode="after")
+    def every_window_fits_once(self) -> "Settings":
+        if len(set(self.windows)) < len(self.windows):
+            raise ValueError(f"windows {self.windows} contain the same width twice")
+        if max(self.windows) > self.length:
+            raise ValueError(f"window {max(self.windows)} is wider than length {self.length}; increase length")
+        return self
+
+    def weights(self, *, vocabulary_size: int, classes: int) -> int:
+        phrases = sum(dense(window * self.embedding, self.filters) for window in self.windows)
+        return vocabulary_size * self.embedding + phrases + head(self.filters * len(self.windows), classes)
+
+    def widest(self) -> int:
+        return self.length * max(self.embedding, self.filters * len(self.windows))
+
+
+def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
+    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    from sentiflow.models.networks._head import sentiment_head
+    from sentiflow.models.tf import keras, layers, ops
+
+    ids = keras.Input((settings.length,), dtype="int32", name="ids")  # (B, T)
+    x = layers.Embedding(vocabulary_size, settings.embedding, name="word")(ids)  # (B, T, E)
+    x = layers.SpatialDropout1D(settings.spatial_dropout, name="hide_features")(x)  # (B, T, E)
     strongest = []
-    for window in windows:
-        phrase = layers.Conv1D(filters, window, activation="relu", name=f"phrase_{window}")(x)  # (B, T-W+1, F)
+    for window in settings.windows:
+        phrase = layers.Conv1D(settings.filters, window, activation="relu", name=f"phrase_{window}")(x)  # (B, T-W+1, F)
         strongest.append(layers.GlobalMaxPooling1D(name=f"strongest_{window}")(phrase))  # (B, F)
     x = ops.concatenate(strongest, axis=-1)  # (B, F * widths)
-    x = layers.Dropout(dropout, name="hide_phrases")(x)  # (B, F * widths)
-    return keras.Model(ids, sentiment_head(x, classes), name="text_cnn")
+    x = layers.Dropout(settings.dropout, name="hide_phrases")(x)  # (B, F * widths)
+    return keras.Model(ids, sentiment_head(x, classes))

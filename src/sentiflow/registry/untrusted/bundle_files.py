@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sentiflow.config.schema import MOST_CLASSES, ClassName, Language, Section, Share
-from sentiflow.config.settings import Architectures, Reader
+from sentiflow.config.model_settings import ModelSettings
+from sentiflow.config.schema import MOST_CLASSES, ClassName, Language, ModelName, Section, Share
 from sentiflow.data.stopwords import OLDER_LANGUAGE
 from sentiflow.data.vocabulary import Vocabulary
 from sentiflow.evaluation import calibration
+from sentiflow.models import networks
 from sentiflow.registry.untrusted.reading import json_of, refusal_of, valid
 from sentiflow.system.errors import InputError
 
@@ -19,7 +20,8 @@ MOST_BRACKETS = 10_000  # in a vocabulary, whose words may hold some; a file of 
 
 
 class Config(Section):
-    architecture: str
+    model: ModelName
+    network: str
     classes: Annotated[list[ClassName], Field(min_length=2, max_length=MOST_CLASSES)]
     settings: dict[str, Any]
     temperature: Annotated[float, Field(ge=calibration.BOUNDS[0], le=calibration.BOUNDS[1])]
@@ -36,15 +38,13 @@ class Probe(Section):
     probabilities: list[list[Share]]
 
 
-def settings(file: Path, config: Config) -> Reader:
-    """The settings of an architecture that is known here."""
-    known = Architectures.model_fields.get(config.architecture)
-    section = known.annotation if known else None
-    if not (isinstance(section, type) and issubclass(section, Reader)):
-        raise refusal_of(file, f"has the architecture {config.architecture[:100]!r}, which is not known here")
+def settings(file: Path, config: Config) -> ModelSettings:
+    """The settings of a network that is known here."""
+    if config.network not in networks.NETWORKS:
+        raise refusal_of(file, f"has the network {config.network[:100]!r}, which is not known here")
     if len(set(config.classes)) < len(config.classes):
         raise refusal_of(file, f"has the classes {config.classes}; distinct names are expected")
-    return valid(file, section, config.settings)
+    return valid(file, networks.settings_class(config.network), config.settings)
 
 
 def vocabulary(file: Path) -> Vocabulary:

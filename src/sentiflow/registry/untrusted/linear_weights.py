@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sentiflow.config.settings import LinearReader
+from sentiflow.config.model_settings import LinearSettings
 from sentiflow.registry.untrusted.reading import refusal_of
 from sentiflow.system.errors import InputError
 
 LARGEST_LIST = 4_000  # bytes in which the archive lists its members
 
 
-def check(file: Path, settings: LinearReader, classes: tuple[str, ...]) -> None:
+def check(file: Path, settings: LinearSettings, classes: tuple[str, ...]) -> None:
     """Refuses all but the arrays of a linear model.
 
     Headers first: their shapes must agree with each other, the config and the size of the file before a number is read.

@@ -9,13 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sentiflow.config.settings import Reader
+from sentiflow.config.model_settings import NeuralSettings
 from sentiflow.data.vocabulary import Vocabulary
 from sentiflow.registry.untrusted.reading import DEEPEST, MOST_ENTRIES, refusal_of
 from sentiflow.system.errors import InputError
 
-# A config that asks for far more weights than the file holds would make Keras allocate them before it compares.
-WEIGHTS_TO_SPARE, WEIGHTS_FACTOR = 1_000_000, 16
 LONGEST = 100_000  # words of a review
 MOST_VALUES = 4_000_000  # numbers that one layer makes of one review
 
@@ -23,43 +21,16 @@ MOST_VALUES = 4_000_000  # numbers that one layer makes of one review
 SUPERBLOCK = b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, *[0] * 13]) + b"\xff" * 8 + b"%b" + b"\xff" * 8
 
 
-def check(file: Path, config_file: Path, settings: Reader, words: Vocabulary, classes: tuple[str, ...]) -> None:
+def check(file: Path, config_file: Path, settings: NeuralSettings, words: Vocabulary, classes: tuple[str, ...]) -> None:
     """Refuses settings that ask for more than the weights are, and a file that holds anything but plain numbers."""
-    told = settings.model_dump()
-    windows = told.get("windows", [told.get("window", 0)])
-    layer = max(told.get("embedding", 0), told.get("filters", 0) * len(windows), 2 * told.get("units", 0), told.get("hidden", 0))
-    values = told["length"] * max(layer, told["length"] * told.get("heads", 0))
-    if told["length"] > LONGEST or values > MOST_VALUES:
-        raise refusal_of(config_file, f"has a length of {told['length']}, of which one layer would make {values} numbers")
+    values = settings.widest()
+    if settings.length > LONGEST or values > MOST_VALUES:
+        raise refusal_of(config_file, f"has a length of {settings.length}, of which one layer would make {values} numbers")
     stored = _weights_in(file)
-    asked = weights_at_most(told, words=words, classes=len(classes))
-    if asked > WEIGHTS_TO_SPARE + WEIGHTS_FACTOR * stored or len(windows) > stored:
-        raise refusal_of(config_file, f"has settings for up to {asked} weights; {file.name} holds {stored}")
-
-
-def weights_at_most(settings: dict[str, Any], *, words: Vocabulary, classes: int) -> int:
-    """A number of weights that no neural architecture exceeds at these settings, without building it.
-
-    Args:
-        settings: of an architecture, as `model/config.json` has them.
-        words: that it reads.
-        classes: number of them.
-    """
-    size = words.size(at_most=settings["vocabulary_size"], minimum_count=settings["minimum_count"])
-    length, embedding = settings["length"], settings.get("embedding", 0)
-    units, second, hidden, filters = (settings.get(name, 0) for name in ("units", "second_units", "hidden", "filters"))
-    windows = settings.get("windows", [settings.get("window", 0)])
-    read = embedding + filters * len(windows)  # numbers a word, for what reads it next
-    return int(
-        embedding * (size + settings.get("buckets", 0) + length)  # words, pairs, places
-        + sum(windows) * embedding * filters  # phrases
-        + 8 * units * (read + units + 1)  # order: four gates, in both directions
-        + 4 * second * (2 * units + second + 1)
-        + hidden * (length * embedding + 2 * units + second + 1)
-        + (4 * embedding * (embedding + 4) if "heads" in settings else 0)
-        + classes * (read + length * embedding + 2 * units + second + hidden + 1)
-        + embedding * 8 + filters * len(windows) + hidden * embedding
-    )  # fmt: skip
+    size = words.size(at_most=settings.vocabulary_size, minimum_count=settings.minimum_count)
+    asked = settings.weights(vocabulary_size=size, classes=len(classes))
+    if asked > stored:  # Keras would allocate them before it compares
+        raise refusal_of(config_file, f"has settings for {asked} weights; {file.name} holds {stored}")
 
 
 def _weights_in(file: Path) -> int:

@@ -5,7 +5,7 @@ They are checked as the download checks them. A text that is there already is le
 
 from pathlib import Path
 
-from sentiflow.config import params
+from sentiflow.models import settings
 from sentiflow.pipeline import repro
 from sentiflow.sharing.versions import appending, recorded
 from sentiflow.system import git, terminal
@@ -35,7 +35,7 @@ def run(file: Path | None = None, commit: str | None = None, *, start: bool = Fa
     if (file is None) == (commit is None):
         raise InputError("expected either a file or a commit, for example: sentiflow data add new.csv")
     with repro.at_work():
-        p = params.load()
+        p = settings.load()
         if commit is None:
             assert file is not None
             new, name = file, str(file)
@@ -46,7 +46,7 @@ def run(file: Path | None = None, commit: str | None = None, *, start: bool = Fa
             name = f"{own} of {sha[: recorded.SHORT]}"
         add = appending.start if start else appending.append
         added = add(p, new, name=name, skip_rejected=skip_rejected)
-        own = appending.target(params.load().download)
+        own = appending.target(settings.load().download)
     terminal.tell("\n".join(_told(added, own, p.split.method)))
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from sentiflow.config import params
 from sentiflow.config.params import Download, Params, TableSource
 from sentiflow.data import copies, sources
 from sentiflow.data.sources import fetching, package, structured, tables, unpacking
 from sentiflow.data.sources.rows import Found, by_tidied, excerpt, flaw, tidied
 from sentiflow.evaluation.error_analysis import as_csv
+from sentiflow.models import settings
 from sentiflow.pipeline import isolated_run, site
 from sentiflow.system import stage
 from sentiflow.system.errors import InputError
@@ -160,7 +160,7 @@ def start(p: Params, new: Path, *, name: str, skip_rejected: bool, params_file: 
         added = add_rows(partial, how, new, name=name, skip_rejected=skip_rejected)
         changed = isolated_run.with_changes(params_file.read_text(encoding="utf-8"), {"download.source": "csv"} | changes)
         partial_params.write_text(changed, encoding="utf-8")
-        params.load(partial_params)
+        settings.load(partial_params)
     _track(OWN)
     return added
 

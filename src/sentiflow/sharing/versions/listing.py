@@ -5,9 +5,9 @@ Everything stands in git: nothing is fetched. The last row is what this folder h
 
 from collections.abc import Mapping
 
-from sentiflow.config import params
 from sentiflow.data import source_changes, sources
 from sentiflow.data.sources.source import Url
+from sentiflow.models import settings
 from sentiflow.sharing.versions import history
 from sentiflow.sharing.versions.history import Data
 from sentiflow.system import git, markdown, terminal
@@ -66,7 +66,7 @@ def _pending(here: Data | None) -> list[str]:
     if here is None:
         return []
     try:
-        p = params.load()
+        p = settings.load()
     except InputError as error:
         return [f"This folder: {error}"]
     wanted = history.relevant(p.model_dump())
