@@ -171,7 +171,8 @@ def judge(
     classes = _classes(table)
     unseen = table[~table.index.isin(challenger.seen)]
     if unseen.empty:
-        raise InputError(f"{challenger} was trained on all of the {len(table)} test reviews; train it again: sentiflow repro")
+        all_of_them = f"every one of the {len(table)} test reviews"
+        raise InputError(f"{challenger} was trained on {all_of_them}; train it again: sentiflow repro")
     answers = _answers(unseen, classes)
     value = scores(answers.labels, answers.probabilities)[how.metric]
     level = level_of(decision, how)
