@@ -145,7 +145,7 @@ def versions(commit: str | None = None) -> None:
         whose = f"the dvc.lock of {commit}" if commit else store.MODEL
         terminal.tell(
             f"No version of {whose} is registered in this store; "
-            "`sentiflow repro` registers one, `sentiflow models rebuild` brings back all that were."
+            "`sentiflow repro` registers, `sentiflow models rebuild` brings back."
         )
         return
     names = {

@@ -177,9 +177,8 @@ def judge(
     classes = classes_of(table)
     unseen = table[~table.index.isin(challenger.seen)]
     if unseen.empty:
-        raise InputError(
-            f"{challenger} was trained on every one of the {len(table)} test reviews; train it again: sentiflow repro"
-        )
+        all_of_them = f"every one of the {len(table)} test reviews"
+        raise InputError(f"{challenger} was trained on {all_of_them}; train it again: sentiflow repro")
     answers = answers_of(unseen, classes)
     both: tuple[Answers, ...] = ()
     not_compared, compared = "there is no champion", unseen
