@@ -146,7 +146,8 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
         files.write(folder / name, Path(name).read_text(encoding="utf-8"))
     for name in CODE:
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
+        if Path(name).is_dir():  # a project may use the installed package
+            shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
     _link(fetching.WATCHED.absolute(), folder / fetching.WATCHED)
     files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
     settings.load(folder / PARAMS)

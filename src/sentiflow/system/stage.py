@@ -56,8 +56,8 @@ def writing(*targets: Path) -> Iterator[list[Path]]:
 
 def lock_of(target: Path) -> Path:
     """The lock of a target: in the working folder's cache, so that none lies in a folder that people open."""
-    place = hashlib.sha256(str(target.parent.resolve() / target.name).encode()).hexdigest()
-    return LOCKS / f"{target.name}-{place[:16]}.lock"
+    place = hashlib.sha256(os.fsencode(target.parent.resolve() / target.name)).hexdigest()
+    return LOCKS / f"{target.name[:40]}-{place[:16]}.lock"
 
 
 def working_files(target: Path) -> tuple[Path, Path]:
