@@ -180,5 +180,5 @@ def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
             axis.set(title=f"valid {metric.label}", xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if histories:
-            axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         _save(figure, file)
