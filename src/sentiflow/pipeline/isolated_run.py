@@ -76,9 +76,7 @@ def run_all() -> None:
     print(f"Every model ({len(models)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
-    with running(
-        "all", {"run": models, "others": {}}, again="make all", targets=[str(recovery.PIPELINE_FILE)], environment=store
-    ) as folder:
+    with running("all", {"run": models}, again="make all", targets=[str(recovery.PIPELINE_FILE)], environment=store) as folder:
         made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
         for source, target in made.items():
             with stage.writing(target) as (place,):
