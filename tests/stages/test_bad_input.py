@@ -563,7 +563,7 @@ STAGES: Mapping[str, Bad] = {
         "evaluate@nb_svm",
         without("models/nb_svm/config.json"),
         "no trained model in models/nb_svm",
-        "make it: dvc repro train@nb_svm",
+        "train it: dvc repro train@nb_svm",
     ),
     "configuration cut in the middle": Bad(
         "evaluate@nb_svm",
@@ -598,7 +598,10 @@ STAGES: Mapping[str, Bad] = {
         "evaluate@nb_svm", without("metrics/history/nb_svm.csv"), "metrics/history/nb_svm.csv: no such file", "run `dvc repro`"
     ),
     "model that was never evaluated": Bad(
-        "compare", params_with(run=["nb_svm", "cnn_lstm"]), "reports/models/cnn_lstm/scores.json: no such file", "run `dvc repro`"
+        "compare",
+        params_with(run={"nb_svm": "nb_svm", "cnn_lstm": "cnn_lstm"}),
+        "reports/models/cnn_lstm/scores.json: no such file",
+        "run `dvc repro`",
     ),
     "scores cut in the middle": Bad(
         "compare", cut("reports/models/lstm/scores.json"), "reports/models/lstm/scores.json", "dvc repro"

@@ -284,8 +284,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def a_model_has_one_network(self) -> "Params":
-        if twice := sorted(self.run.keys() & self.others.keys()):
-            raise ValueError(f"run and others both name {', '.join(twice)}; name a model in one of them")
+        if different := [model for model in self.run.keys() & self.others.keys() if self.run[model] != self.others[model]]:
+            raise ValueError(f"run and others give different networks of {', '.join(sorted(different))}")
         return self
 
     @property

@@ -57,10 +57,8 @@ def run_all() -> None:
     print(f"Every model ({len(models)}), in {FOLDER / 'all'}; what is trained already is restored.", flush=True)
     store = {"MLFLOW_TRACKING_URI": tracking_uri()}
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
-    changes: dict[str, Any] = {"run": models, "others": {}}
-    again = "sentiflow all-models"
     targets = [str(recovery.PIPELINE_FILE)]
-    with running("all", changes, again=again, targets=targets, environment=store) as folder:
+    with running("all", {"run": models}, again="sentiflow all-models", targets=targets, environment=store) as folder:
         made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
         for source, target in made.items():
             with stage.writing(target) as (place,):

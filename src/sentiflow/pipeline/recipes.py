@@ -119,7 +119,6 @@ class Group:
         """What differs from the project's params.yaml, by dotted key."""
         changes = {
             "run": {recipe.model: recipe.network for recipe in self.recipes.values()},
-            "others": {},
             "download.source": self.source,
             "clean.language": "english",
             "clean.keep_negations": self.keep_negations,

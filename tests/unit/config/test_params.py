@@ -181,8 +181,9 @@ def test_there_are_at_most_ten_thousand_classes(with_changes):
     assert "download.csv.labels: expected at most 10,000 classes, got 10,001" in refusal(file)
 
 
-def test_a_model_is_listed_once(with_changes):
-    assert "run and others both name gru" in refusal(with_changes({"run.gru": "recurrent"}))
+def test_a_model_has_one_network(with_changes):
+    assert settings.load(with_changes({"run.gru": "recurrent"})).networks["gru"] == "recurrent"
+    assert "run and others give different networks of gru" in refusal(with_changes({"run.gru": "logistic"}))
 
 
 def test_a_model_without_settings_is_named_with_one_that_may_be_meant(with_changes):

@@ -121,7 +121,7 @@ def test_side_run_trains_only_what_the_project_has_not_and_the_project_is_given_
     assert not (project / "models/rnn").exists()
 
     Path("params.yaml").write_text(
-        isolated_run.with_changes(Path("params.yaml").read_text(), {"run": RUN | {"rnn": "recurrent"}, "others": {}})
+        isolated_run.with_changes(Path("params.yaml").read_text(), {"run": RUN | {"rnn": "recurrent"}})
     )
     subprocess.run([sys.executable, "-m", "sentiflow", "repro"], check=True, capture_output=True)
     assert (project / "models/rnn/weights").read_text() == "good\n"
@@ -250,7 +250,7 @@ def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expec
 
 def test_all_runs_every_model_and_brings_its_reports(project, capfd):
     isolated_run.run_all()
-    names = sorted(params.load(TOP / "params.yaml").models)
+    names = sorted(params.load().networks)
     assert sorted(trained()) == sorted(set(names) - {"nb_svm", "lstm"})
     assert Path("reports/all.md").read_text().split() == names
     assert Path("reports/all.html").read_text() == f"sqlite:///{project}/mlflow.db\n"
