@@ -23,7 +23,7 @@ from flows import access, checkout, lost_runs
 from sentiflow.system.errors import InputError
 
 DEPLOYED = Path(".prefect/deployments.yaml")  # prefect.yaml with the names of this checkout
-DEFAULT_RESOURCE = "sentiflow.data.source_changes"  # as in prefect.yaml
+DEFAULT_RESOURCE = "sentiflow.source"  # as in prefect.yaml
 # A run cannot set its command, environment or working directory, as it can with Prefect's own template. There is no `env` in
 # `job_configuration` either: Prefect merges the `env` of a run into one that is there, template variable or not.
 NO_VARIABLES = {"type": "object", "properties": {}, "additionalProperties": False}

@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 def test_default_name_changes_no_name(folder):
     assert checkout.with_name("nightly") == "nightly"
     assert telling.key("train@lstm") == "train-lstm"
-    assert checkout.event_resource() == "sentiflow.data.source_changes"
+    assert checkout.event_resource() == "sentiflow.source"
 
 
 def test_another_name_is_in_the_names_of_deployments_artifacts_and_events(folder):

@@ -538,7 +538,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     assert pools(project) == before | {f"{name}-other": second.pool() for name in before}
     assert folder_of_a_run(project, "by-hand") == str(project.folder)
     assert folder_of_a_run(project, "by-hand-other") == str(second.folder)
-    assert run_by_an_event(project, "sentiflow.data.source_changes") == ["on-new-data"]
+    assert run_by_an_event(project, "sentiflow.source") == ["on-new-data"]
     assert run_by_an_event(project, "other.source") == ["on-new-data-other"]
     second.end()
 

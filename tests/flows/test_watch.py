@@ -170,7 +170,7 @@ def test_same_content_that_two_projects_see_is_an_event_of_each(client):
     watching.TOLD.unlink()  # which each project has in its own folder
     Path("prefect.yaml").write_text("name: other")
     assert answer(p) == TOLD
-    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.data.source_changes", "other.source"}
+    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.source", "other.source"}
 
 
 def test_who_dies_before_noting_that_it_told_starts_no_second_run(on_new_data):

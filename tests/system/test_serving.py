@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import commands
 import full_disks
 import pandas as pd
 import psutil
@@ -28,9 +29,7 @@ from samples import reviews
 
 from sentiflow.pipeline import isolated_run
 from sentiflow.registry import model_versions, publishing, store
-from sentiflow.serving import predict
 from sentiflow.serving import server as server_of
-from sentiflow.system import stage
 from sentiflow.system.errors import UnavailableError
 
 TOP = Path(__file__).parents[2]
@@ -448,19 +447,10 @@ def test_it_answers_after_kill_9_and_restart_and_drops_no_request_when_it_is_tol
         again.kill()
 
 
-def run(monkeypatch, capsys, main, *arguments):
-    """Exit status and what was printed, of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["command", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        stage.run(main)
-    written = capsys.readouterr()
-    return ended.value.code, written.out, written.err
-
-
-def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypatch, capsys):
+def test_predict_answers_a_text_and_a_file_as_the_version_does(project, capsys):
     champion = str(model_versions.champion(project.client).version)
     [other] = {*project.versions[:2]} - {champion}
-    status, out, _ = run(monkeypatch, capsys, predict.main, "--text", TEXTS[0], "--version", other)
+    status, out, _ = commands.run(capsys, "predict", "--text", TEXTS[0], "--version", other)
     expected = project.answers[other][TEXTS[0]]
     assert status == 0
     assert out.startswith(f"{expected['label']}  (version {other} (")
@@ -470,7 +460,7 @@ def test_predict_answers_a_text_and_a_file_as_the_version_does(project, monkeypa
     file = Path("data/external/reviews.csv")
     file.parent.mkdir(parents=True)
     pd.DataFrame({"id": range(len(TEXTS)), "review": TEXTS}).to_csv(file, index=False)
-    status, out, _ = run(monkeypatch, capsys, predict.main, "--file", str(file))
+    status, out, _ = commands.run(capsys, "predict", file)
     assert status == 0
     made = "predictions/reviews.predictions.csv"
     assert re.fullmatch(rf"version {champion} \(\w+\) answered 40 rows of column 'review': {re.escape(made)}\n", out)
@@ -485,14 +475,14 @@ def test_predict_takes_a_text_that_begins_with_a_dash_or_holds_anything(project,
     champion = model_versions.champion(project.client)
     model = model_versions.opened(project.client, champion).model
     [expected] = model.predict(["great, from outside" if text == "-" else text])["p_positive"]
-    status, out, _ = run(monkeypatch, capsys, predict.main, "--text", text)
+    status, out, _ = commands.run(capsys, "predict", "--text", text)
     assert status == 0
     assert f"positive  {expected:.4f}" in out
     assert "\x1b" not in out
 
 
-def test_a_version_that_is_not_there_is_an_error(project, monkeypatch, capsys):
-    status, _, err = run(monkeypatch, capsys, predict.main, "--text", "a", "--version", "99")
+def test_a_version_that_is_not_there_is_an_error(project, capsys):
+    status, _, err = commands.run(capsys, "predict", "--text", "a", "--version", "99")
     assert status == 1
     assert "error: received version '99', but sentiflow has no such version" in err
 
@@ -547,12 +537,12 @@ def test_where_no_temporary_folder_can_be_written_that_is_said(project):
     assert said.endswith("these disks may be full; free some space, or set TMPDIR to a folder on another, and run again")
 
 
-@pytest.mark.parametrize(("main", "arguments"), [(server_of.main, ["--port", "0"]), (predict.main, ["--text", "a"])])
-def test_without_a_champion_there_is_neither_server_nor_answer(project, monkeypatch, capsys, main, arguments):
+@pytest.mark.parametrize("command", ["serve --port 0", "predict --text a"])
+def test_without_a_champion_there_is_neither_server_nor_answer(project, capsys, command):
     champion = str(model_versions.champion(project.client).version)
     project.crown(None)
     try:
-        status, _, err = run(monkeypatch, capsys, main, *arguments)
+        status, _, err = commands.run(capsys, *command.split())
     finally:
         project.crown(champion)
     assert status == 1

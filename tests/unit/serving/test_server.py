@@ -38,7 +38,7 @@ JSON, CSV = "application/json", "text/csv"
 def opened(version, model):
     signature = ModelSignature(Schema([ColSpec(DataType.string)]), Schema([ColSpec(DataType.string, "label")]))
     flavors = {"python_function": {"loader_module": "mlflow.pyfunc.loaders.code_model"}}
-    return model_versions.Opened(version, "nb_svm", model, Model(signature=signature, flavors=flavors), 1.0, {})
+    return model_versions.Opened(version, "nb_svm", model, Model(signature=signature, flavors=flavors), 1.0)
 
 
 @pytest.fixture(scope="module")
