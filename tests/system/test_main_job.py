@@ -113,7 +113,12 @@ def test_metrics_parameters_plots_and_graph_are_there_to_read(first_run, clone, 
     assert "evaluate@cnn_lstm" in dvc(clone, "dag", "--mermaid")
     dvc(clone, "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
-    for title in ("nb_svm: confusion on test", "cnn_lstm: loss on valid", "cnn_lstm: ROC on test", "nb_svm: reliability on test"):
+    for title in (
+        "nb_svm: confusion on test",
+        "cnn_lstm: train and valid by epoch",
+        "cnn_lstm: ROC on test",
+        "nb_svm: reliability on test",
+    ):
         assert title in page
 
 
