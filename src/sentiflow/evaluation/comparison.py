@@ -102,13 +102,13 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
     columns = [(split, score) for score in SHOWN for split in ("train", "valid", "test")]
     cells = {column: _marked([m["scores"][column[0]][column[1]] for m in models], column[1]) for column in columns}
     lines += markdown.markdown(
-        ["architecture", *(f"{split} {METRICS[score].label}" for split, score in columns)],
+        ["model", *(f"{split} {METRICS[score].label}" for split, score in columns)],
         [[m["architecture"], *(cells[column][i] for column in columns)] for i, m in enumerate(models)],
     )
     lines += ["", "## On test, with intervals", ""]
     lines += markdown.markdown(
         [
-            "architecture",
+            "model",
             chosen,
             *(metric.label for metric in tracked().values()),
             "calibration error (before)",
@@ -138,7 +138,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         return "\n".join(lines) + "\n"
     lines += ["", "## Published figures", ""]
     lines += markdown.markdown(
-        ["architecture", chosen, "recipe", "published accuracy", "ours on test", "their data"],
+        ["model", chosen, "recipe", "published accuracy", "ours on test", "their data"],
         [
             [
                 m["architecture"],
@@ -170,7 +170,7 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
         ]
         for model, value in zip(comparison["models"], values, strict=True)
     ]
-    header = ["architecture", chosen, "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
+    header = ["model", chosen, "test accuracy (interval)", "test F1", "test loss", "published accuracy"]
     if not any(model["published"] for model in comparison["models"]):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return "\n".join(markdown.markdown(header, rows)) + "\n"

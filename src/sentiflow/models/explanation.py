@@ -259,7 +259,7 @@ def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[M
             [each["architecture"], markdown.cell(each["label"]), f"{each['probability']:.3f}", each["method"], _heaviest(each)]
             for each in of_sentence
         ]
-        lines += markdown.markdown(["architecture", "answer", "P(answer)", "method", "words that weigh most"], rows)
+        lines += markdown.markdown(["model", "answer", "P(answer)", "method", "words that weigh most"], rows)
         for each in of_sentence:
             name = each["architecture"]
             lines += ["", f"![weights of the words of text {number}, {name}]({name}_{number}.png)"]
@@ -276,7 +276,7 @@ def _deletion_lines(deletions: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
     ]
     lines += [f"- **{each['architecture']}**: {finding(each)}." for each in deletions]
-    header = ["architecture", "reviews", "left out", "fall, attended", "fall, random", "difference (interval)"]
+    header = ["model", "reviews", "left out", "fall, attended", "fall, random", "difference (interval)"]
     header += ["answers flipped, attended", "answers flipped, random"]
     rows = [
         [

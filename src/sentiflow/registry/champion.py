@@ -165,7 +165,7 @@ def versions(commit: str | None = None) -> None:
                 version.tags.get(judging.VERDICT_TAG, ""),
             ]
         )
-    terminal.tell("\n".join(markdown.markdown(["version", "architecture", "alias", "commit", "verdict"], rows)))
+    terminal.tell("\n".join(markdown.markdown(["version", "model", "alias", "commit", "verdict"], rows)))
     for test_set, count in judging.decisions(model_versions.versions(client)).items():
         terminal.tell(f"\nTest set {test_set}: {count} {'comparison' if count == 1 else 'comparisons'} with a champion so far.")
     if any(row[3].endswith("+") for row in rows):
