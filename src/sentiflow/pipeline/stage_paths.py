@@ -30,7 +30,8 @@ def _paths() -> Iterator[tuple[str, Path]]:
     if not PIPELINE_FILE.exists():
         return
     stages: dict[str, Any] = YAML(typ="safe", pure=True).load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"]
-    for name, stage in stages.items():
+    for name, definition in stages.items():
+        stage = definition.get("do", definition)  # of a `foreach`
         for entry in (each for kind in ("deps", "outs", "metrics", "plots") for each in stage.get(kind, [])):
             path, template, _ = (entry if isinstance(entry, str) else next(iter(entry))).partition("${")
             yield name, Path(path).parent if template and not path.endswith("/") else Path(path)
