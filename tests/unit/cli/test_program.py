@@ -149,7 +149,8 @@ def test_code_of_the_folder_comes_before_the_users_own_packages(variables, tmp_p
     assert sys.path == [str(tmp_path), "/elsewhere"]
 
 
-def test_copy_of_a_project_whose_environment_is_a_link_runs_its_own_code(tmp_path):
+def test_copy_of_a_project_whose_environment_is_a_link_runs_its_own_code(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # `make test` sets it to src, here that of the copy
     shutil.copytree(own_code.RUNNING, tmp_path / "src/sentiflow")
     program_file = tmp_path / "src/sentiflow/cli/program.py"
     program_file.write_text(program_file.read_text().replace("Turn labelled texts", "A copy: turn labelled texts"))

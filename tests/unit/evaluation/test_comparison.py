@@ -195,7 +195,7 @@ def test_the_page_marks_the_best_and_the_worst_of_each_column(evaluated):
     by_split, _ = evaluated
     header, rows = tables(comparison.as_markdown(compared(evaluated)))[0]
     shown = {"accuracy": "accuracy_score", "F1": "f1_score", "loss": "log_loss"}
-    assert header == ["architecture", *(f"{split} {score}" for score in shown for split in ("train", "valid", "test"))]
+    assert header == ["model", *(f"{split} {score}" for score in shown for split in ("train", "valid", "test"))]
     for column, name in enumerate(header[1:], start=1):
         split, score = name.split()
         values = {row[0]: by_split[row[0]][split][shown[score]] for row in rows}
@@ -215,7 +215,7 @@ def test_the_page_has_intervals_calibration_and_p_values_on_test(evaluated):
     found = compared(evaluated)
     header, rows = tables(comparison.as_markdown(found))[1]
     assert header == [
-        "architecture",
+        "model",
         "valid F1",
         "loss",
         "accuracy",
@@ -238,7 +238,7 @@ def test_the_page_has_intervals_calibration_and_p_values_on_test(evaluated):
 def test_the_page_has_the_published_figures_of_the_models_that_have_one(evaluated):
     page = comparison.as_markdown(compared(evaluated))
     header, rows = tables(page)[2]
-    assert header == ["architecture", "valid F1", "recipe", "published accuracy", "ours on test", "their data"]
+    assert header == ["model", "valid F1", "recipe", "published accuracy", "ours on test", "their data"]
     assert [row[:5] for row in rows] == [
         ["lstm", "0.8900", "003-lstm", "0.8558", "0.8750 (0.8650 to 0.8850)"],
         ["nb_svm", "0.8700", "Wang & Manning 2012", "0.9122", "0.8900 (0.8800 to 0.9000)"],
