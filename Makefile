@@ -55,8 +55,8 @@ test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test-slow: $(READY)  ## run the tests that take minutes: every architecture and recipe, the registry, MLflow's UI
 	@$(BIN)/python -m pytest -m slow
-test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/system/test_three_classes.py tests/system/test_side_runs.py
+test-runs: $(READY)  ## run the tests of further whole runs on small samples: three classes, side runs, new models
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/integration tests/system/test_three_classes.py tests/system/test_side_runs.py
 test-folders: $(READY)  ## run the tests of copied, moved and linked folders, each with its own environment, and of DVC's experiments
 	@$(BIN)/python -m pytest -m slow tests/system/test_folders.py tests/system/test_moved_project.py tests/system/test_experiments.py
 test-registry: $(READY)  ## run the tests of the registry against MLflow servers on SQLite and PostgreSQL, and of MLflow's UI

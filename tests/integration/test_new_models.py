@@ -8,6 +8,8 @@ from ruamel.yaml import YAML
 
 from sentiflow.config import params
 
+pytestmark = pytest.mark.slow
+
 NETWORK = '''"""The mean of the embedded words."""
 
 from typing import TYPE_CHECKING
