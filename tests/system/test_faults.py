@@ -126,7 +126,8 @@ class Kills:
         """Checks the ended run, has the next one done, and checks everything."""
         state = self.served.ended(run_id)
         assert state.name in WAYS[how].states, state.message
-        assert not self.left_behind()
+        # a stage that was being started sees that its starter is gone once Python is up
+        processes.wait_until(lambda: not self.left_behind(), GONE_WITHIN, told=lambda: f"left: {self.left_behind()}")
         assert self.unfinished() == began
         if kept and WAYS[how].is_gentle:
             assert self.files <= set(self.project.contents()), "outputs of earlier runs are gone"
