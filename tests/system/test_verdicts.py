@@ -110,6 +110,6 @@ def test_with_too_few_others_left_nothing_is_promoted_and_the_run_says_why(grown
     left = len(test_set - trained_on)
     assert f"Not compared with version 1 (nb_svm): only {left} of {len(test_set)} test reviews are new to both versions" in said
     assert "Version 1 is still the champion." in said
-    ended = run(["bash", "-c", "make --no-print-directory --old-file .venv/.ready promote 2>&1; true"], project)
+    ended = run(["bash", "-c", ".venv/bin/sentiflow models promote 2>&1; true"], project)
     assert "It was not promoted" in ended.stdout
     assert "Test set" in sentiflow(project, "models", "list").stdout
