@@ -558,7 +558,7 @@ def run(checked_out, what, environment):
     command = checked_out.command(what)
     own = checked_out.environment(**environment)
     ended = subprocess.run(command, cwd=checked_out.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
-    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 

@@ -187,7 +187,7 @@ def test_retraining_shows_its_stages_on_a_time_line_and_says_what_came_of_it(hom
     part(home, "Logs")
     sees(home, "Retraining, because: ")
     part(home, "Details")
-    sees(home, "State Message", re.compile(r"^Version 1 \(\w+\) "))
+    sees(home, "State Message", re.compile(r"^Version \d+ \(\w+\) "))
 
 
 def test_artifacts_of_a_retraining_are_the_stages_the_comparison_the_verdict_and_the_runs_in_mlflow(home, retraining, tmp_path):

@@ -369,7 +369,7 @@ def test_account_is_made_once_gets_another_password_and_is_removed(team):
 
 def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
     ended = team.call("schedule", PREFECT_API_URL=anna["PREFECT_API_URL"])
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert "asks for a password, and got none or a wrong one; put it into PREFECT_API_AUTH_STRING" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
 
