@@ -169,8 +169,9 @@ class Project:
             UnavailableError: if it does not answer.
         """
         remote = self.remote()
+        count = self._replace_damaged_lists(remote)
         with self._exchanging(remote):
-            count = int(self._repo.push())
+            count += int(self._repo.push())
         pieces = self.pieces(self.outputs(), self.cache, remote)
         # What DVC takes for pushed: a file of a folder whose list is there, and one that was cut on its way.
         here, there = (store.sizes({piece.oid for piece in pieces}) for store in (self.cache, remote))
@@ -183,6 +184,12 @@ class Project:
                 f"{listed(lost)}\n`sentiflow remote repair` says which, and heals what it can"
             )
         return count + len(pushed - set(there))
+
+    def _replace_damaged_lists(self, remote: Store) -> int:
+        """Uploads again the lists of files that a killed push left cut, since DVC reads the remote's and stops; how many."""
+        lists = remote.sizes({output.oid for output in self.outputs() if output.oid.endswith(LIST)})
+        damaged = [oid for oid in lists if not remote.is_right(oid)]
+        return sum(remote.take(oid, self.cache) for oid in damaged if self.cache.is_right(oid))
 
     def pull(self, targets: Sequence[str] = (), remote_name: str | None = None) -> int:
         """Downloads the same from a remote, into the cache and into this folder; how many files.

@@ -84,10 +84,20 @@ def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_a
         push_pull.pull()
 
 
+def test_push_replaces_a_damaged_list_of_a_folders_files(project):
+    there = stored(REMOTE, oids()["splits"])
+    whole = there.read_bytes()
+    flip(there)
+    assert push_pull.push().startswith("Pushed 1 file to")
+    assert there.read_bytes() == whole
+
+
 def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(project, other):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        flip(stored(REMOTE, oids()["splits"]))
+        oid = oids()["splits"]
+        for store in (CACHE, REMOTE):
+            flip(stored(store, oid))
         with pytest.raises(InputError, match=r"a list of files is damaged.*sentiflow remote repair"):
             push_pull.push()
     with pytest.raises(InputError, match=r"(?s)files did not come .*split: splits \(the list of its files\)"):
