@@ -1,4 +1,4 @@
-"""`python -m sentiflow`: the program without its console script."""
+"""`python -m sentiflow`: the same as the console script `sentiflow`."""
 
 from sentiflow.cli.program import main
 

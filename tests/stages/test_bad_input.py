@@ -829,7 +829,7 @@ def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(
         fcntl.flock(held, fcntl.LOCK_EX)
         status, output = run_here("clean", project)
     assert status == entry_point.TEMPORARY
-    assert "process 99999999 has been at work" in output
+    assert "process 99999999 is still running" in output
     assert "end it with `kill`" in output
     assert project.earlier_outputs() == before
 

@@ -102,7 +102,7 @@ def ann(finished, remote, tmp_path_factory):
         assert "The remote is set, and the same command tries it again" in said
         person.settle(remote.settings)
     said = person.made("set", *remote.words)
-    assert "is set for everybody: commit .dvc/config" in said
+    assert "is set for everyone: commit .dvc/config" in said
     commit(person.folder)
     assert "Pushed 10 files" in person.made("push")
     return person
@@ -126,7 +126,7 @@ def test_other_one_gets_the_same_files_and_has_nothing_to_run(ann, ben):
 
 
 def test_remote_has_every_file_of_the_commit(ben):
-    assert "All 10 files that dvc.lock names are on the remote shared" in ben.made("check", "HEAD")
+    assert "All 10 files that dvc.lock references are on the remote shared" in ben.made("check", "HEAD")
 
 
 def test_git_holds_no_password_and_no_name_of_a_user(ann, remote):
@@ -162,7 +162,7 @@ def test_server_that_is_not_there_is_an_error_in_time_and_changes_nothing(ben, r
     status, said = ben.run("set", *words)
     assert status != 0
     assert "does not answer" in said
-    assert "What was set before stays" in said
+    assert "The previous settings were restored" in said
     assert time.monotonic() - started < BOUND
     assert (ben.folder / ".dvc/config").read_bytes() == before
 
@@ -196,7 +196,7 @@ def test_every_flipped_byte_is_found_and_healed(place, ann, remote):
         assert re.search(rf": {name}\b.*: damaged {'on the' if place == 'remote' else 'in the'} {place}$", said, re.MULTILINE), (
             said
         )
-    assert "4 of them were not, and are again" in ann.made("repair")
+    assert ": 4 repaired" in ann.made("repair")
     assert [file.read_bytes() for file in files] == before
 
 

@@ -16,7 +16,7 @@ from sentiflow.data.sources import delimited, tables
 from sentiflow.data.stopwords import Stopwords
 from sentiflow.serving import predict, request_body, server
 from sentiflow.sharing import remote_settings
-from sentiflow.sharing.versions import appending
+from sentiflow.sharing.versions import add
 from sentiflow.system import urls
 from sentiflow.system.errors import InputError
 
@@ -55,7 +55,7 @@ READERS = {
     "columns of a file to answer": (csv_of, columns, 80_000),
     "names of columns": (lambda names: predict._place_of(names, "c0", "it"), lambda n: columns(n).split(","), 20_000),
     "columns in another order": (
-        lambda names: appending._in_order_of(names, names[::-1], [], "it"),
+        lambda names: add._in_order_of(names, names[::-1], [], "it"),
         lambda n: columns(n).split(","),
         10_000,
     ),

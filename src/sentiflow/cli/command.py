@@ -1,4 +1,4 @@
-"""What every command has around its work."""
+"""Decorator for commands that work on a project."""
 
 import contextlib
 import functools
@@ -16,18 +16,21 @@ Parameters = ParamSpec("Parameters")
 def in_project(
     *, line: str | None = terminal.LINE, computes: bool = False
 ) -> Callable[[Callable[Parameters, None]], Callable[Parameters, None]]:
-    """Decorator of a command that works on the project in the working folder, with the log on standard error.
+    """Require a project in the working folder, and send the log to standard error.
 
     Args:
-        line: format of a line of the log; None leaves the log to the command, as Prefect sets up its own.
-        computes: the command loads a model: TensorFlow's start-up messages are dropped, and linear algebra uses one thread, so
+        line: format of a log line; None if the command sets up the log itself, as Prefect does.
+        computes: the command loads a model. TensorFlow's start-up messages are dropped, and linear algebra uses one thread, so
             that no result depends on the number of cores.
     """
 
     def decorate(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
         @functools.wraps(function)
         def run(*args: Parameters.args, **options: Parameters.kwargs) -> None:
-            _require_project()
+            if not any(path.exists() for path in PROJECT):
+                raise InputError(
+                    f"no sentiflow project in {Path.cwd()}; run this in the top folder of a project, where params.yaml is"
+                )
             own_code.require()
             with tensorflow_log.chatter_dropped() if computes else contextlib.nullcontext():
                 if line is not None:
@@ -41,8 +44,3 @@ def in_project(
         return run
 
     return decorate
-
-
-def _require_project() -> None:
-    if not any(path.exists() for path in PROJECT):
-        raise InputError(f"no sentiflow project in {Path.cwd()}; run this in the top folder of a project, where params.yaml is")

@@ -1,4 +1,4 @@
-"""The reviews and their versions."""
+"""Commands for the reviews and their versions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,25 +13,25 @@ app = typer.Typer(help="List, compare and extend the versions of the data.")
 @app.command()
 @in_project(computes=True)
 def versions() -> None:
-    """List the versions of the data over git's history.
+    """List the versions of the data in git's history.
 
     Example: sentiflow data versions
     """
-    from sentiflow.sharing.versions import listing
+    from sentiflow.sharing.versions import history
 
-    listing.report()
+    history.report()
 
 
 @app.command()
 @in_project(computes=True)
 def diff(
-    before: Annotated[str, typer.Argument(help="a commit")] = "HEAD",
-    after: Annotated[str | None, typer.Argument(help="a commit; without it this folder as it is")] = None,
-    out: Annotated[Path | None, typer.Option(help="a CSV file for the whole list")] = None,
+    before: Annotated[str, typer.Argument(help="First commit.")] = "HEAD",
+    after: Annotated[str | None, typer.Argument(help="Second commit; by default the data in this folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV file for the whole list.")] = None,
 ) -> None:
-    """Show which texts differ between two commits.
+    """Compare the texts of two versions of the data.
 
-    They are added, removed, relabelled, or moved between the splits.
+    Shows texts added, removed, relabelled, or moved between the splits.
 
     Example: sentiflow data diff main feature --out changes.csv
     """
@@ -43,14 +43,14 @@ def diff(
 @app.command()
 @in_project(computes=True)
 def add(
-    file: Annotated[Path | None, typer.Argument(help="the new reviews, in the format of the project's own file")] = None,
-    commit: Annotated[str | None, typer.Option(help="instead of a file: what the project's own file was in a commit")] = None,
-    start: Annotated[bool, typer.Option("--start", help="start an own file with the package's reviews")] = False,
-    skip_rejected: Annotated[bool, typer.Option("--skip-rejected", help="leave out rows that cannot be used")] = False,
+    file: Annotated[Path | None, typer.Argument(help="New reviews, in the format of the project's own file.")] = None,
+    commit: Annotated[str | None, typer.Option(help="Add the own file of this commit, instead of a new file.")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Create an own file from the package's reviews first.")] = False,
+    skip_rejected: Annotated[bool, typer.Option("--skip-rejected", help="Leave out rows that cannot be used.")] = False,
 ) -> None:
     """Add reviews as a new version of the data.
 
-    All rows of the file are added to the project's own file, or none.
+    Adds all rows of the file to the project's own file, or none.
 
     Example: sentiflow data add new.csv --skip-rejected
     """
@@ -62,11 +62,11 @@ def add(
 @app.command("near-copies")
 @in_project(computes=True)
 def near_copies(
-    similarity: Annotated[float, typer.Option(help="lowest Jaccard similarity of near-copies")] = 0.8,
+    similarity: Annotated[float, typer.Option(help="Lowest Jaccard similarity of near-copies.")] = 0.8,
 ) -> None:
     """List near-copies across the splits.
 
-    It also shows the accuracy on test without them.
+    Also shows the test accuracy without them.
 
     Example: sentiflow data near-copies --similarity 0.9
     """
@@ -78,9 +78,11 @@ def near_copies(
 @app.command()
 @in_project(computes=True)
 def drift(
-    file: Annotated[Path | None, typer.Argument(help="a file or a folder of files; by default `drift.incoming`")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="File or folder of files; by default `drift.incoming` of params.yaml.")
+    ] = None,
 ) -> None:
-    """Compare incoming reviews with those the champion knows.
+    """Compare incoming reviews with the champion's training data.
 
     Example: sentiflow data drift incoming.csv
     """

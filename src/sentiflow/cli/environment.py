@@ -1,4 +1,4 @@
-"""What the program sets in its environment for itself and for every process that it starts."""
+"""Environment variables of the program and of every process that it starts."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ NO_TELEMETRY = {
 
 
 def prepare() -> None:
-    """Turns telemetry off, keeps Prefect's files in this folder, and puts this environment's programs first in PATH.
+    """Disable telemetry, keep Prefect's files in this folder, and put the programs of this environment first in PATH.
 
-    Call it before DVC, MLflow or Prefect is imported. By PATH a stage's `python` is found without activation.
+    Call it before DVC, MLflow or Prefect is imported. PATH makes a stage's `python` that of the environment, activated or not.
     """
     os.environ |= NO_TELEMETRY
     os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
@@ -25,10 +25,10 @@ def prepare() -> None:
 
 
 def use_own_code() -> None:
-    """Puts the code of the project in this folder before any package of the same name.
+    """Put the code of the project in this folder before any other package of the same name.
 
-    Starts the program again if this folder's environment has loaded the code of another one, because the user's PYTHONPATH
-    names that or .venv is a link.
+    Restarts the program if the environment of this folder has loaded the code of another one, because the user's PYTHONPATH
+    contains that or .venv is a link.
     """
     own = Path.cwd() / "src"
     if own.is_dir():

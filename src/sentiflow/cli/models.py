@@ -1,4 +1,4 @@
-"""Registered versions of the model."""
+"""Commands for the registered versions of the model."""
 
 from typing import Annotated
 
@@ -7,13 +7,13 @@ import typer
 from sentiflow.cli.command import in_project
 
 app = typer.Typer(help="List, promote and roll back registered models.")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, and change nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, without changing anything.")]
 
 
 @app.command("list")
 @in_project(computes=True)
 def list_versions(
-    commit: Annotated[str | None, typer.Option(help="only the versions that its dvc.lock leads to")] = None,
+    commit: Annotated[str | None, typer.Option(help="Only versions with the results in the dvc.lock of this commit.")] = None,
 ) -> None:
     """List the registered versions.
 
@@ -27,12 +27,14 @@ def list_versions(
 @app.command()
 @in_project(computes=True)
 def promote(
-    version: Annotated[str | None, typer.Argument(help="by default the challenger, the best version of the last run")] = None,
-    force: Annotated[bool, typer.Option("--force", help="even if a rule fails; needs --reason")] = False,
-    reason: Annotated[str, typer.Option(help="for the history")] = "",
+    version: Annotated[
+        str | None, typer.Argument(help="Version to promote; by default the challenger, the best version of the last run.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Promote even if a rule fails; requires --reason.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason to record in the history.")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    """Make a version champion if it passes every rule.
+    """Promote a version to champion if it passes every rule.
 
     The rules are those of `promotion` in params.yaml.
 
@@ -46,12 +48,12 @@ def promote(
 @app.command()
 @in_project(computes=True)
 def rollback(
-    reason: Annotated[str, typer.Option(help="for the history")] = "rolled back by hand",
+    reason: Annotated[str, typer.Option(help="Reason to record in the history.")] = "rolled back by hand",
     dry_run: DryRun = False,
 ) -> None:
-    """Make the champion before this one champion again.
+    """Restore the previous champion.
 
-    Another rollback goes back one more.
+    Another rollback restores the one before it.
 
     Example: sentiflow models rollback --reason "too slow"
     """
@@ -75,9 +77,9 @@ def history() -> None:
 @app.command()
 @in_project()
 def rebuild(dry_run: DryRun = False) -> None:
-    """Fill an empty MLflow store from git and DVC.
+    """Rebuild an empty MLflow store from git and DVC.
 
-    The results of every commit and the history of champions are published again.
+    Publishes the results of every commit and the history of champions again.
 
     Example: sentiflow models rebuild --dry-run
     """

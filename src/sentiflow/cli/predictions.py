@@ -1,4 +1,4 @@
-"""Answers of a model."""
+"""Commands for predictions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,19 +13,26 @@ app = typer.Typer()
 @app.command()
 @in_project(computes=True)
 def predict(
-    file: Annotated[Path | None, typer.Argument(help="a file as `download` reads it, or CSV in UTF-8 with a header")] = None,
-    text: Annotated[str | None, typer.Option(help="one text, in quotes; - reads it from the standard input")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="of the texts in the file; by default that of params.yaml, or `text` or `review`")
+    file: Annotated[
+        Path | None, typer.Argument(help="Reviews in the format of the download stage, or CSV in UTF-8 with a header.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="by default predictions/FILE.predictions.csv")] = None,
-    version: Annotated[str | None, typer.Option(help="of the registered model; by default the champion")] = None,
+    text: Annotated[str | None, typer.Option(help="One text; - reads standard input.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of the texts; by default that of params.yaml, or `text` or `review`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="CSV file to write; by default predictions/FILE.predictions.csv.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the registered model; by default the champion.")] = None,
 ) -> None:
     """Predict labels and probabilities with the champion.
 
-    It answers one text in the terminal, or every row of a file in another file.
+    Prints the prediction for one text, or writes those for every row of a file.
 
-    Examples: sentiflow predict --text "A film I loved." and sentiflow predict reviews.csv --column text
+    \b
+    Examples:
+      sentiflow predict reviews.csv --column text
+      sentiflow predict --text "A film I loved."
     """
     from sentiflow.serving import predict as prediction
 
@@ -35,13 +42,13 @@ def predict(
 @app.command()
 @in_project(computes=True)
 def explain(
-    text: Annotated[str, typer.Argument(help="in quotes; - reads it from the standard input")],
-    model: Annotated[str | None, typer.Option(help="a model that is trained here; by default the champion")] = None,
-    out: Annotated[Path, typer.Option(help="the picture, a name that ends in .png")] = Path("reports/explanation.png"),
+    text: Annotated[str, typer.Argument(help="Text to explain; - reads standard input.")],
+    model: Annotated[str | None, typer.Option(help="Trained model of this project; by default the champion.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write; ends in .png.")] = Path("reports/explanation.png"),
 ) -> None:
-    """Show which words a model's answer depends on.
+    """Show which words a prediction depends on.
 
-    It is shown in the terminal and as a picture.
+    Prints the weight of each word, and draws them in a picture.
 
     Example: sentiflow explain "A film I loved." --model lstm
     """

@@ -1,4 +1,4 @@
-"""Fills the README's tables, between their markers: `python -m sentiflow.cli.readme`."""
+"""Update the generated tables of README.md: `python -m sentiflow.cli.readme`."""
 
 import ast
 from importlib import resources, util
@@ -11,7 +11,7 @@ from sentiflow.system import artifacts, entry_point, markdown
 
 
 def filled(page: str, name: str, table: str) -> str:
-    """The page with what stands between the markers of that name replaced by the table."""
+    """The page with the text between the markers of that name replaced by the table."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, rest = page.split(begin)
     _, after = rest.split(end)
@@ -19,7 +19,7 @@ def filled(page: str, name: str, table: str) -> str:
 
 
 def models() -> str:
-    """Every network, the first sentence of its file, and its models with the recipes they are from, as a Markdown table."""
+    """Markdown table of the networks: first sentence of the docstring, models, and the recipes of the models."""
     p = settings.load()
     book = recipes.read(resources.files("sentiflow.pipeline") / "recipes.yaml").recipes
     rows = []
@@ -27,7 +27,7 @@ def models() -> str:
         named = []
         for model in p.models:
             if p.networks[model] == network:
-                of_model = ", ".join(recipe for recipe, told in book.items() if told.model == model)
+                of_model = ", ".join(name for name, recipe in book.items() if recipe.model == model)
                 named.append(f"`{model}`" + (f" ({of_model})" if of_model else ""))
         rows.append([f"`{network}`", _first_sentence(network), ", ".join(named)])
     return "\n".join(markdown.markdown(["network", "how it reads a text", "models (recipe)"], rows)) + "\n"

@@ -1,4 +1,4 @@
-"""The remote, through which data and models are shared."""
+"""Commands for the remote, through which data and models are shared."""
 
 import sys
 from typing import Annotated
@@ -9,25 +9,29 @@ from sentiflow.cli.command import in_project
 from sentiflow.system import terminal
 
 app = typer.Typer(help="Share data and models through a folder, S3, SSH or WebDAV.")
+hooks_app = typer.Typer()
 
 
 @app.command("set")
 @in_project()
 def set_remote(
     url: Annotated[
-        str, typer.Argument(help="folder, s3://..., ssh://..., webdav(s)://...; by default a folder next to the project")
+        str, typer.Argument(help="Folder, s3://..., ssh://... or webdav(s)://...; by default a folder next to the project.")
     ] = "",
-    endpoint: Annotated[str, typer.Option(help="http(s)://host:port of an S3-compatible store")] = "",
+    endpoint: Annotated[str, typer.Option(help="URL of an S3-compatible store, http(s)://host:port.")] = "",
     shared: Annotated[
         bool | None,
-        typer.Option(help="in .dvc/config, which git shares, or only on this machine; by default as the kind of URL suggests"),
+        typer.Option(help="Write the settings to .dvc/config, which is in git, or for this machine only; by default by URL."),
     ] = None,
 ) -> None:
-    """Set the remote, and try it out.
+    """Set and test the remote.
 
-    A URL with a secret in it is refused, since others could read it.
+    A URL that contains a secret is refused, because other users could read it.
 
-    Example: sentiflow remote set s3://bucket/sentiflow --endpoint https://storage.example.org
+    \b
+    Examples:
+      sentiflow remote set /mnt/team/models --shared
+      sentiflow remote set s3://bucket/sentiflow --endpoint https://s3.example.org
     """
     from sentiflow.sharing import remote
 
@@ -61,9 +65,9 @@ def pull() -> None:
 @app.command()
 @in_project()
 def check(
-    commit: Annotated[str, typer.Argument(help="whose dvc.lock and .dvc files are checked")] = "HEAD",
+    commit: Annotated[str, typer.Argument(help="Commit whose dvc.lock and .dvc files are checked.")] = "HEAD",
     pushed: Annotated[
-        str | None, typer.Option(hidden=True, help="for git's pre-push hook: the git remote; the commits come from stdin")
+        str | None, typer.Option(hidden=True, help="For git's pre-push hook: the git remote; reads the commits from stdin.")
     ] = None,
 ) -> None:
     """Check that the remote has every file of a commit.
@@ -73,20 +77,34 @@ def check(
     from sentiflow.sharing import check_remote
 
     if pushed is None:
-        terminal.tell(check_remote.check_commit(commit))
+        terminal.tell(check_remote.check([commit]))
     elif checked := check_remote.check_pushed(sys.stdin, pushed):
         print(terminal.printable(checked), file=sys.stderr)
 
 
 @app.command()
 @in_project()
-def repair(dry_run: Annotated[bool, typer.Option("--dry-run", help="report only, and change nothing")] = False) -> None:
-    """Find damaged files, and restore them.
+def repair(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report, without changing anything.")] = False) -> None:
+    """Find and repair damaged files.
 
-    It reads the cache, the remote and this folder; a file is restored from where it is intact.
+    Checks the cache, the remote and this folder. A damaged file is replaced by an intact copy.
 
     Example: sentiflow remote repair --dry-run
     """
     from sentiflow.sharing import check_data
 
-    terminal.tell(check_data.check(heal=not dry_run))
+    terminal.tell(check_data.check(repair=not dry_run))
+
+
+@hooks_app.command()
+@in_project()
+def hooks() -> None:
+    """Install git's pre-push hook.
+
+    The hook refuses a push of commits whose data the remote lacks.
+
+    Example: sentiflow hooks
+    """
+    from sentiflow.sharing import hooks
+
+    print(f"Wrote {hooks.install()}. To push without the check: git push --no-verify")

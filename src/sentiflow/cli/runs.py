@@ -1,4 +1,4 @@
-"""Runs of the pipeline."""
+"""Commands that run the pipeline."""
 
 from typing import Annotated
 
@@ -7,19 +7,20 @@ import typer
 from sentiflow.cli.command import in_project
 
 app = typer.Typer()
+Force = Annotated[bool, typer.Option("--force", "-f", help="Run stages that are up to date too.")]
 
 
 @app.command()
 @in_project()
 def repro(
-    stages: Annotated[list[str] | None, typer.Argument(help="with those they depend on; without any, all")] = None,
-    sample: Annotated[int | None, typer.Option(help="a trial on so many reviews, in a folder of its own")] = None,
-    force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
-    again: Annotated[str, typer.Option(hidden=True, help="the command that resumes this run, for messages")] = "sentiflow repro",
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages to run, with their dependencies; by default all.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Trial run on this many reviews, in a folder of its own.")] = None,
+    force: Force = False,
+    again: Annotated[str, typer.Option(hidden=True, help="Command that resumes this run, for messages.")] = "sentiflow repro",
 ) -> None:
-    """Run the stages of the pipeline that are stale.
+    """Run the stale stages of the pipeline.
 
-    With --sample it is a trial, which leaves params.yaml, dvc.lock, reports and the MLflow store as they are.
+    A run with --sample leaves params.yaml, dvc.lock, the reports and the MLflow store unchanged.
 
     Example: sentiflow repro --sample 400
     """
@@ -29,7 +30,7 @@ def repro(
 
     if sample is not None:
         if stages or force:
-            raise typer.BadParameter("takes neither stages nor --force", param_hint="--sample")
+            raise typer.BadParameter("cannot be combined with stages or --force", param_hint="--sample")
         isolated_run.run_sample(sample)
         return
     pipeline.run(stages or [], force=force, again=again)
@@ -40,9 +41,9 @@ def repro(
 @app.command("all-models")
 @in_project()
 def all_models() -> None:
-    """Run every model, not only those of `run:`.
+    """Run every model of params.yaml, not only those in `run:`.
 
-    It runs in a folder of its own and writes reports/all.md and reports/all.html.
+    Runs in a folder of its own, and writes reports/all.md and reports/all.html.
 
     Example: sentiflow all-models
     """
@@ -56,7 +57,7 @@ def all_models() -> None:
 def recipes() -> None:
     """Run the published recipes with their own settings.
 
-    It writes reports/recipes.md.
+    Writes reports/recipes.md.
 
     Example: sentiflow recipes
     """
@@ -69,13 +70,13 @@ def recipes() -> None:
 @app.command()
 @in_project(line=None)
 def retrain(
-    models: Annotated[list[str] | None, typer.Argument(help="of `run:` in params.yaml; without any, all")] = None,
-    force: Annotated[bool, typer.Option("--force", help="run stages that are up to date as well")] = False,
-    promote: Annotated[bool, typer.Option(help="promote the best model if it passes every rule")] = True,
+    models: Annotated[list[str] | None, typer.Argument(help="Models in `run:` of params.yaml to train; by default all.")] = None,
+    force: Force = False,
+    promote: Annotated[bool, typer.Option(help="Promote the best model if it passes every rule.")] = True,
 ) -> None:
-    """Retrain if there is a reason to, and promote by the rules.
+    """Retrain and promote, if there is a reason to retrain.
 
-    The results are pushed to the remote, and whoever params.yaml names is notified.
+    Pushes the results to the remote, and sends the notification that params.yaml configures.
 
     Example: sentiflow retrain lstm gru --no-promote
     """
@@ -88,10 +89,12 @@ def retrain(
 @app.command()
 @in_project()
 def verify(
-    commit: Annotated[str, typer.Argument(help="uncommitted changes are not verified")] = "HEAD",
-    full: Annotated[bool, typer.Option("--full", help="every stage, not only the data and the linear models")] = False,
+    commit: Annotated[str, typer.Argument(help="Commit to verify; uncommitted changes are ignored.")] = "HEAD",
+    full: Annotated[bool, typer.Option("--full", help="Run every stage, not only data and linear models.")] = False,
 ) -> None:
-    """Reproduce a commit's results in a fresh clone, and compare.
+    """Reproduce the results of a commit in a fresh clone.
+
+    The exit status is 1 if they differ.
 
     Example: sentiflow verify HEAD~1 --full
     """
@@ -104,7 +107,7 @@ def verify(
 @app.command()
 @in_project()
 def plots() -> None:
-    """Draw DVC's plots into dvc_plots/index.html.
+    """Render DVC's plots to dvc_plots/index.html.
 
     Example: sentiflow plots
     """

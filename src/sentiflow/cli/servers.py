@@ -1,4 +1,4 @@
-"""Servers of one user, on this machine; each runs until Ctrl-C."""
+"""Commands that run a user's servers on this machine, until Ctrl-C."""
 
 from typing import Annotated
 
@@ -7,12 +7,16 @@ import typer
 from sentiflow.cli.command import in_project
 
 app = typer.Typer()
-PrefectPort = Annotated[int | None, typer.Option(min=1, max=65535, help="by default 4200, or the next free one")]
+PrefectPort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of Prefect's server; by default 4200, or the next free one.")
+]
 
 
 @app.command()
 @in_project(computes=True)
-def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0 takes any that is free")] = 8000) -> None:
+def serve(
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port on 127.0.0.1; 0 for any free port.")] = 8000,
+) -> None:
     """Serve the champion over HTTP.
 
     Example: sentiflow serve --port 8001
@@ -25,12 +29,15 @@ def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1
 @app.command()
 @in_project(line="%(message)s")
 def ui(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="by default 5000, or the next free one")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", "-p", min=1, max=65535, help="Port of MLflow's UI; by default 5000, or the next free one."),
+    ] = None,
     prefect_port: PrefectPort = None,
 ) -> None:
-    """Serve MLflow's UI and Prefect's.
+    """Serve the UIs of MLflow and Prefect.
 
-    Where a team's servers have them already, it prints their addresses.
+    Prints their addresses instead if servers of a team are configured.
 
     Example: sentiflow ui --port 5001 --prefect-port 4201
     """
@@ -44,12 +51,12 @@ def ui(
 def schedule(
     prefect_port: PrefectPort = None,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="where another checkout serves the deployments, move them here")
+        bool, typer.Option("--take-over", help="Move the deployments here if another checkout serves them.")
     ] = False,
 ) -> None:
-    """Retrain when prefect.yaml says so.
+    """Serve the schedule of prefect.yaml.
 
-    It runs a worker, and Prefect's server unless one answers already.
+    Runs a worker, and Prefect's server unless one is already running.
 
     Example: sentiflow schedule --take-over
     """

@@ -1,4 +1,4 @@
-"""Servers of a team: PostgreSQL, MLflow, Prefect and storage."""
+"""Commands for a team's servers: PostgreSQL, storage, MLflow, Prefect."""
 
 import os
 from pathlib import Path
@@ -19,9 +19,9 @@ def private_files() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def secrets() -> None:
-    """Write a new .env with generated secrets.
+    """Generate the secrets of the services into a new .env.
 
-    An existing one is never overwritten.
+    An existing .env is never overwritten.
 
     Example: sentiflow services secrets
     """
@@ -35,7 +35,7 @@ def secrets() -> None:
 def up() -> None:
     """Run all services until Ctrl-C.
 
-    When one stops, all stop.
+    If one stops, all stop.
 
     Example: sentiflow services up
     """
@@ -47,9 +47,9 @@ def up() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def status() -> None:
-    """Check that each service answers members only.
+    """Check that each service accepts members only.
 
-    Each is asked with its password, without one and with a wrong one; the exit status is 1 if one answers otherwise.
+    Sends requests with its password, without one and with a wrong one. The exit status is 1 if a response is not as expected.
 
     Example: sentiflow services status
     """
@@ -61,13 +61,13 @@ def status() -> None:
 @app.command()
 @in_project(line="%(message)s")
 def member(
-    name: Annotated[str, typer.Argument(help="of the account")],
-    reset: Annotated[bool, typer.Option("--reset", help="set another password")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="remove the account")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the account.")],
+    reset: Annotated[bool, typer.Option("--reset", help="Set a new password.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the account.")] = False,
 ) -> None:
-    """Create, reset or remove an account.
+    """Create, reset or remove the account of a member.
 
-    It may retrain and promote. What its owner needs is printed once.
+    A member can retrain and promote. The settings for the member are printed once.
 
     Example: sentiflow services member anna
     """
@@ -78,10 +78,10 @@ def member(
 
 @app.command()
 @in_project(line="%(message)s")
-def backup(to: Annotated[Path | None, typer.Argument(help="a new folder; by default backups/TIME")] = None) -> None:
+def backup(to: Annotated[Path | None, typer.Argument(help="New folder; by default backups/TIME.")] = None) -> None:
     """Back up databases, artifacts and DVC's remote.
 
-    The services go on meanwhile.
+    The services keep running.
 
     Example: sentiflow services backup /mnt/backups/monday
     """
@@ -92,10 +92,10 @@ def backup(to: Annotated[Path | None, typer.Argument(help="a new folder; by defa
 
 @app.command()
 @in_project(line="%(message)s")
-def restore(source: Annotated[Path, typer.Argument(metavar="BACKUP", help="a folder that `backup` wrote")]) -> None:
-    """Restore a backup where there is nothing yet.
+def restore(source: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder written by `backup`.")]) -> None:
+    """Restore a backup into a new installation.
 
-    Every service is then started and checked.
+    Then starts and checks every service.
 
     Example: sentiflow services restore backups/20260131-020000
     """

@@ -1,1 +1,1 @@
-"""Remotes, push and pull, checks of completeness and integrity, versions of the data."""
+"""Remotes, push and pull, integrity checks, versions of the data."""

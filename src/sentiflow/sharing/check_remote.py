@@ -1,20 +1,19 @@
-"""Prove that the remote has every file that a commit names, so that whoever pulls the commit gets all of it.
+"""Check that the remote has every file that a commit references, so that a pull of the commit is complete.
 
-The remote itself is asked. `--pushed` is what the pre-push hook of git runs: it reads from its input what is about to be pushed.
+The remote itself is queried, not DVC's index of it. With `--pushed` the commits come from git's pre-push hook.
 """
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sentiflow.data.sources import fetching
 from sentiflow.pipeline import objects
-from sentiflow.pipeline.objects import Output, Piece
+from sentiflow.pipeline.objects import Output
 from sentiflow.sharing.remote_settings import CONFIG, secrets_in
 from sentiflow.system import git
 from sentiflow.system.errors import InputError
@@ -22,80 +21,61 @@ from sentiflow.system.errors import InputError
 log = logging.getLogger("sentiflow")
 
 NO_COMMIT = "0" * 40
-DATA = ("dvc.lock", "*.dvc")  # as git takes paths: what names objects
-ALL_THE_SAME = "To push all the same: git push --no-verify"
 
 
-class Missing(NamedTuple):
-    piece: Piece
-    commit: str
-
-    def __str__(self) -> str:
-        return f"{self.piece}, of {self.commit}"
-
-
-def check_commit(commit: str) -> str:
-    """Asks the remote for every object of a commit; says in words that all are there.
-
-    Raises:
-        InputError: if some are not, naming stage and file, or git does not know the commit.
-    """
-    git.commit(commit)
-    return check([commit])
-
-
-def check_pushed(told: Iterable[str], git_remote: str) -> str | None:
-    """What git's pre-push hook asks: whether the remote has every object of the commits about to be pushed.
+def check_pushed(lines: Iterable[str], git_remote: str) -> str | None:
+    """Check the commits that git is about to push.
 
     Args:
-        told: the lines that git writes to the hook's standard input.
-        git_remote: the git remote that is pushed to.
+        lines: standard input of git's pre-push hook.
+        git_remote: name of the git remote.
 
     Returns:
-        In words that all are there; None where no commit references data.
+        Summary for the user; None if no commit references data.
 
     Raises:
-        InputError: if some are not there, or a commit holds a secret.
+        InputError: if the remote lacks a file, or a commit contains a secret.
     """
     try:
-        commits = pushed(told, git_remote)
+        commits = pushed(lines, git_remote)
         refuse_secrets(commits)
-        named = [commit.sha for commit in commits if commit.names_data]
-        return check(named) if named else None
+        with_data = [commit for commit, has_data in commits.items() if has_data]
+        return check(with_data) if with_data else None
     except InputError as error:
-        raise type(error)(f"{error}\n{ALL_THE_SAME}") from None
+        raise type(error)(f"{error}\nTo push anyway: git push --no-verify") from None
 
 
-def check(commits: Iterable[str]) -> str:
-    """Asks the remote for every object of the commits; says in words that all are there."""
+def check(commits: Sequence[str]) -> str:
+    """Query the remote for every file of the commits. Returns a summary for the user.
+
+    Raises:
+        InputError: if the remote lacks a file, or git does not know a commit.
+    """
+    for commit in commits:
+        git.commit(commit)
     with objects.opened() as project:
         remote = project.remote()
-        named = {commit: project.outputs(commit) for commit in commits}
-        pieces = [
-            Missing(piece, _short(commit))
-            for commit, outputs in named.items()
-            for piece in project.pieces(outputs, project.cache, remote)
-        ]
-        there = remote.sizes({each.piece.oid for each in pieces})
-        lost = [each for each in pieces if each.piece.oid not in there]
-        for commit, outputs in named.items():
-            if told := untracked_source(commit, outputs):
-                log.warning("%s", told)
-    if lost:
+        outputs = {commit: project.outputs(commit) for commit in commits}
+        pieces = [(piece, commit) for commit in outputs for piece in project.pieces(outputs[commit], project.cache, remote)]
+        found = remote.sizes({piece.oid for piece, _ in pieces})
+        missing = [f"{piece}, of {_short(commit)}" for piece, commit in pieces if piece.oid not in found]
+        for commit in outputs:
+            if warning := untracked_source(commit, outputs[commit]):
+                log.warning("%s", warning)
+    if missing:
         raise InputError(
-            f"{remote.name} lacks {len(lost)} of {len(pieces)} files:\n{objects.listed(lost)}\n"
-            "whoever pulls would not get them; where they were made, hand them over: sentiflow remote push"
+            f"{remote.name} lacks {len(missing)} of {len(pieces)} files:\n{objects.listed(missing)}\n"
+            "Upload them from the machine that created them: sentiflow remote push"
         )
-    of = ", ".join(_short(commit) for commit in named)
-    return f"All {len(there)} files that dvc.lock names are on {remote.name} ({of})."
+    return f"All {len(found)} files that dvc.lock references are on {remote.name} ({', '.join(map(_short, outputs))})."
 
 
 def untracked_source(commit: str, outputs: list[Output]) -> str | None:
-    """That the reviews' source is a file of the user's which no .dvc file tracks, in words; None if it is not."""
+    """Warning if the source of the reviews is a local file that no .dvc file tracks."""
     try:
         download = YAML(typ="safe", pure=True).load(git.ask("show", f"{commit}:./params.yaml"))["download"]
         location = str(download[download["source"]]["location"])
-    except (InputError, YAMLError, KeyError, TypeError):  # no such file, or the package, which comes with the environment
+    except (InputError, YAMLError, KeyError, TypeError):  # no params.yaml, or a source that is a Python package
         return None
     if fetching.is_url(location):
         return None
@@ -103,39 +83,37 @@ def untracked_source(commit: str, outputs: list[Output]) -> str | None:
     tracked = (Path(output.path) for output in outputs)
     if any(path == each or each in path.parents or path in each.parents for each in tracked):
         return None
-    how = f"track it: dvc add '{path}', then commit" if path.is_relative_to(fetching.WATCHED) else "see docs/remotes.md"
+    hint = f"track it: dvc add '{path}', then commit" if path.is_relative_to(fetching.WATCHED) else "see docs/remotes.md"
     return (
-        f"{path}, which download reads in {_short(commit)}, is your own file and no .dvc file tracks it, so it is on no remote: "
-        f"whoever pulls can use what was made of it, and cannot run download again; {how}"
+        f"{path}, the source of the reviews in {_short(commit)}, is not tracked by a .dvc file, so no remote has it: "
+        f"other clones can use its results, but cannot run the download stage; {hint}"
     )
 
 
-class Commit(NamedTuple):
-    sha: str
-    names_data: bool
+def pushed(lines: Iterable[str], git_remote: str) -> dict[str, bool]:
+    """Commits about to be pushed, oldest first, and whether each changes dvc.lock or a .dvc file.
 
-
-def pushed(lines: Iterable[str], git_remote: str) -> list[Commit]:
-    """The commits that git is about to push, oldest first, each line being `local ref, its commit, remote ref, its commit`."""
+    Each line is `local ref, its commit, remote ref, its commit`.
+    """
     found: dict[str, bool] = {}
     for line in lines:
-        _, local, _, there = line.split()
-        if local == NO_COMMIT:  # a branch is deleted
+        _, local, _, remote = line.split()
+        if local == NO_COMMIT:  # the branch is being deleted
             continue
-        known = there != NO_COMMIT and git.ask_if_possible("cat-file", "-e", f"{there}^{{commit}}") is not None
-        new = [local, f"^{there}"] if known else [local, "--not", f"--remotes={git_remote}"]
-        data = set(git.ask("rev-list", *new, "--", *DATA).split())
-        found |= {sha: sha in data for sha in reversed(git.ask("rev-list", *new).split())}
-    return [Commit(sha, names_data) for sha, names_data in found.items()]
+        known = remote != NO_COMMIT and git.ask_if_possible("cat-file", "-e", f"{remote}^{{commit}}") is not None
+        new = [local, f"^{remote}"] if known else [local, "--not", f"--remotes={git_remote}"]
+        with_data = set(git.ask("rev-list", *new, "--", "dvc.lock", "*.dvc").split())
+        found |= {commit: commit in with_data for commit in reversed(git.ask("rev-list", *new).split())}
+    return found
 
 
-def refuse_secrets(commits: Iterable[Commit]) -> None:
-    """Raises InputError if a commit holds a password of a remote."""
+def refuse_secrets(commits: Iterable[str]) -> None:
+    """Raise InputError if the .dvc/config of a commit contains a secret."""
     for commit in commits:
-        if found := secrets_in(git.show(commit.sha, CONFIG) or ""):
+        if found := secrets_in(git.show(commit, CONFIG) or ""):
             raise InputError(
-                f"{CONFIG} of {_short(commit.sha)} holds {', '.join(found)}, which git would show to everybody; take it "
-                "out of the commit, give it to this machine alone (dvc remote modify --local NAME OPTION ...)"
+                f"{CONFIG} of {_short(commit)} contains {', '.join(found)}, which everyone with the repository can read; "
+                "remove it from the commit and store it on this machine only: dvc remote modify --local NAME OPTION ..."
             )
 
 

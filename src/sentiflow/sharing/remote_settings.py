@@ -1,4 +1,4 @@
-"""Which remote is set, and how: in .dvc/config, which git tracks, or in .dvc/config.local, which has what is secret."""
+"""Settings of the remote in .dvc/config, which is in git, and in .dvc/config.local, which may contain secrets."""
 
 import contextlib
 import re
@@ -11,8 +11,8 @@ from dvc.config import Config
 from sentiflow.pipeline.objects import dvc_errors_told
 from sentiflow.pipeline.stores import RefusedError
 
-CONFIG, OWN_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")  # of these git tracks the first
-# Options of a remote that are secrets, of any kind that DVC knows.
+CONFIG, OWN_CONFIG = Path(".dvc/config"), Path(".dvc/config.local")
+# Secret options of all kinds of DVC remotes.
 SECRETS = re.compile(
     r"password|passphrase|token|access_key_id|secret_access_key|session_token|account_key|sas_token|"
     r"connection_string|client_secret|oss_key_id|oss_key_secret|custom_auth_header|sse_customer_key|bearer_token_command"
@@ -21,15 +21,15 @@ SECRETS = re.compile(
 
 @contextlib.contextmanager
 def configured(name: str, shared: Mapping[str, str] | None, own: Mapping[str, str]) -> Iterator[None]:
-    """Makes a remote of this name the default; what was set before is back if the block fails, unless a password is all it lacks.
+    """Set the default remote. The previous settings are restored if the block fails, except if only authentication failed.
 
     Args:
-        shared: options for .dvc/config, which git tracks; None leaves that file as it is.
-        own: options for .dvc/config.local, which git ignores; they are added to those that stand there for this remote, if it
-            is still on the same host.
+        name: of the remote.
+        shared: options for .dvc/config; None to leave that file unchanged.
+        own: options for .dvc/config.local; existing options of this remote are kept if its host is unchanged.
     """
     files = {file: file.read_bytes() if file.exists() else None for file in (CONFIG, OWN_CONFIG)}
-    OWN_CONFIG.touch(mode=0o600)  # before DVC writes into it: it may come to hold passwords
+    OWN_CONFIG.touch(mode=0o600)  # before DVC writes to it: it may contain passwords later
     try:
         with dvc_errors_told():
             config = Config(dvc_dir=str(CONFIG.parent), validate=False)
@@ -39,7 +39,7 @@ def configured(name: str, shared: Mapping[str, str] | None, own: Mapping[str, st
                 local["remote"][name] = {**kept, **own}
                 local["core"]["remote"] = name
                 if shared is not None:
-                    del local["core"]["remote"]  # or it would hide that of .dvc/config
+                    del local["core"]["remote"]  # it would override that of .dvc/config
             if shared is not None:
                 with config.edit("repo", validate=False) as repo:
                     kept = repo["remote"].get(name, {}) if old == shared["url"] else {}
@@ -55,12 +55,11 @@ def configured(name: str, shared: Mapping[str, str] | None, own: Mapping[str, st
 
 
 def _host(url: str) -> str:
-    """What a password is for."""
     return urlsplit(url).netloc.rpartition("@")[2] if "://" in url else url
 
 
 def secrets_in(config: str) -> list[str]:
-    r"""Options of a .dvc/config that must not be in git: passwords, keys and tokens, and URLs that hold one.
+    r"""Names of options in the text of a .dvc/config that must not be in git: passwords, keys, tokens, URLs with a password.
 
     >>> secrets_in("['remote \"a\"']\n    url = ssh://ann:pw@host/x\n    password = pw\n")
     ['url', 'password']

@@ -1,1 +1,1 @@
-"""Plumbing: locks, git, threads, processes, atomic files, terminal. Knows nothing of texts or models."""
+"""Plumbing: locks, git, threads, processes, atomic files, terminal. Independent of texts and models."""

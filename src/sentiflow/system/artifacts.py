@@ -1,4 +1,4 @@
-"""Reads what an earlier stage wrote. A file that is gone or damaged is an error that names it and says how to make it anew."""
+"""Read files written by earlier stages. A missing or damaged file is an error that names it and says how to rebuild it."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from sentiflow.system.errors import InputError
 
 def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A parquet file, or some of its columns, as an Arrow table."""
-    if not file.exists():  # Arrow's own error does not say which file
+    if not file.exists():  # Arrow's own error does not name the file
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
     try:
         return pq.read_table(file, columns=None if columns is None else list(columns))
@@ -25,13 +25,11 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_frame(file: Path) -> pd.DataFrame:
-    """A parquet file as a data frame."""
     frame: pd.DataFrame = read_table(file).to_pandas()
     return frame
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """A CSV file with a header."""
     try:
         return pd.read_csv(file)
     except ValueError as error:  # pandas's parser errors, and bytes that are not UTF-8
@@ -39,7 +37,6 @@ def read_csv(file: Path) -> pd.DataFrame:
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -47,7 +44,6 @@ def read_json(file: Path) -> Any:
 
 
 def damaged(file: Path, error: Exception) -> InputError:
-    """What to say of a file that is not what a stage wrote."""
     return InputError(
-        f"{file} was cut off or changed since its stage wrote it ({error}); remove it and run `dvc repro`, which makes it anew"
+        f"{file} was cut off or changed after its stage wrote it ({error}); delete it and run `dvc repro` to rebuild it"
     )

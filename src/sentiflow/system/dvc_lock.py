@@ -1,4 +1,4 @@
-"""Reads what DVC recorded in dvc.lock, without loading DVC."""
+"""Read dvc.lock without loading DVC."""
 
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,30 @@ FILE = Path("dvc.lock")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The stages by name.
+    """Entries of the stages, by stage name.
 
     Raises:
-        ValueError: if the file was cut off, has the marks of a merge conflict or is no dvc.lock.
+        ValueError: if the text is truncated, has merge conflict markers or is not a dvc.lock.
     """
     try:
-        # libyaml's parser, as DVC itself uses: five times as fast as the one in Python
+        # libyaml's parser, as in DVC: five times as fast as the pure Python one
         return dict(YAML(typ="safe").load(text)["stages"] or {})
     except (YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"no readable {FILE}: {error}") from None
+        raise ValueError(f"not a valid {FILE}: {error}") from None
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
-    """The stages of a file; none if there is no such file yet."""
+    """Entries of the stages in a file; empty if the file does not exist."""
     if not file.exists():
         return {}
     try:
         return parse(file.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{file} was cut off or changed by hand; bring the committed one back: git checkout {file}") from None
+        raise InputError(f"{file} is truncated or was edited; restore the committed version: git checkout {file}") from None
 
 
 def of_commit(commit: str) -> dict[str, Any] | None:
-    """The stages that a git commit has; None if it has no dvc.lock.
+    """Entries of the stages in a git commit; None if the commit has no dvc.lock.
 
     Raises:
         ValueError: if that file is damaged.

@@ -1,4 +1,4 @@
-"""What a model was trained on, as far as its numbers may follow from it: processor, threads, GPUs and library versions."""
+"""Description of the training environment, as far as it can affect a model's numbers: processor, threads, GPUs, libraries."""
 
 import json
 import os
@@ -13,18 +13,18 @@ LIBRARIES = ("keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "te
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
-# What /proc/cpuinfo calls that which tells kinds of processors apart, on x86 and on ARM: clouds give many the same name.
+# Keys of /proc/cpuinfo that identify a processor model, on x86 and on ARM: clouds give different models the same name.
 MODEL = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU variant", "CPU part", "CPU revision")
-# Instruction sets by which libraries choose how they compute with floats.
+# Instruction sets by which libraries choose their floating-point code.
 FLOATS = re.compile(r"sse4_[12]|avx\w*|f16c|fma\w*|amx\w*|asimd\w*|sve\w*|sme(?!p)\w*|bf16|i8mm|fphp|fcma")
 
 
 def describe(*, gpus: Sequence[str], threads: int) -> dict[str, Any]:
-    """Plain values, the same at every run on one machine.
+    """JSON values that are the same on every run on one machine.
 
     Args:
-        gpus: names of those that trained; none where the processor did.
-        threads: that the training was allowed.
+        gpus: names of the GPUs that trained; empty for training on the processor.
+        threads: number of threads available to the training.
     """
     return {
         **_processor(CPUINFO),
@@ -39,7 +39,7 @@ def describe(*, gpus: Sequence[str], threads: int) -> dict[str, Any]:
 
 
 def grouped(environments: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[str], Mapping[str, Any]]]:
-    """Each environment once, with the names of the models that were trained in it.
+    """Distinct environments, each with the names of the models trained in it.
 
     >>> grouped({"lstm": {"cores": 2}, "gru": {"cores": 4}, "rnn": {"cores": 2}})
     [(['lstm', 'rnn'], {'cores': 2}), (['gru'], {'cores': 4})]
@@ -51,27 +51,28 @@ def grouped(environments: Mapping[str, Mapping[str, Any]]) -> list[tuple[list[st
 
 
 def record(environments: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The environments as they are kept in git: equal ones once, by name of architecture."""
-    return [{"architectures": names, "environment": dict(told)} for names, told in grouped(dict(sorted(environments.items())))]
+    """Content of metrics/environment.json: distinct environments, in the order of the model names."""
+    groups = grouped(dict(sorted(environments.items())))
+    return [{"architectures": names, "environment": dict(environment)} for names, environment in groups]
 
 
 def _processor(cpuinfo: Path) -> dict[str, Any]:
-    """Name, model and instruction sets of the first processor; the last two are empty where the system does not tell."""
+    """Name, model and instruction sets of the first processor; the last two are empty if the system does not report them."""
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(":")
-        told.setdefault(key.strip(), value.strip())
-    flags = told.get("flags", told.get("Features", "")).split()
+        values.setdefault(key.strip(), value.strip())
+    flags = values.get("flags", values.get("Features", "")).split()
     return {
-        "processor": told.get("model name") or platform.processor() or platform.machine(),
-        "processor_model": ", ".join(f"{key} {told[key]}" for key in MODEL if key in told),
+        "processor": values.get("model name") or platform.processor() or platform.machine(),
+        "processor_model": ", ".join(f"{key} {values[key]}" for key in MODEL if key in values),
         "instruction_sets": sorted({flag for flag in flags if FLOATS.fullmatch(flag)}),
     }
 
 
 def _caches(folder: Path) -> list[str]:
-    """Level, kind and size of each cache: by them a product of matrices is cut into blocks, and so the order of its sums."""
+    """Level, type and size of each cache. Matrix products are blocked by cache size, which sets the order of summation."""
     parts = ("level", "type", "size")
     try:
         return [" ".join((index / part).read_text().strip() for part in parts) for index in sorted(folder.glob("index*"))]

@@ -1,12 +1,12 @@
-"""What a user can put right. Anything else that is raised is a fault of ours and keeps its traceback.
+"""Errors that a user can correct. Any other exception is a bug and keeps its traceback.
 
-Any function may raise InputError, whose message says why. Docstrings name the errors that a caller handles.
+Any function may raise InputError. Docstrings list only the errors that a caller handles.
 """
 
 
 class InputError(ValueError):
-    """Says what was received, what was expected and what to do."""
+    """The message says what was expected, what was received and what to do."""
 
 
 class UnavailableError(InputError):
-    """Something outside did not answer: a network, a remote, a store. Trying again later may help; nothing has to be changed."""
+    """A network, remote or store did not respond. Retrying later may succeed without any change."""

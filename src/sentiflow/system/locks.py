@@ -1,4 +1,4 @@
-"""One at a time: an flock on a file, which the system releases when its holder dies, however it dies."""
+"""Lock files: an flock, which the system releases when the process that holds it ends, even after SIGKILL."""
 
 import contextlib
 import errno
@@ -17,22 +17,22 @@ from sentiflow.system.errors import InputError, UnavailableError
 
 log = logging.getLogger("sentiflow")
 
-PATIENCE = 600.0  # seconds to wait for another process before giving up
+PATIENCE = 600.0  # default timeout in seconds
 
 
 class BusyError(UnavailableError):
-    """Another process is at work and holds a lock."""
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, patience: float | None = None) -> Iterator[None]:
-    """Holds the lock within the block, and notes this process's id in the file.
+    """Hold a lock within the block, and write the id of this process to the lock file.
 
     Args:
-        patience: seconds to wait for another process; without it PATIENCE.
+        patience: timeout in seconds; by default PATIENCE.
 
     Raises:
-        BusyError: if another process holds it for longer, naming that process.
+        BusyError: if another process, which the message names, holds the lock for longer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path) as file:
@@ -48,51 +48,51 @@ def locked(path: Path, patience: float | None = None) -> Iterator[None]:
         wait_for(holder, patience)
         file.seek(0)
         file.truncate()
-        file.write(f" {os.getpid()}\n")  # as DVC writes its own
+        file.write(f" {os.getpid()}\n")  # the format of DVC's own lock files
         file.flush()
         yield
 
 
 def _opened(path: Path) -> IO[str]:
-    """For reading and writing; made where there is none. A link is not followed: what it points to would be emptied."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # a fifo is not waited for
+    """Open or create a lock file. A symbolic link is refused, since its target would be truncated."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO does not block
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise InputError(f"{path} is a link, expected a file of this project's own; remove it and run again") from None
+        raise InputError(f"{path} is a symbolic link, expected a regular file; delete it and run again") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError(f"{path} is no plain file, expected one of this project's own; remove it and run again")
+        raise InputError(f"{path} is not a regular file; delete it and run again")
     return os.fdopen(descriptor, "r+")
 
 
 def wait_for(holder: Callable[[], str | None], patience: float | None = None) -> None:
-    """Waits until `holder` names nobody any more, and says once whom it waits for.
+    """Wait until `holder` returns None; log once for each process it names.
 
     Raises:
-        BusyError: if it still names somebody after that many seconds.
+        BusyError: after `patience` seconds.
     """
     patience = PATIENCE if patience is None else patience
     started = time.monotonic()
-    told = None
+    logged = None
     while name := holder():
         if time.monotonic() - started >= patience:
-            since = f" for over {patience:.0f} s" if patience else ""
+            waited = f" after {patience:.0f} s" if patience else ""
             raise BusyError(
-                f"{name} has been at work in this project{since}, and two runs at once would be in each other's way; "
-                "wait until it ends, or end it with `kill`, then run again"
+                f"{name} is still running in this project{waited}, and only one run at a time is possible; "
+                "wait until it ends, or stop it with `kill`, then run again"
             )
         process = name.split(" (")[0]
-        if process != told:
-            log.warning("waiting for %s, which is at work in this project", name)
-            told = process
+        if process != logged:
+            log.warning("waiting for %s, which is running in this project", name)
+            logged = process
         time.sleep(0.2)
 
 
 def described(pid: str) -> str:
-    """A process by its id and command line, as far as the system tells."""
+    """Id and command line of a process, as far as they are known."""
     if not pid.strip().isdigit():
         return "another process"
     try:

@@ -1,4 +1,4 @@
-"""Markdown tables whose columns also line up as plain text."""
+"""Markdown tables that are also aligned as plain text."""
 
 import html
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table.
+    """Lines of a table.
 
     >>> markdown(["a", "b"], [["1", "two"]])
     ['| a | b   |', '| - | --- |', '| 1 | two |']
@@ -17,7 +17,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Any text as one cell: on one line, with nothing in it that Markdown or HTML would act on.
+    """Any text as one table cell: on one line, with Markdown and HTML escaped.
 
     >>> cell("a | b\\n<i> ![](x)")
     'a \\\\| b &lt;i&gt; !\\\\[\\\\](x)'
@@ -27,7 +27,7 @@ def cell(text: str) -> str:
 
 
 def plain(page: str) -> str:
-    """Markdown for a terminal: without the escapes that `cell` adds.
+    """Markdown for a terminal, without the escapes of `cell`.
 
     >>> plain("nb\\\\_svm &lt; lstm")
     'nb_svm < lstm'

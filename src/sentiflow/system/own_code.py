@@ -1,4 +1,4 @@
-"""Refuses to work on a folder with the code of another one."""
+"""Refuse to run the code of one project in the folder of another."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ HERE, RUNNING = Path("src/sentiflow"), Path(__file__).parents[1]
 
 
 def is_running() -> bool:
-    """Whether the working folder has no package of its own, or its package is the one that runs."""
+    """Whether the running package is that of the working folder, or the folder has none."""
     return not HERE.is_dir() or HERE.samefile(RUNNING)
 
 
 def require() -> None:
-    """Raises InputError if the working folder has a package of its own that is not the one that runs.
+    """Raise InputError if the working folder has its own package, but another one is running.
 
-    So it is in a copy of a project while the environment of the original is active.
+    This happens in a copy of a project while the environment of the original is active.
     """
     if not is_running():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Processes that start others: a signal that ends one ends all of them, and none outlives who started it."""
+"""Process trees: a signal that ends a process ends its children too, and no child outlives the process that started it."""
 
 import contextlib
 import os
@@ -12,34 +12,33 @@ from typing import Any
 
 import psutil
 
-GRACE = 5.0  # seconds for a process to end by itself before it is told more firmly
-STARTER = "SENTIFLOW_STARTER"  # the process that a stage must not outlive, as `of_this_process` notes it
+GRACE = 5.0  # seconds between a signal and the next, stronger one
+STARTER = "SENTIFLOW_STARTER"  # environment variable: the process that a child must not outlive
 
 
 def end(*leaders: subprocess.Popen[Any], received: Sequence[int] = ()) -> None:
-    """Ends process groups: interrupts as Ctrl-C does, which lets DVC and its stage clear up; then tells them more firmly.
+    """End process groups: SIGINT, which lets DVC and its stage clean up, then SIGTERM, then SIGKILL.
 
     Args:
-        leaders: started with `process_group=0`; they may have ended already.
-        received: signals that this process was sent; a second one kills at once.
+        leaders: processes started with `process_group=0`; they may have ended already.
+        received: signals received by this process so far; a second one makes the next signal SIGKILL.
     """
-    living = list(leaders)
+    alive = list(leaders)
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        living = [leader for leader in living if lives(leader.pid)]
-        for leader in living:
+        alive = [leader for leader in alive if _is_alive(leader.pid)]
+        for leader in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(leader.pid, signal.SIGKILL if len(received) > 1 else sign)
         until = time.monotonic() + GRACE
-        patience = len(received)
-        while living and time.monotonic() < until and len(received) == patience:
-            for leader in living:
+        count = len(received)
+        while alive and time.monotonic() < until and len(received) == count:
+            for leader in alive:
                 leader.poll()
-            living = [leader for leader in living if lives(leader.pid)]
+            alive = [leader for leader in alive if _is_alive(leader.pid)]
             time.sleep(0.05)
 
 
-def lives(group: int) -> bool:
-    """Whether a process group has a process that is not dead."""
+def _is_alive(group: int) -> bool:
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.Error):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
@@ -49,9 +48,9 @@ def lives(group: int) -> bool:
 
 @contextlib.contextmanager
 def signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within the block the signals that end a process go to the handler.
+    """Handle SIGINT, SIGTERM and SIGHUP within the block.
 
-    A signal that was ignored stays so (nohup), and only a main thread can handle any.
+    Signals that are ignored (nohup) stay ignored. Does nothing outside the main thread, which alone can set handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -66,15 +65,15 @@ def signals_to(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def of_this_process() -> dict[str, str]:
-    """The environment by which processes that this one starts know whom not to outlive."""
+    """Environment variables for child processes that call `die_with_starter`."""
     return {STARTER: f"{os.getpid()}:{psutil.Process().create_time()}"}
 
 
 def die_with_starter(environment: Mapping[str, str] = os.environ) -> None:
-    """From now on this process and its group are killed when the process that started them is gone, however that ended.
+    """Kill this process and its group when the process that started it ends.
 
-    A process that was killed with -9 cannot end what it started, and DVC's stages would go on for hours. Does nothing in a
-    process that was started by hand.
+    A process killed with SIGKILL cannot end its children, and DVC's stages would run on for hours. Does nothing in a process
+    started by hand.
     """
     pid, _, created = environment.get(STARTER, "").partition(":")
     if not pid:
@@ -85,7 +84,7 @@ def die_with_starter(environment: Mapping[str, str] = os.environ) -> None:
 def _kill_after(pid: int, created: float) -> None:
     with contextlib.suppress(psutil.Error, ProcessLookupError):
         process = psutil.Process(pid)
-        if process.create_time() == created:  # else the id was given to another process
+        if process.create_time() == created:  # otherwise the id was reused
             if hasattr(os, "pidfd_open"):  # Linux
                 select.select([os.pidfd_open(pid)], [], [])
             else:
@@ -93,8 +92,8 @@ def _kill_after(pid: int, created: float) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def run(command: Sequence[str], told: Callable[[str], None]) -> int:
-    """Runs a command, hands on each line that it prints, and gives its exit status; whatever ends this ends it too."""
+def run(command: Sequence[str], log: Callable[[str], None]) -> int:
+    """Exit status of a command; each line of its output is passed to `log`. The command ends with this process."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | of_this_process()
     with subprocess.Popen(
         command,
@@ -110,7 +109,7 @@ def run(command: Sequence[str], told: Callable[[str], None]) -> int:
         try:
             for line in child.stdout:
                 if line.strip():
-                    told(line.rstrip())
+                    log(line.rstrip())
         finally:
             end(child)
     return child.returncode

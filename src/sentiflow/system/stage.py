@@ -1,4 +1,4 @@
-"""What every stage script needs around its work: a log, its own lock, whole outputs or none, errors without tracebacks."""
+"""Common parts of every stage script: log, lock, atomic outputs, errors without tracebacks."""
 
 import contextlib
 import errno
@@ -19,49 +19,48 @@ LOCKS = Path(".cache/locks")
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a stage script's `main` with its typed parameters as the command line."""
+    """Run the `main` of a stage script; its typed parameters define the command line."""
     process_groups.die_with_starter()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=(sys.modules[main.__module__].__doc__ or "").replace("\n", "\n\n"))(main)
     with entry_point.handled(), tensorflow_log.chatter_dropped():
-        # here, so that log and progress bars take the same way and keep their order
+        # inside the filter, so that log and progress bars use the same stream and keep their order
         terminal.show_log(force=True)
         own_code.require()
-        threads.limit(1)  # so that no result follows from the number of cores, or of stages at work
+        threads.limit(1)  # so that no result depends on the number of cores or of parallel stages
         app()
 
 
 @contextlib.contextmanager
 def writing(*targets: Path) -> Iterator[list[Path]]:
-    """Gives a path beside each target to write to; all take their targets' places when the block ends well.
+    """Yield a temporary path next to each target; rename all of them to their targets if the block succeeds.
 
-    The block holds a lock while it writes, so that a stage whose DVC was killed and a second run of the same stage cannot mix
-    their outputs. The system releases the lock when the process dies, however it dies.
+    The block holds a lock, so that a stage whose DVC was killed and a second run of the same stage cannot mix their outputs.
     """
-    beside = [working_files(target)[0] for target in targets]
+    partials = [working_files(target)[0] for target in targets]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
     with locks.locked(lock_of(targets[0])):
         _clear(targets)
         try:
-            yield beside
-            pairs = list(zip(beside, targets, strict=True))
-            for place, target in pairs:  # before the first is replaced, so that it is all of them or none
-                _check(place, target)
-            for place, target in pairs:
-                _replace(place, target)
+            yield partials
+            pairs = list(zip(partials, targets, strict=True))
+            for partial, target in pairs:  # before the first is replaced, so that all are replaced or none
+                _check(partial, target)
+            for partial, target in pairs:
+                _replace(partial, target)
         finally:
             _clear(targets)
 
 
 def lock_of(target: Path) -> Path:
-    """The lock of a target: in the working folder's cache, so that none lies in a folder that people open."""
-    place = hashlib.sha256(os.fsencode(target.parent.resolve() / target.name)).hexdigest()
-    return LOCKS / f"{target.name[:40]}-{place[:16]}.lock"
+    """Lock file of a target, in the cache of the working folder."""
+    digest = hashlib.sha256(os.fsencode(target.parent.resolve() / target.name)).hexdigest()
+    return LOCKS / f"{target.name[:40]}-{digest[:16]}.lock"
 
 
 def working_files(target: Path) -> tuple[Path, Path]:
-    """The names next to a target under which its new and its old content exist for a while; what is there is removed."""
+    """Temporary paths of a target's new and old content. Files left there by a killed run are removed."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old.partial")
 
 
@@ -71,18 +70,18 @@ def _clear(targets: Iterable[Path]) -> None:
             files.remove(path)
 
 
-def _check(place: Path, target: Path) -> None:
-    if not os.path.lexists(place):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
-    if place.is_file() and target.is_dir() and not target.is_symlink():
+def _check(partial: Path, target: Path) -> None:
+    if not os.path.lexists(partial):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(partial))
+    if partial.is_file() and target.is_dir() and not target.is_symlink():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-    if place.is_dir() and os.path.lexists(target) and not target.is_dir():
+    if partial.is_dir() and os.path.lexists(target) and not target.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
 
 
-def _replace(place: Path, target: Path) -> None:
-    if place.is_dir() and target.is_dir():  # a folder that is not empty cannot be renamed over
+def _replace(partial: Path, target: Path) -> None:
+    if partial.is_dir() and target.is_dir():  # a rename cannot replace a folder with files
         target.rename(working_files(target)[1])
-        place.rename(target)
+        partial.rename(target)
     else:
-        place.replace(target)
+        partial.replace(target)

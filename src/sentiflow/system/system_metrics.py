@@ -1,4 +1,4 @@
-"""How busy the machine is while a model trains, under the names that MLflow gives such metrics."""
+"""Load of the machine during training, under MLflow's names of system metrics."""
 
 import contextlib
 import threading
@@ -7,28 +7,26 @@ from collections.abc import Iterator
 
 import psutil
 
-INTERVAL = 5.0  # seconds between two looks
 MEBIBYTE = 2**20
 
 Sample = dict[str, float]
 
 
 @contextlib.contextmanager
-def watching(interval: float = INTERVAL) -> Iterator[list[Sample]]:
-    """Fills the list it gives with one sample every `interval` seconds, and one at the end of the block.
+def watching(interval: float = 5.0) -> Iterator[list[Sample]]:
+    """Yield a list to which a sample is added every `interval` seconds, and at the end of the block.
 
-    A sample holds `time` in seconds since 1970, the processor's and memory's use by the machine, and the memory of this
-    process; what psutil cannot tell on a system is left out.
+    A sample has the `time` in seconds since 1970, the machine's use of processor and memory, and the memory of this process.
     """
     samples: list[Sample] = []
     ended = threading.Event()
-    psutil.cpu_percent()  # the first call only begins to count
+    psutil.cpu_percent()  # the first call only starts the measurement
 
-    def look() -> None:
+    def watch() -> None:
         while not ended.wait(interval):
             samples.append(_sample())
 
-    watcher = threading.Thread(target=look, name="system metrics", daemon=True)
+    watcher = threading.Thread(target=watch, name="system metrics", daemon=True)
     watcher.start()
     try:
         yield samples

@@ -1,7 +1,7 @@
-"""Keeps TensorFlow's start-up chatter from the user and lets its warnings through.
+"""Hide TensorFlow's start-up messages and keep its warnings.
 
-TensorFlow writes these lines from C++, some before it has read any setting, so no environment variable hides them all:
-they are dropped by their text, between file descriptor 2 and the terminal.
+TensorFlow writes these lines from C++, some before it reads any setting, so no environment variable hides all of them.
+They are filtered by their text between file descriptor 2 and the terminal.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ CHATTER = re.compile(
 
 @contextlib.contextmanager
 def chatter_dropped() -> Iterator[None]:
-    """Within the block, lines that match CHATTER and are written to file descriptor 2 do not come out.
+    """Drop lines written to file descriptor 2 within the block that match CHATTER.
 
-    Python's own `sys.stderr` goes past the filter, so that progress bars still see a terminal.
+    Python's own `sys.stderr` bypasses the filter, so that progress bars still see a terminal.
     """
     try:
         real = os.dup(2)
-    except OSError:  # started without a standard error
+    except OSError:  # standard error is closed
         yield
         return
     read_end, write_end = os.pipe()
@@ -50,9 +50,9 @@ def chatter_dropped() -> Iterator[None]:
     finally:
         sys.stderr.flush()
         sys.stderr = python_stderr
-        os.dup2(real, 2)  # closes the pipe's last writing end, which ends the thread
+        os.dup2(real, 2)  # closes the last write end of the pipe, which ends the thread
         forwarder.join(timeout=1)
-        if not forwarder.is_alive():  # a process that was started in the block and outlives it holds the pipe open
+        if not forwarder.is_alive():  # a process started in the block that outlives it keeps the pipe open
             os.close(real)
 
 

@@ -1,4 +1,4 @@
-"""What a terminal is given: nothing in a text, the name of a file, or a message from elsewhere can steer it."""
+"""Terminal output. Control characters in texts, file names and messages of other programs are escaped."""
 
 import logging
 import sys
@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 LINE = "  %(message)s"
-LOUD = "mlflow.store.db.utils"  # logs a traceback of what is raised anyway, and told in one line
 
 
 def printable(text: str) -> str:
-    """Any text with what does not print escaped; its lines and tabs stay.
+    """Any text with non-printing characters escaped, except newlines and tabs.
 
     >>> printable("caf\\u00e9\\n\\x1b[2J \\u202e \\udcff")
     'café\\n\\\\x1b[2J \\\\u202e \\\\udcff'
@@ -21,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def some(names: Iterable[str], *, most: int = 10) -> str:
-    """A list of names for a sentence; of a long one the first names and how many more there are.
+    """Names for a sentence; of a long list the first ones and the number of the others.
 
     >>> some("ab"), some("abcd", most=2)
     ('a, b', 'a, b and 2 more')
@@ -32,24 +31,24 @@ def some(names: Iterable[str], *, most: int = 10) -> str:
 
 
 def tell(text: str, *, flush: bool = False) -> None:
-    """Prints what may come from elsewhere; what the terminal's encoding lacks is escaped as well."""
+    """Print text that may be untrusted. Characters that the terminal's encoding lacks are escaped too."""
     encoding = sys.stdout.encoding or "utf-8"
     print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=flush)
 
 
 def refuse(message: str, status: int = 1) -> NoReturn:
-    """Ends the process with one message."""
+    """Exit the process with one message."""
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
 def show_log(line: str = LINE, *, force: bool = False) -> None:
-    """From now on the log's lines go to standard error.
+    """Send the log to standard error.
 
     Args:
-        force: also where somebody has set up the log already.
+        force: replace existing handlers.
     """
-    logging.getLogger(LOUD).setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs tracebacks of errors that it raises too
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable(line))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=force)

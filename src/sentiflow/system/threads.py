@@ -1,15 +1,14 @@
-"""How many threads compute: by their number sums are split, and so the last bits of a result follow from it."""
+"""Number of threads for linear algebra, which affects the last bits of results: it sets how sums are split."""
 
 from threadpoolctl import threadpool_limits
 
 
 def limit(count: int) -> None:
-    """From now on numpy's and SciPy's linear algebra computes with that many threads in this process.
+    """Set the number of threads of numpy's and SciPy's linear algebra in this process.
 
-    By default it is one for every core, or what OMP_NUM_THREADS says, so that a stage gave other bytes on another machine, and
-    beside another stage than alone.
+    The default is one per core or OMP_NUM_THREADS, so results would depend on the machine and on stages running in parallel.
     """
-    import numpy  # noqa: F401  # only what is loaded can be limited
+    import numpy  # noqa: F401  # only loaded libraries can be limited
     import scipy.linalg  # noqa: F401
 
     threadpool_limits(limits=count)

@@ -1,11 +1,11 @@
-"""Removes credentials from URLs before they are shown, stored or compared."""
+"""Remove credentials from URLs before they are shown, stored or compared."""
 
 import re
 from urllib.parse import urlsplit, urlunsplit
 
 
 def without_user(text: str) -> str:
-    """A text whose URLs have neither user nor password.
+    """A text without users and passwords in its URLs.
 
     >>> without_user("no answer from https://ann:sec@ret@example.org/a?token=1")
     'no answer from https://example.org/a?token=1'
@@ -14,7 +14,7 @@ def without_user(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text whose URLs have neither user, password, query nor fragment.
+    """A text without users, passwords, queries and fragments in its URLs.
 
     >>> without_secrets("no answer from https://ann:secret@example.org/a?token=1")
     'no answer from https://example.org/a'
@@ -23,7 +23,7 @@ def without_secrets(text: str) -> str:
 
 
 def public(url: str) -> str:
-    """A URL, whatever characters it has, without user, password, query and fragment.
+    """A URL, which may contain spaces, without user, password, query and fragment.
 
     >>> public("https://ann:secret@example.org:8443/a file.csv?token=12")
     'https://example.org:8443/a file.csv'

@@ -153,7 +153,7 @@ def test_copy_of_a_project_whose_environment_is_a_link_runs_its_own_code(tmp_pat
     monkeypatch.delenv("PYTHONPATH", raising=False)  # `make test` sets it to src, here that of the copy
     shutil.copytree(own_code.RUNNING, tmp_path / "src/sentiflow")
     program_file = tmp_path / "src/sentiflow/cli/program.py"
-    program_file.write_text(program_file.read_text().replace("Turn labelled texts", "A copy: turn labelled texts"))
+    program_file.write_text(program_file.read_text().replace("Train, compare", "A copy: train, compare"))
     assert "A copy" not in called(tmp_path, "--help").stdout
     (tmp_path / ".venv").symlink_to(sys.prefix)
     assert "A copy" in called(tmp_path, "--help").stdout

@@ -303,7 +303,7 @@ def test_second_side_run_of_the_same_name_waits_for_the_first(project):
 
 def test_folder_that_a_pipeline_is_still_at_work_in_is_not_changed(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.5)
-    with locks.locked(isolated_run.FOLDER / "some/.dvc/tmp/sentiflow.lock"), pytest.raises(InputError, match="has been at work"):
+    with locks.locked(isolated_run.FOLDER / "some/.dvc/tmp/sentiflow.lock"), pytest.raises(InputError, match="is still running"):
         run(["rnn"])
     assert not (isolated_run.FOLDER / "some/dvc.yaml").exists()
 

@@ -93,7 +93,7 @@ def test_rwlock_that_a_killed_run_left_empty_or_cut_is_removed_and_said(folder, 
 def test_broken_rwlock_stays_while_a_dvc_of_this_project_lives(folder, start):
     RWLOCK.write_text("")
     start(sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro", cwd=folder)
-    with pytest.raises(InputError, match="at work in this project"):
+    with pytest.raises(InputError, match="is still running in this project"):
         put_at_rest()
     assert RWLOCK.exists()
 
@@ -147,7 +147,7 @@ def test_entries_of_a_live_process_stay_and_it_is_waited_for_by_name(folder, sta
     dead = subprocess.Popen(["true"])
     dead.wait()
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(holder)}, "read": {"/b": [entry(dead.pid), entry(holder)]}}))
-    with pytest.raises(InputError, match=rf"process {holder} \(dvc repro\) has been at work"):
+    with pytest.raises(InputError, match=rf"process {holder} \(dvc repro\) is still running"):
         put_at_rest()
     assert json.loads(RWLOCK.read_text()) == {"write": {"/a": entry(holder)}, "read": {"/b": [entry(holder)]}}
     assert f"waiting for process {holder}" in caplog.text

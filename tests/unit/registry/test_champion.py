@@ -340,7 +340,9 @@ def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_
         subprocess.run(["git", *words], check=True)
     status, _, said = command("list", "--commit=nowhere")
     assert status == 1
-    assert said == ("error: received nowhere, which names no commit here. Give a branch, a tag or a hash of: git log --oneline\n")
+    assert said == (
+        "error: nowhere is not a commit of this repository. Expected a branch, a tag or a hash of: git log --oneline\n"
+    )
     status, _, said = command("list", "--commit=HEAD")
     assert status == 1
     assert said == "error: received HEAD, which has no dvc.lock; give one of: git log --oneline dvc.lock\n"

@@ -31,7 +31,7 @@ def stage_of(name):
 
 
 def test_says_that_every_file_is_right(project):
-    assert check_data.check(heal=True).startswith("Read 7 files in the cache and on the remote here")
+    assert check_data.check(repair=True).startswith("Checked 7 files in the cache and on the remote here")
 
 
 @pytest.mark.parametrize("place", [CACHE, REMOTE], ids=["cache", "remote"])
@@ -43,17 +43,16 @@ def test_whatever_is_not_right_in_one_place_is_named_and_healed_from_the_other(d
         Path(file).unlink()
     for name in NAMES:
         DAMAGES[damage](stored(place, named[name]))
-    with pytest.raises(InputError, match=f"of 7 files that dvc.lock names {len(NAMES)} are not right"):
-        check_data.check(heal=False)
+    with pytest.raises(InputError, match=f"{len(NAMES)} of 7 files that dvc.lock references are damaged or missing"):
+        check_data.check(repair=False)
     what = f"{'missing' if damage == 'missing' else 'damaged'} {'in the cache' if place == CACHE else 'on the remote'}"
     said = capsys.readouterr().out.splitlines()
     for name in NAMES:
-        stage = "reviews.csv.dvc" if name == "reviews.csv" else "split"
-        [line] = [line for line in said if line.startswith((f"{stage}: {name}:", f"{stage}: {name} (the list"))]
+        [line] = [line for line in said if line.startswith((f"{stage_of(name)}: {name}:", f"{stage_of(name)}: {name} (the list"))]
         assert line.endswith(what)
-    assert check_data.check(heal=True).endswith(f"{len(NAMES)} of them were not, and are again.")
+    assert check_data.check(repair=True).endswith(f": {len(NAMES)} repaired.")
     assert (contents(CACHE), contents(REMOTE)) == before
-    assert check_data.check(heal=False).endswith("every one is what dvc.lock says.")
+    assert check_data.check(repair=False).endswith(": all intact.")
 
 
 def test_dvc_finds_none_of_it(project):
@@ -73,8 +72,8 @@ def test_file_of_this_folder_that_changed_unseen_is_healed_and_one_that_somebody
     Path("words.txt").write_text("my own\n")
     with Repo() as repo:
         assert list(repo.status()) == ["split"], "words.txt alone"
-    check_data.check(heal=True)
-    assert "split: splits/2.txt: damaged in this folder (splits/2.txt); healed splits/2.txt" in capsys.readouterr().out
+    check_data.check(repair=True)
+    assert "split: splits/2.txt: damaged in this folder (splits/2.txt); repaired splits/2.txt" in capsys.readouterr().out
     assert Path("splits/2.txt").read_bytes() == whole
     assert Path("words.txt").read_text() == "my own\n"
 
@@ -84,7 +83,7 @@ def test_what_is_right_in_this_folder_alone_goes_back_to_the_cache_and_the_remot
     for name in NAMES:
         for place in (CACHE, REMOTE):
             flip(stored(place, named[name]))
-    check_data.check(heal=True)
+    check_data.check(repair=True)
     assert (contents(CACHE), contents(REMOTE)) == before
 
 
@@ -95,7 +94,7 @@ def test_link_into_the_cache_is_healed_with_it(link, project):
         repo.checkout(force=True, relink=True)
     flip(stored(CACHE, oids()["splits/2.txt"]))
     assert Path("splits/2.txt").read_bytes() != whole
-    check_data.check(heal=True)
+    check_data.check(repair=True)
     assert Path("splits/2.txt").read_bytes() == whole
 
 
@@ -105,13 +104,13 @@ def test_what_is_right_nowhere_is_put_aside_and_made_anew(project, capsys):
         flip(file)
     with Repo() as repo:
         assert repo.status() == {}, "DVC would not make it anew"
-    with pytest.raises(InputError, match="1 are not right; see above what to do"):
-        check_data.check(heal=True)
-    assert "and right nowhere; make it anew: `sentiflow repro` runs split again" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"1 of 7 files .* are damaged or missing; the lines above say what to do"):
+        check_data.check(repair=True)
+    assert "no intact copy: run `sentiflow repro`, which runs split again" in capsys.readouterr().out
     assert (check_data.DAMAGED / named["splits/2.txt"]).exists()
     with Repo() as repo:
         repo.reproduce()
-    check_data.check(heal=True)
+    check_data.check(repair=True)
     assert (contents(CACHE), contents(REMOTE)) == before
 
 
@@ -121,23 +120,23 @@ def test_own_data_that_is_right_nowhere_is_left_where_it_is(project, capsys):
     for file in files:
         flip(file)
     left = [file.read_bytes() for file in files]
-    with pytest.raises(InputError, match="1 are not right"):
-        check_data.check(heal=True)
-    assert "bring reviews.csv back from where it came from, and `dvc add reviews.csv`" in capsys.readouterr().out
+    with pytest.raises(InputError, match="1 of 7 files"):
+        check_data.check(repair=True)
+    assert "restore reviews.csv from its original source, then `dvc add reviews.csv`" in capsys.readouterr().out
     assert [file.read_bytes() for file in files] == left
 
 
 def test_without_a_remote_the_cache_is_read_alone(project, capsys):
     remote_settings.OWN_CONFIG.unlink()
     flip(stored(CACHE, oids()["words.txt"]))
-    assert check_data.check(heal=True).startswith("Read 7 files in the cache (no remote is set): 1 of them")
-    assert "healed the cache from this folder (words.txt)" in capsys.readouterr().out
+    assert check_data.check(repair=True) == "Checked 7 files in the cache (no remote is set): 1 repaired."
+    assert "repaired the cache from this folder (words.txt)" in capsys.readouterr().out
 
 
 def test_nothing_is_replaced_while_a_run_is_at_work(project, monkeypatch):
     flip(stored(CACHE, oids()["words.txt"]))
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
     with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError):
-        check_data.check(heal=True)
+        check_data.check(repair=True)
     with objects.opened() as opened:
         assert not opened.cache.is_right(oids()["words.txt"])

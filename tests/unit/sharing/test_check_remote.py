@@ -29,7 +29,7 @@ def commit_other_results(text):
 
 
 def test_says_that_every_file_is_there(project):
-    assert check_remote.check(["HEAD"]).startswith("All 7 files that dvc.lock names are on the remote here")
+    assert check_remote.check(["HEAD"]).startswith("All 7 files that dvc.lock references are on the remote here")
 
 
 @pytest.mark.parametrize("name", ["splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv", "splits"])
@@ -118,19 +118,19 @@ def test_commits_that_change_no_data_are_not_asked_for(hooked):
     Path("notes.txt").write_text("nothing of data\n")
     git("add", "notes.txt")
     git("commit", "-qm", "notes")
-    assert [each.names_data for each in commits("HEAD", "HEAD~1")] == [False]
-    assert [each.names_data for each in commits("HEAD", "")] == [True, False]
-    assert commits("", "HEAD") == [], "a branch that goes"
+    assert list(commits("HEAD", "HEAD~1").values()) == [False]
+    assert list(commits("HEAD", "").values()) == [True, False]
+    assert commits("", "HEAD") == {}, "a branch that goes"
     commit_other_results("poor")
-    assert [each.names_data for each in commits("HEAD", "HEAD~2")] == [False, True]
+    assert list(commits("HEAD", "HEAD~2").values()) == [False, True]
     git("push", "--no-verify", "origin", "HEAD:main")
-    assert commits("HEAD", "") == [], "another branch of what is there"
+    assert commits("HEAD", "") == {}, "another branch of what is there"
 
 
 def test_push_of_a_password_is_refused(hooked):
     remote_settings.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
     git("commit", "-qam", "remote")
-    with pytest.raises(InputError, match="holds password") as refused:
+    with pytest.raises(InputError, match="contains password") as refused:
         check_remote.refuse_secrets(commits("HEAD", "HEAD~1"))
     assert "hidden" not in str(refused.value)
 
@@ -138,7 +138,7 @@ def test_push_of_a_password_is_refused(hooked):
 def test_hook_is_written_anew_and_no_other_one_is_touched(hooked):
     assert hooks.install() == hooked
     hooked.write_text("#!/bin/sh\n# another's\n")
-    with pytest.raises(InputError, match=r"not ours; nothing was written.*add these lines"):
+    with pytest.raises(InputError, match=r"was not written by sentiflow; nothing was written.*Add these lines"):
         hooks.install()
     assert "another's" in hooked.read_text()
 

@@ -102,7 +102,7 @@ def test_list_that_was_replaced_on_the_remote_is_refused_by_name_and_nothing_is_
 
 def test_list_that_was_replaced_on_the_remote_is_healed_by_who_has_it(project, tmp_path):
     put(list_of("out of the project"), REMOTE, oids()["splits"])
-    check_data.check(heal=True)
+    check_data.check(repair=True)
     push_pull.pull()
     assert not list(tmp_path.rglob("marker"))
 
@@ -134,7 +134,7 @@ def test_checks_of_data_and_remote_refuse_it_too(other, tmp_path):
     oid = name_in_lock(list_of("git's hooks"))
     before = everything(tmp_path)
     with pytest.raises(UnsafeError, match="split: splits"):
-        check_data.check(heal=True)
+        check_data.check(repair=True)
     assert everything(tmp_path) == before
     assert not stored(CACHE, oid).exists(), "a later checkout would follow it"
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qam", "hostile"], check=True)

@@ -98,7 +98,7 @@ def test_url_with_a_secret_is_refused_without_showing_it(url):
         ("s3://bucket", "", "lacks the path"),
         ("ssh:///srv/models", "", "lacks the host"),
         ("ann@example.org:models", "", "ssh://user@host/path"),
-        ("here", "", "inside the project"),
+        ("here", "", "is inside the project"),
         ("../../nowhere/there", "", "is it mounted"),
         ("s3://bucket/path", "example.org:9000", "expected http://host:port"),
         ("s3://bucket/path", "http://ann:hidden@example.org", "expected http://host:port"),
@@ -115,7 +115,7 @@ def test_url_of_no_known_kind_is_refused_with_what_to_write(url, endpoint, words
 def test_remote_that_does_not_answer_leaves_what_was_set_before(project):
     remote.use(remote.read(""))
     before = remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()
-    with pytest.raises(UnavailableError, match=r"does not answer.*What was set before stays"):
+    with pytest.raises(UnavailableError, match=r"The previous settings were restored"):
         remote.use(remote.read("webdav://127.0.0.1:9/models", shared=True))
     assert (remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()) == before
 
@@ -124,7 +124,7 @@ def test_remote_that_is_silent_is_given_up_in_time(project, monkeypatch):
     monkeypatch.setattr(remote, "PATIENCE", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
         port = silent.getsockname()[1]
-        with pytest.raises(UnavailableError, match="did not answer within 1 s"):
+        with pytest.raises(UnavailableError, match="did not respond within 1 s"):
             remote.use(remote.read(f"webdav://127.0.0.1:{port}/models"))
 
 
@@ -139,6 +139,6 @@ def test_password_for_one_host_is_not_sent_to_another(project):
 
 def test_secret_in_the_configuration_that_git_tracks_is_refused(project):
     remote_settings.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
-    with pytest.raises(InputError, match="which git tracks, holds password") as refused:
+    with pytest.raises(InputError, match="is in git and contains password") as refused:
         remote.use(remote.read(""))
     assert "hidden" not in str(refused.value)

@@ -41,7 +41,7 @@ def test_stages_are_read_as_they_were_recorded():
 def test_a_file_that_is_no_whole_lock_is_an_error_that_says_how_to_restore_it(tmp_path, name):
     file = tmp_path / "dvc.lock"
     file.write_text(BROKEN[name])
-    with pytest.raises(ValueError, match=r"no readable dvc\.lock"):
+    with pytest.raises(ValueError, match=r"not a valid dvc\.lock"):
         dvc_lock.parse(BROKEN[name])
     with pytest.raises(InputError, match=f"git checkout {file}"):
         dvc_lock.read(file)

@@ -262,7 +262,7 @@ def test_patience_with_another_writer_ends_in_an_error_that_names_its_process(ho
     process = holder()
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
     with (
-        pytest.raises(InputError, match=rf"process {process.pid} .*has been at work.*end it with `kill`"),
+        pytest.raises(InputError, match=rf"process {process.pid} .*is still running.*stop it with `kill`"),
         stage.writing(tmp_path / "count"),
     ):
         pytest.fail("two processes are writing the same outputs")
@@ -292,7 +292,7 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, 
     (tmp_path / "own").write_text("precious")
     stage.LOCKS.mkdir(parents=True)
     stage.lock_of(tmp_path / "count").symlink_to(tmp_path / "own")
-    with pytest.raises(InputError, match=r"count-\w+\.lock is a link"), stage.writing(tmp_path / "count"):
+    with pytest.raises(InputError, match=r"count-\w+\.lock is a symbolic link"), stage.writing(tmp_path / "count"):
         pass
     assert (tmp_path / "own").read_text() == "precious"
     assert not (tmp_path / "count").exists()
@@ -302,7 +302,7 @@ def test_a_lock_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     stage.LOCKS.mkdir(parents=True)
     os.mkfifo(stage.lock_of(tmp_path / "count"))
-    with pytest.raises(InputError, match=r"count-\w+\.lock is no plain file"), stage.writing(tmp_path / "count"):
+    with pytest.raises(InputError, match=r"count-\w+\.lock is not a regular file"), stage.writing(tmp_path / "count"):
         pass
 
 
@@ -332,7 +332,7 @@ def test_an_input_error_ends_in_its_message(run):
         ('Path("/").read_text()', ["/", "a folder where a file was expected"]),
         ('Path(sys.executable, "reviews.csv").read_text()', ["reviews.csv", "a file where a folder was expected"]),
         ('import subprocess; Path("run").touch(); subprocess.run(["./run"])', ["./run", "permission denied"]),
-        ('Path("/dev/full").write_text("a")', ["the disk is full", "nothing half written was kept"]),
+        ('Path("/dev/full").write_text("a")', ["the disk is full", "no partial output was kept"]),
         ('Path("a" * 300).read_text()', ["File name too long"]),
     ],
 )
@@ -379,7 +379,7 @@ def test_a_full_disk_keeps_the_earlier_outputs_and_nothing_half_written(script, 
         tmp_path,
     )
     assert ended.returncode == 1
-    assert ended.stderr == "error: the disk is full; free some space and run again, nothing half written was kept\n"
+    assert ended.stderr == "error: the disk is full; free some space and run again, no partial output was kept\n"
     assert ended.stdout.split() == ["note", "table", "earlier", "earlier"]
 
 

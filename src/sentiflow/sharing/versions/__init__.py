@@ -1,1 +1,1 @@
-"""The versions of the data: which there were, what differs between two of them, and how reviews are added."""
+"""Versions of the data: list them, compare two of them, add reviews."""

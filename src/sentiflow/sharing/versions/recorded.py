@@ -1,24 +1,24 @@
-"""The files that a commit's data consist of, out of DVC's cache; what that lacks, or has damaged, comes from the remote."""
+"""Files of the data as a commit recorded them, from DVC's cache or, if it lacks them, from the remote."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentiflow.pipeline import objects, stores
+from sentiflow.pipeline import objects
 from sentiflow.system.errors import InputError
 
 SHORT = 10  # digits of a hash in messages
 
 
 def files(commit: str, wanted: Sequence[str]) -> list[Path]:
-    """Where in the cache files lie, as the commit has them.
+    """Paths in DVC's cache of files as a commit recorded them.
 
     Args:
-        commit: its full hash.
-        wanted: files that DVC tracks, or that lie in folders of its.
+        commit: full hash.
+        wanted: files tracked by DVC, or files in folders tracked by DVC.
 
     Raises:
-        InputError: if the commit has no such file, or neither the cache nor the remote has it as it was.
-        UnavailableError: if the remote does not answer.
+        InputError: if the commit has no such file, or neither the cache nor the remote has an intact copy.
+        UnavailableError: if the remote does not respond.
     """
     with objects.opened() as project:
         outputs = {output.path: output for output in project.outputs(commit)}
@@ -29,34 +29,32 @@ def _cached(project: objects.Project, commit: str, file: str, outputs: dict[str,
     tracked = next((path for path in (file, *map(str, Path(file).parents)) if path in outputs), None)
     if tracked is None:
         raise InputError(
-            f"DVC tracks no {file} in {commit[:SHORT]}; `sentiflow data versions` lists the commits that brought data, "
-            f"git log -- '*.dvc' those that brought a file"
+            f"DVC does not track {file} in {commit[:SHORT]}; `sentiflow data versions` lists the commits that changed the data, "
+            "git log -- '*.dvc' those that changed a tracked file"
         )
     oid = outputs[tracked].oid
     if tracked != file:
-        _brought(project, commit, tracked, oid)
+        _ensure_cached(project, commit, tracked, oid)
         members = project.cache.files_of(oid) or {}
         name = str(Path(file).relative_to(tracked))
         if name not in members:
-            raise InputError(f"{tracked} of {commit[:SHORT]} holds {', '.join(sorted(members))}, expected {name} too")
+            raise InputError(f"{tracked} of {commit[:SHORT]} lacks {name}; it contains {', '.join(sorted(members))}")
         oid = members[name]
-    return _brought(project, commit, file, oid)
-
-
-def _brought(project: objects.Project, commit: str, file: str, oid: str) -> Path:
-    if not project.cache.is_right(oid):
-        remote = project.remote_if_set()
-        if remote is None or not _taken(project.cache, remote, oid):
-            where = f"{remote.name} neither" if remote else "no remote is set: `sentiflow remote set` sets one"
-            raise InputError(
-                f"DVC's cache has not {file} of {commit[:SHORT]}, or not as it was, and {where}; "
-                "whoever made it hands it over with `sentiflow remote push`, then run again"
-            )
+    _ensure_cached(project, commit, file, oid)
     return project.cache.path(oid)
 
 
-def _taken(cache: stores.Store, remote: stores.Store, oid: str) -> bool:
+def _ensure_cached(project: objects.Project, commit: str, file: str, oid: str) -> None:
+    if project.cache.is_right(oid):
+        return
+    remote = project.remote_if_set()
     try:
-        return cache.take(oid, remote)
+        if remote and project.cache.take(oid, remote):
+            return
     except FileNotFoundError:
-        return False
+        pass
+    where = f"nor is it on {remote.name}" if remote else "and no remote is set: set one with `sentiflow remote set`"
+    raise InputError(
+        f"{file} of {commit[:SHORT]} is not in DVC's cache, or damaged there, {where}; "
+        "upload it from the machine that created it (`sentiflow remote push`), then run again"
+    )

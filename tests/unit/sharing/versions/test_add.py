@@ -59,8 +59,8 @@ def test_dvc_tracks_the_new_version_and_git_takes_its_note_alone(project, capsys
     assert noted() == md5(FILE) != before
     assert git("status", "--porcelain", "--", "data").split() == ["M", f"{FILE}.dvc"]
     told = capsys.readouterr().out
-    assert "added 1 reviews to data/external/reviews.csv, which has 22 now" in told
-    assert "left out 1 that were there already" in told
+    assert "added 1 reviews to data/external/reviews.csv, which now has 22" in told
+    assert "left out 1 copies of existing reviews" in told
     assert "split.method is stratified" in told
     assert "git add data/external params.yaml dvc.lock metrics reports && git commit" in told
 
@@ -84,7 +84,7 @@ def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
     add.run(commit="HEAD")
     assert FILE.read_text().splitlines()[-2:] == ["One of their side.,negative", "One of our side.,negative"]
     assert noted() == md5(FILE)
-    with pytest.raises(InputError, match="received nowhere, which names no commit"):
+    with pytest.raises(InputError, match="nowhere is not a commit"):
         add.run(commit="nowhere")
 
 
@@ -113,14 +113,14 @@ def test_nothing_is_added_while_a_run_is_at_work(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
     before = FILE.read_bytes()
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
-    with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError, match="at work in this project"):
+    with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError, match="is still running in this project"):
         add.run(file=NEW)
     assert FILE.read_bytes() == before
 
 
 @pytest.mark.parametrize("given", [{}, {"file": NEW, "commit": "HEAD"}], ids=["nothing", "both"])
 def test_one_of_file_and_commit_is_expected(given):
-    with pytest.raises(InputError, match="either a file or a commit"):
+    with pytest.raises(InputError, match="either a file or --commit"):
         add.run(**given)
 
 

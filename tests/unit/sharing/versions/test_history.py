@@ -10,7 +10,7 @@ import sources
 from data_projects import commit, git, repro, write
 from dvc_projects import copy
 
-from sentiflow.sharing.versions import difference, history, listing
+from sentiflow.sharing.versions import diff, history
 from sentiflow.system.errors import InputError
 
 FIRST = [(f"film {i} was {('a bore', 'a joy')[i % 2]}", ("negative", "positive")[i % 2]) for i in range(60)]
@@ -65,7 +65,7 @@ def project(grown, tmp_path, monkeypatch):
 
 def shown(capsys):
     capsys.readouterr()
-    listing.report()
+    history.report()
     return capsys.readouterr().out
 
 
@@ -83,16 +83,16 @@ def test_a_version_is_a_commit_of_this_branch_that_brought_other_reviews_or_anot
     assert [each.data.rows for each in found.versions] == [60, 67, 67, 66]
     assert found.versions[1].data.labels == {"negative": 30, "positive": 37}
     assert sum(found.versions[1].data.sizes.values()) == 67
-    assert found.passed_over == {}
+    assert found.skipped == {}
 
 
 def test_each_version_says_what_changed_against_the_one_before(project):
     changes = [each.change for each in history.read().versions]
     assert changes == [
         "first version",
-        "+7 rows; other content at the source",
-        "same reviews, split anew; split.method: stratified -> hash",
-        "-1 rows; code alone: src/reader.py",
+        "+7 rows; new content at the source",
+        "same reviews, new split; split.method: stratified -> hash",
+        "-1 rows; only code: src/reader.py",
     ]
 
 
@@ -104,7 +104,7 @@ def test_list_has_a_row_a_version_with_its_numbers(project, capsys):
     assert re.search(r"path: data/reviews\n.*\n      md5: (\w{10})", lock)[1] in rows[-1]
     assert "30 negative, 37 positive" in rows[3]
     assert "not committed" not in told
-    assert "Not run yet" not in told
+    assert "Changes that" not in told
 
 
 def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, capsys, monkeypatch):
@@ -113,9 +113,11 @@ def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, ca
     monkeypatch.chdir("../shallow")
     told = shown(capsys)
     assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 1
-    assert "This clone is shallow, so commits and what they brought are missing: git fetch --unshallow" in told
-    with pytest.raises(InputError, match=r"HEAD~1, which names no commit here\. This clone is shallow.*git fetch --unshallow"):
-        difference.of_commit("HEAD~1")
+    assert "This clone is shallow, so older commits are missing: git fetch --unshallow" in told
+    with pytest.raises(
+        InputError, match=r"HEAD~1 is not a commit of this repository\. This clone is shallow.*git fetch --unshallow"
+    ):
+        diff.of_commit("HEAD~1")
     git("fetch", "-q", "--unshallow")
     assert "shallow" not in shown(capsys)
 
@@ -132,9 +134,9 @@ def test_commits_whose_lock_is_damaged_or_gone_are_passed_over_and_named(project
     commit("back")
     found = history.read()
     assert len(found.versions) == 4
-    assert list(found.passed_over) == shas
+    assert list(found.skipped) == shas
     told = shown(capsys)
-    assert f"{len(shas)} commits are left out" in told
+    assert f"Skipped {len(shas)} commits" in told
     assert f"{shas[-1][:10]}: it has no dvc.lock" in told
 
 
@@ -171,24 +173,24 @@ def test_what_would_change_the_data_and_has_not_run_yet_is_told(project, capsys)
 def test_lock_with_marks_of_a_merge_conflict_in_this_folder_is_told_beside_the_list(project, capsys):
     lock = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(lock.replace("stages:\n", "stages:\n<<<<<<< HEAD\n"))
-    assert "This folder: its dvc.lock is damaged, or holds the marks of a merge conflict" in shown(capsys)
+    assert "This folder: its dvc.lock is damaged or has merge conflict markers" in shown(capsys)
 
 
 def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="run this in a clone of the project"):
-        listing.report()
+        history.report()
     git("init", "-q")
     with pytest.raises(InputError, match="no commit yet; run `sentiflow repro`"):
-        listing.report()
+        history.report()
     Path("notes.md").write_text("n")
     commit("start")
-    listing.report()
-    assert "No commit holds data yet" in capsys.readouterr().out
+    history.report()
+    assert "No commit has data yet" in capsys.readouterr().out
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="git is not installed"):
-        listing.report()
+        history.report()
 
 
 def test_another_source_is_told_without_the_settings_of_either(project):

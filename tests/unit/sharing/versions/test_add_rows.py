@@ -10,8 +10,8 @@ import sources
 from sentiflow.config import params
 from sentiflow.data import normal_form
 from sentiflow.data.sources import package, tables
-from sentiflow.sharing.versions import appending
-from sentiflow.sharing.versions.appending import Added, Format
+from sentiflow.sharing.versions import add as adding
+from sentiflow.sharing.versions.add import Added, Format
 from sentiflow.system.errors import InputError
 
 OWN, NEW = Path("own.csv"), Path("new.csv")
@@ -33,10 +33,10 @@ def tsv_format(**changed):
     return csv_format(**{"separator": "\t", "quote": None, "header": False, "text": 1, "label": 0} | changed)
 
 
-def add(own, new, how=None, *, skip_rejected=False):
-    OWN.write_bytes(own.encode(how.section.encoding if how else "utf-8") if isinstance(own, str) else own)
-    NEW.write_bytes(new.encode(how.section.encoding if how else "utf-8") if isinstance(new, str) else new)
-    return appending.add_rows(OWN, how or csv_format(), NEW, name="new.csv", skip_rejected=skip_rejected)
+def add(own, new, layout=None, *, skip_rejected=False):
+    OWN.write_bytes(own.encode(layout.section.encoding if layout else "utf-8") if isinstance(own, str) else own)
+    NEW.write_bytes(new.encode(layout.section.encoding if layout else "utf-8") if isinstance(new, str) else new)
+    return adding.add_rows(OWN, layout or csv_format(), NEW, name="new.csv", skip_rejected=skip_rejected)
 
 
 def test_rows_stand_behind_those_of_the_file_which_stay_as_they_are():
@@ -64,14 +64,14 @@ def test_new_rows_are_written_as_the_file_is(own, end):
     assert written.endswith(end)
     assert written.count("\ufeff") == own.count("\ufeff")
     assert written.endswith(('"positive"' if own.startswith('"') else "positive") + end.removeprefix('"'))
-    table = csv_format().read(OWN)
+    table, _ = csv_format().read(OWN, OWN.name)
     assert [record.fields for record in table.records] == [["A.", "negative"], [text, "positive"]]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
 def test_file_keeps_its_encoding(encoding):
-    how = csv_format(encoding=encoding, separator=";")
-    add("review;label\nÀ.;negative\n", "review;label\nÉ.;positive\n", how)
+    layout = csv_format(encoding=encoding, separator=";")
+    add("review;label\nÀ.;negative\n", "review;label\nÉ.;positive\n", layout)
     assert OWN.read_bytes().decode(encoding) == "review;label\nÀ.;negative\nÉ.;positive\n"
 
 
@@ -83,7 +83,7 @@ def test_tab_separated_file_without_header_or_quotes_keeps_them_away():
 def test_columns_are_put_in_the_order_of_the_file_and_those_that_are_missing_stay_empty():
     add("id,label,review\n1,negative,A.\n", "review,label\nB.,positive\n")
     assert OWN.read_text().splitlines()[-1] == ",positive,B."
-    with pytest.raises(InputError, match="has columns that the file of reviews has not: 'stars'"):
+    with pytest.raises(InputError, match="has columns that are missing from the reviews file: 'stars'"):
         add("review,label\nA.,negative\n", "review,label,stars\nB.,positive,5\n")
 
 
@@ -139,14 +139,14 @@ def test_rows_that_cannot_be_used_are_left_out_where_that_is_asked_for():
 def test_long_list_of_bad_rows_stands_whole_in_a_file():
     with pytest.raises(InputError, match=r"and 10 more: \.cache/add_reviews\.csv lists all"):
         add("review,label\nA.,negative\n", "review,label\n" + "C.,posotive\n" * 30)
-    assert pd.read_csv(appending.LISTING)["line"].tolist() == list(range(2, 32))
+    assert pd.read_csv(adding.LISTING)["line"].tolist() == list(range(2, 32))
 
 
 @pytest.mark.parametrize(
     ("new", "message"),
     [
         ("", "is empty"),
-        ("review,label\n", "holds no rows"),
+        ("review,label\n", "has no rows"),
         ("review;label\nC.;positive\n", "no column 'review', which download.csv.text"),
         ("text,label\nC.,positive\n", "no column 'review'"),
     ],
@@ -159,7 +159,7 @@ def test_file_that_is_no_table_of_reviews_is_refused(new, message):
 def test_file_whose_last_quote_is_open_swallows_no_new_row():
     own = 'review,label\nA.,negative\n"B,negative\n'
     assert add(own, 'review,label\n"C, c",positive\n').rows == 1
-    assert csv_format().read(OWN).records[-1].fields == ["C, c", "positive"]
+    assert csv_format().read(OWN, OWN.name)[0].records[-1].fields == ["C, c", "positive"]
     with pytest.raises(InputError, match="a quote in its last rows may be left open"):
         add(own, 'review,label\n",negative",positive\n')
 
@@ -168,7 +168,7 @@ def test_file_whose_last_quote_is_open_swallows_no_new_row():
 
 
 def wanted(chosen, **section):
-    return appending.target(sources.settings(chosen, **section).download)
+    return adding.target(sources.settings(chosen, **section).download)
 
 
 def test_rows_go_to_the_file_that_params_name():
@@ -179,9 +179,9 @@ def test_rows_go_to_the_file_that_params_name():
 @pytest.mark.parametrize(
     ("chosen", "section", "message"),
     [
-        ("package", {}, r"--start` starts a file of your own"),
+        ("package", {}, r"--start`"),
         ("aclimdb", {}, "put new files into that folder yourself"),
-        ("csv", {"location": "https://example.org/reviews.csv"}, "is a URL; expected a file under data/external"),
+        ("csv", {"location": "https://example.org/reviews.csv"}, "is a URL, expected a file under data/external"),
         ("csv", {"location": "own.csv"}, "expected a file under data/external"),
         ("csv", {"location": "data/external/../own.csv"}, "expected a file under data/external"),
         ("csv", {"location": "data/external/own.csv", "sha256": "0" * 64}, "set it to null"),
@@ -195,36 +195,33 @@ def test_source_that_cannot_grow_is_refused_with_what_to_do(chosen, section, mes
 def test_missing_file_is_pulled_where_dvc_tracks_it():
     p = sources.settings("csv", location="data/external/own.csv")
     with pytest.raises(InputError, match="put it there, or set its location"):
-        appending.append(p, NEW, name="new.csv", skip_rejected=False)
+        adding.append(p, NEW, name="new.csv", skip_rejected=False)
     Path("data/external").mkdir(parents=True)
     Path("data/external/own.csv.dvc").write_text("outs:\n- path: own.csv\n")
-    with pytest.raises(InputError, match="`sentiflow remote pull` downloads it"):
-        appending.append(p, NEW, name="new.csv", skip_rejected=False)
+    with pytest.raises(InputError, match="download it with `sentiflow remote pull`"):
+        adding.append(p, NEW, name="new.csv", skip_rejected=False)
 
 
-def test_own_file_is_started_with_the_package_s_reviews_and_becomes_the_source(monkeypatch):
-    tracked = []
-    monkeypatch.setattr(appending, "_track", tracked.append)  # which needs a project of DVC
+def test_own_file_is_started_with_the_package_s_reviews_and_becomes_the_source():
     Path("params.yaml").write_text((sources.TOP / "params.yaml").read_text())
     shipped = Path("params.yaml").read_text()
     p = params.load()
     p = p.model_copy(update={"download": p.download.model_copy(update={"package": smallest(p)})})
     NEW.write_text("review,sentiment\nA film of our own.,positive\n")
-    added = appending.start(p, NEW, name="new.csv", skip_rejected=False)
+    added = adding.start_file(p, NEW, name="new.csv", skip_rejected=False)
     assert (added.rows, added.total) == (1, 8531)
-    assert tracked == [appending.OWN]
     now = params.load().download
     assert (now.source, now.csv.location) == ("csv", "data/external/reviews.csv")
-    assert appending.target(now) == appending.OWN
+    assert adding.target(now) == adding.OWN
     changed = [line for line in Path("params.yaml").read_text().splitlines() if line not in shipped.splitlines()]
     assert len(changed) == 2, "no other line, and no comment, was changed"
-    table = Format(now.csv, now.max_characters, "download.csv").read(appending.OWN)
+    table, _ = Format(now.csv, now.max_characters, "download.csv").read(adding.OWN, "")
     texts = [row.text for row in package.find(p.download, Path(".cache")).found]
     assert [record.fields[0] for record in table.records] == [*map(normal_form.normalised, texts), "A film of our own."]
-    with pytest.raises(InputError, match=r"received START, but download.source is csv"):
-        appending.start(params.load(), NEW, name="new.csv", skip_rejected=False)
-    with pytest.raises(InputError, match="is there already"):
-        appending.start(p, NEW, name="new.csv", skip_rejected=False)
+    with pytest.raises(InputError, match=r"--start is only for download.source: package, got csv"):
+        adding.start_file(params.load(), NEW, name="new.csv", skip_rejected=False)
+    with pytest.raises(InputError, match="exists already"):
+        adding.start_file(p, NEW, name="new.csv", skip_rejected=False)
 
 
 def smallest(p):
@@ -237,6 +234,6 @@ def test_own_file_is_not_started_where_new_rows_cannot_be_used():
     p = p.model_copy(update={"download": p.download.model_copy(update={"package": smallest(p)})})
     NEW.write_text("review,sentiment\nA film of our own.,posotive\n")
     with pytest.raises(InputError, match="unknown label"):
-        appending.start(p, NEW, name="new.csv", skip_rejected=False)
-    assert not appending.OWN.exists()
+        adding.start_file(p, NEW, name="new.csv", skip_rejected=False)
+    assert not adding.OWN.exists()
     assert params.load().download.source == "package"

@@ -13,7 +13,7 @@ from data_projects import commit, dvc, git, repro, write
 from dvc_projects import copy
 
 from sentiflow.data import splits
-from sentiflow.sharing.versions import diff, difference, recorded
+from sentiflow.sharing.versions import diff, recorded
 from sentiflow.system.errors import InputError
 
 FORMULA = "=1+1 adds up to a bore"
@@ -48,7 +48,7 @@ def project(grown, tmp_path, monkeypatch):
 
 @pytest.fixture
 def changes(project):
-    return difference.between(difference.of_commit("first"), difference.of_commit("after"))
+    return diff.between(diff.of_commit("first"), diff.of_commit("after"))
 
 
 def of_kind(table, kind):
@@ -56,23 +56,23 @@ def of_kind(table, kind):
 
 
 def test_texts_that_came_went_or_got_another_label_are_found(changes):
-    [came] = of_kind(changes, difference.ADDED).to_dict("records")
+    [came] = of_kind(changes, diff.ADDED).to_dict("records")
     assert (came["text"], came["label_after"], came["rows_before"], came["rows_after"]) == (FORMULA, "negative", 0, 1)
-    [went] = of_kind(changes, difference.REMOVED).to_dict("records")
+    [went] = of_kind(changes, diff.REMOVED).to_dict("records")
     assert (went["text"], went["label_before"]) == FIRST[1]
-    [relabelled] = of_kind(changes, difference.RELABELLED).to_dict("records")
+    [relabelled] = of_kind(changes, diff.RELABELLED).to_dict("records")
     assert (relabelled["text"], relabelled["label_before"], relabelled["label_after"]) == (FIRST[0][0], "negative", "positive")
-    assert of_kind(changes, difference.MOVED).empty
+    assert of_kind(changes, diff.MOVED).empty
 
 
 def test_a_copy_that_only_reads_alike_is_no_other_text(changes):
-    [copied] = of_kind(changes, difference.COPIES).to_dict("records")
+    [copied] = of_kind(changes, diff.COPIES).to_dict("records")
     assert (copied["rows_before"], copied["rows_after"]) == (1, 2)
     assert len(changes) == 4
 
 
 def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(project, capsys):
-    moved = of_kind(difference.between(difference.of_commit("drawn"), difference.of_commit("first")), difference.MOVED)
+    moved = of_kind(diff.between(diff.of_commit("drawn"), diff.of_commit("first")), diff.MOVED)
     git("checkout", "-q", "first")
     dvc("checkout", "--quiet")
     now = {split: set(pd.read_parquet(f"data/splits/{split}.parquet")["text"]) for split in splits.SPLITS}
@@ -86,7 +86,7 @@ def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(p
     diff.report(a="drawn", b="first")
     first_line = capsys.readouterr().out.splitlines()[0]
     assert first_line.startswith("TEST SET CONTAMINATED: ")
-    assert f"{found[('test', 'train')]:,} texts that were in test are now in train" in first_line
+    assert f"{found[('test', 'train')]:,} texts moved from test to train" in first_line
 
 
 def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
@@ -104,7 +104,7 @@ def test_nothing_is_said_of_the_test_set_where_no_text_left_it(project, capsys):
     assert "CONTAMINATED" not in told
     assert re.search(r"^before: first \(\w{10}\): 60 rows, 60 distinct texts$", told, re.MULTILINE)
     assert re.search(r"^after:  after \(\w{10}\): 61 rows, 60 distinct texts$", told, re.MULTILINE)
-    for kind, rows in ((difference.ADDED, r"\+1"), (difference.REMOVED, "-1"), (difference.RELABELLED, "1")):
+    for kind, rows in ((diff.ADDED, r"\+1"), (diff.REMOVED, "-1"), (diff.RELABELLED, "1")):
         assert re.search(rf"^\| {kind} +\| 1 +\| {rows} ", told, re.MULTILINE), kind
 
 
@@ -128,13 +128,13 @@ def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_form
     assert f'"\'{FORMULA}"' in text
     table = pd.read_csv(io.StringIO(text), keep_default_na=False)
     assert set(table["text"].str.removeprefix("'")) >= {FORMULA, FIRST[0][0], FIRST[1][0]}
-    with pytest.raises(InputError, match="which is a folder"):
+    with pytest.raises(InputError, match="got the folder data"):
         diff.report(out=Path("data"))
 
 
 def test_what_the_cache_lacks_is_fetched_and_nothing_of_other_outputs(project, changes):
     shutil.rmtree(".dvc/cache")
-    again = difference.between(difference.of_commit("first"), difference.of_commit("after"))
+    again = diff.between(diff.of_commit("first"), diff.of_commit("after"))
     pd.testing.assert_frame_equal(again, changes)
     clean = re.search(r"path: data/clean.parquet\n *hash: md5\n *md5: (\w+)", git("show", "first:dvc.lock"))[1]
     assert not Path(f".dvc/cache/files/md5/{clean[:2]}/{clean[2:]}").exists()
@@ -144,36 +144,39 @@ def test_what_neither_cache_nor_remote_has_is_said_with_what_to_do(project):
     shutil.rmtree(".dvc/cache")
     data_projects.configure("store", project.parent / "empty")
     with pytest.raises(
-        InputError, match=r"has not data/reviews of \w{10}, or not as it was, and the remote store .* neither.*remote push"
+        InputError,
+        match=r"data/reviews of \w{10} is not in DVC's cache, or damaged there, nor is it on the remote store .*remote push",
     ):
-        difference.of_commit("first")
+        diff.of_commit("first")
 
 
 def test_damaged_file_of_the_cache_comes_from_the_remote_anew(project):
     [file] = recorded.files(git("rev-parse", "first").strip(), ["data/reviews/reviews.parquet"])
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
-    difference.of_commit("first")
+    diff.of_commit("first")
     assert recorded.files(git("rev-parse", "first").strip(), ["data/reviews/reviews.parquet"]) == [file]
     file.chmod(0o644)
     file.write_bytes(b"")
     with data_projects.Repo() as repo, repo.config.edit() as config:
         del config["core"]["remote"]
     with pytest.raises(
-        InputError, match=r"has not data/reviews/reviews\.parquet of \w{10}, or not as it was, and no remote is set"
+        InputError, match=r"data/reviews/reviews\.parquet of \w{10} is not in DVC's cache, or damaged there, and no remote is set"
     ):
-        difference.of_commit("first")
+        diff.of_commit("first")
 
 
 def test_names_of_no_commit_or_of_one_without_data_are_refused(project):
-    with pytest.raises(InputError, match="received nowhere, which names no commit here"):
-        difference.of_commit("nowhere")
-    with pytest.raises(InputError, match="names no commit"):
-        difference.of_commit("--all")
+    with pytest.raises(InputError, match="nowhere is not a commit of this repository"):
+        diff.of_commit("nowhere")
+    with pytest.raises(InputError, match="is not a commit"):
+        diff.of_commit("--all")
     git("rm", "-q", "dvc.lock")
     commit("no data")
-    with pytest.raises(InputError, match=r"DVC tracks no data/reviews/reviews\.parquet in \w{10}; `sentiflow data versions`"):
-        difference.of_commit("HEAD")
+    with pytest.raises(
+        InputError, match=r"DVC does not track data/reviews/reviews\.parquet in \w{10}; `sentiflow data versions`"
+    ):
+        diff.of_commit("HEAD")
     shutil.rmtree("data/splits")
-    with pytest.raises(InputError, match=r"no data/splits/train\.parquet.*`sentiflow repro` brings"):
-        difference.of_folder()
+    with pytest.raises(InputError, match=r"lacks data/splits/train\.parquet.*`sentiflow remote pull`"):
+        diff.of_folder()
