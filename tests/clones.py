@@ -1,4 +1,4 @@
-"""Fresh clones of the project as it stands in this folder, to run as a user does."""
+"""Fresh clones of the project in this folder, run as a user runs them."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ LINEAR = {  # values of params.yaml for a run that takes a minute
 
 
 def fresh(folder, changes):
-    """The project's files but for results, with values of params.yaml (by dotted name) set, as a git repository of its own."""
+    """A git repository with the project's files, without results, and with changed values of params.yaml (by dotted name)."""
     known = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], PROJECT).stdout.splitlines()
     for name in known:
         if (PROJECT / name).is_file() and name != "dvc.lock" and not name.startswith(("metrics/", "reports/")):
@@ -36,17 +36,17 @@ def fresh(folder, changes):
 
 def commit(folder):
     run(["git", "add", "."], folder)
-    run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "start"], folder)
+    run(["git", "commit", "--quiet", "--message", "start"], folder)
 
 
 def change(folder, changes):
-    """Sets values of params.yaml by dotted name, whatever stands there."""
+    """Set values of params.yaml by dotted name."""
     file = folder / "params.yaml"
     file.write_text(isolated_run.with_changes(file.read_text(encoding="utf-8"), changes), encoding="utf-8")
 
 
 def run(command, folder, **environment):
-    # MLflow writes the store that a test in this process used into its environment
+    # MLflow sets these to the store of an earlier test in this process
     own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=own | environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -54,12 +54,12 @@ def run(command, folder, **environment):
 
 
 def make(folder, *words):
-    # the environment is this one, so it is not set up again
+    # the current environment is used, so it is not installed again
     return run(["make", "--no-print-directory", "--old-file", ".venv/.ready", *words], folder, PYTHONPATH=str(folder / "src"))
 
 
 def sentiflow(folder, *words):
-    # as a user does; the environment is this one, so the program finds that the code is another
+    # the current environment is used, so the program restarts itself with the code of the clone
     return run([str(folder / ".venv/bin/sentiflow"), *words], folder, PYTHONPATH="")
 
 

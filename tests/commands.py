@@ -1,4 +1,4 @@
-"""Runs a command of the program in this process."""
+"""Run a command of the program in this process."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from sentiflow.system import entry_point
 
 
 def run(capsys, *words):
-    """Exit status, output and errors of `sentiflow WORDS`."""
+    """Exit status, standard output and standard error of `sentiflow WORDS`."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended, entry_point.handled():
         program.app([str(word) for word in words], prog_name="sentiflow")

@@ -1,4 +1,4 @@
-"""Little projects whose data the real stages make and the real DVC records, with git history; no model is trained in them."""
+"""Small projects with data made by the real stages and recorded by DVC, and with git history, but without models."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ IGNORED = "/made\n/data/*\n!/data/external\n/data/external/*.csv\n.*.lock\n/.cac
 
 
 def start(folder):
-    """An empty project, with a folder `../remote` as its remote; the working folder is to be this one."""
+    """An empty project in the working folder `folder`, whose remote is `../remote`."""
     for name, text in {"dvc.yaml": PIPELINE, ".gitignore": IGNORED, "src/reader.py": "", str(FILE): ""}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -54,8 +54,7 @@ def configure(name, url):
 
 
 def git(*words):
-    who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
-    return subprocess.run(["git", *who, *words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
 
 
 def commit(message):
@@ -65,12 +64,12 @@ def commit(message):
 
 
 def write(rows):
-    """Reviews (text, label) as the file of the project."""
+    """Write reviews (text, label) to the file of the project."""
     FILE.write_text("\n".join(["review,sentiment", *(f'"{text}",{label}' for text, label in rows)]) + "\n")
 
 
 def repro():
-    """Makes the data anew, by the scripts of the real stages, where DVC takes them for stale."""
+    """Rebuild the data with the real stages, as far as DVC considers them stale."""
     made = Path("made")
     download.main(made / "reviews", made / "data_card.json", made / "data_card.md", Path(".cache/download"))
     clean.main(made / "reviews/reviews.parquet", made / "clean.parquet", made / "cleaning.json")

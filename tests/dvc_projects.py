@@ -1,4 +1,4 @@
-"""Little DVC projects to run and to break."""
+"""Small DVC projects."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 
 def finished(tmp_path_factory, files):
-    """A project of these files (name: text), as a git repository whose stages have run and whose results are committed."""
+    """A git repository with these files (name: text), in which all stages have run and the results are committed."""
     top = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_NO_ANALYTICS", "1")
@@ -17,14 +17,14 @@ def finished(tmp_path_factory, files):
             (top / name).parent.mkdir(parents=True, exist_ok=True)
             (top / name).write_text(text)
         dvc = [sys.executable, "-m", "dvc"]
-        commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "finished"]
-        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"], ["git", "add", "-A"], commit):
+        git = (["git", "add", "-A"], ["git", "commit", "-qm", "finished"])
+        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"], *git):
             subprocess.run(command, cwd=top, check=True, capture_output=True)
         yield top
 
 
 def copy(project, tmp_path, monkeypatch):
-    """A copy of the project, which becomes the working folder, with caches of its own."""
+    """A copy of the project with its own caches, as the working folder."""
     shutil.copytree(project, tmp_path / "project", symlinks=True)
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))

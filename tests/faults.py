@@ -1,4 +1,4 @@
-"""A project whose retraining runs under a real Prefect server and worker, and every way to kill what runs in it."""
+"""A project whose retraining runs under a real Prefect server and worker, with access to all of its processes."""
 
 import contextlib
 import json
@@ -41,17 +41,17 @@ SMALL = {
     "models.logistic.minimum_documents": 120,
     "models.nb_svm.ngrams": 1,
 }
-# Fewer words make a worse model, so that the second one is promoted over the first.
+# Fewer words make a worse model, so that BETTER is promoted over POOR.
 POOR, BETTER = ({"models.nb_svm.minimum_documents": documents} for documents in (60, 30))
 DEPLOYMENT = "retrain/by-hand"
-ENDED = 900.0  # seconds for a retraining of a small sample, on a busy machine
+ENDED = 900.0  # timeout in seconds of a retraining on a small sample
 UNDER_WAY = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process, and of all that it starts
-FOLDERS = ("data", "models", "metrics", "reports", "plots")  # what the stages make
+RUN_ID = "PREFECT__FLOW_RUN_ID"  # environment variable of a run's process and of its children
+FOLDERS = ("data", "models", "metrics", "reports", "plots")  # outputs of the stages
 
 
 class Project:
-    """A clone on a small sample, in which only what a test makes stale runs."""
+    """A clone with a small sample. Only stages that a test makes stale run."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -61,10 +61,10 @@ class Project:
         folder.mkdir(parents=True)
         fresh(folder, SMALL | changes)
         deployments = folder / "prefect.yaml"
-        told = yaml.safe_load(deployments.read_text())
-        # without the schedules, so that nothing starts by itself in the middle of a test
-        told["deployments"] = [each for each in told["deployments"] if each["name"] == DEPLOYMENT.split("/")[1]]
-        deployments.write_text(yaml.safe_dump(told))
+        values = yaml.safe_load(deployments.read_text())
+        # without the schedules, so that no run starts during a test
+        values["deployments"] = [each for each in values["deployments"] if each["name"] == DEPLOYMENT.split("/")[1]]
+        deployments.write_text(yaml.safe_dump(values))
         (folder / "data/external").mkdir(parents=True, exist_ok=True)
         commit(folder)
         return cls(folder)
@@ -81,21 +81,21 @@ class Project:
         return (self.folder / "dvc.lock").read_text()
 
     def stages(self):
-        """Names, in the order of the runs."""
+        """Names in the order of execution."""
         return list(yaml.safe_load(self.lock_text)["stages"])
 
     def make_stale(self, *stages):
-        """As after a change of code that gives the same results: these stages run again, and what they wrote stays."""
+        """Make these stages run again, as after a change of code that does not change results. Their outputs stay."""
         file = self.folder / "dvc.lock"
-        lock = parse_yaml_for_update(self.lock_text, str(file))  # DVC's own: numbers of params.yaml stay as they are written
+        lock = parse_yaml_for_update(self.lock_text, str(file))  # DVC's own parser keeps the format of numbers
         for name in stages:
             script = f"stages/{name.partition('@')[0]}.py"
             next(each for each in lock["stages"][name]["deps"] if each["path"] == script)["md5"] = "0" * 32
         file.write_text(dumps_yaml(lock))
-        shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)  # or DVC brings the same results from there
+        shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)  # otherwise DVC restores the results from there
 
     def contents(self):
-        """Every file that the stages made, and what it holds."""
+        """Content of every output file of the stages."""
         return {
             str(file.relative_to(self.folder)): file.read_bytes()
             for top in FOLDERS
@@ -120,20 +120,20 @@ class Project:
         return self.folder / ".dvc/cache"
 
     def lose_cache(self):
-        """As on a machine that has git's files and MLflow's store, and nothing else."""
+        """Keep only the files in git and the MLflow store, as on another machine."""
         for place in map(self.folder.joinpath, self.cached_outputs()):
             shutil.rmtree(place) if place.is_dir() else place.unlink()
         shutil.rmtree(self.cache)
 
     def cached_outputs(self):
-        """Outputs that are kept in DVC's cache, and so on a remote: hash by path."""
-        with contextlib.chdir(self.folder), Repo() as repo:  # git has the others, which the run cache may hold besides
+        """Hash by path of the outputs in DVC's cache."""
+        with contextlib.chdir(self.folder), Repo() as repo:  # the others are in git, and may be in the run cache
             kept = {str(out) for stage in repo.index.stages for out in stage.outs if out.use_cache}
         entries = yaml.safe_load(self.lock_text)["stages"].values()
         return {out["path"]: out["md5"] for entry in entries for out in entry["outs"] if out["path"] in kept}
 
     def stage(self, name):
-        """The process of a stage's script, such as train@nb_svm; None while there is none."""
+        """The process of a stage, such as train@nb_svm; None if it is not running."""
         base, _, model = name.partition("@")
 
         def is_it(process):
@@ -144,7 +144,7 @@ class Project:
         return found[0] if found else None
 
     def half_written(self, name):
-        """Where a stage writes its outputs before they take their places."""
+        """Temporary paths of the outputs of a stage."""
         outputs = [self.folder / out["path"] for out in yaml.safe_load(self.lock_text)["stages"][name]["outs"]]
         return [output.with_name(f".{output.name}.partial") for output in outputs]
 
@@ -165,7 +165,7 @@ class Project:
         (self.folder / champion_history.JOURNAL).unlink(missing_ok=True)
 
     def counted(self, query):
-        """What a query of MLflow's database counts; 0 while there is no such table."""
+        """Result of a count query on MLflow's database; 0 if the table does not exist."""
         with (
             contextlib.suppress(sqlite3.OperationalError),
             contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database,
@@ -174,13 +174,13 @@ class Project:
         return 0
 
     def flaws_of_store(self):
-        """Publications that are there twice or not whole, and an alias that names no version; empty where all is well."""
+        """Duplicate or incomplete publications and invalid aliases; empty if the store is consistent."""
         client = self.client()
         runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], max_results=1000)
         versions = client.search_model_versions(f"name = '{MODEL}'")
         keys = [each.data.tags[KEY_TAG] for each in runs]
         flaws = [f"two runs of {key}" for key in sorted({key for key in keys if keys.count(key) > 1})]
-        flaws += [f"run {each.info.run_id} is not whole" for each in runs if COMPLETE_TAG not in each.data.tags]
+        flaws += [f"run {each.info.run_id} is incomplete" for each in runs if COMPLETE_TAG not in each.data.tags]
         registered = [each.tags[KEY_TAG] for each in versions]
         flaws += [f"two versions of {key}" for key in sorted({key for key in registered if registered.count(key) > 1})]
         known = {each.info.run_id for each in runs}
@@ -197,7 +197,7 @@ class Project:
     # --- copies --------------------------------------------------------------------------------------------------------
 
     def keep(self, copy):
-        """A copy to go back to; nothing may run meanwhile."""
+        """Copy the project, to restore it with `back_to`. No process may be running."""
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.folder, copy, symlinks=True, ignore=shutil.ignore_patterns(".prefect", ".venv"))
 
@@ -213,7 +213,7 @@ class Project:
 
 
 class Served:
-    """What `sentiflow schedule` starts: a Prefect server of its own and the worker of a project; a context manager."""
+    """`sentiflow schedule` of a project, with its own Prefect server; a context manager."""
 
     def __init__(self, project, home, **environment):
         self.project, self.home, self.environment = project, home, environment
@@ -233,11 +233,11 @@ class Served:
         self.client._client.close()
 
     def start(self):
-        """Returns when the worker takes runs."""
+        """Return when the worker is online."""
         own = {"PREFECT_HOME": str(self.home), "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         own["PREFECT_SERVER_API_AUTH_STRING"] = self.password
         command = [sys.executable, "-m", "sentiflow", "schedule", "--prefect-port", str(self.port)]
-        if self.process is not None:  # which was killed
+        if self.process is not None:  # it was killed
             self.process.wait(60)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -286,7 +286,7 @@ class Served:
     # --- runs ----------------------------------------------------------------------------------------------------------
 
     def begin(self, **parameters):
-        """Has a run scheduled for now; gives its id."""
+        """Schedule a run for now. Returns its id."""
         deployment = self.client.read_deployment_by_name(DEPLOYMENT)
         return self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
@@ -294,12 +294,12 @@ class Served:
         return self.client.read_flow_run(run_id).state
 
     def final(self, run_id):
-        """The state in which a run ended; its process may take another moment."""
+        """The final state of a run, whose process may still be running."""
         processes.wait_until(lambda: self.state(run_id).is_final(), ENDED, 0.3)
         return self.state(run_id)
 
     def ended(self, run_id):
-        """The same, when its process is gone as well."""
+        """The final state of a run, after its processes have ended."""
         state = self.final(run_id)
         processes.wait_until(lambda: not self.processes_of(run_id), 120)
         return state
@@ -310,25 +310,25 @@ class Served:
         return state.message
 
     def cancel(self, run_id):
-        """What `prefect flow-run cancel` and the button in the UI do."""
+        """Cancel a run, as `prefect flow-run cancel` and the UI do."""
         self.client.set_flow_run_state(run_id, Cancelling())
 
     def processes_of(self, run_id):
-        """Of a run, wherever they stand: its own process and all that it started, directly or not."""
+        """The process of a run and all of its descendants."""
         return processes.with_variable(RUN_ID, str(run_id))
 
     def flow(self, run_id):
-        """The process of the run itself."""
+        """The process of the flow run."""
         return self.process_with("prefect.engine", run_id)
 
     def process_with(self, words, run_id):
-        """One of a run's processes, whose command has these words; None where none does."""
+        """A process of a run whose command contains these words; None if there is none."""
         for process in self.processes_of(run_id):
-            with contextlib.suppress(psutil.Error):  # it may end between two looks
+            with contextlib.suppress(psutil.Error):  # it may have ended
                 if words in " ".join(process.cmdline()):
                     return process
         return None
 
     def dvc_worker_of(self, process):
-        """The process that runs DVC for a stage's process."""
+        """The DVC worker that started a stage's process."""
         return next(each for each in process.parents() if "sentiflow.pipeline.dvc_worker" in each.cmdline())

@@ -1,7 +1,7 @@
-"""What a web page of somebody else does in a real browser to the servers of this machine.
+"""Requests of a foreign web page, in a real browser, to the servers of this machine.
 
-It is at another port of this machine, or has the name `evil.test` and the port of the server: after DNS rebinding that name
-resolves to this machine, and for the browser the page has the same origin as the server.
+The page is on another port of this machine, or has the name `evil.test` and the port of the server: after DNS rebinding that
+name resolves to this machine, and the browser sees the same origin.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from posting import Site
 
 REBOUND = "evil.test"
 BROWSER = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
-HTML = b"<title>a page of somebody else</title>"
-# What the page could read; status 0 where the browser refuses.
+HTML = b"<title>a foreign page</title>"
+# The response as the page can read it; status 0 if the browser blocks it.
 FETCH = """
 async ([target, method, path, body, plain]) => {
     const client = "stranger", headers = {};
@@ -48,7 +48,7 @@ KINDS = ("another port", "rebinding")
 
 
 class Page:
-    """A page that is open in a browser, and what it tries with a server."""
+    """An open page, and its requests to a server."""
 
     def __init__(self, tab, target):
         self.tab, self.target = tab, target
@@ -57,11 +57,11 @@ class Page:
         return self.tab.evaluate(FETCH, [self.target, method, path, body, False])
 
     def send(self, method, path, body=None):
-        """As a form: without asking the server first whether the page may, and without reading the answer."""
+        """Send a simple request, like a form: without a CORS preflight, and without reading the response."""
         self.tab.evaluate(FETCH, [self.target, method, path, body, True])
 
     def socket(self, path, *messages):
-        """What the server says over a WebSocket of Prefect's, in the old way and in the new one."""
+        """Messages received over a WebSocket of Prefect, with its old and its new protocol."""
         old = self.tab.evaluate(SOCKET, [self.target, path, [], list(messages)])
         new = self.tab.evaluate(SOCKET, [self.target, path, ["prefect"], [{"type": "auth", "token": None}, *messages]])
         return {"open": old["open"] or new["open"], "received": [json.loads(each) for each in old["received"] + new["received"]]}
@@ -69,7 +69,7 @@ class Page:
 
 @contextlib.contextmanager
 def opened(browser, kind, server, **profile):
-    """A foreign page of this kind, in a browser profile of its own, to which the caller may give passwords."""
+    """A foreign page of this kind, in a new browser profile, which may have credentials."""
     port = urlsplit(server).port
     with contextlib.ExitStack() as stack:
         context = browser.new_context(**profile)
@@ -83,7 +83,7 @@ def opened(browser, kind, server, **profile):
             yield Page(tab, server)
             return
         there = f"http://{REBOUND}:{port}"
-        # Chromium keeps a page that came from a public address away from this machine; other browsers do not. So that the server
-        # itself is tested, the page is one of its own, under the stranger's name, in which the stranger's script runs.
+        # Chromium blocks requests from public pages to this machine; other browsers do not. To test the server itself, the
+        # script runs in a page of the server under the foreign name.
         tab.goto(f"{there}/api/health")
         yield Page(tab, there)

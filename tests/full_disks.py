@@ -1,4 +1,4 @@
-"""A project on a small disk of its own, which is filled while a stage of it runs."""
+"""A project on a small disk that is filled while a stage runs."""
 
 import contextlib
 import errno
@@ -13,28 +13,28 @@ from typing import NamedTuple
 import processes
 import yaml
 
-PAGE = 4096  # bytes that tmpfs hands out at once
+PAGE = 4096  # block size of tmpfs in bytes
 SIZE = "400m"
-SECONDS = 900.0  # for anything here, on a busy machine
+SECONDS = 900.0  # timeout of every step
 
 
 class CannotMountError(Exception):
-    """Mounting is for root, and not for every root."""
+    """Mounting requires root, and is not permitted in every container."""
 
 
 @contextlib.contextmanager
 def mounted(folder, size=SIZE):
-    """A disk of this size at this folder.
+    """Mount a disk of this size at a folder.
 
     Raises:
-        CannotMountError: if that is not permitted here.
+        CannotMountError: if that is not permitted.
     """
     folder.mkdir(parents=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise CannotMountError(f"mounting a disk that can be filled is not permitted here: {done.stderr.strip()}")
+        raise CannotMountError(f"mounting a disk is not permitted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -43,7 +43,7 @@ def mounted(folder, size=SIZE):
 
 @contextlib.contextmanager
 def full(folder, room=0):
-    """Within the block the disk of this folder has room for no more bytes than these, and what is freed is taken at once."""
+    """Keep the disk of a folder full within the block, except for `room` bytes."""
     filler = folder / ".filler"
     ended = threading.Event()
     with filler.open("ab") as file:
@@ -59,7 +59,7 @@ def full(folder, room=0):
 
 
 def fill(file, room):
-    """Takes all but this room, whatever others take or free meanwhile."""
+    """Fill the disk except for `room` bytes, while others may write and delete."""
     while (free := _free(file) - room) > 0:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -80,32 +80,32 @@ def _free(file):
 
 
 def size_on_disk(paths):
-    """Bytes that these files and folders take."""
+    """Disk usage of files and folders in bytes."""
     files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
     return sum(-(-file.stat().st_size // PAGE) * PAGE for file in files)
 
 
 class Step(NamedTuple):
-    """How a run ended whose disk was full, and what it left."""
+    """Result of a run with a full disk."""
 
     stage: str
-    was_filled: bool  # while the stage ran
+    was_filled: bool  # the disk was filled while the stage was running
     status: int
-    said: list[str]  # the lines that begin with `error:` or name the full disk
+    said: list[str]  # lines that start with `error:` or mention the full disk
     traceback: bool
-    kept: bool  # every earlier output, as it was
-    half: list[str]  # files that a stage was writing
+    kept: bool  # all earlier outputs are unchanged
+    half: list[str]  # partial files that were left
     lock: str  # dvc.lock is right | broken
 
 
 def walk(project, contents, stages, room=0):
-    """Makes all these stages stale, and runs the project over and over, each time with the disk full when the next of them runs.
+    """Make stages stale, then run the project once per stage, with the disk full while that stage runs.
 
     Args:
-        project: finished, with these contents.
-        stages: in their order.
-        room: bytes that are left for each beyond what its outputs take, so that they are written and then get into DVC's cache;
-            0 leaves none at all.
+        project: a finished project with these contents.
+        stages: in the order of execution.
+        room: free bytes beyond the size of the outputs, so that the stage succeeds and DVC's cache is being written; 0 for a
+            full disk.
     """
     outputs = {
         name: [project.folder / out["path"] for out in entry["outs"]]
@@ -140,7 +140,7 @@ def _is_whole(project):
 
 
 def repro(project, *targets):
-    """`sentiflow repro`, or of these stages alone and those they need; its exit status, and what it printed."""
+    """Exit status and output of `sentiflow repro TARGETS`."""
     run = begin(project, *targets)
     output, _ = run.communicate(timeout=SECONDS)
     return run.returncode, output

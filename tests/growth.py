@@ -1,19 +1,19 @@
-"""How the work of a function grows with its input."""
+"""Measure how processor time grows with the size of the input."""
 
 import gc
 import time
 
-FLOOR = 0.002  # seconds of processor time, below which a difference says nothing
+FLOOR = 0.002  # seconds; shorter times are noise
 
 
 def growth(work, small, large):
-    """Processor time with the large input over that with the small one; the least of three runs each."""
+    """Ratio of the processor times with the large and the small input; the minimum of three runs each."""
     return max(_seconds(work, large), FLOOR) / max(_seconds(work, small), FLOOR)
 
 
 def _seconds(work, given):
     found = []
-    gc.disable()  # its time goes by all that this process has in memory
+    gc.disable()  # its time depends on everything in memory
     try:
         for _ in range(3):
             begun = time.process_time()

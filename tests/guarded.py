@@ -1,4 +1,4 @@
-"""A server that answers as MLflow's does whoever has no password that it knows, or no right to what is asked."""
+"""A server that responds like an MLflow server to a request without valid credentials or permission."""
 
 import contextlib
 import http.server
@@ -18,7 +18,7 @@ class _Guarded(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def server(status=401):
-    """Its address, as long as it answers."""
+    """Address of a running server that responds with this status, except to /health."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Guarded) as guarded:
         guarded.status = status
         threading.Thread(target=guarded.serve_forever).start()

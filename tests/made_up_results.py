@@ -1,4 +1,4 @@
-"""A small made-up run: what every stage before the report found, reckoned by the real code from drawn answers."""
+"""Synthetic inputs of the report: results of every earlier stage, computed by the real code from random predictions."""
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,13 @@ def results(
 ):
     """
     Args:
-        folder: an empty one, for the tables of the error analysis.
-        names: of models.
+        folder: empty folder for the tables of the error analysis.
+        names: names of the models.
         classes: names of at least 2 classes.
-        texts: that begin the test reviews.
-        location: where they are said to come from.
-        right: whether every answer is; None mixes.
-        rows: of each split, where it is not as in ROWS.
+        texts: the first test reviews.
+        location: location of the source in the data card.
+        right: whether all predictions are correct; None for a mixture.
+        rows: number of rows of each split; by default ROWS.
     """
     sizes = ROWS if rows is None else dict.fromkeys(ROWS, rows)
     labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(sizes.items())}

@@ -1,4 +1,4 @@
-"""What a member of the team does, in a process of its own: the environment says as whom, and at which server.
+"""Actions of a team member, run as a separate process. The environment has the credentials and the server.
 
 python tests/member.py publish KEY | answers VERSION
 """
@@ -14,7 +14,7 @@ from sentiflow.registry import model_versions, publishing, store
 
 
 def publish(key):
-    """Publishes a tiny model; prints the number of its version."""
+    """Publish a tiny model, and print its version."""
     client = store.connect()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -26,7 +26,7 @@ def publish(key):
 
 
 def answers(number):
-    """Prints what a version answers on two texts, after every file of it was checked."""
+    """Print predictions of a version for two texts, after all of its files were checked."""
     client = store.connect()
     model = model_versions.opened(client, model_versions.version(client, number)).model
     print(json.dumps(model.predict(["a wonderful film", "a dull film"]).to_dict("list")))

@@ -1,4 +1,4 @@
-"""What an account may or may not do at MLflow's server: one function per row of the table in docs/services.md."""
+"""Permissions of an account on MLflow's server: one function per row of the table in docs/services.md."""
 
 import uuid
 
@@ -16,9 +16,9 @@ class Account:
         self.address, self.name, self.auth = address, name, (name, password)
 
     def ask(self, method, path, content=None, *, data=None):
-        """The answer to a request whose path is sent as it is."""
+        """Response to a request. The path is sent unchanged."""
         request = requests.Request(method, self.address, json=content, data=data, auth=self.auth).prepare()
-        request.url = self.address + path  # else dots in it are resolved here
+        request.url = self.address + path  # otherwise `requests` resolves dots in it
         with requests.Session() as session:
             return session.send(request, timeout=120)
 
@@ -33,13 +33,13 @@ class Account:
 
 
 def is_refused(answer):
-    """403, or a request that MLflow finds invalid before it asks for permissions."""
+    """403, or a request that MLflow rejects as invalid before it checks permissions."""
     invalid = ("Invalid path", "Invalid model version source", "Invalid source")
     return answer.status_code == 403 or (answer.status_code == 400 and any(each in answer.text for each in invalid))
 
 
 class Publication:
-    """A run with a file, a model and a version; `answers` are the server's, up to the first that is not a success."""
+    """A run with a file, a model and a version; `answers` are the responses, up to the first error."""
 
     def __init__(self, account, experiment, *, complete=True):
         self.account, self.experiment, self.answers = account, experiment, []
@@ -86,7 +86,7 @@ class Publication:
         return [self.account.post("runs/log-batch", run_id=self.run, tags=tags), self.account.post("runs/update", **end)]
 
     def remove(self, account):
-        """The answers to its removal by an account."""
+        """Responses to its removal by an account."""
         return [
             account.ask("DELETE", f"{V2}/model-versions/delete", {"name": MODEL, "version": self.version}),
             account.ask("DELETE", f"{V2}/logged-models/{self.model}"),

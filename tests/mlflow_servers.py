@@ -1,4 +1,4 @@
-"""Real MLflow servers on this machine alone, over SQLite or PostgreSQL; they hand out the artifacts themselves."""
+"""Real MLflow servers on the loopback address, with SQLite or PostgreSQL, which also serve the artifacts."""
 
 import contextlib
 import os
@@ -8,33 +8,33 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import ports
+import processes
 import psycopg
 import pytest
 import requests
 
 KINDS = ("sqlite", "postgresql")
-PATIENCE = 300.0  # seconds for a server to make its tables and answer, on a busy machine
+PATIENCE = 300.0  # timeout in seconds for a server to create its tables and respond
 SAFE = {
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
     "MLFLOW_SERVER_X_FRAME_OPTIONS": "DENY",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(mlflow-artifacts:/|models:/|runs:/)",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here needs its three more processes
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # not needed, and three more processes
 }
 
 
 @contextlib.contextmanager
 def databases(kind, folder):
-    """Gives a function that makes an empty database of this name and tells its SQLAlchemy URL.
+    """Yield a function that creates an empty database of a given name and returns its SQLAlchemy URL.
 
     Args:
         kind: sqlite | postgresql.
-        folder: of the SQLite files. PostgreSQL's lie where its own user may read.
+        folder: folder of the SQLite files. PostgreSQL's files are in a temporary folder of its own user.
     """
     if kind == "sqlite":
         yield lambda name: f"sqlite:///{folder / name}.db"
@@ -51,11 +51,11 @@ def databases(kind, folder):
 
 @contextlib.contextmanager
 def _postgresql():
-    """A cluster of the test's own, and the private folder of its socket; it listens on no port."""
+    """The private socket folder of a temporary cluster, which listens on no port."""
     programs = {name: _program(name) for name in ("initdb", "postgres")}
     if not all(programs.values()):
         pytest.skip(f"PostgreSQL is not installed: no {' and no '.join(name for name, path in programs.items() if not path)}")
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # socket paths are limited in length
     try:
         who = _ordinary_user(folder)
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -74,7 +74,7 @@ def _postgresql():
             _wait(lambda: psycopg.connect(host=str(folder), user="postgres", dbname="postgres").close(), server, folder / "log")
             yield str(folder)
         finally:
-            server.send_signal(signal.SIGINT)  # "fast": its children end, and those who are connected are cut off
+            server.send_signal(signal.SIGINT)  # "fast" shutdown, which disconnects clients
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(20)
             _kill(server)
@@ -83,13 +83,13 @@ def _postgresql():
 
 
 def _program(name):
-    """Debian keeps PostgreSQL's servers off the PATH."""
+    """Path of a program of PostgreSQL's server, which Debian does not put into PATH."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return shutil.which(name) or (str(debian[-1]) if debian else None)
 
 
 def _ordinary_user(folder):
-    """PostgreSQL refuses to run as root, so the folder goes to another user, and the words to start a process as that one."""
+    """Give the folder to a user that is not root, as PostgreSQL requires. Returns arguments of Popen for that user."""
     if os.geteuid() != 0:
         return {}
     known = {each.pw_name: each for each in pwd.getpwall()}
@@ -99,7 +99,7 @@ def _ordinary_user(folder):
 
 
 class Server:
-    """An MLflow server that can be killed and started again on the same store and the same port."""
+    """An MLflow server that can be killed and restarted with the same store and port."""
 
     def __init__(self, database, artifacts, log):
         self.database, self.artifacts, self.log = database, artifacts, log
@@ -125,14 +125,14 @@ class Server:
         _wait(lambda: requests.get(f"{self.uri}/health", timeout=5).raise_for_status(), self._process, self.log)
 
     def kill(self):
-        """As the power going off: SIGKILL for all its processes."""
+        """Kill all of its processes with SIGKILL, as in a power failure."""
         if self._process is not None:
             _kill(self._process)
 
 
 @contextlib.contextmanager
 def serving(database, folder):
-    """A server over a database, with its artifacts in a folder; it answers nobody but this machine under this address."""
+    """A running server with this database, and with its artifacts in this folder."""
     folder.mkdir(parents=True)
     server = Server(database, folder / "artifacts", folder / "log")
     try:
@@ -143,14 +143,14 @@ def serving(database, folder):
 
 
 def _wait(answers, process, log):
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return answers()
-        except (requests.RequestException, psycopg.OperationalError):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, f"no answer within {PATIENCE:.0f} s: {log.read_text()}"
-            time.sleep(0.1)
+    def responds():
+        with contextlib.suppress(requests.RequestException, psycopg.OperationalError):
+            answers()
+            return True
+        assert process.poll() is None, log.read_text()
+        return False
+
+    processes.wait_until(responds, PATIENCE, told=log.read_text)
 
 
 def _kill(process):

@@ -1,4 +1,4 @@
-"""A web server that keeps what is posted to it."""
+"""A web server that stores POST requests."""
 
 import contextlib
 import http.server
@@ -6,7 +6,7 @@ import threading
 
 
 class Site:
-    """A web server that keeps what is posted: DVC's remote, or where a webhook leads. It can go away and come back."""
+    """A web server that stores POST requests, as a DVC remote or a webhook. It can be stopped and restarted."""
 
     def __init__(self):
         self.content, self.posted, self._server, self._port = {}, [], None, 0

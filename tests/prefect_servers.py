@@ -1,11 +1,10 @@
-"""Real Prefect servers and workers on this machine alone, each in a process group of its own, to kill and to start again."""
+"""Real Prefect servers and workers on the loopback address, each in its own process group, to kill and restart."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import ports
 import processes
@@ -16,20 +15,20 @@ from prefect.testing.utilities import prefect_test_harness
 
 from services.secrets import generated
 
-PATIENCE = 180.0  # seconds for a server to make its tables and answer, on a busy machine
+PATIENCE = 180.0  # timeout in seconds for a server to create its tables and respond
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_API_HOST": "127.0.0.1",
-    # else a server that was killed forgets who holds a slot
+    # otherwise a killed server loses its concurrency leases
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    "PREFECT_WORKER_QUERY_SECONDS": "2",  # by default a worker asks every 10 seconds
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",  # by default a server plans the runs of moved schedules every minute
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # the default is 10 seconds
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",  # the default is one minute
     "DO_NOT_TRACK": "1",
 }
 
 
 class Program:
-    """A program of Prefect's that runs until it is told to end."""
+    """A program of Prefect that runs until it is stopped."""
 
     def __init__(self, arguments, folder, environment, log):
         self.command = [sys.executable, "-m", "prefect", *arguments]
@@ -52,7 +51,7 @@ class Program:
         assert self._process.poll() is None, self.log.read_text()[-3000:]
 
     def stop(self):
-        """As Ctrl-C in its terminal."""
+        """Stop it as Ctrl-C does."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -60,7 +59,7 @@ class Program:
             self.kill()
 
     def kill(self):
-        """As the power going off: SIGKILL for it and all that it started."""
+        """Kill it and its descendants with SIGKILL, as in a power failure."""
         if self._process is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -71,7 +70,7 @@ class Program:
 
 
 class Server(Program):
-    """A Prefect server on a free port; what it keeps lies in a home of its own, or in the database of `url`."""
+    """A Prefect server on a free port, with its own home, or with the database of `url`."""
 
     def __init__(self, home, url=None):
         home.mkdir(parents=True, exist_ok=True)
@@ -86,22 +85,18 @@ class Server(Program):
 
     def start(self):
         super().start()
-        until = time.monotonic() + PATIENCE
-        while not self._answers():
-            self.require_running()
-            assert time.monotonic() < until, f"no answer within {PATIENCE:.0f} s: {self.log.read_text()[-3000:]}"
-            time.sleep(0.2)
+        processes.wait_until(self._responds, PATIENCE, told=lambda: self.log.read_text()[-3000:])
 
-    def _answers(self):
-        try:
+    def _responds(self):
+        self.require_running()
+        with contextlib.suppress(requests.RequestException):
             return requests.get(f"{self.api}/health", timeout=5).json() is True
-        except requests.RequestException:
-            return False
+        return False
 
 
 @contextlib.contextmanager
 def harness():
-    """Prefect's own server for tests, with a password as every server here."""
+    """Prefect's server for tests, with a password."""
     password = f"admin:{generated()}"
     settings = {PREFECT_SERVER_API_AUTH_STRING: password, PREFECT_API_AUTH_STRING: password}
     with temporary_settings(settings), prefect_test_harness(server_startup_timeout=int(PATIENCE)):
@@ -109,5 +104,5 @@ def harness():
 
 
 def clean():
-    """The environment without what says which Prefect server and which MLflow store to use."""
+    """Environment variables without settings of Prefect and MLflow."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "_MLFLOW_"))}

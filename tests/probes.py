@@ -1,4 +1,4 @@
-"""What a stranger may try at MLflow's server, Prefect's and a storage."""
+"""Unauthenticated requests to MLflow's server, Prefect's and a storage."""
 
 import json
 
@@ -32,7 +32,7 @@ ALL_SOCKETS = (*SOCKETS, "/api/task_runs/subscriptions/scheduled", "/api/work_po
 
 
 def ask(address, probe, password=None, **headers):
-    """A server's answer to a probe, with the password of `admin` or without any."""
+    """Response to a probe, with the password of `admin` or without credentials."""
     method, path, content = probe
     auth = None if password is None else ("admin", password)
     return requests.request(method, address + path, json=content, auth=auth, headers=headers, timeout=120, allow_redirects=False)
@@ -43,7 +43,7 @@ def storage(address, key, secret):
 
 
 def told_by_prefect(address, protocols, token):
-    """The type of the first message that a websocket of Prefect's sends to whoever has this password."""
+    """Type of the first message of a WebSocket of Prefect after authentication with this token."""
     with connect(address, subprotocols=protocols) as websocket:
         websocket.send(json.dumps({"type": "auth", "token": token}))
         return json.loads(websocket.recv(timeout=60))["type"]

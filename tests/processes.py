@@ -1,4 +1,4 @@
-"""Processes of a test, and waiting for what they do. Whatever ends between two looks is none of those found."""
+"""Find processes, and wait for conditions. Processes that end during a search are not found."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ import psutil
 
 @contextlib.contextmanager
 def heeding_signals():
-    """What is started within the block is ended by Ctrl-C and a closed terminal, as what a user starts.
+    """Start processes within the block with the default handlers of SIGINT and SIGHUP.
 
-    A shell that starts the tests in the background has them ignore the first, `nohup` the second, and so would their children.
+    Tests that a shell runs in the background ignore the first, with `nohup` the second, and children inherit that.
     """
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
@@ -24,7 +24,7 @@ def heeding_signals():
 
 
 def that(is_one, but=()):
-    """All that live and of which `is_one` holds, except this process and those of the ids in `but`."""
+    """All running processes for which `is_one` is true, except this process and the ids in `but`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -34,17 +34,17 @@ def that(is_one, but=()):
 
 
 def working_in(folder, word=None):
-    """All that work in the folder; with `word` only those whose command has it as one of its words."""
+    """All processes with this working folder and, if given, with `word` as an argument."""
     return that(lambda process: process.cwd() == str(folder) and (word is None or word in process.cmdline()))
 
 
 def working_below(folder, word=None):
-    """The same of the folder and all folders in it."""
+    """All processes with a working folder inside this folder and, if given, with `word` as an argument."""
     return that(lambda process: Path(process.cwd()).is_relative_to(folder) and (word is None or word in process.cmdline()))
 
 
 def with_variable(name, value):
-    """All whose environment had this variable with this value when they began."""
+    """All processes started with this environment variable."""
     return that(lambda process: process.environ().get(name) == value)
 
 
@@ -56,7 +56,7 @@ def lives(process):
 
 
 def command(process):
-    """The words of its command; none where it has ended."""
+    """Command line of a process; empty if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -64,7 +64,7 @@ def command(process):
 
 
 def listening(found):
-    """The addresses at which they listen."""
+    """Addresses on which these processes listen."""
     ids = {process.pid for process in found}
     return {each.laddr for each in psutil.net_connections("inet") if each.pid in ids and each.status == psutil.CONN_LISTEN}
 
@@ -76,13 +76,13 @@ def kill(found):
 
 
 def kill_all(find):
-    """As a power cut: kills what `find` gives until it gives nothing."""
+    """Kill the processes that `find` returns until it returns none."""
     while found := find():
         kill(found)
 
 
-def wait_until(condition, seconds=60.0, glance=0.05, told=lambda: "it never came to pass"):
-    """What `condition` gives as soon as it is true; fails with what `told` says where that takes longer than `seconds`."""
+def wait_until(condition, seconds=60.0, glance=0.05, told=lambda: "timeout"):
+    """Value of `condition` as soon as it is true. After `seconds` fails with the message of `told`."""
     until = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < until, told()

@@ -1,4 +1,4 @@
-"""Publications of tiny models, better and worse, and the test reviews to judge them on."""
+"""Publications of tiny models, better and worse, and test reviews to evaluate them on."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ HISTORY = pd.DataFrame({"epoch": [1, 2], "train_log_loss": [0.7, 0.5], "valid_lo
 
 
 def train(folder):
-    """A model, the tokens folder it was trained on, and raw texts with the probabilities that the training path gives them."""
+    """A trained model, its tokens folder, raw texts, and the probabilities that the training code predicts for them."""
     texts, labels = reviews(80)
     raw = pd.Series([f"<b>{text.upper()}</b>!" for text in texts])
     views = cleaning.clean(raw, stopwords=Stopwords("english", keep_negations=True))
@@ -53,7 +53,7 @@ def train(folder):
 
 
 def held_out(raw):
-    """The reviews of `trained` as test reviews; two classes in turn."""
+    """Raw texts as test reviews with alternating classes."""
     rows = pd.Index(range(len(raw)), name="row")
     labels = pd.Series([CLASSES[row % 2] for row in rows], index=rows)
     measures = pd.DataFrame({"length": 10, "negation": rows.to_numpy() % 3, "contrast": 0}, index=rows)
@@ -68,16 +68,16 @@ def predictions_file(folder, raw, probabilities):
 
 
 def seen(texts):
-    """What a version that was trained on these texts records of them."""
+    """Record of the texts that a version was trained on."""
     return pd.DataFrame({"hash": np.unique(seen_texts.hashes(texts))})
 
 
 def publication(trained, folder, **changes):
-    """What `register` publishes; fields by name may differ.
+    """A publication, with changed fields.
 
     Args:
-        trained: the fixture.
-        folder: an empty one of the caller's.
+        trained: result of `train`.
+        folder: an empty folder.
     """
     model_dir, tokens_dir, raw, probabilities = trained
     reviews = held_out(raw)
@@ -107,7 +107,7 @@ def publication(trained, folder, **changes):
 
 
 def worse(trained, folder, *, share):
-    """The same model as `trained`, with a share of its weights turned round, so that it answers worse; with its answers."""
+    """A copy of `trained` with the sign of a share of its weights inverted, and with its predictions."""
     model_dir, tokens_dir, raw, _ = trained
     changed = Path(shutil.copytree(model_dir, folder / "nb_svm"))
     with np.load(changed / "weights.npz", allow_pickle=False) as saved:
@@ -125,11 +125,11 @@ def worse(trained, folder, *, share):
 
 
 def fitted(folder, name, key):
-    """What `register` publishes of a small model of params.yaml, fitted here.
+    """A publication of a small model of params.yaml, which is trained here.
 
     Args:
-        folder: that the model and its words are written to.
-        key: a letter of its own.
+        folder: folder for the model and its vocabulary.
+        key: a letter that identifies the publication.
     """
     texts, _ = reviews(128)
     data = training_data()

@@ -1,4 +1,4 @@
-"""What a DVC remote can lie on, each a real server on this machine alone: a folder, S3, SSH, WebDAV."""
+"""DVC remotes of each kind, with real servers on the loopback address: a folder, S3, SSH, WebDAV."""
 
 import contextlib
 import os
@@ -8,31 +8,31 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ports
+import processes
 import pytest
 
 KINDS = ("folder", "s3", "ssh", "webdav")
-PATIENCE = 60.0  # seconds for a server to answer, on a busy machine
+PATIENCE = 60.0  # timeout in seconds for a server to respond
 KEY, SECRET = "team", "a long secret of the test"
 BUCKET = "models"
 
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a remote lies, and what its users must know.
+    """A remote and its credentials.
 
     Attributes:
-        objects: the folder that holds what was pushed, as the server sees it.
-        url: as `sentiflow remote set` takes it; empty for the default.
-        environment: variables that hold its credentials.
+        objects: the folder on the server.
+        url: argument of `sentiflow remote set`.
+        environment: credentials as environment variables.
         settings: credentials as options of `dvc remote modify --local`.
-        wrong_environment, wrong_settings: the same with a password or key that is not the right one.
-        look_again: to be called when files in `objects` were changed behind the server's back.
+        wrong_environment, wrong_settings: invalid credentials.
+        look_again: call it after files in `objects` were changed without the server.
     """
 
     kind: str
@@ -47,17 +47,16 @@ class Remote:
 
     @property
     def words(self):
-        """Of `sentiflow remote set`, shared by git although a server on this machine alone means another one elsewhere."""
+        """Arguments of `sentiflow remote set`."""
         return [self.url, *(["--endpoint", self.endpoint] if self.endpoint else []), "--shared"]
 
     def stored(self, oid):
-        """The file of an object."""
         return self.objects / "files/md5" / oid[:2] / oid[2:]
 
 
 @contextlib.contextmanager
 def serving(kind, folder):
-    """A remote of a kind, empty, whose files and log lie in the folder; its server ends with the block."""
+    """An empty remote of a kind, with its files and log in a folder. Its server runs within the block."""
     folder.mkdir(parents=True)
     made = {"folder": _folder, "s3": _s3, "ssh": _ssh, "webdav": _webdav}[kind]
     with contextlib.contextmanager(made)(folder) as remote:
@@ -85,9 +84,9 @@ def _s3(folder):
 
 @contextlib.contextmanager
 def s3(buckets, log):
-    """An S3-compatible server over a folder, whose top folders are the buckets. Key and secret: KEY, SECRET.
+    """An S3-compatible server over a folder of buckets, with the credentials KEY and SECRET.
 
-    Gives its URL, and what has it look at the folder again after files were changed there.
+    Yields its URL, and a function to call after files were changed without the server.
     """
     port = ports.free()
     # a quoted list of values, since rclone reads it as CSV
@@ -98,7 +97,7 @@ def s3(buckets, log):
 
 def _webdav(folder):
     place = folder / "files"
-    (place / "sentiflow").mkdir(parents=True)  # DVC makes no folder above that of the URL
+    (place / "sentiflow").mkdir(parents=True)  # DVC does not create parents of the folder in the URL
     port = ports.free()
     own = {"RCLONE_USER": KEY, "RCLONE_PASS": SECRET}
     with _rclone(["webdav", "--addr", f"127.0.0.1:{port}", str(place)], port, folder / "log", own) as look_again:
@@ -120,15 +119,15 @@ def _rclone(words, port, log, own):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
     environment |= own | {"RCLONE_CONFIG": os.devnull}
     with _started([program, "serve", *words], port, log, environment) as server:
-        yield lambda: server.send_signal(signal.SIGHUP)  # by which it forgets what it knows of its folders
+        yield lambda: server.send_signal(signal.SIGHUP)  # clears its cache of folders
 
 
 def _ssh(folder):
-    program = shutil.which("sshd") or "/usr/sbin/sshd"  # Debian keeps it off the PATH of ordinary users
+    program = shutil.which("sshd") or "/usr/sbin/sshd"  # Debian does not put it into the PATH of ordinary users
     if not Path(program).exists():
         pytest.skip("OpenSSH's server is not installed: no sshd")
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks itself up when root starts it
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # required if started by root
     for name in ("host", "person", "stranger"):
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(words, check=True, capture_output=True)
@@ -157,18 +156,19 @@ def _ssh(folder):
         )
 
 
+def _responds(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _started(command, port, log, environment):
     with log.open("w") as said:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, process_group=0)
     try:
-        until = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-                break
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < until, f"no answer within {PATIENCE:.0f} s: {log.read_text()}"
-            time.sleep(0.05)
+        processes.wait_until(lambda: _responds(port) or server.poll() is not None, PATIENCE, told=log.read_text)
+        assert server.poll() is None, log.read_text()
         yield server
     finally:
         server.kill()

@@ -1,4 +1,4 @@
-"""Small reviews that a model can learn, all that stands between them and a trained model, and answers to score."""
+"""Small reviews that a model can learn, training data and configurations of models, and predictions."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ FILLER = ["the", "film", "was", "really", "and", "i", "think", "that", "story", 
 
 
 def reviews(count, *, classes=("negative", "positive"), seed=1):
-    """Texts of 3 to 30 tokens, each with a word of its class, and the index of that class."""
+    """Texts of 3 to 30 tokens, each with a word of its class, and the class indices."""
     draw = random.Random(seed)
     labels = [i % len(classes) for i in range(count)]
     texts = []
@@ -34,7 +34,7 @@ def reviews(count, *, classes=("negative", "positive"), seed=1):
 
 
 def training_data(*, classes=("negative", "positive"), train=96, valid=32):
-    """The same as the stages would make of `reviews`."""
+    """Training data as the stages make them from `reviews`."""
     texts, labels = reviews(train + valid, classes=classes)
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts[:train], minimum_count=1))
     rows = pd.Series(range(train + valid)).to_numpy()
@@ -46,7 +46,7 @@ def training_data(*, classes=("negative", "positive"), train=96, valid=32):
 
 
 def configuration(name, classes=("negative", "positive"), **changes):
-    """A model as params.yaml has it; settings by name may differ, where it has them."""
+    """Configuration of a model in params.yaml, with changed settings. Settings that it does not have are ignored."""
     p = params.load(PARAMS)
     shipped = settings.of(p, name, p.networks[name])
     known = {key: value for key, value in changes.items() if key in type(shipped).model_fields}
@@ -54,7 +54,7 @@ def configuration(name, classes=("negative", "positive"), **changes):
 
 
 def answers(count, classes, *, seed):
-    """Labels, and probabilities that are right more often than not."""
+    """Random labels, and predicted probabilities that are mostly correct."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, count)
     probabilities = 0.7 * draw.dirichlet(np.ones(classes), count)

@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away in the middle of a run, and comes back with what it had."""
+"""A PostgreSQL server that is stopped during a run and restarted."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ import psutil
 import psycopg
 from mlflow import MlflowClient
 
-BEFORE = "report"  # the last stage before those
-# Stages that write to the store, and what counts the first of what they write.
+BEFORE = "report"  # the last stage before those below
+# Stages that write to the store, each with a query that counts their first writes.
 MOMENTS = {
     "register": "SELECT count(*) FROM runs",
     "judge": "SELECT count(*) FROM registered_model_aliases WHERE alias = 'challenger'",
@@ -24,7 +24,7 @@ MOMENTS = {
 
 @contextlib.contextmanager
 def database(folder):
-    """A database of its own, for MLflow's store."""
+    """A database for MLflow's store."""
     with mlflow_servers.databases("postgresql", folder) as made:
         one = Database(made("store"))
         try:
@@ -45,7 +45,7 @@ class Database:
         self._begun = None
 
     def stop(self):
-        """At once, as when the power goes off; what was committed is in its log."""
+        """Stop immediately, as in a power failure."""
         self._server.send_signal(signal.SIGQUIT)
         if self._begun is None:
             psutil.wait_procs([self._server], timeout=60)
@@ -60,7 +60,7 @@ class Database:
         processes.wait_until(self._answers, 120)
 
     def end(self):
-        """Of a server that was started here."""
+        """Stop a server that was started here."""
         if self._begun is not None:
             self._begun.send_signal(signal.SIGINT)
             self._begun.wait(60)
@@ -72,7 +72,7 @@ class Database:
         return False
 
     def counted(self, query):
-        """What a query counts; 0 while there is no such table."""
+        """Result of a count query; 0 if the table does not exist."""
         connection = psycopg.connect(host=str(self.socket), user="postgres", dbname="store")
         with connection, contextlib.suppress(psycopg.errors.UndefinedTable):
             return int(connection.execute(query).fetchone()[0])
@@ -80,7 +80,7 @@ class Database:
 
 
 class Project(faults.Project):
-    """One whose MLflow store is this database."""
+    """A project whose MLflow store is this database."""
 
     database = None
 
@@ -92,7 +92,7 @@ class Project(faults.Project):
 
 
 def repro_while_stopped(project, stage, query):
-    """`sentiflow repro`, with the database stopped when the stage has begun to write; exit status and what it printed."""
+    """Exit status and output of `sentiflow repro`, with the database stopped after the first write of the stage."""
     run = full_disks.begin(project)
     processes.wait_until(lambda: run.poll() is not None or project.stage(stage), full_disks.SECONDS, glance=0.01)
     before = project.database.counted(query)

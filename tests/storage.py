@@ -1,4 +1,4 @@
-"""The files of DVC's cache and of a folder remote, to look at and to break."""
+"""Read and damage the files of DVC's cache and of a folder remote."""
 
 import json
 import os
@@ -14,7 +14,7 @@ def stored(top, oid):
 
 
 def oids(project=Path()):
-    """Hash by path of what a project's dvc.lock and .dvc files name; a folder, and each file in it."""
+    """Hash by path of everything that dvc.lock and the .dvc files reference: files, folders and the files in them."""
     stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
     outs = [out for name, stage in stages.items() for out in lock[name]["outs"] if out["path"] in stage["outs"]]
@@ -29,7 +29,7 @@ def oids(project=Path()):
 
 
 def flip(file, place=0):
-    """One byte becomes another one, unseen: size, time and mode stay, as where a disk fails."""
+    """Change one byte, but not size, time and mode, like a disk error."""
     before = file.stat()
     file.chmod(0o644)
     with file.open("r+b") as opened:

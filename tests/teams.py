@@ -1,4 +1,4 @@
-"""Fresh clones of the project whose services run on free ports, with members who use them."""
+"""Fresh clones of the project whose services run on free ports, and their members."""
 
 import contextlib
 import os
@@ -19,13 +19,13 @@ from sentiflow.system import entry_point
 from services import secrets
 from services.secrets import PORTS
 
-PATIENCE = 900.0  # seconds for services to start, on a busy machine
+PATIENCE = 900.0  # timeout in seconds for the services to start
 READY = "All services answer."
-OURS = "SENTIFLOW_TEST_TEAM"  # environment variable of all that a team started
+OURS = "SENTIFLOW_TEST_TEAM"  # environment variable of all processes of a team
 
 
 class Team:
-    """A clone that serves a team, to be used, killed, lost and brought back."""
+    """A clone that runs the services of a team."""
 
     def __init__(self, folder):
         self.folder = fresh(folder, {})
@@ -34,7 +34,7 @@ class Team:
         self._started = None
 
     def make_secrets(self):
-        """As a user does, then with ports that are free."""
+        """Generate the secrets, then set free ports."""
         self.run("services", "secrets")
         file = self.folder / ".env"
         text = file.read_text()
@@ -56,7 +56,7 @@ class Team:
         return own | {"PYTHONPATH": str(self.folder / "src"), OURS: self.mark} | more
 
     def call(self, *words, **environment):
-        """How a command of the program ended."""
+        """Completed process of a command of the program."""
         own = self.environment(**environment)
         return subprocess.run(command(*words), cwd=self.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
 
@@ -66,7 +66,7 @@ class Team:
         return ended.stdout
 
     def refused(self, *words, **environment):
-        """What a command says that fails as it should: with one message."""
+        """Standard error of a command that fails without a traceback."""
         ended = self.call(*words, **environment)
         assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
@@ -89,7 +89,7 @@ class Team:
         assert READY in self.said(), self.said()[-5000:]
 
     def said(self):
-        """Since the last start."""
+        """Log since the last start."""
         return self.log.read_text(errors="replace").rpartition("-" * 80)[2]
 
     def wait(self, done):
@@ -100,7 +100,7 @@ class Team:
         self.wait(lambda: not self.processes())
 
     def end(self, sign=signal.SIGINT):
-        """Sends a signal to the supervisor, and waits until nothing is left."""
+        """Send a signal to the supervisor, and wait until all processes have ended."""
         self.supervisor().send_signal(sign)
         self.wait_until_all_ended()
 
@@ -116,18 +116,18 @@ class Team:
         return psutil.Process(int((self.services / "postgresql/postmaster.pid").read_text().splitlines()[0]))
 
     def processes(self):
-        """All that was started here and still lives; PostgreSQL writes its title over its environment."""
+        """All running processes of the team. PostgreSQL overwrites its environment with its title."""
         within = f"{self.services}/"
         return processes.that(lambda each: each.environ().get(OURS) == self.mark or each.cwd().startswith(within))
 
     def kill_everything(self):
-        """As a power cut: nothing has the time to say anything."""
+        """Kill all processes with SIGKILL, as in a power failure."""
         processes.kill_all(self.processes)
         if self._started is not None:
             self._started.wait(PATIENCE)
 
     def member(self, name, *options):
-        """The environment of a new member, as `sentiflow services member` prints it."""
+        """Environment variables of a new member, as printed by `sentiflow services member`."""
         return exports(self.run("services", "member", name, *options))
 
 
@@ -141,7 +141,7 @@ def exports(text):
 
 @contextlib.contextmanager
 def team():
-    """A team whose secrets are made; where root runs this, in a folder that PostgreSQL's user can reach."""
+    """A team with secrets, in a folder that PostgreSQL's user can access."""
     with tempfile.TemporaryDirectory(prefix="team-", dir="/tmp") as name:
         top = Path(name)
         top.chmod(0o711)

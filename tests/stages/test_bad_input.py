@@ -679,7 +679,7 @@ MACHINE: Mapping[str, Bad] = {
             "evaluate@nb_svm": "reports",
             "compare": "plots",
         }.items()
-        for advice in ["run from a folder that can be written" if os.geteuid() == 0 else "make it readable and writable"]
+        for advice in ["run from a writable folder" if os.geteuid() == 0 else "make it readable and writable"]
     },
     **{
         f"disk that is full in {stage}": Bad(
@@ -830,7 +830,7 @@ def test_lock_of_a_process_that_still_writes_is_respected_and_the_process_named(
         status, output = run_here("clean", project)
     assert status == entry_point.TEMPORARY
     assert "process 99999999 is still running" in output
-    assert "end it with `kill`" in output
+    assert "stop it with `kill`" in output
     assert project.earlier_outputs() == before
 
 

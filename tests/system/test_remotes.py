@@ -99,7 +99,7 @@ def ann(finished, remote, tmp_path_factory):
         status, said = person.run("set", *remote.words)
         assert status != 0
         assert "does not let this user in" in said
-        assert "The remote is set, and the same command tries it again" in said
+        assert "The remote is set; run the same command again to test it" in said
         person.settle(remote.settings)
     said = person.made("set", *remote.words)
     assert "is set for everyone: commit .dvc/config" in said

@@ -6,8 +6,8 @@ from samples import training_data
 
 from sentiflow.system import threads
 
-# As in a stage: from the number of threads follow the last bits of a sum, and two trainings might not end with the same weights.
-# TensorFlow reads these at its first computation, of which a worker of pytest has one for all files.
+# As in a stage: the last bits of sums depend on the number of threads, and so would trained weights.
+# TensorFlow reads these variables once per process, at its first computation.
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 

@@ -43,14 +43,14 @@ def diff(
 @app.command()
 @in_project(computes=True)
 def add(
-    file: Annotated[Path | None, typer.Argument(help="New reviews, in the format of the project's own file.")] = None,
-    commit: Annotated[str | None, typer.Option(help="Add the own file of this commit, instead of a new file.")] = None,
-    start: Annotated[bool, typer.Option("--start", help="Create an own file from the package's reviews first.")] = False,
+    file: Annotated[Path | None, typer.Argument(help="New reviews, in the format of the project's reviews file.")] = None,
+    commit: Annotated[str | None, typer.Option(help="Add the project's reviews file as of this commit, instead of FILE.")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start a reviews file from the reviews of the package.")] = False,
     skip_rejected: Annotated[bool, typer.Option("--skip-rejected", help="Leave out rows that cannot be used.")] = False,
 ) -> None:
     """Add reviews as a new version of the data.
 
-    Adds all rows of the file to the project's own file, or none.
+    Adds all rows of the file to the project's reviews file, or none.
 
     Example: sentiflow data add new.csv --skip-rejected
     """
@@ -61,9 +61,7 @@ def add(
 
 @app.command("near-copies")
 @in_project(computes=True)
-def near_copies(
-    similarity: Annotated[float, typer.Option(help="Lowest Jaccard similarity of near-copies.")] = 0.8,
-) -> None:
+def near_copies(similarity: Annotated[float, typer.Option(help="Lowest Jaccard similarity of near-copies.")] = 0.8) -> None:
     """List near-copies across the splits.
 
     Also shows the test accuracy without them.
@@ -78,9 +76,7 @@ def near_copies(
 @app.command()
 @in_project(computes=True)
 def drift(
-    file: Annotated[
-        Path | None, typer.Argument(help="File or folder of files; by default `drift.incoming` of params.yaml.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="File or folder; by default `drift.incoming` of params.yaml.")] = None,
 ) -> None:
     """Compare incoming reviews with the champion's training data.
 

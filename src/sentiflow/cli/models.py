@@ -27,9 +27,7 @@ def list_versions(
 @app.command()
 @in_project(computes=True)
 def promote(
-    version: Annotated[
-        str | None, typer.Argument(help="Version to promote; by default the challenger, the best version of the last run.")
-    ] = None,
+    version: Annotated[str | None, typer.Argument(help="Version; by default the challenger, the best of the last run.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Promote even if a rule fails; requires --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Reason to record in the history.")] = "",
     dry_run: DryRun = False,

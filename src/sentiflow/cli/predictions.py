@@ -13,15 +13,11 @@ app = typer.Typer()
 @app.command()
 @in_project(computes=True)
 def predict(
-    file: Annotated[
-        Path | None, typer.Argument(help="Reviews in the format of the download stage, or CSV in UTF-8 with a header.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="Reviews as the download stage reads them, or CSV with a header.")] = None,
     text: Annotated[str | None, typer.Option(help="One text; - reads standard input.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Column of the texts; by default that of params.yaml, or `text` or `review`.")
-    ] = None,
+    column: Annotated[str | None, typer.Option(help="Text column; by default that of params.yaml, `text` or `review`.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="CSV file to write; by default predictions/FILE.predictions.csv.")
+        Path | None, typer.Option("--out", "-o", help="CSV file; by default predictions/FILE.predictions.csv.")
     ] = None,
     version: Annotated[str | None, typer.Option(help="Version of the registered model; by default the champion.")] = None,
 ) -> None:

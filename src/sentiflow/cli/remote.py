@@ -16,13 +16,10 @@ hooks_app = typer.Typer()
 @in_project()
 def set_remote(
     url: Annotated[
-        str, typer.Argument(help="Folder, s3://..., ssh://... or webdav(s)://...; by default a folder next to the project.")
+        str, typer.Argument(help="Folder, s3://, ssh:// or webdav(s):// URL; by default a folder next to this one.")
     ] = "",
     endpoint: Annotated[str, typer.Option(help="URL of an S3-compatible store, http(s)://host:port.")] = "",
-    shared: Annotated[
-        bool | None,
-        typer.Option(help="Write the settings to .dvc/config, which is in git, or for this machine only; by default by URL."),
-    ] = None,
+    shared: Annotated[bool | None, typer.Option(help="Share the settings through git; by default depends on the URL.")] = None,
 ) -> None:
     """Set and test the remote.
 
@@ -66,9 +63,7 @@ def pull() -> None:
 @in_project()
 def check(
     commit: Annotated[str, typer.Argument(help="Commit whose dvc.lock and .dvc files are checked.")] = "HEAD",
-    pushed: Annotated[
-        str | None, typer.Option(hidden=True, help="For git's pre-push hook: the git remote; reads the commits from stdin.")
-    ] = None,
+    pushed: Annotated[str | None, typer.Option(hidden=True, help="For the pre-push hook: git remote; commits on stdin.")] = None,
 ) -> None:
     """Check that the remote has every file of a commit.
 

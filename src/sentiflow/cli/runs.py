@@ -70,7 +70,7 @@ def recipes() -> None:
 @app.command()
 @in_project(line=None)
 def retrain(
-    models: Annotated[list[str] | None, typer.Argument(help="Models in `run:` of params.yaml to train; by default all.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="Models in `run:` of params.yaml; by default all.")] = None,
     force: Force = False,
     promote: Annotated[bool, typer.Option(help="Promote the best model if it passes every rule.")] = True,
 ) -> None:

@@ -7,9 +7,7 @@ import typer
 from sentiflow.cli.command import in_project
 
 app = typer.Typer()
-PrefectPort = Annotated[
-    int | None, typer.Option(min=1, max=65535, help="Port of Prefect's server; by default 4200, or the next free one.")
-]
+PrefectPort = Annotated[int | None, typer.Option(min=1, max=65535, help="Prefect's port; by default 4200 or the next free.")]
 
 
 @app.command()
@@ -30,8 +28,7 @@ def serve(
 @in_project(line="%(message)s")
 def ui(
     port: Annotated[
-        int | None,
-        typer.Option("--port", "-p", min=1, max=65535, help="Port of MLflow's UI; by default 5000, or the next free one."),
+        int | None, typer.Option("--port", "-p", min=1, max=65535, help="MLflow's port; by default 5000 or the next free.")
     ] = None,
     prefect_port: PrefectPort = None,
 ) -> None:
@@ -50,9 +47,7 @@ def ui(
 @in_project(line="%(message)s")
 def schedule(
     prefect_port: PrefectPort = None,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="Move the deployments here if another checkout serves them.")
-    ] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="Take the deployments over from another checkout.")] = False,
 ) -> None:
     """Serve the schedule of prefect.yaml.
 

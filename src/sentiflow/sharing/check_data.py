@@ -175,10 +175,10 @@ def _set_aside(project: Project, each: Object) -> str:
     output = each.pieces[0].output
     if output.stage.endswith(".dvc"):
         return f"restore {each.pieces[0].file} from its original source, then `dvc add {output.path}`"
-    moved: list[Path] = []
+    moved: list[str] = []
     for file in filter(Path.exists, [project.cache.path(each.oid), *each.damaged]):
         DAMAGED.mkdir(parents=True, exist_ok=True)
-        moved.append(shutil.move(file, DAMAGED / (f"{each.oid}-{len(moved)}" if moved else each.oid)))
+        moved.append(str(shutil.move(file, DAMAGED / (f"{each.oid}-{len(moved)}" if moved else each.oid))))
     stages = ", ".join(dict.fromkeys(piece.output.stage for piece in each.pieces))
-    kept = f" (the damaged content is now in {', '.join(map(str, moved))})" if moved else ""
+    kept = f" (the damaged content is now in {', '.join(moved)})" if moved else ""
     return f"run `sentiflow repro`, which runs {stages} again{kept}, then `sentiflow remote repair`"

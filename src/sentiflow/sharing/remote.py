@@ -22,7 +22,7 @@ from sentiflow.system import urls
 from sentiflow.system.errors import InputError, UnavailableError
 
 SHARED, OWN = "shared", "here"  # names of the remote in .dvc/config and of that in .dvc/config.local
-PATIENCE = 60.0  # timeout of the test in seconds
+TIMEOUT = 60.0  # timeout of the test in seconds
 # The libraries' default timeouts for an unreachable host are half an hour (SSH) or minutes (S3).
 OPTIONS = {"s3": {"connect_timeout": "10", "read_timeout": "60"}, "ssh": {"timeout": "30"}, "webdav": {}, "webdavs": {}}
 KINDS = "a folder, s3://bucket/path, ssh://user@host[:port]/path, webdav://host/path or webdavs://host/path"
@@ -142,6 +142,6 @@ def _with_timeout(attempt: Callable[[], None], name: str) -> None:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        result.result(PATIENCE)
+        result.result(TIMEOUT)
     except TimeoutError:
-        raise UnavailableError(f"{name} did not respond within {PATIENCE:.0f} s; check that it runs and is reachable") from None
+        raise UnavailableError(f"{name} did not respond within {TIMEOUT:.0f} s; check that it runs and is reachable") from None

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import commands
@@ -18,7 +19,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "prefect", "dvc", "pandas", "numpy", "
 
 
 def leaves(command=ROOT, words=()):
-    """Every command with the words that start it."""
+    """Every command with its words."""
     if not hasattr(command, "commands"):
         return [(words, command)]
     return [leaf for name, each in command.commands.items() for leaf in leaves(each, (*words, name))]
@@ -30,17 +31,17 @@ def called(folder, *words, **variables):
 
 
 @pytest.mark.parametrize(("words", "command"), leaves(), ids=lambda each: " ".join(each) if isinstance(each, tuple) else "")
-def test_help_of_every_command_has_an_example_that_it_accepts_and_explains_each_parameter(words, command, tmp_path, capsys):
+def test_help_of_every_command_has_an_example_and_explains_each_parameter(words, command, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        status, said, _ = commands.run(capsys, *words, "--help")
+        status, output, _ = commands.run(capsys, *words, "--help")
     assert status == 0
-    assert f"Usage: sentiflow {' '.join(words)}" in said
+    assert f"Usage: sentiflow {' '.join(words)}" in output
     assert f"sentiflow {' '.join(words)}" in command.help.partition("Example")[2]
     assert [each.name for each in command.params if not each.help and each.name != "help"] == []
 
 
-def test_program_starts_without_loading_what_commands_need():
+def test_the_program_starts_without_heavy_imports():
     code = "import sys; from sentiflow.cli import program; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "typer" in loaded
@@ -48,7 +49,7 @@ def test_program_starts_without_loading_what_commands_need():
 
 
 @pytest.mark.parametrize("words", [("models", "list"), ("repro",), ("services", "up"), ("hooks",)], ids=" ".join)
-def test_outside_a_project_each_command_says_where_to_run_it(words, tmp_path):
+def test_commands_outside_a_project_say_where_to_run_them(words, tmp_path):
     ended = called(tmp_path, *words)
     assert ended.returncode == 1
     assert ended.stderr == (
@@ -57,7 +58,11 @@ def test_outside_a_project_each_command_says_where_to_run_it(words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_command_and_option_are_refused(tmp_path):
+def test_version_is_that_of_the_installed_package(tmp_path):
+    assert called(tmp_path, "--version").stdout == f"sentiflow {metadata.version('sentiflow')}\n"
+
+
+def test_unknown_commands_and_options_are_refused(tmp_path):
     for words in (("promote",), ("models", "promote", "--farce"), ("repro", "--sample", "many")):
         ended = called(tmp_path, *words)
         assert ended.returncode == 2
@@ -83,17 +88,17 @@ def test_shell_completes_commands_and_options(typed, expected, tmp_path):
     ("error", "status"),
     [(InputError("wrong"), 1), (UnavailableError("away"), 75), (OSError(28, "full", "a.csv"), 1), (KeyboardInterrupt(), 130)],
 )
-def test_exit_status_tells_kinds_of_errors_apart(error, status, tmp_path, monkeypatch, capsys):
+def test_exit_status_depends_on_the_kind_of_error(error, status, tmp_path, monkeypatch, capsys):
     def fail():
         raise error
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").touch()
     monkeypatch.setattr(push_pull, "push", fail)
-    ended, _, said = commands.run(capsys, "remote", "push")
+    ended, _, output = commands.run(capsys, "remote", "push")
     assert ended == status
-    assert said.startswith("error: ") or status == 130
-    assert "Traceback" not in said
+    assert output.startswith("error: ") or status == 130
+    assert "Traceback" not in output
 
 
 def test_bug_keeps_its_traceback(tmp_path, monkeypatch, capsys):
@@ -104,19 +109,19 @@ def test_bug_keeps_its_traceback(tmp_path, monkeypatch, capsys):
         program.app(["remote", "push"])
 
 
-# its environment
+# --- environment
 
 
 @pytest.fixture
 def variables(monkeypatch, tmp_path):
-    """An environment in which nothing is set up, and a project's folder."""
+    """Minimal environment variables, and an empty working folder."""
     monkeypatch.chdir(tmp_path)
     own = {"PATH": "/usr/bin", "PYTEST_CURRENT_TEST": ""}
     monkeypatch.setattr(os, "environ", own)
     return own
 
 
-def test_nothing_that_the_program_starts_reports_home_and_its_python_comes_first(variables, tmp_path):
+def test_telemetry_is_off_and_the_environments_python_comes_first(variables, tmp_path):
     environment.prepare()
     del variables["PYTEST_CURRENT_TEST"]
     assert variables == {
@@ -132,13 +137,13 @@ def test_nothing_that_the_program_starts_reports_home_and_its_python_comes_first
     assert variables == before
 
 
-def test_prefects_folder_can_be_chosen(variables):
+def test_prefects_folder_can_be_overridden(variables):
     variables["PREFECT_HOME"] = "/elsewhere"
     environment.prepare()
     assert variables["PREFECT_HOME"] == "/elsewhere"
 
 
-def test_code_of_the_folder_comes_before_the_users_own_packages(variables, tmp_path, monkeypatch):
+def test_the_projects_code_comes_before_other_packages(variables, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", ["/elsewhere"])
     variables["PYTHONPATH"] = "/foreign"
     environment.use_own_code()
@@ -149,8 +154,8 @@ def test_code_of_the_folder_comes_before_the_users_own_packages(variables, tmp_p
     assert sys.path == [str(tmp_path), "/elsewhere"]
 
 
-def test_copy_of_a_project_whose_environment_is_a_link_runs_its_own_code(tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTHONPATH", raising=False)  # `make test` sets it to src, here that of the copy
+def test_a_copy_with_a_linked_environment_runs_its_own_code(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # `make test` sets it to src
     shutil.copytree(own_code.RUNNING, tmp_path / "src/sentiflow")
     program_file = tmp_path / "src/sentiflow/cli/program.py"
     program_file.write_text(program_file.read_text().replace("Train, compare", "A copy: train, compare"))

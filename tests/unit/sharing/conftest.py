@@ -23,25 +23,25 @@ TRACKED = "outs:\n- md5: 27fddc90c035595bf35c7349a1ce9161\n  size: 9\n  hash: md
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory):
-    """A stage that makes a folder and a file, and data of the user's that a .dvc file tracks."""
+    """A stage with a folder and a file as outputs, and user data tracked by a .dvc file."""
     files = {"dvc.yaml": PIPELINE, "split.sh": SPLIT + WORDS, "reviews.csv": "a review\n", "reviews.csv.dvc": TRACKED}
     yield from dvc_projects.finished(tmp_path_factory, files | {".gitignore": "/reviews.csv\n"})
 
 
 @pytest.fixture
 def project(finished_project, tmp_path, monkeypatch):
-    """A copy of it in the working folder, pushed to a folder beside it."""
+    """A copy of it in the working folder, pushed to a folder next to it."""
     folder = dvc_projects.copy(finished_project, tmp_path, monkeypatch)
     remote.use(remote.read(""))
     push_pull.push()
     with Repo() as repo:
-        assert repo.status() == {}  # from now on DVC takes these files for known
+        assert repo.status() == {}  # DVC now has the hashes of these files in its index
     return folder
 
 
 @pytest.fixture
 def other(project, tmp_path, monkeypatch):
-    """Another one's clone, in which the test goes on."""
+    """Another clone, as the working folder."""
     folder = tmp_path / "other"
     subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
     shutil.copy(project / remote_settings.OWN_CONFIG, folder / remote_settings.OWN_CONFIG)

@@ -14,12 +14,12 @@ from sentiflow.system.errors import InputError
 NAMES = ["splits", "splits/2.txt", "splits/more/4.txt", "words.txt", "reviews.csv"]
 
 
-def cut(file):
+def truncate(file):
     file.chmod(0o644)
     os.truncate(file, 2)
 
 
-DAMAGES = {"damaged": flip, "cut": cut, "missing": Path.unlink}
+DAMAGES = {"damaged": flip, "truncated": truncate, "missing": Path.unlink}
 
 
 def contents(top):
@@ -30,15 +30,15 @@ def stage_of(name):
     return "reviews.csv.dvc" if name == "reviews.csv" else "split"
 
 
-def test_says_that_every_file_is_right(project):
+def test_reports_that_all_files_are_intact(project):
     assert check_data.check(repair=True).startswith("Checked 7 files in the cache and on the remote here")
 
 
 @pytest.mark.parametrize("place", [CACHE, REMOTE], ids=["cache", "remote"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_whatever_is_not_right_in_one_place_is_named_and_healed_from_the_other(damage, place, project, capsys):
+def test_damage_in_one_place_is_reported_and_repaired_from_the_other(damage, place, project, capsys):
     before, named = (contents(CACHE), contents(REMOTE)), oids()
-    shutil.rmtree("splits")  # so that it can come from the other place alone
+    shutil.rmtree("splits")  # so that only the other place has a copy
     for file in ("words.txt", "reviews.csv"):
         Path(file).unlink()
     for name in NAMES:
@@ -46,17 +46,19 @@ def test_whatever_is_not_right_in_one_place_is_named_and_healed_from_the_other(d
     with pytest.raises(InputError, match=f"{len(NAMES)} of 7 files that dvc.lock references are damaged or missing"):
         check_data.check(repair=False)
     what = f"{'missing' if damage == 'missing' else 'damaged'} {'in the cache' if place == CACHE else 'on the remote'}"
-    said = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out.splitlines()
     for name in NAMES:
-        [line] = [line for line in said if line.startswith((f"{stage_of(name)}: {name}:", f"{stage_of(name)}: {name} (the list"))]
+        [line] = [
+            line for line in output if line.startswith((f"{stage_of(name)}: {name}:", f"{stage_of(name)}: {name} (the list"))
+        ]
         assert line.endswith(what)
     assert check_data.check(repair=True).endswith(f": {len(NAMES)} repaired.")
     assert (contents(CACHE), contents(REMOTE)) == before
     assert check_data.check(repair=False).endswith(": all intact.")
 
 
-def test_dvc_finds_none_of_it(project):
-    """The control: were it otherwise, none of this would be needed."""
+def test_dvc_detects_no_flipped_byte(project):
+    """Control: this is why the check exists."""
     for place in (CACHE, REMOTE):
         for name in ("splits/2.txt", "words.txt", "reviews.csv"):
             flip(stored(place, oids()[name]))
@@ -66,19 +68,19 @@ def test_dvc_finds_none_of_it(project):
         assert repo.push() == repo.fetch() == 0
 
 
-def test_file_of_this_folder_that_changed_unseen_is_healed_and_one_that_somebody_changed_is_left_alone(project, capsys):
-    whole = Path("splits/2.txt").read_bytes()
+def test_a_corrupted_file_of_the_folder_is_repaired_and_an_edited_one_is_kept(project, capsys):
+    before = Path("splits/2.txt").read_bytes()
     flip(Path("splits/2.txt"))
     Path("words.txt").write_text("my own\n")
     with Repo() as repo:
         assert list(repo.status()) == ["split"], "words.txt alone"
     check_data.check(repair=True)
     assert "split: splits/2.txt: damaged in this folder (splits/2.txt); repaired splits/2.txt" in capsys.readouterr().out
-    assert Path("splits/2.txt").read_bytes() == whole
+    assert Path("splits/2.txt").read_bytes() == before
     assert Path("words.txt").read_text() == "my own\n"
 
 
-def test_what_is_right_in_this_folder_alone_goes_back_to_the_cache_and_the_remote(project):
+def test_cache_and_remote_are_repaired_from_the_folder(project):
     before, named = (contents(CACHE), contents(REMOTE)), oids()
     for name in NAMES:
         for place in (CACHE, REMOTE):
@@ -88,22 +90,22 @@ def test_what_is_right_in_this_folder_alone_goes_back_to_the_cache_and_the_remot
 
 
 @pytest.mark.parametrize("link", ["hardlink", "symlink"])
-def test_link_into_the_cache_is_healed_with_it(link, project):
-    whole = Path("splits/2.txt").read_bytes()
+def test_a_link_into_the_cache_is_repaired_with_it(link, project):
+    before = Path("splits/2.txt").read_bytes()
     with Repo(config={"cache": {"type": [link]}}) as repo:
         repo.checkout(force=True, relink=True)
     flip(stored(CACHE, oids()["splits/2.txt"]))
-    assert Path("splits/2.txt").read_bytes() != whole
+    assert Path("splits/2.txt").read_bytes() != before
     check_data.check(repair=True)
-    assert Path("splits/2.txt").read_bytes() == whole
+    assert Path("splits/2.txt").read_bytes() == before
 
 
-def test_what_is_right_nowhere_is_put_aside_and_made_anew(project, capsys):
+def test_a_file_without_an_intact_copy_is_moved_away_and_rebuilt(project, capsys):
     before, named = (contents(CACHE), contents(REMOTE)), oids()
     for file in (stored(CACHE, named["splits/2.txt"]), stored(REMOTE, named["splits/2.txt"]), Path("splits/2.txt")):
         flip(file)
     with Repo() as repo:
-        assert repo.status() == {}, "DVC would not make it anew"
+        assert repo.status() == {}, "DVC would not rebuild it"
     with pytest.raises(InputError, match=r"1 of 7 files .* are damaged or missing; the lines above say what to do"):
         check_data.check(repair=True)
     assert "no intact copy: run `sentiflow repro`, which runs split again" in capsys.readouterr().out
@@ -114,7 +116,7 @@ def test_what_is_right_nowhere_is_put_aside_and_made_anew(project, capsys):
     assert (contents(CACHE), contents(REMOTE)) == before
 
 
-def test_own_data_that_is_right_nowhere_is_left_where_it_is(project, capsys):
+def test_own_data_without_an_intact_copy_are_not_moved(project, capsys):
     oid = oids()["reviews.csv"]
     files = [stored(CACHE, oid), stored(REMOTE, oid), Path("reviews.csv")]
     for file in files:
@@ -126,14 +128,14 @@ def test_own_data_that_is_right_nowhere_is_left_where_it_is(project, capsys):
     assert [file.read_bytes() for file in files] == left
 
 
-def test_without_a_remote_the_cache_is_read_alone(project, capsys):
+def test_without_a_remote_only_the_cache_is_checked(project, capsys):
     remote_settings.OWN_CONFIG.unlink()
     flip(stored(CACHE, oids()["words.txt"]))
     assert check_data.check(repair=True) == "Checked 7 files in the cache (no remote is set): 1 repaired."
     assert "repaired the cache from this folder (words.txt)" in capsys.readouterr().out
 
 
-def test_nothing_is_replaced_while_a_run_is_at_work(project, monkeypatch):
+def test_nothing_is_repaired_during_a_run(project, monkeypatch):
     flip(stored(CACHE, oids()["words.txt"]))
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
     with locks.locked(recovery.TMP / "sentiflow.lock"), pytest.raises(locks.BusyError):

@@ -15,7 +15,7 @@ from sentiflow.sharing import push_pull, remote_settings
 from sentiflow.system.errors import InputError
 
 
-def test_push_and_pull_bring_everything_to_another_clone_where_nothing_is_left_to_run(project, other):
+def test_push_and_pull_transfer_everything_to_another_clone(project, other):
     assert "Pulled 7 files" in push_pull.pull()
     for name in ("splits/1.txt", "splits/more/4.txt", "words.txt", "reviews.csv"):
         assert Path(name).read_bytes() == (project / name).read_bytes()
@@ -25,46 +25,46 @@ def test_push_and_pull_bring_everything_to_another_clone_where_nothing_is_left_t
     assert not Path("../project-remote/files/md5/runs").exists()
 
 
-def test_a_remote_over_plain_http_which_can_list_nothing_takes_and_gives_everything_too(project, other):
-    def said(folder, *words):  # in a process of its own, since DVC does not close what it opened
+def test_push_and_pull_work_over_plain_http_without_listing(project, other):
+    def run(folder, *words):  # in another process, since DVC leaves connections open
         return subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
     site = posting.Site()
     try:
         for folder in (project, other):
-            said(folder, "dvc", "remote", "add", "--local", "--default", "web", site.url)
-        assert said(project, "sentiflow", "remote", "push").startswith("Pushed 7 files to the remote web")
-        assert said(project, "sentiflow", "remote", "push").startswith("Pushed 0 files to the remote web")
-        assert said(other, "sentiflow", "remote", "pull").startswith("Pulled 7 files from the remote web")
+            run(folder, "dvc", "remote", "add", "--local", "--default", "web", site.url)
+        assert run(project, "sentiflow", "remote", "push").startswith("Pushed 7 files to the remote web")
+        assert run(project, "sentiflow", "remote", "push").startswith("Pushed 0 files to the remote web")
+        assert run(other, "sentiflow", "remote", "pull").startswith("Pulled 7 files from the remote web")
     finally:
         site.stop()
     for name in ("splits/more/4.txt", "words.txt", "reviews.csv"):
         assert (other / name).read_bytes() == (project / name).read_bytes()
 
 
-def test_push_and_pull_again_have_nothing_to_do(project):
+def test_a_second_push_or_pull_transfers_nothing(project):
     assert push_pull.push().startswith("Pushed 0 files to the remote here")
     assert push_pull.pull().startswith("Pulled 0 files from the remote here")
 
 
 @pytest.mark.parametrize("name", ["splits/2.txt", "words.txt", "reviews.csv", "splits"])
-def test_push_hands_over_what_the_remote_lost_whatever_dvc_believes(name, project):
+def test_push_uploads_what_the_remote_lost_although_dvc_believes_it_is_there(name, project):
     there = stored(REMOTE, oids()[name])
     there.unlink()
     assert push_pull.push().startswith("Pushed 1 file to")
     assert there.exists()
 
 
-def test_push_replaces_a_file_that_was_cut_on_its_way(project):
+def test_push_replaces_a_truncated_file(project):
     there = stored(REMOTE, oids()["words.txt"])
-    whole = there.read_bytes()
+    before = there.read_bytes()
     there.chmod(0o644)
-    there.write_bytes(whole[:3])
+    there.write_bytes(before[:3])
     push_pull.push()
-    assert there.read_bytes() == whole
+    assert there.read_bytes() == before
 
 
-def test_push_of_what_is_damaged_or_gone_here_is_an_error_that_names_stage_and_file(project):
+def test_push_of_a_damaged_or_missing_file_is_an_error_that_names_stage_and_file(project):
     for name in ("splits/2.txt", "words.txt"):
         stored(REMOTE, oids()[name]).unlink()
     flip(stored(CACHE, oids()["splits/2.txt"]))
@@ -76,7 +76,7 @@ def test_push_of_what_is_damaged_or_gone_here_is_an_error_that_names_stage_and_f
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip])
-def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_and_file(damage, project, other):
+def test_pull_of_a_damaged_or_missing_file_is_an_error_that_names_stage_and_file(damage, project, other):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         damage(stored(REMOTE, oids()["splits/more/4.txt"]))
@@ -84,15 +84,15 @@ def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_a
         push_pull.pull()
 
 
-def test_push_replaces_a_damaged_list_of_a_folders_files(project):
+def test_push_replaces_a_damaged_list_of_files(project):
     there = stored(REMOTE, oids()["splits"])
-    whole = there.read_bytes()
+    before = there.read_bytes()
     flip(there)
     assert push_pull.push().startswith("Pushed 1 file to")
-    assert there.read_bytes() == whole
+    assert there.read_bytes() == before
 
 
-def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(project, other):
+def test_a_damaged_list_of_files_is_an_error_that_says_how_to_repair_it(project, other):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         oid = oids()["splits"]
@@ -104,14 +104,14 @@ def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(pro
         push_pull.pull()
 
 
-def test_pull_keeps_a_file_of_the_users_that_is_in_the_way(project, other):
+def test_pull_keeps_a_file_that_the_user_changed(project, other):
     Path("words.txt").write_text("my own\n")
     with pytest.raises(InputError, match=r"words.txt"):
         push_pull.pull()
     assert Path("words.txt").read_text() == "my own\n"
 
 
-def test_without_a_remote_it_says_how_to_set_one(project):
+def test_push_without_a_remote_says_how_to_set_one(project):
     remote_settings.OWN_CONFIG.unlink()
     with pytest.raises(InputError, match="no remote is set; set one with `sentiflow remote set"):
         push_pull.push()
@@ -119,7 +119,7 @@ def test_without_a_remote_it_says_how_to_set_one(project):
 
 @contextlib.contextmanager
 def small_disk(folder, options):
-    """A disk of its own in place of a folder, with what is in the folder."""
+    """Replace a folder by a mounted disk with the same content."""
     aside = folder.with_name(f"{folder.name}.aside")
     folder.rename(aside)
     try:
@@ -133,8 +133,8 @@ def small_disk(folder, options):
         aside.rename(folder)
 
 
-def said_by(command):
-    """The one line that a command refuses with; in a process of its own, as DVC keeps files open."""
+def error_of(command):
+    """Error message of a command, run in another process, since DVC keeps files open."""
     ended = subprocess.run([sys.executable, "-m", "sentiflow", "remote", command], capture_output=True, text=True, check=False)
     assert ended.returncode == 75, ended.stderr
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
@@ -143,18 +143,18 @@ def said_by(command):
 
 
 @pytest.mark.parametrize("options", ["size=60k", "ro"], ids=["full", "read-only"])
-def test_push_to_a_disk_that_takes_nothing_is_one_line_and_goes_on_afterwards(project, options):
+def test_push_to_an_unwritable_disk_is_one_error_and_resumes_later(project, options):
     Path("split.sh").write_text(f"{Path('split.sh').read_text()}head -c 500000 /dev/urandom > splits/large.bin\n")
     subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
     remote = project.parent / "project-remote"
     with small_disk(remote, options):
-        line = said_by("push")
+        line = error_of("push")
         assert ("No space left" if "size" in options else "Read-only file system") in line
     assert push_pull.push().startswith("Pushed ")
     assert push_pull.push().startswith("Pushed 0 files")
 
 
-def test_push_that_was_killed_is_completed_by_the_next_one(project, other):
+def test_a_killed_push_is_completed_by_the_next_one(project, other):
     remote = project.parent / "project-remote"
     shutil.rmtree(remote / "files")
     with subprocess.Popen([sys.executable, "-m", "sentiflow", "remote", "push"], cwd=project) as started:

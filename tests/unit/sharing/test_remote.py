@@ -10,7 +10,7 @@ from sentiflow.system.errors import InputError, UnavailableError
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder that DVC takes for a project."""
+    """An empty DVC project."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -21,30 +21,30 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def test_without_url_it_is_a_folder_beside_the_project_for_this_machine_alone(project):
+def test_without_a_url_the_remote_is_a_folder_next_to_the_project_for_this_machine_only(project):
     before = remote_settings.CONFIG.read_text()
-    said = remote.use(remote.read(""))
-    assert "for this machine" in said
+    summary = remote.use(remote.read(""))
+    assert "for this machine" in summary
     assert remote_settings.CONFIG.read_text() == before
     settings = remote_settings.OWN_CONFIG.read_text()
     assert "url = ../../project-remote" in settings
     assert "verify = true" in settings
     assert (project.parent / "project-remote").is_dir()
-    assert not [file for file in (project.parent / "project-remote").rglob("*") if file.is_file()], "what was tried out is gone"
+    assert not [file for file in (project.parent / "project-remote").rglob("*") if file.is_file()], "the test file was removed"
 
 
-def test_settings_that_may_come_to_hold_a_password_are_readable_to_their_owner_alone(project):
+def test_config_local_is_readable_only_by_its_owner(project):
     remote.use(remote.read(""))
     assert remote_settings.OWN_CONFIG.stat().st_mode & 0o077 == 0
 
 
-def test_folder_that_lies_at_the_same_place_everywhere_is_shared_where_that_is_asked_for(project, tmp_path):
+def test_a_mounted_folder_can_be_shared_through_git(project, tmp_path):
     remote.use(remote.read(""))
-    said = remote.use(remote.read(str(tmp_path / "mounted"), shared=True))
-    assert "commit .dvc/config" in said
+    summary = remote.use(remote.read(str(tmp_path / "mounted"), shared=True))
+    assert "commit .dvc/config" in summary
     assert f"url = {tmp_path}/mounted" in remote_settings.CONFIG.read_text()
     with objects.opened() as opened:
-        assert "mounted" in opened.remote().name, "the one of this machine alone does not hide it"
+        assert "mounted" in opened.remote().name, "the remote of this machine does not override it"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_folder_that_lies_at_the_same_place_everywhere_is_shared_where_that_is_a
         ("webdav://[::1]:8080/models", "", False),
     ],
 )
-def test_git_shares_what_means_the_same_on_every_machine(url, endpoint, shared):
+def test_settings_that_are_valid_on_every_machine_go_to_git(url, endpoint, shared):
     setting = remote.read(url, endpoint)
     assert (setting.shared is not None) is shared
     options = setting.shared if shared else setting.own
@@ -68,7 +68,7 @@ def test_git_shares_what_means_the_same_on_every_machine(url, endpoint, shared):
     assert remote.read(url, endpoint, shared=True).shared is not None
 
 
-def test_name_of_a_user_is_this_machines_alone():
+def test_a_user_name_is_stored_on_this_machine_only():
     setting = remote.read("ssh://ann@example.org/srv/models")
     assert setting.shared["url"] == "ssh://example.org/srv/models"
     assert setting.own == {"user": "ann"}
@@ -105,14 +105,14 @@ def test_url_with_a_secret_is_refused_without_showing_it(url):
         ("ssh://example.org/srv", "http://example.org", "leave it out"),
     ],
 )
-def test_url_of_no_known_kind_is_refused_with_what_to_write(url, endpoint, words, project):
+def test_an_invalid_url_is_refused_with_the_expected_format(url, endpoint, words, project):
     with pytest.raises(InputError, match=words) as refused:
         remote.use(remote.read(url, endpoint))
     assert "hidden" not in str(refused.value)
     assert not remote_settings.OWN_CONFIG.exists()
 
 
-def test_remote_that_does_not_answer_leaves_what_was_set_before(project):
+def test_an_unreachable_remote_restores_the_previous_settings(project):
     remote.use(remote.read(""))
     before = remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()
     with pytest.raises(UnavailableError, match=r"The previous settings were restored"):
@@ -120,9 +120,9 @@ def test_remote_that_does_not_answer_leaves_what_was_set_before(project):
     assert (remote_settings.CONFIG.read_bytes(), remote_settings.OWN_CONFIG.read_bytes()) == before
 
 
-def test_remote_that_is_silent_is_given_up_in_time(project, monkeypatch):
-    monkeypatch.setattr(remote, "PATIENCE", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+def test_a_remote_that_never_responds_ends_in_a_timeout(project, monkeypatch):
+    monkeypatch.setattr(remote, "TIMEOUT", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and never responds
         port = silent.getsockname()[1]
         with pytest.raises(UnavailableError, match="did not respond within 1 s"):
             remote.use(remote.read(f"webdav://127.0.0.1:{port}/models"))
@@ -137,7 +137,7 @@ def test_password_for_one_host_is_not_sent_to_another(project):
         assert "hidden" not in remote_settings.OWN_CONFIG.read_text()
 
 
-def test_secret_in_the_configuration_that_git_tracks_is_refused(project):
+def test_a_secret_in_the_tracked_configuration_is_refused(project):
     remote_settings.CONFIG.write_text("['remote \"a\"']\n    url = webdav://example.org/x\n    password = hidden\n")
     with pytest.raises(InputError, match="is in git and contains password") as refused:
         remote.use(remote.read(""))

@@ -17,28 +17,26 @@ stages:
 """
 BROKEN = {
     "empty": "",
-    "cut": LOCK[:-3],
+    "truncated": LOCK[:-3],
     "another file": "a: 1\n",
     "a list": "- stages\n",
-    "a merge conflict": f"<<<<<<< ours\n{LOCK}=======\n{LOCK}>>>>>>> theirs\n",
+    "merge conflict markers": f"<<<<<<< ours\n{LOCK}=======\n{LOCK}>>>>>>> theirs\n",
 }
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return lambda *words: subprocess.run(
-        ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org", *words], check=True, capture_output=True
-    )
+    return lambda *words: subprocess.run(["git", *words], check=True, capture_output=True)
 
 
-def test_stages_are_read_as_they_were_recorded():
+def test_stages_are_read_with_their_values():
     assert dvc_lock.parse(LOCK) == {"split": {"cmd": "make split", "params": {"params.yaml": {"seed": 1e-05, "on": "yes"}}}}
     assert dvc_lock.parse("schema: '2.0'\nstages:\n") == {}
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_whole_lock_is_an_error_that_says_how_to_restore_it(tmp_path, name):
+def test_a_damaged_lock_is_an_error_that_says_how_to_restore_it(tmp_path, name):
     file = tmp_path / "dvc.lock"
     file.write_text(BROKEN[name])
     with pytest.raises(ValueError, match=r"not a valid dvc\.lock"):
@@ -51,8 +49,8 @@ def test_a_folder_without_a_lock_has_no_stages(tmp_path):
     assert dvc_lock.read(tmp_path / "dvc.lock") == {}
 
 
-def test_a_commit_has_the_stages_that_it_recorded_and_none_without_a_lock(repository, tmp_path):
-    assert dvc_lock.of_commit("HEAD") is None, "this is no git repository"
+def test_stages_of_a_commit_are_those_of_its_lock(repository, tmp_path):
+    assert dvc_lock.of_commit("HEAD") is None, "not a git repository"
     repository("init", "-q")
     repository("commit", "-qm", "nothing yet", "--allow-empty")
     assert dvc_lock.of_commit("HEAD") is None
@@ -64,7 +62,7 @@ def test_a_commit_has_the_stages_that_it_recorded_and_none_without_a_lock(reposi
     assert dvc_lock.of_commit("HEAD~1") is None
 
 
-def test_git_is_asked_in_the_folder_that_is_given(repository, tmp_path):
+def test_git_runs_in_the_given_folder(repository, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     repository("init", "-q", "other")

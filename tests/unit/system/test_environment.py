@@ -31,7 +31,7 @@ flags		: fpu sse2 sse4_2 fma avx2 avx svm avx512f avx512_vnni amx_bf16 f16c aes 
 """
 
 
-def test_environment_is_the_same_at_every_look_and_plain_data():
+def test_environment_is_repeatable_plain_data():
     found = environment.describe(gpus=["/device:GPU:0"], threads=2)
     assert found == environment.describe(gpus=["/device:GPU:0"], threads=2)
     assert json.loads(json.dumps(found)) == found
@@ -39,7 +39,7 @@ def test_environment_is_the_same_at_every_look_and_plain_data():
     assert found["threads"] == 2
 
 
-def test_environment_names_processor_cores_and_the_versions_that_are_installed():
+def test_environment_has_processor_cores_and_installed_versions():
     found = environment.describe(gpus=[], threads=1)
     assert found["processor"].strip()
     assert found["cores"] >= 1
@@ -67,20 +67,20 @@ def test_environment_names_processor_cores_and_the_versions_that_are_installed()
         ),
     ],
 )
-def test_processors_are_told_apart_by_model_and_by_what_they_compute_floats_with(tmp_path, cpuinfo, expected):
+def test_processors_are_distinguished_by_model_and_instruction_sets(tmp_path, cpuinfo, expected):
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     found = environment._processor(tmp_path / "cpuinfo")
     assert found | expected == found
 
 
-def test_a_system_that_tells_nothing_of_its_processor_leaves_that_open(tmp_path):
+def test_an_unknown_processor_has_empty_fields(tmp_path):
     found = environment._processor(tmp_path / "cpuinfo")
     assert found["processor"]
     assert (found["processor_model"], found["instruction_sets"]) == ("", [])
     assert environment._caches(tmp_path / "cache") == []
 
 
-def test_caches_have_level_kind_and_size(tmp_path):
+def test_caches_have_level_type_and_size(tmp_path):
     for index, parts in enumerate((("1", "Data", "32K"), ("2", "Unified", "1024K"))):
         (tmp_path / f"index{index}").mkdir()
         for part, value in zip(("level", "type", "size"), parts, strict=True):
@@ -91,13 +91,13 @@ def test_caches_have_level_kind_and_size(tmp_path):
 
 
 @pytest.mark.skipif(not environment.CPUINFO.exists(), reason="this system has no /proc/cpuinfo")
-def test_this_processors_model_and_instruction_sets_are_found():
+def test_model_and_instruction_sets_of_this_processor_are_found():
     found = environment.describe(gpus=[], threads=1)
     assert found["processor_model"]
     assert found["instruction_sets"] == sorted(set(found["instruction_sets"])) != []
 
 
-def test_the_record_holds_equal_environments_once_whatever_the_order():
+def test_the_record_has_equal_environments_once_in_any_order():
     here, there = environment.describe(gpus=[], threads=1), environment.describe(gpus=["a GPU"], threads=1)
     kept = environment.record({"nb_svm": here, "lstm": there, "gru": here})
     assert kept == [

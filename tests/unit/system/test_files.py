@@ -6,7 +6,7 @@ import pytest
 from sentiflow.system import files
 
 
-def test_a_file_is_replaced_and_nothing_else_stays(tmp_path):
+def test_a_file_is_replaced_without_leftovers(tmp_path):
     target = tmp_path / "new" / "page.md"
     files.write(target, "first")
     files.write(target, "zweite äöü")
@@ -29,7 +29,7 @@ def test_a_write_that_fails_keeps_the_earlier_content(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_reader_sees_whole_contents_only(tmp_path):
+def test_a_reader_never_sees_partial_content(tmp_path):
     target = tmp_path / "page.md"
     contents = ["a" * 100_000, "b" * 100_000]
     files.write(target, contents[0])
@@ -47,7 +47,7 @@ def test_a_reader_sees_whole_contents_only(tmp_path):
     assert seen <= set(contents)
 
 
-def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+def test_a_link_is_replaced_and_its_target_is_unchanged(tmp_path):
     own, target = tmp_path / "own", tmp_path / "page.md"
     own.write_text("precious")
     target.symlink_to(own)

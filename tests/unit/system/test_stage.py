@@ -14,7 +14,7 @@ from sentiflow.system.errors import InputError
 
 BEGINNING = '''"""Count the reviews.
 
-from  reviews   one a line
+from  reviews   one per line
 to    count     how many
 """
 
@@ -30,7 +30,7 @@ ENDING = '\n\nif __name__ == "__main__":\n    stage.run(main)\n'
 
 @pytest.fixture
 def script(tmp_path):
-    """Writes a stage script with the given body and gives the command that runs it."""
+    """Write a stage script with this body. Returns the command that runs it."""
 
     def write(body):
         file = tmp_path / "count.py"
@@ -50,7 +50,7 @@ def run(script, tmp_path):
 
 @pytest.fixture
 def holder(script, tmp_path, monkeypatch):
-    """Starts a process that writes to `count` in the lock, says so, and ends well once its standard input is closed."""
+    """Start a process that writes to `count` with the lock, prints `writing`, and ends when its standard input is closed."""
     monkeypatch.chdir(tmp_path)  # the locks are in the working folder
     started = []
 
@@ -77,7 +77,7 @@ def holder(script, tmp_path, monkeypatch):
 
 
 def visible(folder):
-    """What a folder holds besides locks, with the contents of files."""
+    """Paths in a folder except locks, with the contents of files."""
     return {
         str(path.relative_to(folder)): path.read_text() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -95,7 +95,7 @@ def tree(folder, **files):
 # writing
 
 
-def test_all_targets_take_their_places_together_when_the_block_ends(tmp_path):
+def test_all_targets_are_written_when_the_block_ends(tmp_path):
     file, folder, deep = tmp_path / "count.json", tmp_path / "reviews", tmp_path / "not" / "yet" / "there.csv"
     with stage.writing(file, folder, deep) as (file_place, folder_place, deep_place):
         file_place.write_text("3")
@@ -113,7 +113,7 @@ def test_all_targets_take_their_places_together_when_the_block_ends(tmp_path):
     }
 
 
-def test_each_place_lies_beside_its_target_so_that_it_can_be_renamed(tmp_path):
+def test_each_temporary_path_is_in_the_folder_of_its_target(tmp_path):
     targets = [tmp_path / "one" / "a.csv", tmp_path / "other" / "b.csv"]
     with stage.writing(*targets) as places:
         assert [place.parent for place in places] == [target.parent for target in targets]
@@ -123,7 +123,7 @@ def test_each_place_lies_beside_its_target_so_that_it_can_be_renamed(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt, SystemExit, OSError])
-def test_earlier_outputs_stay_as_they_were_when_the_block_raises(tmp_path, failure):
+def test_earlier_outputs_are_unchanged_if_the_block_raises(tmp_path, failure):
     file, folder, new = tmp_path / "count.json", tmp_path / "reviews", tmp_path / "new"
     file.write_text("earlier")
     tree(folder, train="earlier")
@@ -136,15 +136,15 @@ def test_earlier_outputs_stay_as_they_were_when_the_block_raises(tmp_path, failu
     assert visible(tmp_path) == before
 
 
-def test_a_folder_is_replaced_whole_and_keeps_no_file_of_the_earlier_run(tmp_path):
+def test_a_replaced_folder_keeps_no_file_of_the_earlier_run(tmp_path):
     folder = tree(tmp_path / "reviews", train="earlier", gone="earlier")
     with stage.writing(folder) as (place,):
         tree(place, train="new", valid="new")
     assert visible(tmp_path) == {"reviews": None, "reviews/train": "new", "reviews/valid": "new"}
 
 
-def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
-    """DVC can link outputs to its cache, which nothing but DVC may change."""
+def test_a_link_is_replaced_and_its_target_is_unchanged(tmp_path):
+    """DVC can link outputs to its cache, which only DVC may change."""
     cached_file, cached_folder = tmp_path / "cached", tree(tmp_path / "cached_folder", train="cached")
     cached_file.write_text("cached")
     file, folder = tmp_path / "count", tmp_path / "reviews"
@@ -172,7 +172,7 @@ def test_leftovers_of_a_killed_run_do_not_end_up_in_the_outputs(holder, tmp_path
 
 
 def test_leftovers_of_a_run_killed_between_two_renames_are_removed(run, tmp_path):
-    """At that moment the earlier folder is out of the way and the new one not yet in its place."""
+    """At that moment the old folder is moved away and the new one not yet renamed."""
     folder = tree(tmp_path / "reviews", train="earlier")
     killed = run(
         "import os, signal\n\n"
@@ -190,7 +190,7 @@ def test_leftovers_of_a_run_killed_between_two_renames_are_removed(run, tmp_path
     assert {name for name in visible(tmp_path) if name != "count.py"} == {"reviews", "reviews/train"}
 
 
-def test_no_target_is_replaced_where_another_was_not_written(tmp_path):
+def test_no_target_is_replaced_if_another_was_not_written(tmp_path):
     written, forgotten = tmp_path / "written", tmp_path / "forgotten"
     written.write_text("earlier")
     forgotten.write_text("earlier")
@@ -199,7 +199,7 @@ def test_no_target_is_replaced_where_another_was_not_written(tmp_path):
     assert (written.read_text(), forgotten.read_text()) == ("earlier", "earlier")
 
 
-def test_no_target_is_replaced_where_another_is_a_folder_and_should_be_a_file(tmp_path):
+def test_no_target_is_replaced_if_another_is_a_folder_instead_of_a_file(tmp_path):
     count, in_the_way = tmp_path / "count", tree(tmp_path / "card.json", note="the user's own")
     count.write_text("earlier")
     with pytest.raises(OSError, match=r"card\.json"), stage.writing(count, in_the_way) as (count_place, card_place):  # noqa: PT012
@@ -209,7 +209,7 @@ def test_no_target_is_replaced_where_another_is_a_folder_and_should_be_a_file(tm
     assert (in_the_way / "note").read_text() == "the user's own"
 
 
-def test_where_a_file_is_in_the_way_of_a_folder_all_targets_are_replaced_or_none(tmp_path):
+def test_all_or_no_targets_are_replaced_if_one_is_a_file_instead_of_a_folder(tmp_path):
     count, reviews = tmp_path / "count", tmp_path / "reviews"
     count.write_text("earlier")
     reviews.write_text("a file")
@@ -222,7 +222,7 @@ def test_where_a_file_is_in_the_way_of_a_folder_all_targets_are_replaced_or_none
 # the lock
 
 
-def test_a_second_process_waits_until_the_first_ends_and_then_writes(holder, script, tmp_path):
+def test_a_second_process_waits_for_the_first(holder, script, tmp_path):
     first = holder()
     second = subprocess.Popen(
         script(
@@ -248,7 +248,7 @@ def test_a_second_process_waits_until_the_first_ends_and_then_writes(holder, scr
     assert (tmp_path / "count").read_text() == "second"
 
 
-def test_a_process_that_is_killed_gives_its_lock_back(holder, tmp_path, monkeypatch):
+def test_a_killed_process_releases_its_lock(holder, tmp_path, monkeypatch):
     process = holder()
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -258,7 +258,7 @@ def test_a_process_that_is_killed_gives_its_lock_back(holder, tmp_path, monkeypa
     assert (tmp_path / "count").read_text() == "second"
 
 
-def test_patience_with_another_writer_ends_in_an_error_that_names_its_process(holder, tmp_path, monkeypatch):
+def test_the_timeout_of_a_lock_names_the_process_that_holds_it(holder, tmp_path, monkeypatch):
     process = holder()
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
     with (
@@ -278,7 +278,7 @@ def test_writers_of_different_outputs_do_not_wait_for_each_other(holder, tmp_pat
     assert (tmp_path / "other").read_text() == "other"
 
 
-def test_the_lock_is_given_back_when_the_block_raises(tmp_path, monkeypatch):
+def test_the_lock_is_released_if_the_block_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.0)
     with pytest.raises(ZeroDivisionError), stage.writing(tmp_path / "count"):
         raise ZeroDivisionError
@@ -286,8 +286,8 @@ def test_the_lock_is_given_back_when_the_block_raises(tmp_path, monkeypatch):
         place.write_text("new")
 
 
-def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, monkeypatch):
-    """A copy of a project that somebody sent may hold one."""
+def test_a_lock_that_is_a_link_is_refused_and_its_target_is_unchanged(tmp_path, monkeypatch):
+    """A project received from someone else may contain one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").write_text("precious")
     stage.LOCKS.mkdir(parents=True)
@@ -298,7 +298,7 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, 
     assert not (tmp_path / "count").exists()
 
 
-def test_a_lock_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path, monkeypatch):
+def test_a_lock_that_is_a_fifo_is_refused_without_waiting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stage.LOCKS.mkdir(parents=True)
     os.mkfifo(stage.lock_of(tmp_path / "count"))
@@ -319,7 +319,7 @@ def assert_refused(ended, *words):
         assert word in ended.stderr
 
 
-def test_an_input_error_ends_in_its_message(run):
+def test_an_input_error_is_one_message(run):
     ended = run('def main():\n    raise InputError("no reviews in a.csv; add some")\n')
     assert_refused(ended)
     assert ended.stderr == "error: no reviews in a.csv; add some\n"
@@ -336,7 +336,7 @@ def test_an_input_error_ends_in_its_message(run):
         ('Path("a" * 300).read_text()', ["File name too long"]),
     ],
 )
-def test_a_refusal_of_the_machine_ends_in_what_to_do_about_it(run, action, words):
+def test_an_os_error_says_what_to_do(run, action, words):
     assert_refused(run(f"def main():\n    {action}\n"), *words)
 
 
@@ -344,13 +344,13 @@ def test_a_refusal_of_the_machine_ends_in_what_to_do_about_it(run, action, words
     "action",
     ['import pandas as pd; pd.read_parquet("clean.parquet")', 'from pyarrow import parquet; parquet.read_table("clean.parquet")'],
 )
-def test_a_parquet_file_that_is_missing_ends_in_what_to_do_about_it(run, action):
-    """Arrow's error for a file that is not there carries no error number."""
+def test_a_missing_parquet_file_is_named(run, action):
+    """Arrow's error for a missing file has no errno."""
     assert_refused(run(f"def main():\n    {action}\n"), "clean.parquet")
 
 
 def in_own_mounts(command, folder):
-    """Runs a shell command that may mount, without anyone else seeing the mount."""
+    """Run a shell command in its own mount namespace."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system needs `unshare -m`, which is not permitted here")
     shell = ["unshare", "-m", "sh", "-c", command]
@@ -370,7 +370,7 @@ WRITE_MUCH = (
 
 
 @pytest.mark.parametrize("kind", ["text", "parquet"])
-def test_a_full_disk_keeps_the_earlier_outputs_and_nothing_half_written(script, tmp_path, kind):
+def test_a_full_disk_keeps_the_earlier_outputs_and_no_partial_ones(script, tmp_path, kind):
     (tmp_path / "small").mkdir()
     command = " ".join([*script(WRITE_MUCH), kind])
     ended = in_own_mounts(
@@ -383,26 +383,26 @@ def test_a_full_disk_keeps_the_earlier_outputs_and_nothing_half_written(script, 
     assert ended.stdout.split() == ["note", "table", "earlier", "earlier"]
 
 
-def test_a_file_system_that_is_read_only_is_refused_by_name(script, tmp_path):
+def test_a_read_only_file_system_is_named(script, tmp_path):
     (tmp_path / "small").mkdir()
     command = " ".join([*script(WRITE_MUCH), "text"])
     ended = in_own_mounts(f"mount -t tmpfs -o ro none small || exit 2; {command}", tmp_path)
     assert_refused(ended, "small/", "read-only")
 
 
-def test_help_is_the_docstring_of_the_script_and_its_parameters(run, monkeypatch):
+def test_help_shows_the_docstring_and_the_parameters(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERMINAL_WIDTH", "120")
     ended = run("def main(reviews_file: Path, count: int):\n    raise InputError('ran')\n", "--help")
     assert ended.returncode == 0
     assert ended.stderr == ""
-    for line in ("Count the reviews.", "from  reviews   one a line", "to    count     how many"):
+    for line in ("Count the reviews.", "from  reviews   one per line", "to    count     how many"):
         assert line in ended.stdout
     for parameter in ("reviews_file", "count"):
         assert parameter in ended.stdout
 
 
-def test_parameters_arrive_with_their_types(run):
+def test_parameters_are_converted_to_their_types(run):
     ended = run(
         'def main(reviews_file: Path, count: int):\n    print(repr(reviews_file / "a"), count + 1)\n', "data/reviews.csv", "2"
     )
@@ -410,7 +410,7 @@ def test_parameters_arrive_with_their_types(run):
 
 
 @pytest.mark.parametrize("arguments", [[], ["three"]])
-def test_a_command_line_that_does_not_fit_is_refused_with_the_usage(run, arguments):
+def test_an_invalid_command_line_is_refused_with_the_usage(run, arguments):
     ended = run("def main(count: int):\n    raise InputError('ran')\n", *arguments)
     assert ended.returncode == 2
     assert "Usage:" in ended.stderr
@@ -421,7 +421,7 @@ def test_a_command_line_that_does_not_fit_is_refused_with_the_usage(run, argumen
     ("bug", "shown"),
     [("1 / 0", "ZeroDivisionError: division by zero"), ('int("a")', "ValueError: invalid literal")],
 )
-def test_a_bug_keeps_its_traceback_and_is_not_taken_for_the_users_mistake(run, bug, shown):
+def test_a_bug_keeps_its_traceback(run, bug, shown):
     ended = run(f"def main():\n    {bug}\n")
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
@@ -430,8 +430,8 @@ def test_a_bug_keeps_its_traceback_and_is_not_taken_for_the_users_mistake(run, b
     assert "error: " not in ended.stderr.splitlines()[0]
 
 
-def test_log_lines_and_other_lines_come_out_in_the_order_they_were_written(run):
-    """Progress bars are written past the filter for TensorFlow's chatter; the log must not fall behind them."""
+def test_log_lines_and_other_lines_keep_their_order(run):
+    """Progress bars bypass the filter for TensorFlow's messages; the log must not lag behind them."""
     ended = run(
         "def main():\n"
         "    for number in range(5000):\n"
@@ -444,37 +444,37 @@ def test_log_lines_and_other_lines_come_out_in_the_order_they_were_written(run):
     assert next(((got, due) for got, due in zip(written, expected, strict=True) if got != due), None) is None
 
 
-def test_the_log_goes_to_standard_error_and_leaves_standard_output_alone(run):
+def test_the_log_goes_to_standard_error_only(run):
     ended = run('def main():\n    stage.log.info("read %d reviews", 3)\n    print("3")\n')
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "3\n", "  read 3 reviews\n")
 
 
-def test_a_warning_that_python_gives_comes_out(run):
+def test_python_warnings_are_shown(run):
     ended = run('def main():\n    import warnings\n    warnings.warn("the header is odd")\n')
     assert ended.returncode == 0
     assert "UserWarning: the header is odd" in ended.stderr
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core a sum is never split")
-def test_a_stage_gives_the_same_bytes_whatever_number_of_threads_the_machine_offers(script, tmp_path):
+def test_results_of_a_stage_do_not_depend_on_the_number_of_threads(script, tmp_path):
     compute = (
         "import numpy as np\n\n"
         "def product():\n"
         "    drawn = np.random.default_rng(0).normal(size=(50, 20_000))\n"
         "    return (drawn @ drawn[0]).tobytes().hex()\n\n"
     )
-    by_stage, plainly = {}, {}
+    in_stage, plain = {}, {}
     for offered in ("1", "2"):
         own = os.environ | dict.fromkeys(workers.THREADS, offered)
-        for answers, ending in ((by_stage, "def main():\n    print(product())\n"), (plainly, "print(product())\n")):
-            command = script(compute + ending) if answers is by_stage else [sys.executable, "-c", compute + ending]
+        for results, ending in ((in_stage, "def main():\n    print(product())\n"), (plain, "print(product())\n")):
+            command = script(compute + ending) if results is in_stage else [sys.executable, "-c", compute + ending]
             ended = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=True)
-            answers[offered] = ended.stdout
-    assert plainly["1"] != plainly["2"], "this product does not tell the numbers of threads apart"
-    assert by_stage["1"] == by_stage["2"]
+            results[offered] = ended.stdout
+    assert plain["1"] != plain["2"], "this product does not depend on the number of threads"
+    assert in_stage["1"] == in_stage["2"]
 
 
-def test_the_lock_of_an_output_lies_in_the_cache_and_one_path_has_one_lock(tmp_path, monkeypatch):
+def test_locks_are_in_the_cache_and_each_path_has_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "link").symlink_to("reports")

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ CHATTER = [
     "E0000 00:00:1.2 7 cuda_dnn.cc:8579] Unable to register cuDNN factory: Attempting to register factory for plugin cuDNN",
     "W0000 00:00:1.2 7 computation_placer.cc:177] computation placer already registered. Please check linkage",
 ]
-SPEECH = [
+OTHER = [
     "W0000 00:00:1.2 7 cpu_allocator_impl.cc:84] Allocation of 2147483648 exceeds 10% of free system memory.",
     "E0000 00:00:1.2 7 gpu.cc:3] Failed to allocate 4 GB: out of memory",
     "error: the model says: To enable the following instructions: read the manual",
@@ -34,46 +35,46 @@ def open_descriptors():
 
 
 def run(body):
-    """What a process of its own writes to standard output and error."""
+    """Completed process that runs this code."""
     text = f"import os, sys\nfrom sentiflow.system import tensorflow_log as quiet\n{body}"
     return subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("line", CHATTER)
-def test_chatter_written_below_python_is_dropped(capfd, line):
+def test_start_up_messages_written_below_python_are_dropped(capfd, line):
     with tensorflow_log.chatter_dropped():
         os.write(2, f"{line}\n".encode())
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("line", SPEECH)
-def test_any_other_line_written_below_python_comes_out_unchanged(capfd, line):
+@pytest.mark.parametrize("line", OTHER)
+def test_other_lines_written_below_python_are_unchanged(capfd, line):
     with tensorflow_log.chatter_dropped():
         os.write(2, f"{line}\n".encode())
     assert capfd.readouterr().err == f"{line}\n"
 
 
-def test_lines_keep_their_order_and_lose_the_chatter_among_them(capfd):
+def test_lines_keep_their_order(capfd):
     with tensorflow_log.chatter_dropped():
         for number in range(1000):
             os.write(2, f"line {number}\n{CHATTER[number % len(CHATTER)]}\n".encode())
     assert capfd.readouterr().err.splitlines() == [f"line {number}" for number in range(1000)]
 
 
-def test_a_line_written_in_pieces_is_judged_as_a_whole(capfd):
+def test_a_line_written_in_parts_is_matched_as_a_whole(capfd):
     with tensorflow_log.chatter_dropped():
         for piece in (CHATTER[0][:20], CHATTER[0][20:], "\nWarning", ": no space", "\n"):
             os.write(2, piece.encode())
     assert capfd.readouterr().err == "Warning: no space\n"
 
 
-def test_a_last_line_without_an_end_comes_out(capfd):
+def test_a_last_line_without_newline_is_kept(capfd):
     with tensorflow_log.chatter_dropped():
         os.write(2, b"core dumped")
     assert capfd.readouterr().err == "core dumped"
 
 
-def test_bytes_that_are_not_text_come_out_unchanged(capfdbinary):
+def test_bytes_that_are_not_text_are_unchanged(capfdbinary):
     with tensorflow_log.chatter_dropped():
         os.write(2, b"\xff\xfe\n\0\n")
     assert capfdbinary.readouterr().err == b"\xff\xfe\n\0\n"
@@ -87,26 +88,19 @@ def test_outside_the_block_nothing_is_dropped(capfd):
     assert capfd.readouterr().err == f"{CHATTER[0]}\n{CHATTER[1]}\n"
 
 
-def test_standard_error_and_its_descriptor_are_restored_when_the_block_ends():
+@pytest.mark.parametrize("failure", [None, ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_standard_error_and_its_descriptor_are_restored(failure):
     stream, file, descriptors = sys.stderr, os.fstat(2), len(open_descriptors())
-    with tensorflow_log.chatter_dropped():
+    with pytest.raises(failure) if failure else contextlib.nullcontext(), tensorflow_log.chatter_dropped():
         assert not os.path.samestat(os.fstat(2), file)
+        if failure:
+            raise failure
     assert sys.stderr is stream
     assert os.path.samestat(os.fstat(2), file)
     assert len(open_descriptors()) == descriptors
 
 
-@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
-def test_they_are_restored_when_the_block_raises(failure):
-    stream, file, descriptors = sys.stderr, os.fstat(2), len(open_descriptors())
-    with pytest.raises(failure), tensorflow_log.chatter_dropped():
-        raise failure
-    assert sys.stderr is stream
-    assert os.path.samestat(os.fstat(2), file)
-    assert len(open_descriptors()) == descriptors
-
-
-def test_blocks_can_stand_in_one_another(capfd):
+def test_blocks_can_be_nested(capfd):
     with tensorflow_log.chatter_dropped():
         with tensorflow_log.chatter_dropped():
             os.write(2, f"inner\n{CHATTER[0]}\n".encode())
@@ -114,7 +108,7 @@ def test_blocks_can_stand_in_one_another(capfd):
     assert capfd.readouterr().err == "inner\nouter\n"
 
 
-def test_what_python_writes_passes_the_filter_by_even_if_it_looks_like_chatter():
+def test_pythons_own_output_bypasses_the_filter():
     ended = run(
         "with quiet.chatter_dropped():\n"
         f"    print({CHATTER[0]!r}, file=sys.stderr)\n"
@@ -141,17 +135,17 @@ def test_python_still_sees_a_terminal_so_that_progress_bars_are_drawn():
     assert ended.stdout == b"1 0"
 
 
-def test_what_cannot_be_encoded_is_escaped_and_not_an_error():
+def test_characters_that_cannot_be_encoded_are_escaped():
     ended = run("with quiet.chatter_dropped():\n    print('caf\\udce9', file=sys.stderr)\nprint('done')\n")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"done\n", b"caf\\udce9\n")
 
 
-def test_standard_error_works_after_the_block_as_before():
+def test_standard_error_works_after_the_block():
     ended = run("with quiet.chatter_dropped():\n    pass\nprint('after', file=sys.stderr)\nos.write(2, b'below\\n')\n")
     assert (ended.returncode, ended.stderr) == (0, b"after\nbelow\n")
 
 
-def test_a_process_without_a_standard_error_works():
+def test_a_process_without_standard_error_works():
     body = (
         "from sentiflow.system import tensorflow_log as quiet\nwith quiet.chatter_dropped():\n    print('in')\nprint('after')\n"
     )
@@ -162,23 +156,23 @@ def test_a_process_without_a_standard_error_works():
 
 
 def test_a_process_started_in_the_block_may_outlive_it():
-    """It holds the pipe open; the block must not wait for it to end."""
+    """It keeps the pipe open, and the block must not wait for it."""
     body = (
         "import subprocess\n"
         "with quiet.chatter_dropped():\n"
         "    child = subprocess.Popen(['sleep', '3'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)\n"
-        "    os.write(2, b'told\\n')\n"
+        "    os.write(2, b'kept\\n')\n"
         "print(child.poll())\n"
         "child.kill()\n"
     )
     ended = run(body)
-    assert (ended.stdout, ended.stderr) == (b"None\n", b"told\n")
+    assert (ended.stdout, ended.stderr) == (b"None\n", b"kept\n")
 
 
 def test_importing_keras_shows_tensorflows_warnings_and_nothing_else():
     ended = subprocess.run(
         [sys.executable, "-c", "from sentiflow.models.tf import keras, layers, ops, tf; print(keras.backend.backend())"],
-        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "maybe"},  # which TensorFlow warns of
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "maybe"},  # TensorFlow warns about this value
         capture_output=True,
         text=True,
         timeout=120,

@@ -15,7 +15,7 @@ HOSTILE = "fine \x1b]0;title\x07\x1b[2J\x9b31m\rover \u202egnp.exe\u2066 \x00\x0
 
 
 @given(st.text(st.characters() | st.sampled_from(HOSTILE)))
-def test_nothing_that_steers_a_terminal_is_left_and_plain_text_stays_as_it_is(text):
+def test_control_characters_are_escaped_and_plain_text_is_unchanged(text):
     shown = terminal.printable(text)
     assert not STEERS.search(shown)
     assert shown.count("\n") == text.count("\n")
@@ -24,12 +24,12 @@ def test_nothing_that_steers_a_terminal_is_left_and_plain_text_stays_as_it_is(te
 
 
 @pytest.mark.parametrize("text", ["A dull film, but I loved it.", "caf\u00e9\n\t\u4e2d\u6587 \U0001f600", ""])
-def test_what_prints_is_shown_as_it_is(text):
+def test_printable_text_is_unchanged(text):
     assert terminal.printable(text) == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_any_text_can_be_told_in_any_encoding(encoding, monkeypatch):
+def test_any_text_can_be_printed_in_any_encoding(encoding, monkeypatch):
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
     terminal.tell(f"{HOSTILE} \u4e2d", flush=True)
@@ -52,7 +52,7 @@ def test_errors_and_log_lines_are_escaped():
     assert not any(STEERS.search(line) for line in lines)
 
 
-def test_a_log_that_somebody_set_up_stays_unless_it_is_forced():
+def test_existing_log_handlers_are_only_replaced_with_force():
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     try:

@@ -1,4 +1,4 @@
-"""Add reviews to the project's own file as a new version of the data: all rows of a file, or none.
+"""Add reviews to the project's reviews file as a new version of the data: all rows of a file, or none.
 
 The new rows are checked as the download stage checks them. Existing lines of the file are not changed: the rows are appended in
 its format to a copy, which is read back before it replaces the file.
@@ -78,12 +78,12 @@ class Format:
 
 
 def run(file: Path | None = None, commit: str | None = None, *, start: bool = False, skip_rejected: bool = False) -> None:
-    """Add reviews to the project's own file, and print what to do next.
+    """Add reviews to the project's reviews file, and print what to do next.
 
     Args:
-        file: the new reviews, in the format of the project's own file.
-        commit: instead of a file, the commit whose version of the project's own file is added.
-        start: create an own file from the package's reviews first.
+        file: the new reviews, in the format of the reviews file.
+        commit: instead of a file, the commit whose version of the reviews file is added.
+        start: create a reviews file from the reviews of the package first.
         skip_rejected: leave out rows that cannot be used, instead of refusing all.
 
     Raises:
@@ -119,7 +119,7 @@ def run(file: Path | None = None, commit: str | None = None, *, start: bool = Fa
 def target(p: Download) -> Path:
     """The file that reviews are added to."""
     if reason := sources.SOURCES[p.source].no_append:
-        start = "create a file of your own with `sentiflow data add ... --start`, or " if p.source == "package" else ""
+        start = "start a reviews file with `sentiflow data add ... --start`, or " if p.source == "package" else ""
         raise InputError(
             f"download.source is {p.source}, {reason}; {start}set download.source: csv in params.yaml to keep a table of reviews"
         )
@@ -145,7 +145,7 @@ def target(p: Download) -> Path:
 
 
 def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
-    """Add the rows of a file, which messages call `name`, to the project's own file."""
+    """Add the rows of a file, which messages call `name`, to the reviews file."""
     path = target(p.download)
     if not path.exists():
         tracked = path.with_name(f"{path.name}.dvc").exists()
@@ -159,10 +159,10 @@ def append(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
 
 
 def start_file(p: Params, new: Path, *, name: str, skip_rejected: bool) -> Added:
-    """Create an own file from the package's reviews, add rows to it, and make it the source in params.yaml."""
+    """Create a reviews file from the package, add rows to it, and make it the source in params.yaml."""
     if p.download.source != "package":
         raise InputError(
-            f"--start is only for download.source: package, got {p.download.source}; leave it out to add to your own file"
+            f"--start is only for download.source: package, got {p.download.source}; leave it out to add to the existing file"
         )
     if OWN.exists():
         raise InputError(
@@ -265,7 +265,7 @@ def _refusal(problem: str, rows: Sequence[Row], hint: str) -> InputError:
 
 
 def _in_order_of(own: Sequence[str | int], new: Sequence[str | int], records: list[list[str]], name: str) -> list[list[str]]:
-    """Fields in the order of the own file's columns, empty for a column that the new file lacks."""
+    """Fields in the order of the reviews file's columns, empty for a column that the new file lacks."""
     if list(own) == list(new):
         return records
     known = set(own)

@@ -1,4 +1,4 @@
-"""The command that adds reviews, in a little project that DVC tracks."""
+"""The command that adds reviews, in a small project tracked by DVC."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ NEW = Path("new.csv")
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory):
-    """A project whose file of reviews has been added to once, committed with what DVC notes of it."""
+    """A project with one addition to its reviews file, committed with its .dvc file."""
     top = tmp_path_factory.mktemp("add") / "project"
     top.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +44,7 @@ def project(tracked, tmp_path, monkeypatch):
     return copy(tracked, tmp_path, monkeypatch)
 
 
-def noted():
+def tracked_md5():
     return re.search(r"md5: (\w+)", Path(f"{FILE}.dvc").read_text())[1]
 
 
@@ -52,28 +52,28 @@ def md5(file):
     return hashlib.md5(file.read_bytes()).hexdigest()
 
 
-def test_dvc_tracks_the_new_version_and_git_takes_its_note_alone(project, capsys):
-    before = noted()
+def test_dvc_tracks_the_new_version_and_git_only_its_dvc_file(project, capsys):
+    before = tracked_md5()
     NEW.write_text("review,sentiment\nThe next that came.,negative\nThe first that came.,positive\n")
     add.run(file=NEW)
-    assert noted() == md5(FILE) != before
+    assert tracked_md5() == md5(FILE) != before
     assert git("status", "--porcelain", "--", "data").split() == ["M", f"{FILE}.dvc"]
-    told = capsys.readouterr().out
-    assert "added 1 reviews to data/external/reviews.csv, which now has 22" in told
-    assert "left out 1 copies of existing reviews" in told
-    assert "split.method is stratified" in told
-    assert "git add data/external params.yaml dvc.lock metrics reports && git commit" in told
+    output = capsys.readouterr().out
+    assert "added 1 reviews to data/external/reviews.csv, which now has 22" in output
+    assert "left out 1 copies of existing reviews" in output
+    assert "split.method is stratified" in output
+    assert "git add data/external params.yaml dvc.lock metrics reports && git commit" in output
 
 
-def test_what_a_killed_command_added_is_tracked_by_the_next(project):
-    with FILE.open("a") as file:  # killed before DVC was told
+def test_rows_added_by_a_killed_command_are_tracked_by_the_next(project):
+    with FILE.open("a") as file:  # killed before DVC tracked it
         file.write("The next that came.,negative\n")
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
     add.run(file=NEW)
-    assert noted() == md5(FILE)
+    assert tracked_md5() == md5(FILE)
 
 
-def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
+def test_rows_of_a_commit_are_read_from_dvcs_cache(project, capsys):
     NEW.write_text("review,sentiment\nOne of our side.,negative\n")
     add.run(file=NEW)
     commit("ours")
@@ -83,12 +83,12 @@ def test_rows_of_a_commit_come_out_of_dvc_s_cache(project, capsys):
     add.run(file=NEW)
     add.run(commit="HEAD")
     assert FILE.read_text().splitlines()[-2:] == ["One of their side.,negative", "One of our side.,negative"]
-    assert noted() == md5(FILE)
+    assert tracked_md5() == md5(FILE)
     with pytest.raises(InputError, match="nowhere is not a commit"):
         add.run(commit="nowhere")
 
 
-def test_file_that_is_a_link_into_the_cache_is_replaced_and_the_cache_stays_as_it_is(project):
+def test_a_link_into_the_cache_is_replaced_and_the_cache_is_unchanged(project):
     data_projects.dvc("config", "cache.type", "symlink")
     data_projects.dvc("checkout", "--quiet", "--relink", f"{FILE}.dvc")
     kept = FILE.resolve()
@@ -97,19 +97,19 @@ def test_file_that_is_a_link_into_the_cache_is_replaced_and_the_cache_stays_as_i
     add.run(file=NEW)
     assert md5(kept) == kept.parent.name + kept.name
     assert FILE.read_text().endswith("The next that came.,negative\n")
-    assert noted() == md5(FILE)
+    assert tracked_md5() == md5(FILE)
 
 
-def test_refused_rows_leave_file_and_note_as_they_were(project):
-    before = FILE.read_bytes(), noted()
+def test_refused_rows_leave_the_file_and_its_dvc_file_unchanged(project):
+    before = FILE.read_bytes(), tracked_md5()
     NEW.write_text("review,sentiment\nThe next that came.,posotive\n")
     with pytest.raises(InputError, match="unknown label"):
         add.run(file=NEW)
-    assert (FILE.read_bytes(), noted()) == before
+    assert (FILE.read_bytes(), tracked_md5()) == before
     assert [path.name for path in FILE.parent.iterdir() if path.name.endswith(".partial")] == []
 
 
-def test_nothing_is_added_while_a_run_is_at_work(project, monkeypatch):
+def test_nothing_is_added_during_a_run(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
     before = FILE.read_bytes()
     NEW.write_text("review,sentiment\nThe next that came.,negative\n")
@@ -119,13 +119,13 @@ def test_nothing_is_added_while_a_run_is_at_work(project, monkeypatch):
 
 
 @pytest.mark.parametrize("given", [{}, {"file": NEW, "commit": "HEAD"}], ids=["nothing", "both"])
-def test_one_of_file_and_commit_is_expected(given):
+def test_exactly_one_of_file_and_commit_is_required(given):
     with pytest.raises(InputError, match="either a file or --commit"):
         add.run(**given)
 
 
 @pytest.mark.slow
-def test_of_two_commands_at_once_both_add_their_rows(project):
+def test_two_concurrent_commands_both_add_their_rows(project):
     files = [Path(f"{name}.csv") for name in ("one", "two")]
     for file in files:
         file.write_text("review,sentiment\n" + "".join(f"Film {i} of {file.stem}.,positive\n" for i in range(50)))
@@ -136,4 +136,4 @@ def test_of_two_commands_at_once_both_add_their_rows(project):
     lines = FILE.read_text().splitlines()
     assert len(lines) == 1 + 21 + 100
     assert len(set(lines)) == len(lines)
-    assert noted() == md5(FILE)
+    assert tracked_md5() == md5(FILE)

@@ -1,4 +1,4 @@
-"""Reviews that are added to the project's own file: all of them or none, and nothing else in it changes."""
+"""Add rows to the project's own file: all or none, without changes to existing lines."""
 
 import re
 from pathlib import Path
@@ -39,7 +39,7 @@ def add(own, new, layout=None, *, skip_rejected=False):
     return adding.add_rows(OWN, layout or csv_format(), NEW, name="new.csv", skip_rejected=skip_rejected)
 
 
-def test_rows_stand_behind_those_of_the_file_which_stay_as_they_are():
+def test_rows_are_appended_and_existing_lines_are_unchanged():
     own = 'review,label\n"A, b",negative\n'
     assert add(own, "review,label\nC.,positive\n") == Added(rows=1, copies=0, rejected=0, total=2)
     assert OWN.read_text() == own + "C.,positive\n"
@@ -53,9 +53,9 @@ def test_rows_stand_behind_those_of_the_file_which_stay_as_they_are():
         ('"review","label"\n"A.","negative"\n', '"\n'),
         ("\ufeffreview,label\nA.,negative\n", "\n"),
     ],
-    ids=["Windows' ends of lines", "no end of the last line", "quotes around every field", "byte order mark"],
+    ids=["Windows line ends", "no newline at the end", "quotes around every field", "byte order mark"],
 )
-def test_new_rows_are_written_as_the_file_is(own, end):
+def test_new_rows_have_the_format_of_the_file(own, end):
     text = 'Two\nlines, a comma, a lone \r and a "quote".'
     quoted = '"' + text.replace('"', '""') + '"'
     add(own, f"review,label\n{quoted},positive\n")
@@ -69,25 +69,25 @@ def test_new_rows_are_written_as_the_file_is(own, end):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
-def test_file_keeps_its_encoding(encoding):
+def test_the_file_keeps_its_encoding(encoding):
     layout = csv_format(encoding=encoding, separator=";")
     add("review;label\nÀ.;negative\n", "review;label\nÉ.;positive\n", layout)
     assert OWN.read_bytes().decode(encoding) == "review;label\nÀ.;negative\nÉ.;positive\n"
 
 
-def test_tab_separated_file_without_header_or_quotes_keeps_them_away():
+def test_a_tsv_file_without_header_and_quotes_stays_without():
     add('negative\t"A.\n', 'positive\t5" of B.\n', tsv_format())
     assert OWN.read_text() == 'negative\t"A.\npositive\t5" of B.\n'
 
 
-def test_columns_are_put_in_the_order_of_the_file_and_those_that_are_missing_stay_empty():
+def test_columns_are_reordered_and_missing_ones_stay_empty():
     add("id,label,review\n1,negative,A.\n", "review,label\nB.,positive\n")
     assert OWN.read_text().splitlines()[-1] == ",positive,B."
     with pytest.raises(InputError, match="has columns that are missing from the reviews file: 'stars'"):
         add("review,label\nA.,negative\n", "review,label,stars\nB.,positive,5\n")
 
 
-def test_copies_are_left_out_whatever_their_markup_case_and_spacing():
+def test_copies_that_differ_in_markup_case_and_spacing_are_left_out():
     new = "review,label\nA film!,negative\n<b>a  FILM!</b>,negative\nB.,pos\nb.,positive\n"
     assert add("review,label\nA film!,negative\n", new) == Added(rows=1, copies=3, rejected=0, total=2)
     assert OWN.read_text().splitlines()[1:] == ["A film!,negative", "B.,pos"]
@@ -98,10 +98,10 @@ def test_texts_with_another_label_are_listed_and_none_is_added():
     with pytest.raises(InputError) as refused:
         add(own, "review,label\nC.,negative\na film!,positive\nD.,negative\nD.,positive\n")
     assert OWN.read_text() == own
-    told = str(refused.value)
-    assert told.startswith("2 texts of new.csv have another label in the file, or twice in new.csv, so none was added:\n")
-    assert "line 3: labelled positive here, negative elsewhere: 'a film!'" in told
-    assert "line 5: labelled positive here, negative elsewhere: 'D.'" in told
+    message = str(refused.value)
+    assert message.startswith("2 texts of new.csv have another label in the file, or twice in new.csv, so none was added:\n")
+    assert "line 3: labelled positive here, negative elsewhere: 'a film!'" in message
+    assert "line 5: labelled positive here, negative elsewhere: 'D.'" in message
 
 
 BAD = (
@@ -109,12 +109,12 @@ BAD = (
 )
 
 
-def test_every_row_that_cannot_be_used_is_listed_with_its_reason_and_none_is_added():
+def test_unusable_rows_are_listed_with_the_reason_and_none_is_added():
     own = "review,label\nA.,negative\n"
     with pytest.raises(InputError) as refused:
         add(own, BAD.encode() + b"\xff\xfe.,negative\n")
     assert OWN.read_text() == own
-    told = str(refused.value)
+    message = str(refused.value)
     for line, reason in {
         2: "unknown label",
         3: "empty text",
@@ -124,19 +124,19 @@ def test_every_row_that_cannot_be_used_is_listed_with_its_reason_and_none_is_add
         7: "NUL byte",
         10: "bytes that are not valid",
     }.items():
-        assert re.search(rf"^  line {line}: {reason}", told, re.MULTILINE), (line, told)
-    assert "line 8:" not in told
-    assert "--skip-rejected" in told
+        assert re.search(rf"^  line {line}: {reason}", message, re.MULTILINE), (line, message)
+    assert "line 8:" not in message
+    assert "--skip-rejected" in message
 
 
-def test_rows_that_cannot_be_used_are_left_out_where_that_is_asked_for():
+def test_skip_rejected_leaves_out_unusable_rows():
     added = add("review,label\nA.,negative\n", BAD, skip_rejected=True)
     assert (added.rows, added.copies, added.total) == (2, 0, 3)
     assert added.rejected == 6
     assert OWN.read_text().endswith("G.,positive\n" + '"H ""h.",negative\n')
 
 
-def test_long_list_of_bad_rows_stands_whole_in_a_file():
+def test_a_long_list_of_unusable_rows_is_written_to_a_file():
     with pytest.raises(InputError, match=r"and 10 more: \.cache/add_reviews\.csv lists all"):
         add("review,label\nA.,negative\n", "review,label\n" + "C.,posotive\n" * 30)
     assert pd.read_csv(adding.LISTING)["line"].tolist() == list(range(2, 32))
@@ -151,12 +151,12 @@ def test_long_list_of_bad_rows_stands_whole_in_a_file():
         ("text,label\nC.,positive\n", "no column 'review'"),
     ],
 )
-def test_file_that_is_no_table_of_reviews_is_refused(new, message):
+def test_a_file_that_is_not_a_table_of_reviews_is_refused(new, message):
     with pytest.raises(InputError, match=message):
         add("review,label\nA.,negative\n", new)
 
 
-def test_file_whose_last_quote_is_open_swallows_no_new_row():
+def test_an_open_quote_at_the_end_of_the_file_hides_no_new_row():
     own = 'review,label\nA.,negative\n"B,negative\n'
     assert add(own, 'review,label\n"C, c",positive\n').rows == 1
     assert csv_format().read(OWN, OWN.name)[0].records[-1].fields == ["C, c", "positive"]
@@ -164,14 +164,14 @@ def test_file_whose_last_quote_is_open_swallows_no_new_row():
         add(own, 'review,label\n",negative",positive\n')
 
 
-# --- which file ---------------------------------------------------------------------------------------------------------
+# --- target file ---------------------------------------------------------------------------------------------------------
 
 
 def wanted(chosen, **section):
     return adding.target(sources.settings(chosen, **section).download)
 
 
-def test_rows_go_to_the_file_that_params_name():
+def test_rows_are_added_to_the_file_in_params():
     assert wanted("csv", location="data/external/./own.csv") == Path("data/external/own.csv")
     assert wanted("tsv", location="data/external/own.tsv") == Path("data/external/own.tsv")
 
@@ -187,12 +187,12 @@ def test_rows_go_to_the_file_that_params_name():
         ("csv", {"location": "data/external/own.csv", "sha256": "0" * 64}, "set it to null"),
     ],
 )
-def test_source_that_cannot_grow_is_refused_with_what_to_do(chosen, section, message):
+def test_a_source_that_cannot_be_extended_is_refused_with_what_to_do(chosen, section, message):
     with pytest.raises(InputError, match=message):
         wanted(chosen, **section)
 
 
-def test_missing_file_is_pulled_where_dvc_tracks_it():
+def test_a_missing_own_file_is_an_error_that_says_where_to_get_it():
     p = sources.settings("csv", location="data/external/own.csv")
     with pytest.raises(InputError, match="put it there, or set its location"):
         adding.append(p, NEW, name="new.csv", skip_rejected=False)
@@ -202,7 +202,7 @@ def test_missing_file_is_pulled_where_dvc_tracks_it():
         adding.append(p, NEW, name="new.csv", skip_rejected=False)
 
 
-def test_own_file_is_started_with_the_package_s_reviews_and_becomes_the_source():
+def test_start_creates_an_own_file_from_the_package_and_makes_it_the_source():
     Path("params.yaml").write_text((sources.TOP / "params.yaml").read_text())
     shipped = Path("params.yaml").read_text()
     p = params.load()
@@ -228,7 +228,7 @@ def smallest(p):
     return p.download.package.model_copy(update={"part": "rotten_tomatoes"})
 
 
-def test_own_file_is_not_started_where_new_rows_cannot_be_used():
+def test_start_creates_nothing_if_a_row_is_unusable():
     Path("params.yaml").write_text((sources.TOP / "params.yaml").read_text())
     p = params.load()
     p = p.model_copy(update={"download": p.download.model_copy(update={"package": smallest(p)})})

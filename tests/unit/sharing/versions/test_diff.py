@@ -1,4 +1,4 @@
-"""What differs between two versions of the data, read from DVC's cache or remote."""
+"""Differences between two versions of the data, read from DVC's cache or remote."""
 
 import io
 import re
@@ -23,7 +23,7 @@ AFTER = [(FIRST[0][0], "positive"), *FIRST[2:], (FIRST[3][0].upper(), "positive"
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """Tags: `drawn` has the data FIRST, split by a draw; `first` the same and `after` AFTER, split by hash. All are pushed."""
+    """Three pushed tags: `drawn` has FIRST with a stratified split, `first` FIRST and `after` AFTER with a hash split."""
     top = tmp_path_factory.mktemp("difference") / "project"
     top.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -55,23 +55,23 @@ def of_kind(table, kind):
     return table[table["change"].str.split(", ").map(lambda kinds: kind in kinds)]
 
 
-def test_texts_that_came_went_or_got_another_label_are_found(changes):
-    [came] = of_kind(changes, diff.ADDED).to_dict("records")
-    assert (came["text"], came["label_after"], came["rows_before"], came["rows_after"]) == (FORMULA, "negative", 0, 1)
-    [went] = of_kind(changes, diff.REMOVED).to_dict("records")
-    assert (went["text"], went["label_before"]) == FIRST[1]
+def test_added_removed_and_relabelled_texts_are_found(changes):
+    [added] = of_kind(changes, diff.ADDED).to_dict("records")
+    assert (added["text"], added["label_after"], added["rows_before"], added["rows_after"]) == (FORMULA, "negative", 0, 1)
+    [removed] = of_kind(changes, diff.REMOVED).to_dict("records")
+    assert (removed["text"], removed["label_before"]) == FIRST[1]
     [relabelled] = of_kind(changes, diff.RELABELLED).to_dict("records")
     assert (relabelled["text"], relabelled["label_before"], relabelled["label_after"]) == (FIRST[0][0], "negative", "positive")
     assert of_kind(changes, diff.MOVED).empty
 
 
-def test_a_copy_that_only_reads_alike_is_no_other_text(changes):
+def test_a_copy_with_other_spelling_is_the_same_text(changes):
     [copied] = of_kind(changes, diff.COPIES).to_dict("records")
     assert (copied["rows_before"], copied["rows_after"]) == (1, 2)
     assert len(changes) == 4
 
 
-def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(project, capsys):
+def test_moved_texts_are_those_in_another_split_file(project, capsys):
     moved = of_kind(diff.between(diff.of_commit("drawn"), diff.of_commit("first")), diff.MOVED)
     git("checkout", "-q", "first")
     dvc("checkout", "--quiet")
@@ -89,7 +89,7 @@ def test_texts_that_moved_between_splits_are_those_whose_split_file_is_another(p
     assert f"{found[('test', 'train')]:,} texts moved from test to train" in first_line
 
 
-def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
+def test_texts_that_left_test_are_listed_first(project, capsys):
     diff.report(a="drawn", b="after")
     [_, listed] = re.split(r"^\| change .*\n.*\n", capsys.readouterr().out, flags=re.MULTILINE)
     ways = re.findall(r"\| (train|valid|test) -> (train|valid|test) ", listed)
@@ -98,32 +98,32 @@ def test_texts_that_touch_the_scores_are_listed_first(project, capsys):
     assert out_of_test == sorted(out_of_test, reverse=True)
 
 
-def test_nothing_is_said_of_the_test_set_where_no_text_left_it(project, capsys):
+def test_there_is_no_warning_if_no_text_left_test(project, capsys):
     diff.report(a="first", b="after")
-    told = capsys.readouterr().out
-    assert "CONTAMINATED" not in told
-    assert re.search(r"^before: first \(\w{10}\): 60 rows, 60 distinct texts$", told, re.MULTILINE)
-    assert re.search(r"^after:  after \(\w{10}\): 61 rows, 60 distinct texts$", told, re.MULTILINE)
+    output = capsys.readouterr().out
+    assert "CONTAMINATED" not in output
+    assert re.search(r"^before: first \(\w{10}\): 60 rows, 60 distinct texts$", output, re.MULTILINE)
+    assert re.search(r"^after:  after \(\w{10}\): 61 rows, 60 distinct texts$", output, re.MULTILINE)
     for kind, rows in ((diff.ADDED, r"\+1"), (diff.REMOVED, "-1"), (diff.RELABELLED, "1")):
-        assert re.search(rf"^\| {kind} +\| 1 +\| {rows} ", told, re.MULTILINE), kind
+        assert re.search(rf"^\| {kind} +\| 1 +\| {rows} ", output, re.MULTILINE), kind
 
 
-def test_without_names_it_compares_the_folder_as_it_is_with_the_last_commit(project, capsys):
+def test_without_arguments_the_folder_is_compared_with_the_last_commit(project, capsys):
     diff.report()
     assert "No difference" in capsys.readouterr().out
-    git("checkout", "-q", "first")  # DVC's files stay as they are
+    git("checkout", "-q", "first")  # the data files stay unchanged
     diff.report()
-    told = capsys.readouterr().out
-    assert "before: HEAD" in told
-    assert "after:  this folder: 61 rows" in told
+    output = capsys.readouterr().out
+    assert "before: HEAD" in output
+    assert "after:  this folder: 61 rows" in output
 
 
-def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_formula_of(project, capsys, monkeypatch):
+def test_a_long_list_is_shortened_and_written_in_full_to_a_spreadsheet_safe_file(project, capsys, monkeypatch):
     monkeypatch.setattr(diff, "SHOWN", 2)
     diff.report(a="first", b="after", out=Path("changes.csv"))
-    told = capsys.readouterr().out
-    assert "and 2 more; --out changes.csv writes all of them" in told
-    assert "All 4: changes.csv" in told
+    output = capsys.readouterr().out
+    assert "and 2 more; --out changes.csv writes all of them" in output
+    assert "All 4: changes.csv" in output
     text = Path("changes.csv").read_text()
     assert f'"\'{FORMULA}"' in text
     table = pd.read_csv(io.StringIO(text), keep_default_na=False)
@@ -132,7 +132,7 @@ def test_long_list_is_cut_and_whole_in_the_file_which_a_spreadsheet_runs_no_form
         diff.report(out=Path("data"))
 
 
-def test_what_the_cache_lacks_is_fetched_and_nothing_of_other_outputs(project, changes):
+def test_only_files_of_the_data_missing_in_the_cache_are_downloaded(project, changes):
     shutil.rmtree(".dvc/cache")
     again = diff.between(diff.of_commit("first"), diff.of_commit("after"))
     pd.testing.assert_frame_equal(again, changes)
@@ -140,7 +140,7 @@ def test_what_the_cache_lacks_is_fetched_and_nothing_of_other_outputs(project, c
     assert not Path(f".dvc/cache/files/md5/{clean[:2]}/{clean[2:]}").exists()
 
 
-def test_what_neither_cache_nor_remote_has_is_said_with_what_to_do(project):
+def test_data_missing_in_cache_and_remote_are_an_error_that_says_what_to_do(project):
     shutil.rmtree(".dvc/cache")
     data_projects.configure("store", project.parent / "empty")
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_what_neither_cache_nor_remote_has_is_said_with_what_to_do(project):
         diff.of_commit("first")
 
 
-def test_damaged_file_of_the_cache_comes_from_the_remote_anew(project):
+def test_a_damaged_file_in_the_cache_is_downloaded_again(project):
     [file] = recorded.files(git("rev-parse", "first").strip(), ["data/reviews/reviews.parquet"])
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
@@ -166,7 +166,7 @@ def test_damaged_file_of_the_cache_comes_from_the_remote_anew(project):
         diff.of_commit("first")
 
 
-def test_names_of_no_commit_or_of_one_without_data_are_refused(project):
+def test_unknown_commits_and_commits_without_data_are_refused(project):
     with pytest.raises(InputError, match="nowhere is not a commit of this repository"):
         diff.of_commit("nowhere")
     with pytest.raises(InputError, match="is not a commit"):

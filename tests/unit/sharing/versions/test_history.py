@@ -1,4 +1,4 @@
-"""The versions of the data, from git alone."""
+"""Versions of the data, from git only."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ MORE = [(f"another film {i}, and a joy", "positive") for i in range(7)]
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A project in whose history reviews came, the split changed, a branch was merged, and code alone changed the data."""
+    """A project whose history has new reviews, another split, a merged branch, and a change of code only."""
     top = tmp_path_factory.mktemp("history") / "project"
     top.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -41,9 +41,9 @@ def grown(tmp_path_factory):
         sources.settings("csv", location=str(data_projects.FILE), method="hash")
         repro()
         commit("another split")
-        Path("src/reader.py").write_text("# reads names in another way\n")
+        Path("src/reader.py").write_text("# changed\n")
         real, write_back = FIRST + MORE, FIRST[1:] + MORE
-        write(write_back)  # as another reader would
+        write(write_back)  # the rows that the changed reader would return
         data_projects.download.main(
             Path("made/reviews"), Path("made/data_card.json"), Path("made/data_card.md"), Path(".cache/download")
         )
@@ -69,7 +69,7 @@ def shown(capsys):
     return capsys.readouterr().out
 
 
-def test_a_version_is_a_commit_of_this_branch_that_brought_other_reviews_or_another_split(project):
+def test_a_version_is_a_commit_of_this_branch_that_changed_reviews_or_split(project):
     shutil.rmtree(".dvc/cache")
     shutil.rmtree("data")
     found = history.read()
@@ -86,7 +86,7 @@ def test_a_version_is_a_commit_of_this_branch_that_brought_other_reviews_or_anot
     assert found.skipped == {}
 
 
-def test_each_version_says_what_changed_against_the_one_before(project):
+def test_each_version_describes_its_change(project):
     changes = [each.change for each in history.read().versions]
     assert changes == [
         "first version",
@@ -96,24 +96,24 @@ def test_each_version_says_what_changed_against_the_one_before(project):
     ]
 
 
-def test_list_has_a_row_a_version_with_its_numbers(project, capsys):
-    told = shown(capsys)
-    rows = [line for line in told.splitlines() if line.startswith("| ")]
+def test_the_list_has_one_row_per_version(project, capsys):
+    output = shown(capsys)
+    rows = [line for line in output.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 4
     lock = Path("dvc.lock").read_text()
     assert re.search(r"path: data/reviews\n.*\n      md5: (\w{10})", lock)[1] in rows[-1]
     assert "30 negative, 37 positive" in rows[3]
-    assert "not committed" not in told
-    assert "Changes that" not in told
+    assert "not committed" not in output
+    assert "Changes that" not in output
 
 
-def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, capsys, monkeypatch):
+def test_a_shallow_clone_is_reported_with_what_to_do(project, capsys, monkeypatch):
     assert "shallow" not in shown(capsys)
     git("clone", "-q", "--depth", "1", f"file://{project}", "../shallow")
     monkeypatch.chdir("../shallow")
-    told = shown(capsys)
-    assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 1
-    assert "This clone is shallow, so older commits are missing: git fetch --unshallow" in told
+    output = shown(capsys)
+    assert len([line for line in output.splitlines() if line.startswith("| ")]) == 2 + 1
+    assert "This clone is shallow, so older commits are missing: git fetch --unshallow" in output
     with pytest.raises(
         InputError, match=r"HEAD~1 is not a commit of this repository\. This clone is shallow.*git fetch --unshallow"
     ):
@@ -122,7 +122,7 @@ def test_a_shallow_clone_says_that_history_is_missing_and_what_to_do(project, ca
     assert "shallow" not in shown(capsys)
 
 
-def test_commits_whose_lock_is_damaged_or_gone_are_passed_over_and_named(project, capsys):
+def test_commits_with_a_damaged_or_missing_lock_are_skipped_and_named(project, capsys):
     lock = Path("dvc.lock").read_bytes()
     shas = []
     for damaged in (b"\xff\xfe", lock[:90], b"<<<<<<< HEAD\n" + lock, b"stages: 3\n", b"schema: '2.0'\nstages: {}\n", b""):
@@ -135,24 +135,24 @@ def test_commits_whose_lock_is_damaged_or_gone_are_passed_over_and_named(project
     found = history.read()
     assert len(found.versions) == 4
     assert list(found.skipped) == shas
-    told = shown(capsys)
-    assert f"Skipped {len(shas)} commits" in told
-    assert f"{shas[-1][:10]}: it has no dvc.lock" in told
+    output = shown(capsys)
+    assert f"Skipped {len(shas)} commits" in output
+    assert f"{shas[-1][:10]}: it has no dvc.lock" in output
 
 
-def test_numbers_that_are_missing_or_of_another_version_are_not_told(project, capsys):
+def test_missing_or_outdated_numbers_are_shown_as_unknown(project, capsys):
     write(FIRST)
     repro()
     Path("metrics/splits.json").unlink()
-    Path("metrics/data_card.json").write_text(git("show", "HEAD:metrics/data_card.json"))  # of the version before
-    commit("numbers that are not its own")
+    Path("metrics/data_card.json").write_text(git("show", "HEAD:metrics/data_card.json"))  # of the previous version
+    commit("outdated numbers")
     data = history.read().versions[-1].data
     assert (data.rows, data.labels, data.sizes) == (None, None, None)
     [row] = [line for line in shown(capsys).splitlines() if data.reviews[:10] in line and "| ? " in line]
     assert row.count("| ? ") == 3
 
 
-def test_last_row_is_what_this_folder_holds_and_no_commit_does(project, capsys):
+def test_the_last_row_shows_uncommitted_data(project, capsys):
     write(FIRST)
     repro()
     last = shown(capsys).splitlines()[-1]
@@ -161,22 +161,22 @@ def test_last_row_is_what_this_folder_holds_and_no_commit_does(project, capsys):
     assert "60" in last
 
 
-def test_what_would_change_the_data_and_has_not_run_yet_is_told(project, capsys):
+def test_pending_changes_are_listed(project, capsys):
     sources.settings("csv", location=str(data_projects.FILE), method="stratified")
     write(FIRST)
-    told = shown(capsys)
-    assert "not committed" not in told
-    assert "split.method: hash -> stratified" in told
-    assert "data/external/reviews.csv: its SHA-256 is now" in told
+    output = shown(capsys)
+    assert "not committed" not in output
+    assert "split.method: hash -> stratified" in output
+    assert "data/external/reviews.csv: its SHA-256 is now" in output
 
 
-def test_lock_with_marks_of_a_merge_conflict_in_this_folder_is_told_beside_the_list(project, capsys):
+def test_a_lock_with_merge_conflict_markers_is_reported_below_the_list(project, capsys):
     lock = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(lock.replace("stages:\n", "stages:\n<<<<<<< HEAD\n"))
     assert "This folder: its dvc.lock is damaged or has merge conflict markers" in shown(capsys)
 
 
-def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeypatch, capsys):
+def test_a_folder_without_git_commits_or_data_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="run this in a clone of the project"):
@@ -193,7 +193,7 @@ def test_folder_without_git_commits_or_data_is_told_what_to_do(tmp_path, monkeyp
         history.report()
 
 
-def test_another_source_is_told_without_the_settings_of_either(project):
+def test_a_change_of_source_hides_the_settings_of_both_sources(project):
     before = history.in_folder()
     after = history.relevant(
         {"seed": 7, "download": {"source": "package", "package": {"part": "imdb"}}, "clean": {}, "split": {}}
