@@ -865,7 +865,7 @@ def test_copy_without_git_in_which_a_killed_run_left_its_locks_runs_and_says_wha
     ran = repro(whole_project, "download")
     assert ran.returncode == 0, ran.stderr
     assert f"removed the entries of process {gone.pid} (dvc repro), which is gone" in ran.stderr
-    assert "no git repository here: told DVC to work without" in ran.stderr
+    assert "no git repository here: configured DVC to work without" in ran.stderr
     assert len(pd.read_parquet(whole_project / "data/reviews/reviews.parquet")) == 80
 
 

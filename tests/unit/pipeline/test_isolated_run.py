@@ -269,7 +269,7 @@ def test_failed_stage_ends_in_an_error_and_status_1_and_the_reports_of_an_earlie
     said = failed.communicate(timeout=120)[0]
     assert failed.returncode == 1, said
     assert "error: the run in .cache/side/all ended with status 1" in said
-    assert "`sentiflow all-models` goes on" in said
+    assert "`sentiflow all-models` resumes" in said
     assert "Traceback" not in said
     assert Path("reports/all.md").read_text() == "earlier\n"
 

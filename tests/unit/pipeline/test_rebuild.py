@@ -202,7 +202,7 @@ def test_commit_whose_files_are_in_no_cache_is_named_and_the_others_are_publishe
     lost.unlink()
     rebuild.rebuild()
     assert keys(project) == ["b"]
-    assert "finished: DVC's cache (no remote is set) has not all that it recorded: model" in caplog.text
+    assert "finished: its results are not all in DVC's cache (no remote is set): model" in caplog.text
     assert "1 of 2 commits are published" in capfd.readouterr().out
     assert nothing_is_left()
 
@@ -217,7 +217,7 @@ def test_what_the_cache_lacks_is_taken_from_a_remote_that_is_younger_than_the_co
 def test_nothing_to_publish_from_is_an_error_that_says_what_to_bring_back(project, capfd):
     shutil.rmtree(".dvc/cache")
     Path("model").unlink()
-    with pytest.raises(InputError, match="bring DVC's cache back, or name a remote: dvc remote add -d NAME URL"):
+    with pytest.raises(InputError, match="restore DVC's cache, or add a remote: dvc remote add -d NAME URL"):
         rebuild.rebuild()
     assert keys(project) == []
     assert nothing_is_left()
@@ -230,7 +230,7 @@ def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, ca
     commit("broken")
     rebuild.rebuild()
     assert "this commit cannot" in capfd.readouterr().err
-    assert "broken: its own `-m publish` ended with status 1; it says why, above" in caplog.text
+    assert "broken: its own `-m publish` ended with status 1; its message is above" in caplog.text
     assert keys(project) == ["a", "b"]
     assert nothing_is_left()
 
@@ -265,7 +265,7 @@ def test_history_of_champions_of_odd_values_is_entered_as_far_as_mlflow_takes_it
     rebuild.rebuild()
     uri = f"sqlite:///{project / 'mlflow.db'}"
     assert [entry.why for entry in champion_history.history(MlflowClient(uri, uri))] == ["\x1b[2J"]
-    assert caplog.text.count("not entered, as its version is not there: 2026") == 2
+    assert caplog.text.count("not entered, because its version is missing: 2026") == 2
     assert "1 changes of champion entered. Champion: version 2." in capfd.readouterr().out
     assert {path.name for path in project.parent.iterdir()} <= {"project", "site"}  # DVC's own, which the tests move here
 
@@ -281,7 +281,7 @@ def test_rebuilding_in_a_copied_project_leaves_the_store_that_was_copied_as_it_w
 
 def test_folder_of_a_commit_holds_what_it_recorded_and_is_removed_after_an_interruption(project):
     def interrupted():
-        with rebuild._laid_out(rebuild.commits()[0]) as tree:
+        with rebuild._checked_out(rebuild.commits()[0]) as tree:
             assert (tree / "model").read_text() == "a"
             raise KeyboardInterrupt
 
@@ -293,7 +293,7 @@ def test_folder_of_a_commit_holds_what_it_recorded_and_is_removed_after_an_inter
 def test_folder_that_a_killed_rebuild_left_is_no_hindrance(project):
     git("worktree", "add", "--detach", str(rebuild.TREE), "HEAD")
     (rebuild.TREE / "words.txt").write_text("half")
-    with rebuild._laid_out(rebuild.commits()[1]) as tree:
+    with rebuild._checked_out(rebuild.commits()[1]) as tree:
         assert (tree / "words.txt").read_text() == (tree / "model").read_text() == "b"
     assert nothing_is_left()
 

@@ -282,7 +282,7 @@ def test_page_says_how_each_ran():
         "kept": "3",
         "valid accuracy of kept": "0.8700",
         "of last": "0.8500",
-        "seconds an epoch": "12.0",
+        "seconds per epoch": "12.0",
         "published seconds": "400",
     }
 
@@ -290,7 +290,7 @@ def test_page_says_how_each_ran():
 def test_model_from_the_cache_has_no_seconds():
     page = written({"001-rnn": made_up(seconds=None)})
     row = row_of("001-rnn", page, 1)
-    assert (row["seconds an epoch"], row["published seconds"]) == ("restored", "")
+    assert (row["seconds per epoch"], row["published seconds"]) == ("restored", "")
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,9 @@ def test_model_from_the_cache_has_no_seconds():
     [
         ("003-lstm", made_up(rows={"train": 16000}), ["not on the CSV of 50,000", "16,000 reviews, the document on 32,000"]),
         ("000-lstm", made_up(), ["not on all of aclImdb", "20,000 reviews, as the document"]),
-        ("001-attention", made_up(), ["split by a draw of our own", "as the document"]),
+        ("001-attention", made_up(), ["our own random split", "as the document"]),
         ("002-baseline", made_up(source="aclimdb", official=True), ["the test reviews are those of the document"]),
-        ("001-multiclass", made_up(source="tsv"), ["how many the document had is not given"]),
+        ("001-multiclass", made_up(source="tsv"), ["the document does not give its number"]),
         ("004-rnn", made_up(weights=197185), ["197,185 weights, as the document"]),
         ("004-rnn", made_up(weights=5), ["5 weights, the document's 197,185"]),
     ],

@@ -111,7 +111,7 @@ def test_entries_of_a_dead_process_are_removed_and_the_process_is_named(folder, 
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(dead.pid)}, "read": {"/b": [entry(dead.pid)]}}))
     put_at_rest()
     assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {}}
-    assert f"process {dead.pid} (dvc repro), which is gone" in caplog.text
+    assert f"process {dead.pid} (dvc repro), which has ended" in caplog.text
 
 
 def test_a_dead_process_that_its_parent_has_not_collected_counts_as_gone(folder, start):
@@ -172,7 +172,7 @@ def test_lock_held_by_another_process_is_waited_for(folder, start):
 
 def test_sound_dvc_lock_is_left_alone(project, caplog):
     before = Path("dvc.lock").read_bytes()
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert Path("dvc.lock").read_bytes() == before
     assert not Path("dvc.lock.broken").exists()
     assert not caplog.records
@@ -182,7 +182,7 @@ def test_dvc_lock_cut_at_any_byte_is_put_back_or_still_readable_by_dvc(project):
     whole = Path("dvc.lock").read_bytes()
     for end in range(0, len(whole), 37):
         Path("dvc.lock").write_bytes(whole[:end])
-        recovery.lock_file()
+        recovery.repair_lock_file()
         left = Path("dvc.lock").read_bytes()
         assert left in (whole, whole[:end])
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(left.decode(), "dvc.lock"))
@@ -191,7 +191,7 @@ def test_dvc_lock_cut_at_any_byte_is_put_back_or_still_readable_by_dvc(project):
 def test_what_stood_in_a_broken_dvc_lock_is_kept_beside_it(project, caplog):
     conflict = "<<<<<<< ours\nstages: {}\n=======\n"
     Path("dvc.lock").write_text(conflict)
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert Path("dvc.lock.broken").read_text() == conflict
     assert "git's last commit" in caplog.text
 
@@ -199,7 +199,7 @@ def test_what_stood_in_a_broken_dvc_lock_is_kept_beside_it(project, caplog):
 def test_broken_dvc_lock_that_git_does_not_have_is_moved_aside(project, caplog):
     shutil.rmtree(".git")
     Path("dvc.lock").write_text("")
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert not Path("dvc.lock").exists()
     assert Path("dvc.lock.broken").exists()
     assert "dvc.lock was empty and git has none" in caplog.text
@@ -207,12 +207,12 @@ def test_broken_dvc_lock_that_git_does_not_have_is_moved_aside(project, caplog):
 
 def without_lstm():
     Path("dvc.yaml").write_text(PIPELINE.replace("[nb_svm, lstm]", "[nb_svm]"))
-    recovery.leftovers(["nb_svm"])
+    recovery.remove_leftovers()
 
 
 def test_nothing_is_a_leftover_while_every_stage_is_in_the_pipeline(project):
     before = Path("dvc.lock").read_bytes()
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("dvc.lock").read_bytes() == before
     assert Path("models/lstm/weights").exists()
 
@@ -245,19 +245,19 @@ def test_leftover_that_the_user_changed_is_kept_and_said(project, caplog):
 
 def test_output_of_a_renamed_stage_stays_with_its_new_stage(project):
     Path("dvc.yaml").write_text(PIPELINE.replace("  split:", "  divide:"))
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("data/split.txt").exists()
     assert "split" not in recovery.lock_entries()
 
 
 def test_output_that_another_stage_still_reads_stays(project):
     Path("dvc.yaml").write_text(PIPELINE[: PIPELINE.index("  split:")] + "\n" + PIPELINE[PIPELINE.index("  train:") :])
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("data/split.txt").exists()
 
 
 def test_slip_in_dvc_yaml_removes_nothing(project):
     Path("dvc.yaml").write_text("stages:\n  split: {cmdd: no}\n")
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("models/lstm/weights").exists()
     assert "train@lstm" in recovery.lock_entries()

@@ -220,7 +220,7 @@ def test_stage_at_work_ends_well_though_another_failed_and_no_other_begins(proje
     change("train.sh", MEETING + "[ $1 = lstm ] || exit 3; sleep 1\n" + TRAIN + "echo more >> models/$1/weights\n")
     ran = run_repro()
     assert ran.returncode == 1
-    assert "what is at work goes on: train@lstm" in ran.stdout
+    assert "still running: train@lstm" in ran.stdout
     assert "Running stage 'compare'" not in ran.stdout
     assert ran.stderr.startswith("error: stage 'train@nb_svm' failed: failed to run: sh train.sh nb_svm, exited with 3")
     assert Path("models/lstm/weights").read_text() == "good\nmore\n"
@@ -327,7 +327,7 @@ def test_server_that_does_not_answer_is_told_and_the_run_goes_on(project, monkey
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr  # the stage that publishes is a mere script here
     assert "does not answer" in ran.stderr
-    assert "the run goes on, and needs it when it publishes" in ran.stderr
+    assert "the run continues, and needs the store when it publishes" in ran.stderr
 
 
 def test_unknown_target_ends_in_dvcs_message_and_ours(project):
@@ -349,8 +349,8 @@ def test_run_killed_with_everything_it_started_recovers_by_itself(project, start
     change("train.sh", TRAIN)
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
-    assert "brought back what a killed run had removed" in ran.stderr
-    assert "which is gone, from .dvc/tmp/rwlock" in ran.stderr
+    assert "restored what a killed run had removed" in ran.stderr
+    assert "which has ended, from .dvc/tmp/rwlock" in ran.stderr
     assert contents() == earlier
 
 
@@ -363,7 +363,7 @@ def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_back(project,
     worker.kill()
     output, _ = run.communicate(timeout=20)
     assert run.returncode == 1
-    assert "stage 'train@lstm' was cut short" in output
+    assert "stage 'train@lstm' was interrupted" in output
     assert not processes.working_in(project)
     assert contents() == earlier
 
@@ -423,7 +423,7 @@ def test_model_put_back_comes_from_dvcs_run_cache(project):
     every = Path("params.yaml").read_text()
     change("params.yaml", with_run(every, {"nb_svm": "nb_svm"}))
     with recovery.dvc_at_rest():
-        recovery.leftovers(["nb_svm"])
+        recovery.remove_leftovers()
     change("params.yaml", every)
     ran = run_repro()
     assert "Stage 'train@lstm' is cached" in ran.stdout
@@ -436,7 +436,7 @@ def test_cut_dvc_lock_is_put_back_and_nothing_runs_again(project):
     Path("dvc.lock").write_bytes(whole[:300])
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
-    assert "put back the one of git's last commit" in ran.stderr
+    assert "restored the one of git's last commit" in ran.stderr
     assert "Running stage" not in ran.stdout
     assert Path("dvc.lock").read_bytes() == whole
 
@@ -449,7 +449,7 @@ def test_dvc_lock_that_a_run_left_cut_is_the_one_from_before_the_run_again(proje
     change("train.sh", ": > dvc.lock\nexit 3\n")
     ran = run_repro()
     assert ran.returncode == 1
-    assert "dvc.lock was empty: put back the one from before the run" in ran.stderr
+    assert "dvc.lock was empty: restored the one from before the run" in ran.stderr
     assert Path("dvc.lock").read_bytes() == before
     assert contents() == earlier
 
@@ -465,7 +465,7 @@ def test_full_disk_in_dvcs_own_work_is_said_and_the_run_goes_on_when_there_is_sp
         change("train.sh", TRAIN + "head -c 200000 /dev/zero >> models/$1/weights\n")
         ran = run_repro("train@lstm")
         assert ran.returncode == 1
-        assert "the disk is full. Free some space, and `sentiflow repro` goes on from here" in ran.stderr.splitlines()[-1]
+        assert "the disk is full. Free some space, then `sentiflow repro` resumes" in ran.stderr.splitlines()[-1]
         assert "Traceback" not in ran.stderr
         subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path / "small")], check=True)
         assert run_repro("train@lstm").returncode == 0

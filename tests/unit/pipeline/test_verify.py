@@ -121,7 +121,7 @@ def test_packages_that_are_not_installed_as_locked_are_named():
         (Machines(True, []), "Compared by hash: the models were trained on this kind of processor"),
         (Machines(True, ["processor: recorded X, here Y"]), "processor: recorded X, here Y"),
         (Machines(True, [], trained=False), "Compared by hash: no model was trained."),
-        (Machines(False, []), "whether they were trained on such a processor is not known"),
+        (Machines(False, []), "whether they were trained on such a processor is unknown"),
     ],
 )
 def test_the_report_has_every_stage_the_kind_of_comparison_and_a_sum(machines, expected):

@@ -58,7 +58,7 @@ def run(project):
     def one(name, *, force=False, seconds=60.0):
         lines = []
         with Workers(1) as of_one:
-            return of_one.run(name, force=force, seconds=seconds, told=lines.append), lines
+            return of_one.run(name, force=force, seconds=seconds, log=lines.append), lines
 
     return one
 
@@ -73,7 +73,7 @@ def begun(of_one, project):
 
     def one():
         try:
-            of_one.run("split", force=False, seconds=60, told=lambda _: None)
+            of_one.run("split", force=False, seconds=60, log=lambda _: None)
         except StageError as error:
             failures.append(str(error))
 
@@ -126,7 +126,7 @@ def test_two_stages_run_at_once_and_dvc_lock_is_put_into_dvcs_order(project):
     with Workers(2) as of_two:
 
         def one(name):
-            of_two.run(name, force=False, seconds=60, told=lambda _: None)
+            of_two.run(name, force=False, seconds=60, log=lambda _: None)
             ended.append(name)
 
         threads = [threading.Thread(target=one, args=(name,)) for name in ("train@b", "train@a")]
@@ -147,7 +147,7 @@ def test_each_of_two_gets_half_of_the_cores(project, run):
     Path("split.sh").write_text("echo threads $OMP_NUM_THREADS $TF_NUM_INTRAOP_THREADS; " + FILES["split.sh"])
     lines = []
     with Workers(2) as of_two:
-        of_two.run("split", force=False, seconds=60, told=lines.append)
+        of_two.run("split", force=False, seconds=60, log=lines.append)
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert f"threads {share} {share}" in lines
 
@@ -192,7 +192,7 @@ def test_what_a_stage_refuses_is_the_reason_and_a_timeout_is_one_by_itself(run):
     with pytest.raises(StageError, match=r"^stage 'split' failed: no file reviews\.csv; put it there$"):
         run("split")
     Path("split.sh").write_text("echo 'error: something'; sleep 61\n")
-    with pytest.raises(StageError, match="so it was ended"):
+    with pytest.raises(StageError, match="so it was terminated"):
         run("split", seconds=2)
 
 
@@ -209,7 +209,7 @@ def test_unknown_stage_is_an_error_that_names_it(run):
 
 def test_stage_that_hangs_is_ended_at_its_time_limit_with_all_it_started(project, run):
     Path("split.sh").write_text("sleep 61 & sleep 62\n")
-    with pytest.raises(StageError, match=r"had not ended after 0\.0333 minutes, so it was ended"):
+    with pytest.raises(StageError, match=r"did not finish within 0\.0333 minutes, so it was terminated"):
         run("split", seconds=2)
     assert not processes.working_in(project)
 
@@ -221,12 +221,12 @@ def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets
         [worker] = processes.working_in(project, "sentiflow.pipeline.dvc_worker")
         worker.kill()
         thread.join()
-        assert "was cut short" in failures[0]
+        assert "was interrupted" in failures[0]
         assert not processes.working_in(project)
         Path("split.sh").write_text(FILES["split.sh"])
         with recovery.dvc_at_rest():  # removes what the killed one left in DVC's list of readers and writers
             pass
-        assert of_one.run("split", force=False, seconds=60, told=lambda _: None).how == "restored"
+        assert of_one.run("split", force=False, seconds=60, log=lambda _: None).how == "restored"
 
 
 def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
@@ -236,7 +236,7 @@ def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
     thread.join(timeout=10)
     assert failures
     assert not processes.working_in(project)
-    with pytest.raises(StageError, match="the run is being ended"):
+    with pytest.raises(StageError, match="the run is stopping"):
         of_one.ask("plan")
 
 
@@ -245,7 +245,7 @@ def test_nothing_outlives_a_process_that_is_killed(project, sign):
     Path("split.sh").write_text("sleep 61\n")
     code = (
         "from sentiflow.pipeline.workers import Workers\n"
-        "with Workers(1) as w: w.run('split', force=False, seconds=60, told=lambda _: None)"
+        "with Workers(1) as w: w.run('split', force=False, seconds=60, log=lambda _: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     processes.wait_until(lambda: sleeping(project))
