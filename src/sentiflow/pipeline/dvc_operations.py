@@ -42,16 +42,16 @@ def serve(pipe: int) -> None:
         logging.getLogger(name).addHandler(_events)
     while (request := connection.recv()) is not None:
         operation, arguments = request
-        answer = _answer(OPERATIONS[operation], arguments)
+        answer = _answer(operation, arguments)
         sys.stdout.flush()
         connection.send(answer)
 
 
-def _answer(operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def _answer(operation: str, arguments: dict[str, Any]) -> Any:
     """The result of an operation, or the StageError in which it ended."""
     try:
         with repository() as repo:  # waits for DVC's lock while another stage ends
-            return operation(repo, **arguments)
+            return OPERATIONS[operation](repo, **arguments)
     except DvcException as error:
         causes = list(_causes(error))
         specific = [cause for cause in causes if not isinstance(cause, ReproductionError)] or causes  # it only names the stage
@@ -61,7 +61,7 @@ def _answer(operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     except InputError as error:
         return _failure(error, str(error), isinstance(error, UnavailableError))
     except Exception as error:  # such as those of a remote's library
-        failure = _failure(error, f"{type(error).__name__}: {error}", operation in (_fetch, _push, _pull_sources))
+        failure = _failure(error, f"{type(error).__name__}: {error}", operation in ("fetch", "push", "pull_sources"))
         if not failure.disk_full:
             traceback.print_exc(file=sys.stdout)
         return failure
@@ -149,14 +149,6 @@ def _run(repo: Repo, name: str, force: bool) -> str:
     return _events.how
 
 
-def _fetch(repo: Repo) -> int:
-    return Project(repo).fetch()
-
-
-def _push(repo: Repo) -> int:
-    return Project(repo).push()
-
-
 def _pull_sources(repo: Repo) -> list[str]:
     """Downloads missing data that .dvc files track; returns its .dvc files."""
     sources = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
@@ -164,11 +156,6 @@ def _pull_sources(repo: Repo) -> list[str]:
     if missing:
         Project(repo).pull(missing)
     return missing
-
-
-def _remote(repo: Repo) -> str | None:
-    """Name of the default remote."""
-    return repo.config["core"].get("remote") or None
 
 
 def _order(repo: Repo) -> bool:
@@ -180,10 +167,10 @@ def _order(repo: Repo) -> bool:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "plan": _plan,
     "run": _run,
-    "remote": _remote,
+    "remote": lambda repo: repo.config["core"].get("remote"),
     "pull_sources": _pull_sources,
-    "fetch": _fetch,
-    "push": _push,
+    "fetch": lambda repo: Project(repo).fetch(),
+    "push": lambda repo: Project(repo).push(),
     "order": _order,
 }
 

@@ -22,6 +22,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from sentiflow.config import params
 from sentiflow.data.sources import SOURCES, fetching
 from sentiflow.models import settings
 from sentiflow.pipeline import objects, recovery, repro
@@ -31,7 +32,6 @@ from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/side")
 FEWEST_ROWS = 20  # minimum of download.sample
-PARAMS = Path("params.yaml")
 REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
 # A target that means all stages; without a target `sentiflow repro` also prints a summary, with paths in the isolated run.
 ALL_STAGES = (str(recovery.PIPELINE_FILE),)
@@ -47,11 +47,7 @@ CONFIG = """\
 
 
 def run_all() -> None:
-    """Runs every model, publishes to the project's MLflow store, and copies the reports to reports/all.*.
-
-    Raises:
-        InputError, SystemExit: as `running` does; the reports of an earlier run stay.
-    """
+    """Runs every model, publishes to the project's MLflow store, and copies the reports to reports/all.* if that succeeds."""
     models = settings.load().networks
     print(f"Every model ({len(models)}), in {FOLDER / 'all'}; models that are trained already are restored.", flush=True)
     environment = {"MLFLOW_TRACKING_URI": tracking_uri()}
@@ -64,14 +60,7 @@ def run_all() -> None:
 
 
 def run_sample(rows: int) -> None:
-    """Runs the pipeline on a sample of the reviews, and prints the comparison and where the results are.
-
-    Args:
-        rows: number of reviews, balanced over the labels.
-
-    Raises:
-        InputError, SystemExit: as `running` does.
-    """
+    """Runs the pipeline on a balanced sample of this many reviews; prints the comparison and where the results are."""
     if rows < FEWEST_ROWS:
         raise InputError(
             f"received --sample {rows}; expected at least {FEWEST_ROWS} reviews, for example: sentiflow repro --sample 400"
@@ -126,10 +115,6 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     """Updates the folder of an isolated run from the project: code, dvc.yaml, the user's data, and params.yaml with changes.
 
     The outputs of its stages stay, so only what a change affects runs again.
-
-    Args:
-        changes: values by dotted key of params.yaml.
-        cache: folder of DVC's cache.
     """
     # first: DVC takes a folder with a dvc.yaml but no .dvc for a part of the project
     write_config(folder / ".dvc/config", cache, no_scm=True)
@@ -145,18 +130,13 @@ def refresh(folder: Path, changes: Mapping[str, Any], *, cache: Path) -> None:
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
-    files.write(folder / PARAMS, with_changes(PARAMS.read_text(encoding="utf-8"), _locations() | dict(changes)))
-    settings.load(folder / PARAMS)
+    values = with_changes(params.FILE.read_text(encoding="utf-8"), _locations() | dict(changes))
+    files.write(folder / params.FILE, values)
+    settings.load(folder / params.FILE)
 
 
 def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = "reflink,copy") -> None:
-    """Writes a DVC configuration.
-
-    Args:
-        cache: folder of DVC's cache.
-        no_scm: whether DVC works without git.
-        links: DVC's `cache.type`, ways to take files out of the cache, in the order in which they are tried.
-    """
+    """Writes a DVC configuration; `links` is DVC's `cache.type`."""
     files.write(file, CONFIG.format(no_scm=str(no_scm).lower(), cache=json.dumps(str(cache)), links=links))
 
 

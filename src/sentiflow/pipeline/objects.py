@@ -168,10 +168,7 @@ class Project:
         return made.as_bytes() if isinstance(made, Tree) and made.oid == oid else None
 
     def push(self) -> int:
-        """Uploads everything that this folder's dvc.lock and .dvc files reference.
-
-        Returns:
-            Number of uploaded files.
+        """Uploads everything that this folder's dvc.lock and .dvc files reference; returns the number of files.
 
         Raises:
             InputError: if the remote then lacks a file that the cache lacks too.
@@ -195,26 +192,19 @@ class Project:
         return count + len(pushed - set(there))
 
     def _replace_damaged_lists(self, remote: Store) -> int:
-        """Uploads again the lists of files that a killed push truncated: DVC reads the remote's list and fails.
-
-        Returns:
-            Number of replaced lists.
-        """
+        """Uploads again the lists of files that a killed push truncated, on which DVC would fail; returns their number."""
         lists = remote.sizes({output.oid for output in self.outputs() if output.oid.endswith(LIST)})
         damaged = [oid for oid in lists if not remote.is_right(oid)]
         return sum(remote.take(oid, self.cache) for oid in damaged if self.cache.is_right(oid))
 
     def pull(self, targets: Sequence[str] = (), remote_name: str | None = None) -> int:
-        """Downloads everything that this folder's dvc.lock and .dvc files reference, into the cache and into this folder.
+        """Downloads everything that this folder's dvc.lock and .dvc files reference; returns the number of files.
 
         Run-cache entries are not downloaded: they can name any output, and nothing in git says which of them are right.
 
         Args:
             targets: outputs or .dvc files, as for `dvc pull`; by default all.
             remote_name: DVC's name of the remote; by default the default one.
-
-        Returns:
-            Number of downloaded files.
 
         Raises:
             UnsafeError: if that would write anywhere but in the outputs; nothing was written.
@@ -252,10 +242,7 @@ class Project:
         self._repo.checkout(list(targets), force=force)
 
     def fetch(self, commit: str | None = None) -> int:
-        """Downloads what this folder or a commit references into the cache only, as far as the remote has it.
-
-        Returns:
-            Number of downloaded files.
+        """Downloads what this folder or a commit references, as far as the remote has it, into the cache only.
 
         Raises:
             UnsafeError: if a checkout of it would write anywhere but in the outputs.
@@ -273,9 +260,6 @@ class Project:
 
     def _fetch_lists(self, outputs: Iterable[Output], remote: Store) -> int:
         """Downloads the lists of files that the cache lacks, after checking the remote's: DVC would follow any path in them.
-
-        Returns:
-            Number of downloaded lists.
 
         Raises:
             InputError: if a list on the remote does not match its hash.

@@ -219,14 +219,7 @@ def at_hand(download: params.Download) -> dict[str, str | None]:
 
 
 def grouped(book: Book, found: Mapping[str, str | None]) -> tuple[list[Group], dict[str, str]]:
-    """Groups the recipes into isolated runs.
-
-    Args:
-        found: available sources, from `at_hand`.
-
-    Returns:
-        The groups, and for each recipe that is in none the reason.
-    """
+    """Isolated runs for the sources that `at_hand` found, and for each recipe that is in none of them the reason."""
     groups: dict[str, Group] = {}
     not_run = {}
     for name, recipe in book.recipes.items():
@@ -286,13 +279,7 @@ def verdict(published: float, test: Mapping[str, float]) -> str:
 
 
 def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], p: params.Params) -> str:
-    """The results as Markdown, next to the published figures.
-
-    Args:
-        results: by name of the recipe.
-        not_run: reasons, by name of the recipe.
-        p: the project's parameters; the recipes use its seed and its confidence.
-    """
+    """The results as Markdown, next to the published figures; `not_run` has reasons by recipe."""
     confidence, score = f"{p.evaluate.confidence:.0%}", METRICS[book.train.keep_best].label
     lines = [
         "# The recipes as published",

@@ -107,8 +107,7 @@ def _dvc_process_here() -> str | None:
 def repair_lock_file(before: Path | None = None) -> None:
     """Replaces a dvc.lock that a killed run or a full disk left truncated; the damaged one is kept as dvc.lock.broken.
 
-    Args:
-        before: a copy from before the run: newer than the file of git's last commit, and moving it needs no disk space.
+    `before` is a copy from before the run: newer than the file of git's last commit, and moving it needs no disk space.
     """
     if not LOCK_FILE.exists():
         return

@@ -256,11 +256,7 @@ def _keep_outputs() -> None:
 
 
 def _restore_outputs() -> list[str]:
-    """Restores missing outputs and a damaged dvc.lock, and removes the links. Existing outputs are not replaced.
-
-    Returns:
-        Paths of the restored outputs.
-    """
+    """Restores missing outputs and a damaged dvc.lock, and removes the links; returns the paths of the restored outputs."""
     restored = []
     paths = recovery.output_paths(BEFORE / recovery.LOCK_FILE)
     recovery.repair_lock_file(BEFORE / recovery.LOCK_FILE)

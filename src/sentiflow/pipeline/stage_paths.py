@@ -12,11 +12,7 @@ PIPELINE_FILE = Path("dvc.yaml")
 
 
 def refuse(out: Path, *, elsewhere: str) -> None:
-    """Raises InputError if a stage reads or writes this path.
-
-    Args:
-        elsewhere: another path to suggest.
-    """
+    """Raises InputError, which suggests to write `elsewhere`, if a stage reads or writes this path."""
     for stage, path in _paths():
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(

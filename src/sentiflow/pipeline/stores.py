@@ -82,21 +82,16 @@ class Store:
                     found[oid] = int(fs.info(self._odb.oid_to_path(oid))["size"])
             return found
 
-    def hash(self, oid: str) -> str | None:
-        """MD5 of the content stored under this name; None if it is missing, empty if the remote's own checksum fails."""
+    def is_right(self, oid: str) -> bool:
+        """Whether the object exists and its content has this hash."""
         found = hashlib.md5(usedforsecurity=False)
         try:
             with self._errors_handled(), self._open(oid) as file:
                 while chunk := file.read(CHUNK):
                     found.update(chunk)
-        except FileNotFoundError:
-            return None
-        except DamagedError:
-            return ""
-        return found.hexdigest()
-
-    def is_right(self, oid: str) -> bool:
-        return self.hash(oid) == oid.removesuffix(LIST)
+        except (FileNotFoundError, DamagedError):
+            return False
+        return found.hexdigest() == oid.removesuffix(LIST)
 
     def files_of(self, oid: str) -> dict[str, str] | None:
         """The hash of each file of a folder, by path; None if the folder's list is missing or corrupt.

@@ -20,6 +20,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from ruamel.yaml import YAML
 
+from sentiflow.config import params
 from sentiflow.config.model_settings import LinearSettings
 from sentiflow.data.sources import fetching
 from sentiflow.models import networks, settings
@@ -36,7 +37,6 @@ BEFORE_WEIGHTS = ("download", "clean", "split", "tokenize")  # stages whose outp
 # Precision and recall are not compared: when the threshold moves, one rises as much as the other falls.
 SCORES = ("accuracy_score", "f1_score", "log_loss", "roc_auc_score")
 ROUND = 1e-9  # rounding error of a difference
-CACHE_AS_REMOTE = "sentiflow-cache"
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,7 @@ def verify(commit: str, *, full: bool) -> bool:
 
 
 def quick(committed: Mapping[str, Any]) -> list[str]:
-    """Names of the stages of the data and of the linear models, which train in seconds.
-
-    Args:
-        committed: entries of dvc.lock by stage.
-    """
+    """Names of the stages of the data and of the linear models, which train in seconds."""
     linear = {name for name in networks.NETWORKS if issubclass(networks.settings_class(name), LinearSettings)}
     return [
         name
@@ -160,12 +156,7 @@ def differences(committed: Mapping[str, Any], here: Mapping[str, Any]) -> Iterat
 
 
 def compare_machines(recorded: Mapping[str, Any] | None, here: Mapping[str, Any]) -> Machines:
-    """Compares the environments in which models were trained.
-
-    Args:
-        recorded: the commit's environments, by model; None if it has no record.
-        here: environments of the models that were trained again.
-    """
+    """Compares the environments in which models were trained, by model; `recorded` is None if the commit has no record."""
     if recorded is None:
         return Machines(known=False, differences=[], trained=bool(here))
     found: dict[str, None] = {}
@@ -384,7 +375,7 @@ def _add_reviews(folder: Path) -> None:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, folder / file)
     # not validated: an older commit lacks some of today's keys
-    download = YAML(typ="safe", pure=True).load((folder / isolated_run.PARAMS).read_text(encoding="utf-8"))["download"]
+    download = YAML(typ="safe", pure=True).load((folder / params.FILE).read_text(encoding="utf-8"))["download"]
     location = download[download["source"]].get("location")
     if location is None or fetching.is_url(location) or Path(location).is_absolute() or (folder / location).exists():
         return
@@ -401,9 +392,9 @@ def _pull(folder: Path, names: Sequence[str]) -> None:
     """Downloads files that DVC tracks into the clone, from the project's cache (it has the layout of a remote) or the remote."""
     cache = json.dumps(str(isolated_run.cache_of_project()))
     with (folder / ".dvc/config.local").open("a", encoding="utf-8") as config:
-        config.write(f"['remote \"{CACHE_AS_REMOTE}\"']\n    url = {cache}\n")
+        config.write(f"['remote \"sentiflow-cache\"']\n    url = {cache}\n")
     problem = ""
-    for remote in (CACHE_AS_REMOTE, None):
+    for remote in ("sentiflow-cache", None):
         try:
             with objects.opened(folder) as project:
                 project.pull([str((folder / name).absolute()) for name in names], remote)

@@ -72,15 +72,14 @@ class Outcome:
 
 
 class Workers:
-    """A thread-safe pool of DVC processes that are started on demand; a context manager that terminates them all."""
+    """A thread-safe pool of DVC processes that are started on demand; a context manager that terminates them all.
+
+    count: maximum number of processes, and so of parallel stages.
+    signals: signals received by this process, for `process_groups.end`.
+    columns: width of the terminal in which the output is shown; 0 for none, which also disables progress bars.
+    """
 
     def __init__(self, count: int, signals: Sequence[int] = (), columns: int = 0) -> None:
-        """
-        Args:
-            count: maximum number of workers, and so of parallel stages.
-            signals: signals received by this process, for `process_groups.end`.
-            columns: width of the terminal in which the output is shown; 0 for none, which also disables progress bars.
-        """
         self._count = count
         self._signals = signals
         self._columns = columns
@@ -206,7 +205,8 @@ class _Worker:
         if not self.is_open:
             raise StageError(f"{about} was not started, because the run is stopping")
         try:
-            self._connection.send(request)
+            with self._sending:
+                self._connection.send(request)
             answer = self._answer(None if seconds is None else time.monotonic() + seconds, lines)
         except TimeoutError:
             self.end()
