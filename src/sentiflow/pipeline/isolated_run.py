@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -143,7 +143,7 @@ def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = 
 class _WithNull(RoundTripRepresenter):
     """Writes null where ruamel.yaml leaves a value empty."""
 
-    yaml_representers: ClassVar[dict[Any, Any]] = {
+    yaml_representers = {  # noqa: RUF012  # not a ClassVar in the base class
         **RoundTripRepresenter.yaml_representers,
         type(None): lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"),
     }
