@@ -126,7 +126,7 @@ def test_a_run_refuses_a_hostile_list(command, other, tmp_path):
     name_in_lock(list_of("out of the project", place), place)
     before = everything(tmp_path)
     with Workers(1) as workers, pytest.raises(StageError, match=r"split: splits: .*'../../marker' .*nothing was written"):
-        workers.ask(command, targets=[]) if command == "plan" else workers.ask(command)
+        workers.ask(command, {"targets": []} if command == "plan" else {})
     assert everything(tmp_path) == before
 
 
@@ -215,7 +215,7 @@ def test_entry_of_the_run_cache_on_the_remote_restores_nothing(project, other):
         workers.ask("fetch")
         Path("dvc.lock").unlink()
         Path("words.txt").unlink()
-        assert workers.run("split", force=False, told=lambda line: None).how == "ran"
+        assert workers.run("split", force=False, log=lambda line: None).how == "ran"
     assert Path("words.txt").read_text() == "good words\n"
 
 
