@@ -508,7 +508,7 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_then_said_to_
     with contextlib.closing(sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         status, said = predicted(project)
-        with pytest.raises(UnavailableError) as raised, store.failures_told():  # it was open before
+        with pytest.raises(UnavailableError) as raised, store.errors_handled():  # it was open before
             model_versions.champion(project.client)
         other.execute("ROLLBACK")
     assert status == os.EX_TEMPFAIL

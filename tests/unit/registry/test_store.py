@@ -142,5 +142,5 @@ def test_database_of_a_newer_mlflow_is_refused_with_where_its_version_is_named(a
 def test_database_that_is_locked_while_it_is_used_is_told_as_locked(store):
     with contextlib.closing(sqlite3.connect("mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UnavailableError, match="is locked: another process is writing to it"), stores.failures_told():
+        with pytest.raises(UnavailableError, match="is locked: another process is writing to it"), stores.errors_handled():
             store.create_run(stores.experiment_id(store))
