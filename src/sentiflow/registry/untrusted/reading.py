@@ -99,7 +99,7 @@ def valid(file: Path, model: type[Model], values: Any) -> Model:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the whole file"
         if problem["type"] == "extra_forbidden":
-            raise refusal_of(file, f"has the unexpected key {where!r}") from None
+            raise refusal_of(file, f"has the key {where!r}, which is not expected") from None
         if problem["type"] == "missing":
             raise refusal_of(file, f"lacks the key {where!r}") from None
         raise refusal_of(file, f"has {repr(problem['input'])[:100]} as {where}: {problem['msg']}") from None
