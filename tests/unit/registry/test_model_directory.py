@@ -61,6 +61,7 @@ def logged(model_dirs, trained, tmp_path_factory):
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("directories", artifact_location=str(store / "mlartifacts")))
         for kind in ("linear", "neural"):
             publication = SimpleNamespace(
+                architecture=kind,
                 classes=CLASSES,
                 model_dir=model_dirs / kind,
                 tokens_dir=trained[1],
