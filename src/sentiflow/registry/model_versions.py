@@ -220,8 +220,8 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
         is_valid = bool((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all())
     if not is_valid:
         raise InputError(
-            f"the predictions of version {chosen.version} on this test set are damaged; remove them from the artifacts of its run "
-            f"{chosen.run_id}, so that they are computed again"
+            f"the predictions of version {chosen.version} on this test set are damaged; remove them from the artifacts of its "
+            f"run {chosen.run_id}, so that they are computed again"
         )
     return table.assign(row=held_out.labels.index)  # row numbers may differ for the same reviews
 
