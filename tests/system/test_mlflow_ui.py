@@ -296,6 +296,16 @@ def test_compare_shows_settings_and_scores_side_by_side_at_the_printed_address(r
         sees(runs, "Comparing 3 Runs from 1 Experiment")
 
 
+def test_table_of_models_shows_the_scores_on_test(home):
+    home.set_viewport_size({"width": 2600, "height": 900})
+    home.get_by_role("link", name="Experiments").first.click()
+    home.get_by_role("main").get_by_role("link", name="sentiflow", exact=True).click()
+    home.get_by_role("link", name="Models", exact=True).click()
+    for name in MODELS:
+        row(home, name).wait_for()
+    sees(home, "test/accuracy_score", "test/f1_score")
+
+
 def test_charts_show_every_epoch_and_the_scores_of_all_models(runs, tmp_path):
     runs.locator("label", has=runs.locator("input[value=CHART]")).click()
     runs.get_by_placeholder("Search metric charts").fill(CHARTS)
