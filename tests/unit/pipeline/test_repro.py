@@ -527,7 +527,9 @@ def test_missing_file_of_the_default_store_does_not_matter_where_another_store_i
 )
 def test_summary_says_where_the_runs_are_shown_and_tells_no_password(project, monkeypatch, uri, told):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    location.COMPARISON.unlink(missing_ok=True)
     assert repro.summary().splitlines()[-1] == told
+    location.COMPARISON.parent.mkdir(exist_ok=True)
     location.COMPARISON.write_text("#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D\n")
     server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
     page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
