@@ -1,10 +1,10 @@
-"""Name the best model on valid the challenger, and judge it; without a champion it becomes one if it passes every rule.
+"""Judge the best model on valid; if there is no champion and it passes every rule, it becomes champion.
 
 from  test set, tokens  the test reviews
-      published         what was published, by key
-to    MLflow            the aliases, and the verdict with the version
+      published         keys of what is published
+to    MLflow            the alias `challenger`, and the verdict with the version
       page              the verdict
-      judged            what was judged, by key
+      judged            keys of what was judged
 """
 
 import json
@@ -30,8 +30,8 @@ def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Pat
         challenger = model_versions.published(client, key)
         page = judging.challenge(client, challenger, held_out, p.promotion, p.evaluate, seed=p.seed)
         page_place.write_text(page, encoding="utf-8")
-        told = {"test_set": held_out.digest, "challenger": key}  # no version: its number is another in another store
-        judged_place.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        judged = {"test_set": held_out.digest, "challenger": key}  # not the version, whose number differs between stores
+        judged_place.write_text(json.dumps(judged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote the verdict to %s", page_file)
 
 

@@ -104,6 +104,8 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
 def summary() -> str:
     """What `sentiflow repro` prints at the end: the comparison, the verdict, and where to find the rest."""
     mlflow_ui = f"MLflow UI: {mlflow_server() or 'sentiflow ui'}"
+    if address := location.comparison(mlflow_server()):
+        mlflow_ui += f"\nCompare these models there: {address}"
     if not COMPARISON.exists():
         return mlflow_ui
     verdict = ""
@@ -125,7 +127,7 @@ def forget_publication() -> None:
     outputs: DVC would restore a cached one instead of running the stage.
     """
     if any(note.exists() for note in PUBLISHED) and (reason := _reason_to_publish()):
-        for note in PUBLISHED:
+        for note in (*PUBLISHED, location.COMPARISON):
             note.unlink(missing_ok=True)
         log.warning(reason)
 

@@ -19,7 +19,7 @@ import processes
 import pytest
 
 from sentiflow.pipeline import experiments, isolated_run, recovery, repro
-from sentiflow.registry import store
+from sentiflow.registry import location, store
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
@@ -259,7 +259,7 @@ def test_rejected_credentials_are_reported_before_anything_runs(project, monkeyp
         change("train.sh", TRAIN)
         repaired = run_repro("compare")
     assert refused.returncode == 1
-    assert f"MLflow's server at {address} does not let this user in" in refused.stderr
+    assert f"MLflow's server at {address}: authentication failed" in refused.stderr
     assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "Running stage" not in refused.stdout
@@ -297,7 +297,7 @@ def test_unsupported_store_is_rejected_before_anything_runs(project, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     ran = run_repro()
     assert ran.returncode == 1
-    assert re.fullmatch(r"error: MLFLOW_TRACKING_URI is .*; expected sqlite:///FILE, .*; unset it to use .*\n", ran.stderr)
+    assert re.fullmatch(r"error: MLFLOW_TRACKING_URI: expected sqlite:///FILE, .*, got .*; unset it to use .*\n", ran.stderr)
     assert "secret" not in ran.stderr
     assert "Running stage" not in ran.stdout
 
@@ -521,7 +521,13 @@ def test_missing_default_store_does_not_matter_if_another_store_is_set(project, 
 )
 def test_summary_has_the_mlflow_ui_without_credentials(project, monkeypatch, uri, expected):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    location.COMPARISON.unlink(missing_ok=True)
     assert repro.summary().splitlines()[-1] == expected
+    location.COMPARISON.parent.mkdir(exist_ok=True)
+    location.COMPARISON.write_text("#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D\n")
+    server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
+    page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
+    assert repro.summary().splitlines()[-2:] == [expected, f"Compare these models there: {page}"]
 
 
 def test_another_store_than_in_the_last_run_makes_dvc_publish_again(project, monkeypatch):
