@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sentiflow.config import params
 from sentiflow.pipeline import experiments
-from sentiflow.registry import judging, model_versions, store
+from sentiflow.registry import judging, measurements, model_versions, store
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import artifacts, stage
 
@@ -32,6 +32,8 @@ def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Pat
         page_place.write_text(page, encoding="utf-8")
         told = {"test_set": held_out.digest, "challenger": key}  # no version: its number is another in another store
         judged_place.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    versions = [model_versions.published(client, key) for name, key in published["keys"].items() if name != "comparison"]
+    measurements.complete(client, versions, held_out.texts.tolist())
     stage.log.info("wrote the verdict to %s", page_file)
 
 

@@ -35,7 +35,7 @@ FEWEST_ROWS = 20  # as download.sample allows
 CODE = ("stages", "src")
 FILES = ("dvc.yaml", ".dvcignore")
 PARAMS = Path("params.yaml")
-REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
+COMPARISON, PAGE = Path("reports/all.md"), Path("reports/all.html")
 CONFIG = """\
 [core]
     no_scm = {no_scm}
@@ -59,11 +59,12 @@ def run_all() -> None:
     # the pipeline's file as a target is all its stages, without the summary, whose paths would be those of the side run
     targets = [str(recovery.PIPELINE_FILE)]
     with running("all", {"run": models}, again="sentiflow all-models", targets=targets, environment=store) as folder:
-        made = {folder / source: target for source, target in REPORTS.items() if (folder / source).exists()}
+        sources = {folder / repro.COMPARISON: COMPARISON, repro.page_of(folder): PAGE}
+        made = {source: target for source, target in sources.items() if source.exists()}
         for source, target in made.items():
             with stage.writing(target) as (place,):
                 shutil.copyfile(source, place)
-    print(f"{REPORTS['reports/comparison.md'].read_text(encoding='utf-8').strip()}\n")
+    print(f"{COMPARISON.read_text(encoding='utf-8').strip()}\n")
     print(f"Reports: {', '.join(map(str, made.values()))}\nMLflow UI: {repro.mlflow_server() or 'sentiflow ui'}")
 
 
@@ -86,7 +87,7 @@ def run_sample(rows: int) -> None:
     changes = {"download.sample": rows}
     with running("sample", changes, again=again, targets=[str(recovery.PIPELINE_FILE)], environment=own_store) as folder:
         print((folder / "reports/comparison.md").read_text(encoding="utf-8"))
-        print(f"Reports of this trial: {folder / 'reports/report.html'}")
+        print(f"Reports of this trial: {repro.page_of(folder)}")
         print(f"Its MLflow store: sqlite:///{folder.absolute() / 'mlflow.db'}")
 
 

@@ -34,7 +34,7 @@ log = logging.getLogger("sentiflow")
 
 BEFORE = recovery.TMP / "sentiflow-before"  # hard links of the outputs as they were before the run
 COMPARISON = Path("reports/comparison.md")
-PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
+PUBLISHED = [location.PUBLISHED, Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # a hash of the name of the store that the last run published to; when it was written
 
 Result = TypeVar("Result")
@@ -98,8 +98,23 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
             yield lambda: [str(path) for path in _bring_outputs_back()]
         finally:
             _bring_outputs_back()
-        if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
-            files.write(STORE, now)
+        if PUBLISHED[0].exists():
+            _write_decision()
+            if _noted_store() != (now := _store()):
+                files.write(STORE, now)
+
+
+def _write_decision() -> None:
+    """Writes reports/decision.html, unless it is newer than the report, the notes and the store that it shows."""
+    shown = [location.REPORT, *PUBLISHED]
+    if not all(file.exists() for file in shown):
+        return
+    written = location.DECISION.stat().st_mtime if location.DECISION.exists() else 0.0
+    if _noted_store() == _store() and max(file.stat().st_mtime for file in shown) <= written:
+        return
+    from sentiflow.registry import decision  # MLflow's import takes seconds
+
+    decision.write()
 
 
 def fetch(commit: str) -> str:
@@ -125,7 +140,15 @@ def summary() -> str:
     if not COMPARISON.exists():
         return mlflow_ui
     verdict = f"{_sentence(location.VERDICT)}\n\n" if location.VERDICT.exists() else ""
-    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\n{mlflow_ui}"
+    page = page_of(Path())
+    report = page if page.exists() else COMPARISON
+    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {report}\n{mlflow_ui}"
+
+
+def page_of(folder: Path) -> Path:
+    """The page to open in a project's folder: the report with the verdict, or without it if there is none."""
+    decision = folder / location.DECISION
+    return decision if decision.exists() else folder / location.REPORT
 
 
 def _sentence(page: Path) -> str:

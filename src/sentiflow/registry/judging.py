@@ -2,17 +2,14 @@
 
 import json
 import logging
-import time
 from collections.abc import Iterable
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from tqdm import tqdm
 
 from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.data import seen_texts
-from sentiflow.registry import champion_history, model_versions, promotion_rules, verdict_report
+from sentiflow.registry import champion_history, measurements, model_versions, promotion_rules, verdict_report
 from sentiflow.registry.candidates import Candidate
 from sentiflow.registry.promotion_rules import Verdict
 from sentiflow.registry.store import KEY_TAG, MODEL, run_of, write
@@ -21,10 +18,7 @@ from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
 
-PERCENTILE = 95
 HOW_TO_PROMOTE = 'To promote version {0} anyway: sentiflow models promote {0} --force --reason "..."'
-ROUNDS = 3  # of which the quickest counts: what else the machine does only adds
-WARM_UP = 10  # reviews answered before the clock runs
 VERDICTS = "verdicts"  # folder of a run's artifacts
 VERDICT_TAG = "verdict"
 HOLDS_TAG = "verdict.holds"  # true | false
@@ -99,15 +93,7 @@ def _seen(client: MlflowClient, version: ModelVersion, held_out: HeldOut) -> fro
 
 def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, how: Promotion) -> Candidate:
     opened = model_versions.opened(client, challenger)
-    texts = held_out.texts.tolist()[: how.latency_reviews]
-    for text in texts[:WARM_UP]:
-        opened.model.predict([text])
-    took = np.empty((ROUNDS, len(texts)))
-    for turn, place in tqdm(np.ndindex(took.shape), total=took.size, desc="time reviews", disable=None, delay=2, leave=False):
-        started = time.perf_counter()
-        opened.model.predict([texts[place]])
-        took[turn, place] = 1000 * (time.perf_counter() - started)
-    latency = float(np.percentile(took, PERCENTILE, axis=1).min())
+    latency = measurements.latency_ms(opened.model, held_out.texts.tolist()[: how.latency_reviews])
     answers = model_versions.predictions(client, challenger, held_out)
     seen = _seen(client, challenger, held_out)
     return Candidate(opened.version, opened.architecture, answers, latency, opened.size_mb, seen)
