@@ -45,12 +45,12 @@ def _decision(client: MlflowClient, entries: Sequence[Entry]) -> Decision:
     champion = champion_history.champion(client, entries)
     challenger = model_versions.with_alias(client, model_versions.CHALLENGER)
     crowned = next((entry for entry in reversed(entries) if champion and entry.version == str(champion.version)), None)
-    versions = []
+    versions = [Version("champion", "none", "", "", "", "no version passed the rules yet")]
     headline, reason, verdict = "No model to ship yet.", HOW_TO_START, None
     if champion is not None and crowned is not None:
         verdict = _verdict(client, champion, crowned.replaced)
         headline, reason = f"Ship {_name(champion)}.", crowned.why
-        versions.append(_version(champion, "champion", f"champion since {_date(crowned.at)} ({crowned.how})"))
+        versions = [_version(champion, "champion", f"champion since {_date(crowned.at)} ({crowned.how})")]
     if challenger is not None and (champion is None or challenger.version != champion.version):
         verdict = _verdict(client, challenger, "" if champion is None else str(champion.version))
         headline = f"Keep {_name(champion)}." if champion else headline

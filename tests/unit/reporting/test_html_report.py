@@ -10,7 +10,7 @@ from made_up_results import HOW, results
 
 from sentiflow.evaluation import significance, tuning
 from sentiflow.evaluation.metrics import METRICS
-from sentiflow.reporting import html_report, png_plots
+from sentiflow.reporting import decision_page, html_report, page, png_plots
 from sentiflow.system.errors import InputError
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -77,7 +77,7 @@ def test_nothing_on_the_page_runs_or_is_fetched(found):
     assert not {"script", "img", "link", "iframe", "object", "form", "base"} & {tag for tag, _ in shown.elements}
     for _, attributes in shown.elements:
         assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "action")]
-        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("href", "#").startswith("#") or attributes["href"] == "decision.html"
     policy = [meta["content"] for meta in shown.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     html = html_report.render(found, HOW)
@@ -88,7 +88,7 @@ def test_every_link_leads_somewhere_and_no_id_stands_twice(found):
     shown = rendered(found)
     ids = [attributes["id"] for _, attributes in shown.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
-    links = [attributes["href"].removeprefix("#") for attributes in shown.all("a")]
+    links = [attributes["href"].removeprefix("#") for attributes in shown.all("a") if attributes["href"].startswith("#")]
     assert links
     assert set(links) <= set(ids)
     assert {section["id"] for section in shown.all("section")} <= set(links)
@@ -140,7 +140,7 @@ def test_the_page_of_many_long_reviews_stays_small(tmp_path):
     names = ("nb_svm", "lstm", "cnn_lstm", "lstm_attention", "rnn", "gru", "ffnn", "bilstm", "text_cnn")
     html = html_report.render(results(tmp_path, names=names, texts=["word " * 20_000] * 60, right=False), HOW)
     assert len(html.encode()) < 2_000_000
-    assert "the beginning of 100,000 characters." in html
+    assert "The text has 100,000 characters." in html
 
 
 # what it says
@@ -151,7 +151,7 @@ def test_every_model_stands_in_the_order_of_the_comparison(found):
     names = [model["architecture"] for model in found.comparison["models"]]
     title = re.search(r"Sentiment models: (\w+) is right", shown.text)
     assert title[1] == names[0]
-    table = shown.text[shown.text.index("All models on test") : shown.text.index("Accuracy on test")]
+    table = shown.text[shown.text.index("All models on test") : shown.text.index("Every score on every split")]
     places = [table.index(f" {name} ") for name in names]
     assert places == sorted(places)
 
@@ -167,7 +167,7 @@ def test_scores_say_what_they_are_of(tmp_path):
 
 def test_table_of_models_is_in_order_of_its_first_column(found):
     shown = rendered(found).text
-    table = shown[shown.index("All models on test") : shown.index("Accuracy on test")]
+    table = shown[shown.index("All models on test") : shown.index("Every score on every split")]
     assert "Model valid F1 Accuracy F1 Loss" in table
     models = found.comparison["models"]
     values = [float(re.search(rf" {model['architecture']} (\d\.\d+) ", table)[1]) for model in models]
@@ -227,8 +227,8 @@ def test_the_size_of_every_split_is_there(tmp_path):
 def test_a_run_without_mistakes_says_so(tmp_path):
     shown = rendered(results(tmp_path, right=True)).text
     assert "nb_svm: 0 mistakes" in shown
-    assert "They answer every test review alike." in shown
-    assert "On no group is a model weaker" in shown
+    assert "They give the same prediction for every test review." in shown
+    assert "On no group is a model significantly weaker" in shown
 
 
 def test_a_review_is_there_from_its_beginning_to_its_end_once(tmp_path):
@@ -244,7 +244,7 @@ def test_vocabularies_are_there_with_a_review_decoded_in_each_view(tmp_path):
     text = rendered(found).text
     frequent = found.vocabulary["text"]["most_frequent"]
     assert " · ".join(word for word, _ in frequent[:15]) in text
-    assert found.errors.read_as["text"].iloc[0] in text
+    assert found.errors["read_as"]["text"].iloc[0] in text
     assert "The Film <b>WAS</b> dull" in text
 
 
@@ -265,7 +265,7 @@ def test_the_tuning_report_is_there_where_something_was_tuned(tmp_path):
     answers = found.models["lstm"].predictions, found.models["nb_svm"].predictions
     tuned = tuning.report(("lstm", "nb_svm"), changes, answers, HOW, seed=1)
     shown = rendered(with_comparison(found, tuning=tuned)).text
-    assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {html_report.p_value(tuned['p'])}." in shown
+    assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {page.p_value(tuned['p'])}." in shown
     tuning_section = shown[shown.index(tuning.verdict(tuned)) :]
     assert significance.ONE_SEED in tuning_section
     assert tuning.INTERVALS in tuning_section
@@ -303,25 +303,25 @@ def compared(*models):
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (("b", 0.87, 0.0001), "3.0 points above b, the second on valid: more than chance ({} p < 0.001)."),
-        (("b", 0.895, 0.4), "0.5 points above b, the second on valid: not more than chance ({} p = 0.400)."),
-        (("b", 0.93, 0.01), "3.0 points below b, the second on valid: more than chance ({} p = 0.010)."),
+        (("b", 0.87, 0.0001), "3.0 points above b, the second on valid: significant ({} p < 0.001)."),
+        (("b", 0.895, 0.4), "0.5 points above b, the second on valid: not significant ({} p = 0.400)."),
+        (("b", 0.93, 0.01), "3.0 points below b, the second on valid: significant ({} p = 0.010)."),
         (("b", 0.9, 1.0), "equal to b, the second on valid ({} p = 1.000)."),
     ],
 )
-def test_the_verdict_says_how_far_the_second_is_away_and_whether_that_is_chance(second, said):
-    sentences = html_report.verdict(compared(("a", 0.9, None), second), 0.95)
+def test_conclusion_gives_the_distance_to_the_second_model_and_its_significance(second, said):
+    sentences = html_report.conclusion(compared(("a", 0.9, None), second), 0.95)
     assert sentences[0] == "a is best on valid (F1 0.900)."
     assert sentences[1] == "On test its accuracy is 90.0% on 1,000 reviews (95% interval 89.0% to 91.0%)."
     assert sentences[2:] == [f"That is {said.format(html_report.TEST)}"]
 
 
-def test_the_verdict_names_the_models_that_may_be_as_good():
+def test_conclusion_names_the_models_that_do_not_differ_significantly():
     models = [("a", 0.9, None), ("b", 0.8, 0.001), ("c", 0.89, 0.3), ("d", 0.89, 0.06)]
-    assert html_report.verdict(compared(*models), 0.95)[-1] == "The difference to c and d is not more than chance."
-    assert html_report.verdict(compared(*models), 0.6)[-1] == "The difference to every other model is more than chance."
+    assert html_report.conclusion(compared(*models), 0.95)[-1] == "The difference to c and d is not significant."
+    assert html_report.conclusion(compared(*models), 0.6)[-1] == "The difference to every other model is significant."
     many = [("a", 0.9, None), *((f"b{i}", 0.89, 0.3) for i in range(9))]
-    assert html_report.verdict(compared(*many), 0.95)[-1] == "The difference to 8 of the 8 other models is not more than chance."
+    assert html_report.conclusion(compared(*many), 0.95)[-1] == "The difference to 8 of the 8 other models is not significant."
 
 
 CARD = {
@@ -412,7 +412,7 @@ def test_words_are_shaded_by_their_weight_and_those_against_the_answer_in_anothe
     assert ("", "0.367", "dull") in words  # 0.7 of the attention of three words
     assert ("minus", "0.200", "dull") in words
     assert (" unknown", "0.000", "story") in words  # less than an equal share
-    assert "Heaviest: “dull” -0.40, “a” +0.02, “story” +0.00." in html
+    assert "Largest weights: “dull” -0.40, “a” +0.02, “story” +0.00." in html
 
 
 def test_a_group_is_weak_only_by_more_than_chance():
@@ -446,3 +446,48 @@ def test_a_model_whose_every_word_weighs_nothing_is_shown_unshaded(tmp_path):
     html = html_report.render(dataclasses.replace(found, explanations={"explanations": [flat], "deletion": []}), HOW)
     assert html.count("--share:0.000") >= 3
     assert "No model of this run has an attention layer" in html
+
+
+# pages of their own, and the verdict
+
+
+def test_details_are_pages_of_their_own_and_every_model_has_one(found):
+    shown = rendered(found)
+    pages = {section["id"] for section in shown.all("section") if section.get("class") == "sheet"}
+    assert {f"model-{name}" for name in found.models} < pages
+    assert {"models", "data", "errors", "explanations", "machine"} < pages
+    overview = html_report.render(found, HOW).partition('class="sheet"')[0]
+    assert "<details" not in overview
+
+
+RULES = (
+    decision_page.Rule("floor", True, "at least 0.8", "accuracy 0.9"),
+    decision_page.Rule("latency", False, "at most 100 ms", "120 ms"),
+    decision_page.Rule("gain", None, "at least +0.0000", "there is no champion"),
+)
+
+
+def decided(text):
+    version = decision_page.Version("champion", text, "3", "364f22f", "2026-11-30 19:54 UTC", text)
+    row = decision_page.Row("nb_svm", 0.9, 0.88, 0.92, 0.02, version="3", role="champion", latency_ms=3.21, seconds=5.04)
+    rules = [*RULES, decision_page.Rule("size", True, text, text)]
+    return decision_page.Decision(f"Ship {text}.", text, [version], text, rules, [row], text, "2026-11-30 20:00 UTC")
+
+
+def test_decision_is_the_report_with_the_verdict_rules_and_times_first(tmp_path):
+    report = html_report.render(results(tmp_path), HOW)
+    shown = Page(decision_page.insert(report, decided("nb_svm")))
+    assert "Sentiment models Ship nb_svm. nb_svm" in shown.text
+    assert "floor ✓ passes at least 0.8 accuracy 0.9 latency ✗ fails at most 100 ms 120 ms gain not checked" in shown.text
+    assert "git commit 364f22f registered 2026-11-30 19:54 UTC" in shown.text
+    assert "nb_svm 90.0% 88.0% to 92.0% 2.0% 3.2 ms – 5.0 s 3 champion" in shown.text
+    assert "sentiflow repro" not in shown.text  # how to get a verdict
+    before, after = (text.partition("Comparison on the test set")[2] for text in (Page(report).text, shown.text))
+    assert before == after
+
+
+def test_names_and_texts_of_a_verdict_make_no_element(tmp_path):
+    report = html_report.render(results(tmp_path), HOW)
+    plain, hostile = (Page(decision_page.insert(report, decided(text))) for text in ("a", HOSTILE))
+    assert [tag for tag, _ in plain.elements] == [tag for tag, _ in hostile.elements]
+    assert hostile.text.count(HOSTILE) >= 7
