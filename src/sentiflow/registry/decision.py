@@ -9,6 +9,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from sentiflow.registry import champion_history, judging, location, measurements, model_versions, store
 from sentiflow.registry.champion_history import Entry
@@ -35,7 +36,7 @@ def write() -> None:
         client = store.connect()
         with champion_history.looking(client) as entries:
             found = _decision(client, entries)
-    except (InputError, UnavailableError) as error:
+    except (InputError, UnavailableError, MlflowException) as error:
         log.warning("%s was not written: %s", location.DECISION, error)
         return
     files.write(location.DECISION, decision_page.insert(location.REPORT.read_text(encoding="utf-8"), found))

@@ -1,4 +1,4 @@
-"""Every figure. Each function draws one and writes it as PNG, the same bytes for the same data."""
+"""Figures as PNG files. The same data give the same bytes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from sentiflow.evaluation.metrics import tracked
 from sentiflow.reporting import fonts
 
-# Okabe & Ito's colours, which the colour-blind can tell apart.
+# Okabe & Ito's palette for colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
-MOST_CELLS = 20  # classes up to which a confusion matrix has a cell with numbers for each pair
-MOST_TICKS = 60  # names of classes along an axis without such cells
-ACROSS = 4  # panels in a row
-WIDEST = 14  # characters of a name that fit below a cell
+LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
+MOST_CELLS = 20  # classes up to which the cells of a confusion matrix have numbers
+MOST_TICKS = 60  # class names along the axis of a larger confusion matrix
+COLUMNS = 4  # panels per row
+WIDEST = 14  # characters of a class name that fit below a cell
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "axes.grid": True,
@@ -30,13 +30,13 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "font.size": 9,
-    "text.parse_math": False,  # a class may be called "$$"
+    "text.parse_math": False,  # a class name may contain "$"
     "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 
 def _figure(panels: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    columns, rows = min(panels, ACROSS), -(-panels // ACROSS)
+    columns, rows = min(panels, COLUMNS), -(-panels // COLUMNS)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
@@ -46,7 +46,7 @@ def _save(figure: Figure, file: Path) -> None:
 
 
 def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
-    """Each tracked metric over the epochs, on train and on valid."""
+    """Each tracked metric by epoch, on train and on valid."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(tracked()), width=3.4)
         for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
@@ -62,11 +62,12 @@ def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file: Path) -> None:
     """Counts of (true class, predicted class), coloured by their share of the true class.
 
-    With more than MOST_CELLS classes the figure keeps its size: no numbers, and every so many classes are named.
+    The size of the figure is bounded: with more than MOST_CELLS classes the cells have no numbers, and with more than MOST_TICKS
+    only every n-th class is named.
 
     Args:
         counts: shape (K, K).
-        labels: of the classes, as `fonts.class_labels` gives them.
+        labels: class names from `fonts.class_labels`.
     """
     many = len(labels) > MOST_CELLS
     step = -(-len(labels) // MOST_TICKS) if many else 1
@@ -77,8 +78,7 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
         image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if many:
             figure.colorbar(image, label="share of the true class", shrink=0.6)
-            named = f"{len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
-            title = f"{title}: {named}"
+            title = f"{title}: {len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
         else:
             _write_cells(axis, counts, share)
         ticks = range(0, len(labels), step)
@@ -102,7 +102,7 @@ def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
 
 
 def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """True against false positives, a line for each name in the column `class`."""
+    """True positive rate against false positive rate, one line per value of the column `class`."""
     with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
@@ -114,7 +114,7 @@ def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
 
 
 def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """Precision against recall, a line for each name in the column `class`."""
+    """Precision against recall, one line per value of the column `class`."""
     with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
@@ -127,13 +127,12 @@ def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
 def reliability(
     before: pd.DataFrame, after: pd.DataFrame, scores: Mapping[str, float], temperature: float, title: str, file: Path
 ) -> None:
-    """Share of right answers against stated confidence; a calibrated model lies on the diagonal.
+    """Accuracy against confidence; a calibrated model is on the diagonal.
 
     Args:
-        before: as `metrics.reliability` gives it, without the temperature.
-        after: the same with it.
-        scores: as `evaluation.evaluate` gives them.
-        temperature: of `calibration`.
+        before: from `metrics.reliability`, at temperature 1.
+        after: the same at the fitted temperature.
+        scores: from `evaluation.evaluate`.
     """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure()
@@ -144,24 +143,24 @@ def reliability(
             after["confidence"], after["accuracy"], s=8 + 150 * after["reviews"] / after["reviews"].max(), color="C1", alpha=0.7
         )
         lowest = min(0.45, *(float(table[["confidence", "accuracy"]].min().min()) - 0.05 for table in (before, after)))
-        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="share right")
+        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="accuracy")
         axis.set_title(f"{title}\ncalibration error {scores['uncalibrated_error']:.3f}, then {scores['calibration_error']:.3f}")
         axis.legend()
         _save(figure, file)
 
 
 def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
-    """Accuracy of each architecture on test with its interval, and the published figure where there is one.
+    """Accuracy of each model on test with its interval, and the published accuracy if there is one.
 
     Args:
-        table: columns architecture, accuracy_score, accuracy_score_low, accuracy_score_high, published (may be missing).
+        table: from `comparison.as_table`.
     """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure(width=6.4, height=1.4 + 0.45 * len(table))
         places = np.arange(len(table))[::-1]
         middle = table["accuracy_score"].to_numpy()
         spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
-        spread = [np.maximum(side, 0) for side in spread]  # an interval of little confidence can miss the score itself
+        spread = [np.maximum(side, 0) for side in spread]  # an interval of low confidence may not contain the score
         axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
         axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
         axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
@@ -171,7 +170,7 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
 
 
 def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """The same on valid, a line an architecture; an architecture without epochs is a point."""
+    """Each tracked metric on valid by epoch, one line per model. A model that is trained in one step is a point."""
     with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
         figure, axes = _figure(len(tracked()), width=3.4)
         for axis, (name, metric) in zip(axes, tracked().items(), strict=True):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -15,11 +16,11 @@ import pytest
 from mlflow.cli import gc
 from mlflow.exceptions import MlflowException
 from prefect.logging import disable_run_logger
-from publications import CLASSES, publication, seen, worse
+from publications import CLASSES, SCORES, publication, seen, worse
 
 from flows.tasks import promote_challenger
 from sentiflow.pipeline import isolated_run
-from sentiflow.registry import champion_history, judging, location, model_versions, publishing, store
+from sentiflow.registry import champion_history, decision, judging, location, measurements, model_versions, publishing, store
 
 TOP = Path(__file__).parents[3]
 NO_WAY_BACK, SEE = "error: there is no champion to go back to", "see `sentiflow models history`"
@@ -508,6 +509,65 @@ def test_publication_counts_as_there_only_while_its_version_and_its_runs_are(fre
     assert publishing.are_published(fresh, keys)
     fresh.delete_model_version(store.MODEL, version.version)
     assert not publishing.are_published(fresh, keys)
+
+
+@pytest.fixture
+def page(fresh):
+    """The text of reports/decision.html after the last command; the last run made versions 1 and 2."""
+    keys = {"good": "a" * 64, "worse": "b" * 64, "comparison": "f" * 64}
+    written = {
+        location.REPORT: "before <!-- decision -->no verdict<!-- /decision --> after",
+        location.PUBLISHED: json.dumps({"best": "good", "keys": keys}),
+        Path("metrics/comparison.json"): json.dumps({"models": [{"architecture": "good"}, {"architecture": "worse"}]}),
+    }
+    for file, text in written.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    for version in model_versions.versions(fresh):
+        fresh.log_text(version.run_id, json.dumps({"test": SCORES}), "report/scores.json")
+
+    def read():
+        text = re.sub(r"<[^>]+>", " ", location.DECISION.read_text(encoding="utf-8"))
+        return " ".join(text.split())
+
+    yield read
+    for file in (*written, location.DECISION):
+        file.unlink(missing_ok=True)
+
+
+def test_decision_page_says_how_to_get_a_verdict_where_there_is_none(fresh, page):
+    decision.write()
+    assert page().startswith("before No model to ship yet. No version has been judged. `sentiflow repro` trains")
+    assert page().endswith("after")
+    assert "good 90.0% 88.0% to 92.0% 2.0%" in page()
+
+
+def test_decision_page_follows_promotion_rejection_and_rollback(fresh, command, page):
+    assert command("promote", "1")[0] == 0
+    assert "Ship nb_svm, version 1. Version 1 (nb_svm) passes all 5 promotion rules that need no champion." in page()
+    assert re.search(
+        r"latency ✓ passes at most 10000.0 ms 95th percentile ([\d.]+) ms .* 2.0% \1 ms [\d.]+ MB 2.8 s 1 champion", page()
+    )
+
+    model_versions.set_alias(fresh, model_versions.CHALLENGER, "2")
+    assert command("promote")[0] == 1
+    assert "Keep nb_svm, version 1. Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1" in page()
+    assert "Promotion rules: version 2 (nb_svm) against version 1 (nb_svm), on 80 test reviews" in page()
+
+    assert command("promote", "--force", "--reason", "labels")[0] == 0
+    assert "Ship nb_svm, version 2. labels (Version 2" in page()
+    assert command("rollback", "--reason", "too slow")[0] == 0
+    assert "Ship nb_svm, version 1. too slow" in page()
+
+
+def test_latency_and_size_of_a_version_are_measured_once(fresh, trained, monkeypatch):
+    texts = trained[2].tolist()
+    versions = model_versions.versions(fresh)
+    measurements.complete(fresh, versions, texts)
+    found = [fresh.get_run(version.run_id).data.metrics for version in versions]
+    assert all(metrics[measurements.LATENCY] > 0 and metrics[measurements.SIZE] > 0 for metrics in found)
+    monkeypatch.setattr(model_versions, "opened", None)
+    measurements.complete(fresh, versions, texts)
 
 
 # Last in this file: `mlflow gc` also removes logged models that the versions above need.
