@@ -51,6 +51,8 @@ def _decision(client: MlflowClient, entries: Sequence[Entry]) -> Decision:
     if champion is not None and crowned is not None:
         verdict = _verdict(client, champion, crowned.replaced)
         headline, reason = f"Ship {_name(champion)}.", crowned.why
+        if crowned.how not in (champion_history.FIRST, champion_history.RULES):
+            reason = f"{crowned.how.capitalize()}: {reason}"
         versions = [_version(champion, "champion", f"champion since {_date(crowned.at)} ({crowned.how})")]
     if challenger is not None and (champion is None or challenger.version != champion.version):
         verdict = _verdict(client, challenger, "" if champion is None else str(champion.version))

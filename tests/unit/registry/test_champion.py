@@ -555,9 +555,9 @@ def test_decision_page_follows_promotion_rejection_and_rollback(fresh, command, 
     assert "Promotion rules: version 2 (nb_svm) against version 1 (nb_svm), on 80 test reviews" in page()
 
     assert command("promote", "--force", "--reason", "labels")[0] == 0
-    assert "Ship nb_svm, version 2. labels (Version 2" in page()
+    assert "Ship nb_svm, version 2. Forced: labels (Version 2" in page()
     assert command("rollback", "--reason", "too slow")[0] == 0
-    assert "Ship nb_svm, version 1. too slow" in page()
+    assert "Ship nb_svm, version 1. Rollback: too slow" in page()
 
 
 def test_latency_and_size_of_a_version_are_measured_once(fresh, trained, monkeypatch):
