@@ -1,4 +1,4 @@
-"""A small made-up run: what every stage before the report found, reckoned by the real code from drawn answers."""
+"""Results of a small synthetic run: random predictions, evaluated by the real code."""
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,13 @@ def results(
 ):
     """
     Args:
-        folder: an empty one, for the tables of the error analysis.
-        names: of models.
-        classes: names of at least 2 classes.
-        texts: that begin the test reviews.
-        location: where they are said to come from.
-        right: whether every answer is; None mixes.
-        rows: of each split, where it is not as in ROWS.
+        folder: empty; for the tables of the error analysis.
+        names: of the models.
+        classes: at least 2 names.
+        texts: of the first test reviews.
+        location: of the source.
+        right: whether every prediction is correct; None: mixed.
+        rows: of each split, instead of ROWS.
     """
     sizes = ROWS if rows is None else dict.fromkeys(ROWS, rows)
     labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(sizes.items())}

@@ -45,7 +45,8 @@ def write(model: Evaluated, folder: Path) -> None:
     title = f"{model.architecture}, test"
     predicted = model.probabilities.argmax(axis=1)
     curves = evaluation.curves(model.labels, model.probabilities, model.classes)
-    before = metrics.reliability(model.labels, _uncalibrated(model), bins=model.bins)
+    uncalibrated = calibration.unscaled(model.probabilities, model.temperature)
+    before = metrics.reliability(model.labels, uncalibrated, bins=model.bins)
     after = metrics.reliability(model.labels, model.probabilities, bins=model.bins)
     names, shown = np.array(model.classes, dtype=object), fonts.class_labels(model.classes)
     counts = confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
@@ -84,10 +85,6 @@ def _pairs_as_markdown(title: str, pairs: pd.DataFrame) -> str:
     ]
     lines += markdown.markdown(["true class", "predicted", "reviews", "share of the true class"], rows)
     return "\n".join(lines) + "\n"
-
-
-def _uncalibrated(model: Evaluated) -> np.ndarray:
-    return calibration.unscaled(model.probabilities, model.temperature)
 
 
 def _calibration(model: Evaluated) -> dict[str, Any]:

@@ -48,15 +48,31 @@ def _save(figure: Figure, file: Path) -> None:
 def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
     """Each tracked metric by epoch, on train and on valid."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(len(tracked()), width=3.4)
-        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
-            for split in ("train", "valid"):
-                axis.plot(history["epoch"], history[f"{split}_{name}"], marker="o", label=split)
-            axis.set(title=metric.label, xlabel="epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure, axes = _by_epoch({split: (history, split) for split in ("train", "valid")}, "", marker="o")
         axes[0].legend()
         figure.suptitle(title)
         _save(figure, file)
+
+
+def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
+    """Each tracked metric on valid by epoch, one line per model. A model that is trained in one step is a point."""
+    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
+        lines = {name: (history, "valid") for name, history in histories.items()}
+        figure, axes = _by_epoch(lines, "valid ", marker="o", markersize=4)
+        if histories:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        _save(figure, file)
+
+
+def _by_epoch(lines: Mapping[str, tuple[pd.DataFrame, str]], prefix: str, **style: Any) -> tuple[Figure, list[Axes]]:
+    """One panel per tracked metric. `lines`: history and split by label."""
+    figure, axes = _figure(len(tracked()), width=3.4)
+    for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
+        for label, (history, split) in lines.items():
+            axis.plot(history["epoch"], history[f"{split}_{name}"], label=label, **style)
+        axis.set(title=f"{prefix}{metric.label}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure, axes
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file: Path) -> None:
@@ -80,7 +96,10 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
             figure.colorbar(image, label="share of the true class", shrink=0.6)
             title = f"{title}: {len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
         else:
-            _write_cells(axis, counts, share)
+            for (true, predicted), count in np.ndenumerate(counts):
+                part = share[true, predicted]
+                colour = "white" if part > 0.5 else "black"
+                axis.text(predicted, true, f"{count:,}\n{part:.1%}", ha="center", va="center", color=colour)
         ticks = range(0, len(labels), step)
         axis.set(title=title, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         upright = many or max(map(len, labels)) > WIDEST
@@ -89,37 +108,24 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
         _save(figure, file)
 
 
-def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
-    for true, predicted in np.ndindex(*counts.shape):
-        axis.text(
-            predicted,
-            true,
-            f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
-            ha="center",
-            va="center",
-            color="white" if share[true, predicted] > 0.5 else "black",
-        )
-
-
 def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
     """True positive rate against false positive rate, one line per value of the column `class`."""
-    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
-        figure, (axis,) = _figure()
-        for name, line in curve.groupby("class", sort=False):
-            axis.plot(line["false_positive_rate"], line["true_positive_rate"], label=name)
-        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
-        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
-        axis.legend()
-        _save(figure, file)
+    _by_class(curve, "false_positive_rate", "true_positive_rate", title, file, chance=True)
 
 
 def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
     """Precision against recall, one line per value of the column `class`."""
+    _by_class(curve, "recall", "precision", title, file)
+
+
+def _by_class(curve: pd.DataFrame, x: str, y: str, title: str, file: Path, *, chance: bool = False) -> None:
     with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
-            axis.plot(line["recall"], line["precision"], label=name)
-        axis.set(title=title, xlabel="recall", ylabel="precision")
+            axis.plot(line[x], line[y], label=name)
+        if chance:
+            axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+        axis.set(title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
         axis.legend()
         _save(figure, file)
 
@@ -159,25 +165,12 @@ def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
         figure, (axis,) = _figure(width=6.4, height=1.4 + 0.45 * len(table))
         places = np.arange(len(table))[::-1]
         middle = table["accuracy_score"].to_numpy()
-        spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
-        spread = [np.maximum(side, 0) for side in spread]  # an interval of low confidence may not contain the score
-        axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
+        # an interval of low confidence may not contain the score
+        low = np.maximum(middle - table["accuracy_score_low"].to_numpy(), 0)
+        high = np.maximum(table["accuracy_score_high"].to_numpy() - middle, 0)
+        axis.errorbar(middle, places, xerr=[low, high], fmt="o", capsize=4, label="test, with interval")
         axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
         axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
         axis.set_yticklabels(table["architecture"])
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        _save(figure, file)
-
-
-def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """Each tracked metric on valid by epoch, one line per model. A model that is trained in one step is a point."""
-    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
-        figure, axes = _figure(len(tracked()), width=3.4)
-        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
-            for architecture, history in histories.items():
-                axis.plot(history["epoch"], history[f"valid_{name}"], marker="o", markersize=4, label=architecture)
-            axis.set(title=f"valid {metric.label}", xlabel="epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if histories:
-            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         _save(figure, file)
