@@ -13,7 +13,6 @@ from sentiflow.system.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
 DEFAULT_NAME = "sentiflow"  # as there
-MLFLOW = Path(".prefect/mlflow")  # address of MLflow's UI that `sentiflow ui` served last
 
 
 def described() -> str:
@@ -51,11 +50,6 @@ def with_name(text: str) -> str:
 def event_resource() -> str:
     """Resource of the events of new data; the trigger in prefect.yaml matches it."""
     return f"{_name()}.source"
-
-
-def mlflow_ui() -> str:
-    """Address at which `sentiflow ui` serves a store that is a file."""
-    return MLFLOW.read_text(encoding="utf-8").strip() if MLFLOW.exists() else "http://127.0.0.1:5000"
 
 
 def _name() -> str:

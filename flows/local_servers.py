@@ -64,10 +64,12 @@ def ui(port: int | None = None, prefect_port: int | None = None) -> None:
     services.add_prefect()
     if mlflow_port:
         services.add_mlflow(mlflow_port)
-        checkout.MLFLOW.parent.mkdir(exist_ok=True)
-        checkout.MLFLOW.write_text(f"http://127.0.0.1:{mlflow_port}\n", encoding="utf-8")
-    runs = f"{checkout.mlflow_ui()}/#/experiments/1/runs?workflowType=machine_learning"
+        location.UI.parent.mkdir(exist_ok=True)
+        location.UI.write_text(f"http://127.0.0.1:{mlflow_port}\n", encoding="utf-8")
+    runs = f"{location.ui_address()}/#/experiments/1/runs?workflowType=machine_learning"
     print(f"MLflow:  {server or runs}")
+    if page := location.comparison(server):
+        print(f"Compare: {page}")
     print(f"Prefect: {services.address.removesuffix('/api')}")
     if access.is_generated(services.environment.get("PREFECT_API_AUTH_STRING")):
         print(f"         asks for a password, once: paste the line in {access.PASSWORD}")
@@ -78,9 +80,9 @@ def ui(port: int | None = None, prefect_port: int | None = None) -> None:
 
 def _mlflow_port(given: int | None) -> int:
     if not supervise.is_free(UI_LOCK):
-        raise InputError(f"MLflow's UI of this project is served already: {checkout.mlflow_ui()}")
+        raise InputError(f"MLflow's UI of this project is served already: {location.ui_address()}")
     if given is None:
-        last = urlsplit(checkout.mlflow_ui()).port or 5000
+        last = urlsplit(location.ui_address()).port or 5000
         return supervise.next_free_port("127.0.0.1", last, "--port", "MLflow's UI")
     supervise.require_free_port("127.0.0.1", given, "--port", "MLflow's UI")
     return given

@@ -111,9 +111,9 @@ def promote_challenger(version: str) -> tuple[str, bool]:
     now = _number_of_champion(client)
     if now == version:
         return f"Champion: version {version}, which was promoted meanwhile.", True
-    tags = model_versions.version(client, version).tags
-    if tags.get(judging.HOLDS_TAG) == "false":
-        return tags[judging.VERDICT_TAG], False
+    verdict, passes = judging.recorded(model_versions.version(client, version))
+    if passes is False:
+        return verdict, False
     said = lines[-1].removeprefix("error: ") if lines else f"the promotion of version {version} ended with status {status}"
     raise (UnavailableError if now != before else InputError)(said)  # another change came first: it is judged again
 
@@ -121,7 +121,7 @@ def promote_challenger(version: str) -> tuple[str, bool]:
 def _number_of_champion(client: Any) -> str:
     from sentiflow.registry import model_versions, store
 
-    with store.failures_told():
+    with store.errors_handled():
         champion = model_versions.champion(client)
     return "" if champion is None else str(champion.version)
 
@@ -147,8 +147,8 @@ def look_at_verdict(started: datetime) -> tuple[str, str, bool]:
             newest = entries[-1] if entries else None
             is_new = newest is not None and newest.at >= started.isoformat(timespec="seconds")
             return "", f"Champion: {newest.described}" if newest is not None and is_new else "", False
-        tags = challenger.tags
-        return str(challenger.version), tags.get(judging.VERDICT_TAG, "Not judged."), tags.get(judging.HOLDS_TAG) == "true"
+        verdict, passes = judging.recorded(challenger)
+        return str(challenger.version), verdict, passes is True
 
 
 def _link_runs(client: Any) -> None:

@@ -20,6 +20,7 @@ from prefect.blocks.core import Block
 from flows import checkout
 from sentiflow.pipeline import repro
 from sentiflow.pipeline.workers import Outcome
+from sentiflow.registry import location
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -91,7 +92,7 @@ def runs(experiment: str, retraining: str, of_models: dict[str, str]) -> None:
         of_models: id of each model's run.
     """
     server = repro.mlflow_server()
-    at = f"{server or checkout.mlflow_ui()}/#/experiments/{experiment}/runs"
+    at = f"{server or location.ui_address()}/#/experiments/{experiment}/runs"
     about = "On the team's server." if server else "`sentiflow ui` serves it."
     create_link_artifact(f"{at}/{retraining}", "this retraining in MLflow", key=key("mlflow"), description=about)
     lines = [f"- [{name}]({at}/{run})" for name, run in of_models.items()]

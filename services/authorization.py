@@ -22,7 +22,7 @@ from werkzeug.datastructures import Authorization
 
 from sentiflow.registry.champion_history import APPLIED_TAG, HISTORY
 from sentiflow.registry.judging import VERDICTS
-from sentiflow.registry.publishing import PREDICTIONS, REFERENCE, SEEN
+from sentiflow.registry.publishing import LATENCY, PREDICTIONS, REFERENCE, SEEN
 from sentiflow.registry.store import COMPLETE_TAG, MODEL
 
 API = re.compile(r"^/(ajax-)?api/[23]\.0/")
@@ -39,7 +39,7 @@ SEARCHES = {
     "mlflow/registered-models/get-latest-versions",
     "mlflow/runs/search",
 }
-JUDGED_TAGS = re.compile(r"(verdict|rule|decision)(\..+)?")  # of a version, as `judging.record` writes them
+JUDGED_TAGS = re.compile(r"verdict|decision\..+")  # of a version, written by `judging.record`
 # To a published run: answers on each new test set, and what versions published by earlier code lack.
 ADDED_LATER = tuple(f"{folder}/" for folder in (PREDICTIONS, posixpath.dirname(REFERENCE), posixpath.dirname(SEEN)))
 ARTIFACT = re.compile(r"\d+/(models/(?P<model>[^/]+)|(?P<run>[0-9a-f]{32}))/artifacts/(?P<name>.+)")
@@ -120,6 +120,12 @@ def _written_run(message: type[Any]) -> Check:
     return check
 
 
+def _logged_metric(account: str) -> None:
+    sent = _sent(tracking.LogMetric)
+    if sent.key != LATENCY or sent.model_id:  # logged by `judging.record` to a published run
+        _written_run(tracking.LogMetric)(account)
+
+
 def _updated_run(_: str) -> None:
     sent = _sent(tracking.UpdateRun)
     is_end = sent.status == tracking.FINISHED and not sent.run_name  # which MLflow's client sends after the last tag
@@ -194,7 +200,7 @@ WRITES: dict[tuple[str, str], Check] = {
     ("POST", "mlflow/runs/update"): _updated_run,
     ("POST", "mlflow/runs/log-batch"): _written_run(tracking.LogBatch),
     ("POST", "mlflow/runs/log-inputs"): _written_run(tracking.LogInputs),
-    ("POST", "mlflow/runs/log-metric"): _written_run(tracking.LogMetric),
+    ("POST", "mlflow/runs/log-metric"): _logged_metric,
     ("POST", "mlflow/runs/log-model"): _written_run(tracking.LogModel),
     ("POST", "mlflow/runs/log-parameter"): _written_run(tracking.LogParam),
     ("POST", "mlflow/runs/outputs"): _written_run(tracking.LogOutputs),

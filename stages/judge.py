@@ -1,10 +1,10 @@
-"""Name the best model on valid the challenger, and judge it; without a champion it becomes one if it passes every rule.
+"""Judge the best model on valid; if there is no champion and it passes every rule, it becomes champion.
 
-from  test set, tokens  the test reviews
-      published         what was published, by key
-to    MLflow            the aliases, and the verdict with the version
-      page              the verdict
-      judged            what was judged, by key
+reads   test set, tokens  the test reviews
+        published         keys of what is published
+writes  MLflow            the alias `challenger`, the verdict with the version, latencies
+        page              the verdict
+        judged            keys of what was judged
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sentiflow.config import params
 from sentiflow.pipeline import experiments
-from sentiflow.registry import judging, measurements, model_versions, store
+from sentiflow.registry import judging, model_versions, store
 from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import artifacts, stage
 
@@ -30,10 +30,10 @@ def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Pat
         challenger = model_versions.published(client, key)
         page = judging.challenge(client, challenger, held_out, p.promotion, p.evaluate, seed=p.seed)
         page_place.write_text(page, encoding="utf-8")
-        told = {"test_set": held_out.digest, "challenger": key}  # no version: its number is another in another store
-        judged_place.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        judged = {"test_set": held_out.digest, "challenger": key}  # not the version, whose number differs between stores
+        judged_place.write_text(json.dumps(judged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     versions = [model_versions.published(client, key) for name, key in published["keys"].items() if name != "comparison"]
-    measurements.complete(client, versions, held_out.texts.tolist())
+    judging.measure_latency(client, versions, held_out.texts.tolist())
     stage.log.info("wrote the verdict to %s", page_file)
 
 

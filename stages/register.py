@@ -1,9 +1,10 @@
-"""Publish each model to MLflow and register its model.
+"""Publish each model to MLflow and register it.
 
-from  models, tokens, reports   of each model; the predictions on test, and what was seen in training
-      metrics, figures, cache   the comparison; every epoch; sizes of splits and vocabulary; how each training went
-to    MLflow                    a run of the retraining; in it a run and a version each, with what drift and promotion compare
-      published                 what was published, by the keys that dvc.lock gives
+reads   models, tokens, reports   of each model; its predictions on test; hashes of the texts it was trained or chosen on
+        metrics, figures, cache   the comparison, the history of each training, sizes of splits and vocabulary, training times
+writes  MLflow                    a run of the retraining; in it a run and a version of each model
+        page                      address of MLflow's comparison of the models, without the server
+        published                 keys of what is published
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from sentiflow.config import params
 from sentiflow.data import vocabulary
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.models import model_config, training_record
+from sentiflow.models import training_record
 from sentiflow.pipeline import experiments
 from sentiflow.registry import provenance, publishing, store
 from sentiflow.system import artifacts, stage
@@ -27,21 +28,19 @@ def main(
     metrics_dir: Path,
     figures_dir: Path,
     cache_dir: Path,
+    page_file: Path,
     published_file: Path,
 ) -> None:
     if experiments.skip(published_file):
         return
     p = params.load()
-    best = artifacts.read_json(metrics_dir / "comparison.json")["best"]
+    comparison = artifacts.read_json(metrics_dir / "comparison.json")
     split = artifacts.read_json(metrics_dir / "splits.json")
     seen = artifacts.read_frame(seen_file)
     client = store.connect()
-    with stage.writing(published_file) as (published_place,):
+    with stage.writing(published_file, page_file) as (published_place, page_place):
         keys = {name: provenance.publication_key(name) for name in p.run}
         keys["comparison"] = provenance.stage_key("compare", "analyse", "explain", "report")
-        splits = [
-            publishing.Split(name, f"{tokens_dir}/{name}.parquet", provenance.tokens(), n) for name, n in split["rows"].items()
-        ]
         parent = publishing.retraining(client, keys["comparison"])
         scores, versions = {}, {}
         for name in p.run:
@@ -51,15 +50,14 @@ def main(
                 architecture=name,
                 key=keys[name],
                 params=provenance.flat_params(p, name),
-                tags=provenance.tags(name),
+                provenance=provenance.of_model(name),
                 history=artifacts.read_csv(history_file),
                 record=training_record.read(cache_dir / "records", models_dir / name),
                 scores=scores[name],
-                temperature=model_config.read(models_dir / name).temperature,
                 weights=artifacts.read_json(report_dir / "layers.json")["weights"],
                 environment=artifacts.read_json(models_dir / name / "environment.json"),
                 artifacts={"report": report_dir, "history": history_file},
-                splits=splits,
+                reviews=split["rows"],
                 test_set=split["test_set"],
                 predictions_file=predictions_dir / name / "test.parquet",
                 model_dir=models_dir / name,
@@ -70,11 +68,11 @@ def main(
             )
             versions[name] = publishing.publish(client, publication, parent=parent)
             publishing.keep_artifacts(client, versions[name], publication)
-        about_all = ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
-        pages = [*(reports_dir / page for page in about_all), figures_dir, metrics_dir / "vocabulary.json"]
-        publishing.finish(
-            client, parent, publishing.Summary(best, {name: of["test"] for name, of in scores.items()}, pages), versions
-        )
+        best, names = comparison["best"], ("comparison.md", "tuning.md", "errors", "explanations", "report.html")
+        pages = [*(reports_dir / name for name in names), figures_dir, metrics_dir / "vocabulary.json"]
+        publishing.finish(client, parent, versions, best=best, scores=scores[best]["test"], pages=pages)
+        best_first = [versions[model["architecture"]] for model in comparison["models"]]
+        page_place.write_text(publishing.comparison_page(client, best_first) + "\n", encoding="utf-8")
         published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

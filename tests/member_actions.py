@@ -118,7 +118,8 @@ def judge(who, other):
         who.put(f"{artifacts}/verdicts/page.md"),
         who.put(f"{artifacts}/verdicts/page.md"),
         who.put(f"{artifacts}/predictions/test-{fresh}.txt"),
-        who.post("model-versions/set-tag", name=MODEL, version=other.version, key="verdict.holds", value="true"),
+        who.post("model-versions/set-tag", name=MODEL, version=other.version, key="verdict", value="passes"),
+        who.post("runs/log-metric", run_id=other.run, key="usage/latency_ms", value=1.0, timestamp=3),
         who.ask("PATCH", f"{V2}/model-versions/update", {"name": MODEL, "version": other.version, "description": "judged"}),
     ]
 
@@ -195,7 +196,7 @@ def change_registry(who, other):
     answers = [
         who.ask("DELETE", f"{V2}/model-versions/delete", version),
         who.post("model-versions/set-tag", **version, key="sentiflow.sha256", value="0" * 64),
-        who.ask("DELETE", f"{V2}/model-versions/delete-tag", {**version, "key": "verdict.holds"}),
+        who.ask("DELETE", f"{V2}/model-versions/delete-tag", {**version, "key": "verdict"}),
         who.post("model-versions/transition-stage", **version, stage="Archived", archive_existing_versions=False),
         who.post("registered-models/create", name="planted"),
     ]

@@ -11,7 +11,7 @@ from samples import PARAMS, configuration, reviews, training_data
 from sentiflow.config import params
 from sentiflow.data import cleaning, seen_texts, vocabulary
 from sentiflow.data.stopwords import Stopwords
-from sentiflow.evaluation import evaluation
+from sentiflow.evaluation import evaluation, metrics
 from sentiflow.models import networks
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.models.training_record import Record
@@ -20,15 +20,14 @@ from sentiflow.registry.test_set import HeldOut
 from sentiflow.system import environment
 
 CLASSES = ("negative", "positive")
-SCORES = {
-    "accuracy_score": 0.9,
+SCORES = dict.fromkeys(metrics.METRICS, 0.9) | {
     "accuracy_score_low": 0.88,
     "accuracy_score_high": 0.92,
     "log_loss": 0.3,
     "calibration_error": 0.02,
     "uncalibrated_error": 0.05,
 }
-HISTORY = pd.DataFrame({"epoch": [1, 2], "train_log_loss": [0.7, 0.5], "valid_log_loss": [0.6, 0.55]})
+HISTORY = pd.DataFrame({"epoch": [1, 2]} | {f"{s}_{name}": [0.6, 0.55] for s in ("train", "valid") for name in publishing.CURVES})
 
 
 def train(folder):
@@ -81,20 +80,18 @@ def publication(trained, folder, **changes):
     """
     model_dir, tokens_dir, raw, probabilities = trained
     reviews = held_out(raw)
-    splits = [publishing.Split(name, f"data/tokens/{name}.parquet", "0" * 32, 80) for name in ("train", "valid", "test")]
     defaults = {
         "architecture": "nb_svm",
         "key": "a" * 64,
         "params": params.load(PARAMS).models["nb_svm"],
-        "tags": {"dvc.tokens": "0" * 32},
+        "provenance": {"reviews": "1" * 32, "tokens": "2" * 32, "model": "3" * 32},
         "history": HISTORY,
         "record": Record([1.5, 1.25], [{"time": 1.5e9, "system/cpu_utilization_percentage": 50.0}]),
         "scores": dict.fromkeys(("train", "valid", "test"), SCORES),
-        "temperature": 1.0,
         "weights": 12,
         "environment": environment.describe(gpus=[], threads=1),
         "artifacts": {"report": model_dir},
-        "splits": splits,
+        "reviews": dict.fromkeys(("train", "valid", "test"), 80),
         "test_set": reviews.digest,
         "predictions_file": predictions_file(folder, raw, probabilities),
         "model_dir": model_dir,
@@ -146,15 +143,14 @@ def fitted(folder, name, key):
         architecture=name,
         key=key * 64,
         params={},
-        tags={},
-        history=pd.DataFrame({"epoch": [1], "valid_log_loss": [0.6]}),
+        provenance={"reviews": "1" * 32, "tokens": "2" * 32, "model": "3" * 32},
+        history=HISTORY,
         record=None,
         scores=dict.fromkeys(("train", "valid", "test"), SCORES),
-        temperature=1.0,
         weights=1,
         environment=environment.describe(gpus=[], threads=1),
         artifacts={},
-        splits=[publishing.Split(split, "reviews.parquet", "0" * 32, 32) for split in ("train", "valid", "test")],
+        reviews=dict.fromkeys(("train", "valid", "test"), 32),
         test_set="0" * 64,
         predictions_file=folder / "test.parquet",
         model_dir=model_dir,

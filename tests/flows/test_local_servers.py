@@ -27,6 +27,7 @@ from prefect.workers.process import ProcessWorker
 from requests import adapters
 
 from flows import access, checkout, retrain
+from sentiflow.registry import location
 from sentiflow.system import entry_point, locks
 from sentiflow.system.errors import InputError
 
@@ -615,7 +616,7 @@ def test_ui_takes_the_next_ports_where_the_default_ones_are_in_use_and_schedule_
     assert prefect > 4200
     assert f"Uvicorn running on http://127.0.0.1:{mlflow}" in project.said()
     monkeypatch.chdir(project.folder)
-    assert checkout.mlflow_ui() == f"http://127.0.0.1:{mlflow}"
+    assert location.ui_address() == f"http://127.0.0.1:{mlflow}"
     project.url = f"http://127.0.0.1:{prefect}/api"
     wait(lambda: answers(project.url), project.said)
     assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url

@@ -215,7 +215,7 @@ def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, clien
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         state = run()
     assert state.is_failed()
-    assert f"MLflow's server at {address} does not let this user in" in state.message
+    assert f"MLflow's server at {address}: authentication failed" in state.message
     assert "MLFLOW_TRACKING_PASSWORD" in state.message
     assert "stages" not in artifacts(client, state)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")

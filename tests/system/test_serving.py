@@ -508,7 +508,7 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_then_said_to_
     with contextlib.closing(sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         status, said = predicted(project)
-        with pytest.raises(UnavailableError) as raised, store.failures_told():  # it was open before
+        with pytest.raises(UnavailableError) as raised, store.errors_handled():  # it was open before
             model_versions.champion(project.client)
         other.execute("ROLLBACK")
     assert status == os.EX_TEMPFAIL
@@ -524,10 +524,7 @@ def test_a_full_disk_of_temporary_files_is_said(project, tmp_path):
     except full_disks.CannotMountError as error:
         pytest.skip(str(error))
     assert status == 1
-    assert said.endswith(
-        f"is copied to {disk} to be checked, and that disk is full; "
-        "free some space, or set TMPDIR to a folder on another disk, then run again"
-    )
+    assert said.endswith(f"to {disk} for its check; free some space, or set TMPDIR to a folder on another disk, then run again")
 
 
 def test_where_no_temporary_folder_can_be_written_that_is_said(project):

@@ -72,7 +72,7 @@ class Commit:
         return [path for path in made if any(files.overlap(path, each) for each in read)]
 
 
-@store.failures_told()
+@store.errors_handled()
 def show() -> None:
     """Lists what `rebuild` would publish."""
     there = commits()
@@ -87,7 +87,7 @@ def show() -> None:
     print(f"Dry run: {len(there)} commits would be published, and {entries} changes of champion entered. Nothing was changed.")
 
 
-@store.failures_told()
+@store.errors_handled()
 def rebuild() -> None:
     """Publishes the recorded results of every commit that the store lacks, oldest first, and enters the history of champions.
 

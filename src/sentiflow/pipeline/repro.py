@@ -137,11 +137,12 @@ def fetch(commit: str) -> str:
 def summary() -> str:
     """What a finished run has to show: the comparison, and where the rest is."""
     mlflow_ui = f"MLflow UI: {mlflow_server() or 'sentiflow ui'}"
+    if page := location.comparison(mlflow_server()):
+        mlflow_ui += f"\nCompare these models there: {page}"
     if not COMPARISON.exists():
         return mlflow_ui
     verdict = f"{_sentence(location.VERDICT)}\n\n" if location.VERDICT.exists() else ""
-    page = page_of(Path())
-    report = page if page.exists() else COMPARISON
+    report = page_of(Path()) if page_of(Path()).exists() else COMPARISON
     return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {report}\n{mlflow_ui}"
 
 
@@ -166,7 +167,7 @@ def forget_publication() -> None:
     from what the other stages kept. They must be uncached outputs: DVC would bring a cached one back instead of publishing.
     """
     if any(note.exists() for note in PUBLISHED) and (reason := _why_to_publish()):
-        for note in PUBLISHED:
+        for note in (*PUBLISHED, location.COMPARISON):
             note.unlink(missing_ok=True)
         log.warning(reason)
 

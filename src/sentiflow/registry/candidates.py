@@ -1,4 +1,4 @@
-"""Versions that are compared, and what they answered on the test reviews."""
+"""Versions to compare, with their predictions on the test reviews."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ AGAIN = "judge again, so that both are scored on this test set"
 
 @dataclass(frozen=True)
 class Named:
-    """A registered version by name.
+    """Number and model of a registered version.
 
     >>> str(Named("12", "nb_svm"))
     'version 12 (nb_svm)'
@@ -30,11 +30,11 @@ class Named:
 
 @dataclass(frozen=True)
 class Candidate(Named):
-    """A registered version with what it answered on the test reviews."""
+    """A registered version with its predictions on the test reviews."""
 
-    predictions: pd.DataFrame  # as `evaluation.predictions` gives them
-    latency_ms: float | None  # 95th percentile of one review; None where it was not timed, as a champion need not be
-    size_mb: float | None  # None where it was not measured
+    predictions: pd.DataFrame  # see `evaluation.predictions`
+    latency_ms: float | None  # 95th percentile for one review; None for a champion
+    size_mb: float | None  # None for a champion
     seen: frozenset[int] = frozenset()  # rows of the test set whose texts it was trained or chosen on
 
     @property
@@ -44,6 +44,8 @@ class Candidate(Named):
 
 @dataclass(frozen=True)
 class Answers:
+    """Predictions as arrays."""
+
     labels: np.ndarray  # index of each review's class, shape (n,)
     probabilities: np.ndarray  # shape (n, K)
 
@@ -56,27 +58,27 @@ class Answers:
 
 
 def checked(candidate: Candidate) -> pd.DataFrame:
-    """The answers by `row`, one a review, each with a probability for every class."""
+    """The predictions by `row`, one per review, each with a probability for every class."""
     table = candidate.predictions.set_index("row")
     if table.empty:
-        raise InputError(f"{candidate} answered no test review; expected one answer to each; {AGAIN}")
+        raise InputError(f"{candidate} has no predictions; expected one for each test review; {AGAIN}")
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"{candidate} answered row {twice} more than once; expected one answer to each test review; {AGAIN}")
+        raise InputError(f"{candidate} has several predictions for row {twice}; expected one for each test review; {AGAIN}")
     classes = classes_of(table)
     foreign = table.index[~table["label"].isin(classes)]
     if len(foreign):
         raise InputError(
-            f"{candidate} knows the classes {terminal.some(classes)}, but {len(foreign)} of {len(table)} test reviews have "
+            f"{candidate} has the classes {terminal.some(classes)}, but {len(foreign)} of {len(table)} test reviews have "
             f"another label, such as row {foreign[0]} ({table['label'][foreign[0]]}); judge it on a test set of its own classes"
         )
     probabilities = table[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    # In 32 bits they need not quite add up to 1. A comparison with nan is false, so that nan is found too.
-    sound = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < 1e-3)
-    if not sound.all():
+    # float32 sums differ a little from 1; comparisons with NaN are false, so NaN is invalid too
+    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < 1e-3)
+    if not valid.all():
         raise InputError(
-            f"{candidate} answered {int((~sound).sum())} of {len(table)} test reviews, such as row {table.index[~sound][0]}, "
-            "with what are no probabilities; expected numbers in [0, 1] that add up to 1; train the model again"
+            f"{candidate} has invalid probabilities for {int((~valid).sum())} of {len(table)} test reviews, such as row "
+            f"{table.index[~valid][0]}; expected numbers in [0, 1] that add up to 1; train the model again"
         )
     return table
 
@@ -91,18 +93,22 @@ def answers_of(table: pd.DataFrame, classes: Sequence[str]) -> Answers:
 
 
 def aligned(challenger: Candidate, table: pd.DataFrame, champion: Candidate, champions: pd.DataFrame) -> pd.DataFrame:
-    """The champion's answers in the order of the challenger's."""
+    """The champion's predictions in the order of the challenger's.
+
+    Raises:
+        InputError: if the two are not of the same reviews, labels and classes.
+    """
     both = f"{challenger} and {champion} cannot be compared:"
     classes, others = classes_of(table), classes_of(champions)
     if set(classes) != set(others):
         raise InputError(
-            f"{both} the one knows the classes {terminal.some(classes)}, the other {terminal.some(others)}; "
-            f"{AGAIN}, or take the alias from the champion if the classes are meant to change"
+            f"{both} they have different classes, {terminal.some(classes)} and {terminal.some(others)}; "
+            f"{AGAIN}, or remove the champion's alias if the classes are meant to change"
         )
     common = table.index.intersection(champions.index)
     if not len(common) == len(table) == len(champions):
         raise InputError(
-            f"{both} the one answered {in_reviews(len(table))}, the other {in_reviews(len(champions))}, of which "
+            f"{both} they have predictions for {in_reviews(len(table))} and {in_reviews(len(champions))}, of which "
             f"{len(common):,} are common; {AGAIN}"
         )
     champions = champions.loc[table.index]

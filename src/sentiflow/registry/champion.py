@@ -1,8 +1,4 @@
-"""Promote a version of the model, roll back, and see who was champion when and why.
-
-`sentiflow models promote` judges the challenger, the best version of the last run, by every rule of params.yaml's
-`promotion`, and makes it champion if it passes all of them.
-"""
+"""The commands `sentiflow models promote`, `rollback`, `history` and `list`."""
 
 import textwrap
 from pathlib import Path
@@ -17,32 +13,31 @@ TEST_SET, TOKENS = Path("data/test_set/reviews.parquet"), Path("data/tokens")
 BY_FORCE = 'to promote it anyway: sentiflow models promote {} --force --reason "..."'
 
 
-@store.failures_told()
+@store.errors_handled()
 def promote(version: str | None = None, *, force: bool = False, reason: str = "", dry_run: bool = False) -> None:
-    """Makes a version champion if it passes every rule of params.yaml's `promotion`.
+    """Makes a version champion if it passes every promotion rule of params.yaml.
 
     Args:
-        version: its number; None for the challenger, the best version of the last run.
+        version: its number; None for the challenger.
         force: promote it even if a rule fails; needs a reason.
         reason: for the history.
-        dry_run: say what would happen, and change nothing.
+        dry_run: print what would happen, and change nothing.
 
     Raises:
         InputError: if it fails a rule, or cannot be judged.
     """
     p = settings.load()
     if force and not reason.strip():
-        again = 'sentiflow models promote 3 --force --reason "..."'
-        raise InputError(f"received --force without --reason; the history needs one: {again}")
+        example = 'sentiflow models promote 3 --force --reason "..."'
+        raise InputError(f"received --force without --reason; the history needs one: {example}")
     client = store.connect()
-    # a look changes nothing, not even what a killed command left
-    with champion_history.looking(client) if dry_run else champion_history.changing(client) as entries:
+    with champion_history.reading(client) if dry_run else champion_history.changing(client) as entries:
         chosen = (
             model_versions.version(client, version) if version else model_versions.with_alias(client, model_versions.CHALLENGER)
         )
         if chosen is None:
             raise InputError(
-                "there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
+                "there is no challenger to promote: the best model of the last run is champion already, or there was no run; "
                 "see sentiflow models list, then name one (sentiflow models promote 3), or run: sentiflow repro"
             )
         number = str(chosen.version)
@@ -55,9 +50,9 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
             verdict = judging.judge(client, chosen, champion, held_out, p.promotion, p.evaluate, seed=p.seed)
         except (InputError, FileNotFoundError) as error:
             if not force:
-                missing = f"{error.filename} is missing; make it: sentiflow repro" if isinstance(error, OSError) else error
-                raise InputError(f"version {number} cannot be judged: {missing}; {BY_FORCE.format(number)}") from None
-            model_versions.opened(client, chosen)  # force overrules the rules, not the check that it is safe to load
+                cause = f"{error.filename} is missing; create it: sentiflow repro" if isinstance(error, OSError) else error
+                raise InputError(f"version {number} cannot be judged: {cause}; {BY_FORCE.format(number)}") from None
+            model_versions.opened(client, chosen)  # force skips the rules, but not the check that it is safe to load
             terminal.tell(f"Version {number} was not judged: {error}\n")
             verdict = None
         if verdict is not None:
@@ -77,29 +72,29 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
 
 
 def _report(changed: champion_history.Entry) -> None:
-    location.VERDICT.unlink(missing_ok=True)  # it names the champion of before
+    location.VERDICT.unlink(missing_ok=True)  # it is about the previous champion
     terminal.tell(f"Champion: {changed.described}\nThe history is in {champion_history.JOURNAL}; commit it.")
 
 
-@store.failures_told()
+@store.errors_handled()
 def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> None:
-    """Makes the champion before this one champion again; once more goes back one more.
+    """Makes the previous champion champion again; each further call goes back one more.
 
     Raises:
-        InputError: if there is none before, or its version is gone.
+        InputError: if there is no previous champion, or its version is gone.
     """
     client = store.connect()
-    with champion_history.looking(client) as before:
-        lost = champion_history.deleted(before)
-    with champion_history.looking(client) if dry_run else champion_history.changing(client) as entries:
+    with champion_history.reading(client) as before:
+        deleted = champion_history.deleted(before)
+    with champion_history.reading(client) if dry_run else champion_history.changing(client) as entries:
         line = champion_history.line_of_succession(entries)
-        if lost is not None and line:  # whoever deletes a champion and rolls back means one step
-            again = f"version {line[-1]} {'would be' if dry_run else 'is'} champion again"
-            terminal.tell(f"Version {lost.version}, the champion, was deleted in MLflow; {again}.")
+        if deleted is not None and line:  # the deletion itself already made the previous champion champion again
+            restored = f"version {line[-1]} {'would be' if dry_run else 'is'} champion again"
+            terminal.tell(f"Version {deleted.version}, the champion, was deleted in MLflow; {restored}.")
             return
         if len(line) < 2:
-            there = f"version {line[0]} is the first" if line else "there is none yet"
-            raise InputError(f"there is no champion to go back to: {there}; see `sentiflow models history`")
+            found = f"version {line[0]} is the first" if line else "there is none yet"
+            raise InputError(f"there is no champion to go back to: {found}; see `sentiflow models history`")
         chosen = model_versions.version(client, line[-2])
         model_versions.opened(client, chosen)
         if dry_run:
@@ -111,13 +106,13 @@ def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> N
     _report(changed)
 
 
-@store.failures_told()
+@store.errors_handled()
 def history() -> None:
     """Prints who was champion from when to when, and why."""
     client = store.connect()
-    with champion_history.looking(client) as entries:
-        if differs := champion_history.disagreement(client, entries):
-            terminal.tell(f"{differs}\n")
+    with champion_history.reading(client) as entries:
+        if difference := champion_history.disagreement(client, entries):
+            terminal.tell(f"{difference}\n")
         elif not entries:
             print("No version was champion yet; `sentiflow repro` evaluates the best, `sentiflow models promote` promotes it.")
         if not entries:
@@ -132,41 +127,41 @@ def history() -> None:
             terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
 
 
-@store.failures_told()
+@store.errors_handled()
 def versions(commit: str | None = None) -> None:
-    """Prints the registered versions, or those that a git commit's dvc.lock leads to."""
+    """Prints the registered versions, or those published from the dvc.lock of a git commit."""
     client = store.connect()
-    found = model_versions.versions(client)
+    registered = shown = model_versions.versions(client)
     if commit:
-        git.commit(commit)  # says if there is no such commit
-        keys = set(provenance.publications(commit).values())
-        found = [version for version in found if version.tags.get(store.KEY_TAG) in keys]
-    if not found:
+        git.commit(commit)  # raises if there is no such commit
+        keys = provenance.publications(commit)
+        shown = [version for version in registered if version.tags.get(store.KEY_TAG) in keys]
+    if not shown:
         whose = f"the dvc.lock of {commit}" if commit else store.MODEL
         terminal.tell(
             f"No version of {whose} is registered in this store; "
-            "`sentiflow repro` registers, `sentiflow models rebuild` brings back."
+            "`sentiflow repro` registers, `sentiflow models rebuild` restores."
         )
         return
-    names = {
+    named = {
         alias: model_versions.with_alias(client, alias)
         for alias in (model_versions.CHAMPION, model_versions.PREVIOUS, model_versions.CHALLENGER)
     }
     rows = []
-    for version in found:
-        aliases = [alias for alias, of in names.items() if of is not None and of.version == version.version]
-        changed = "+" if version.tags.get("git.uncommitted_changes") == "true" else ""
+    for version in shown:
+        aliases = [alias for alias, of in named.items() if of is not None and of.version == version.version]
+        uncommitted = "+" if version.tags.get(store.UNCOMMITTED_TAG) == "true" else ""
         rows.append(
             [
                 str(version.version),
-                version.tags.get("architecture", ""),
+                version.tags.get(store.ARCHITECTURE_TAG, ""),
                 ", ".join(aliases),
-                version.tags.get(store.COMMIT_TAG, "")[:10] + changed,
-                version.tags.get(judging.VERDICT_TAG, ""),
+                version.tags.get(store.COMMIT_TAG, "")[:10] + uncommitted,
+                version.tags.get(store.VERDICT_TAG, store.NOT_JUDGED),
             ]
         )
     terminal.tell("\n".join(markdown.markdown(["version", "model", "alias", "commit", "verdict"], rows)))
-    for test_set, count in judging.decisions(model_versions.versions(client)).items():
+    for test_set, count in judging.decisions(registered).items():
         terminal.tell(f"\nTest set {test_set}: {count} {'comparison' if count == 1 else 'comparisons'} with a champion so far.")
     if any(row[3].endswith("+") for row in rows):
-        print("\n+ after a commit: something in the project differed from it when the version was made.")
+        print("\n+ after a commit: the code or the settings differed from it when the version was published.")

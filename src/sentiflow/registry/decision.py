@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sentiflow.registry import champion_history, judging, location, measurements, model_versions, store
+from sentiflow.registry import champion_history, judging, location, model_versions, publishing, store
 from sentiflow.registry.champion_history import Entry
 from sentiflow.reporting import decision_page
 from sentiflow.reporting.decision_page import Decision, Row, Rule, Version
@@ -22,7 +22,7 @@ log = logging.getLogger("sentiflow")
 
 NOT_JUDGED = "No verdict yet. `sentiflow models promote {} --dry-run` checks the promotion rules and changes nothing."
 COMPARISON = Path("metrics/comparison.json")
-METRICS = {"latency": measurements.LATENCY, "size": measurements.SIZE}  # by promotion rule
+SIZE, SECONDS = "usage/size_mb", "usage/training_seconds"  # metrics of a run
 HOW_TO_START = "No version has been judged. `sentiflow repro` trains, registers and judges the models of `run:`."
 
 Verdict = Mapping[str, Any]  # from `verdict_report.as_data`
@@ -69,7 +69,7 @@ def _decision(client: MlflowClient, entries: Sequence[Entry]) -> Decision:
         versions=versions,
         judged="" if verdict is None else _judged(verdict),
         rules=[] if verdict is None else [Rule(r["rule"], r["holds"], r["required"], r["found"]) for r in verdict["rules"]],
-        models=_rows(client, {version.version: version.role for version in versions}, champion, verdict),
+        models=_rows(client, {version.version: version.role for version in versions}, champion),
         store=urls.without_user(mlflow.get_tracking_uri()),
         written=_date(datetime.now(UTC)),
     )
@@ -94,20 +94,18 @@ def _judged(verdict: Verdict) -> str:
     )
 
 
-def _rows(client: MlflowClient, roles: Mapping[str, str], champion: ModelVersion | None, verdict: Verdict | None) -> list[Row]:
+def _rows(client: MlflowClient, roles: Mapping[str, str], champion: ModelVersion | None) -> list[Row]:
     """The models of the last run, best on valid first, and the champion if it is from another run."""
     keys = artifacts.read_json(location.PUBLISHED).get("keys", {})
     ranked = [model["architecture"] for model in artifacts.read_json(COMPARISON)["models"]]
     listed = {name: model_versions.published(client, keys[name]) for name in ranked if name in keys}
     if champion is not None and champion.version not in {version.version for version in listed.values()}:
-        listed[f"{champion.tags['architecture']} (earlier run)"] = champion
+        listed[f"{champion.tags[store.ARCHITECTURE_TAG]} (earlier run)"] = champion
     rows = []
     for name, version in listed.items():
         run_id, number = store.run_of(version), str(version.version)
         test = mlflow.artifacts.load_dict(f"runs:/{run_id}/report/scores.json")["test"]
-        found = client.get_run(run_id).data.metrics
-        if verdict is not None and verdict["challenger"]["version"] == number:  # the numbers that the rules were checked on
-            found |= {METRICS[rule["rule"]]: rule["numbers"]["found"] for rule in verdict["rules"] if rule["rule"] in METRICS}
+        measured = client.get_run(run_id).data.metrics
         rows.append(
             Row(
                 name=name,
@@ -118,29 +116,24 @@ def _rows(client: MlflowClient, roles: Mapping[str, str], champion: ModelVersion
                 has_page=name in keys,
                 version=number,
                 role=roles.get(number, ""),
-                latency_ms=found.get(measurements.LATENCY),
-                size_mb=found.get(measurements.SIZE),
-                seconds=_seconds(client, run_id),
+                latency_ms=measured.get(publishing.LATENCY),
+                size_mb=measured.get(SIZE),
+                seconds=measured.get(SECONDS),
             )
         )
     return rows
 
 
-def _seconds(client: MlflowClient, run_id: str) -> float | None:
-    epochs = client.get_metric_history(run_id, "epoch_seconds")
-    return sum(epoch.value for epoch in epochs) if epochs else None
-
-
 def _version(version: ModelVersion, role: str, status: str) -> Version:
     commit = version.tags.get(store.COMMIT_TAG, "")[:10]
-    if commit and version.tags.get("git.uncommitted_changes") == "true":
+    if commit and version.tags.get(store.UNCOMMITTED_TAG) == "true":
         commit += ", with uncommitted changes"
     registered = _date(datetime.fromtimestamp(version.creation_timestamp / 1000, UTC))
-    return Version(role, version.tags.get("architecture", ""), str(version.version), commit, registered, status)
+    return Version(role, version.tags.get(store.ARCHITECTURE_TAG, ""), str(version.version), commit, registered, status)
 
 
 def _name(version: ModelVersion) -> str:
-    return f"{version.tags.get('architecture', '')}, version {version.version}"
+    return f"{version.tags.get(store.ARCHITECTURE_TAG, '')}, version {version.version}"
 
 
 def _number(named: Mapping[str, str] | None) -> str:

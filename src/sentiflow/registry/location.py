@@ -1,8 +1,8 @@
-"""Where MLflow's store and its artifacts are, checked without loading MLflow, which takes seconds.
+"""Locations of MLflow's store, artifacts and UI, checked without importing MLflow, which takes seconds.
 
-MLflow stores every artifact location as an absolute path, so a copied or moved project would read and write the artifacts of the
-folder in which its store was made. Relative locations would not help: MLflow reads them from the working folder of each process,
-and a notebook, a side run and `sentiflow models rebuild` work in other folders than `make`.
+MLflow stores artifact locations as absolute paths, so a copied or moved project would use the artifacts of the folder in which
+its store was created. Relative locations would not help: MLflow resolves them against the working folder of each process, which
+differs between a notebook, a side run, `sentiflow models rebuild` and `make`.
 """
 
 import contextlib
@@ -20,29 +20,31 @@ log = logging.getLogger("sentiflow")
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "sentiflow"
-VERDICT = Path(".cache/verdict.md")  # on the last challenger, as the stage `judge` wrote it
+VERDICT = Path(".cache/verdict.md")  # on the last challenger, written by the stage `judge`
 REPORT = Path("reports/report.html")
 DECISION = Path("reports/decision.html")  # the report with the verdict on top
-PUBLISHED = Path("mlartifacts/published.json")  # best model and keys of the last run, as the stage `register` wrote it
+PUBLISHED = Path("mlartifacts/published.json")  # best model and keys of the last run, written by the stage `register`
+COMPARISON = Path(".cache/comparison_page")  # of the last run in MLflow's UI, written by the stage `register`
+UI = Path(".prefect/mlflow")  # address at which `sentiflow ui` last served MLflow
 ARTIFACTS = "mlartifacts"  # next to the database
-OF_MLFLOW = "mlruns"  # next to it as well: where MLflow puts the artifacts of experiments that are not this project's
+OTHER_ARTIFACTS = "mlruns"  # next to the database: MLflow's default for other experiments
 KINDS = ("sqlite", "postgresql", "http", "https")
-REMOTE = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs")  # schemes of artifact locations that are no files of this machine
-BUSY_SECONDS = 20.0  # that MLflow, too, waits for another process that writes to the file
+REMOTE = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs")  # schemes of artifact locations in shared storage
+BUSY_SECONDS = 20.0  # SQLite's timeout for a lock, the same as MLflow's
 
 
 def check(uri: str) -> None:
-    """Refuses an address that this project cannot use, and points the artifact locations of a moved store at its new folder.
+    """Checks the URI of a store, and rewrites the artifact locations of a store that was moved.
 
     Raises:
-        InputError: if the store is of an unsupported kind or damaged, or keeps its artifacts where this project must not write.
+        InputError: if the store is of an unsupported kind or damaged, or its artifacts are where this project must not write.
         UnavailableError: if another process has locked it.
     """
     kind, separator, _ = uri.partition("://")
     if not separator or kind.partition("+")[0] not in KINDS or uri.rstrip("/") == "sqlite:":
         raise InputError(
-            f"MLFLOW_TRACKING_URI is {urls.without_user(uri)}, which is no database or server; expected sqlite:///FILE, "
-            "postgresql://... or http(s)://...; unset it to use sqlite:///mlflow.db"
+            f"MLFLOW_TRACKING_URI: expected sqlite:///FILE, postgresql://... or http(s)://..., got {urls.without_user(uri)}; "
+            f"unset it to use {DEFAULT_STORE}"
         )
     file = database(uri)
     if file is not None and file.is_file():
@@ -58,41 +60,41 @@ def check(uri: str) -> None:
 
 
 def database(uri: str) -> Path | None:
-    """The file of a SQLite store; None for any other."""
+    """File of a SQLite store; None for any other store."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def is_locked(error: Exception) -> bool:
-    return "database is locked" in str(error)  # SQLite's words, also within SQLAlchemy's and MLflow's
+    return "database is locked" in str(error)  # SQLite's message, also in errors of SQLAlchemy and MLflow
 
 
 def locked(uri: str) -> UnavailableError:
-    """The error of a SQLite store that another process has locked for longer than MLflow waits."""
+    """The error about a SQLite store that another process has locked for too long."""
     return UnavailableError(
-        f"MLflow's store at {uri} is locked: another process is writing to it and did not finish in time; "
+        f"MLflow's store at {uri} is locked: another process is writing to it; "
         f"wait until it ends (`fuser {shlex.quote(str(database(uri)))}` prints its id), then run the same command again"
     )
 
 
 def is_remote(location: str) -> bool:
-    """Whether an artifact location is in shared storage rather than in files of this machine or behind any other address."""
+    """Whether an artifact location is in shared storage."""
     return location.partition(":")[0] in REMOTE
 
 
 def local_path(location: str) -> Path | None:
-    """The folder that an artifact location names on this machine; None for a location of another scheme."""
+    """Folder of an artifact location on this machine; None for any other location."""
     if location.startswith("file:"):
         location = urllib.parse.urlsplit(location).path
     return None if re.match(r"[A-Za-z][\w+.-]*:", location) else Path(urllib.parse.unquote(location))
 
 
 def of_path(path: Path) -> str:
-    """The location of a folder on this machine: MLflow unquotes a plain path as well."""
+    """Artifact location of a folder; escaped, since MLflow unquotes plain paths too."""
     return str(path).replace("%", "%25")
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Whether a path is in a folder or is the folder, wherever links lead."""
+    """Whether a path, with links resolved, is a folder or in it."""
     return path.is_absolute() and path.resolve().is_relative_to(folder.resolve())
 
 
@@ -102,15 +104,15 @@ def _check_artifacts(file: Path) -> None:
         sqlite3.connect(f"file:{name}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     ) as connection:
         location = _location(connection)
-        if location is None:  # an empty database, or one in which nothing was published
+        if location is None:  # nothing was published yet
             return
         folder = file.absolute().parent.resolve()
         old = _old_folder(location, folder)
         if old is not None:
-            # A lock of SQLite's rather than the project's: the stages that come here run while their starter holds that one.
+            # SQLite's lock and not the project's, which the process that runs the stages holds
             connection.execute("BEGIN IMMEDIATE")
             location = _location(connection) or location
-            if (old := _old_folder(location, folder)) is not None:  # no other process was faster
+            if (old := _old_folder(location, folder)) is not None:  # not yet rewritten by another process
                 _rewrite(connection, old, of_path(folder))
                 location = _location(connection) or location
         stray = _stray(connection, location, folder / ARTIFACTS)
@@ -118,8 +120,8 @@ def _check_artifacts(file: Path) -> None:
             connection.execute("ROLLBACK" if stray else "COMMIT")
         if stray:
             raise InputError(
-                f"MLflow's store at {file} has artifacts of experiment {EXPERIMENT!r} in {stray}; expected {folder / ARTIFACTS}, "
-                "and nothing is written elsewhere; fill a new store from git's history: "
+                f"MLflow's store at {file} has artifacts of experiment {EXPERIMENT!r} in {stray}; expected {folder / ARTIFACTS}; "
+                "fill a new store from git's history: "
                 f"mv {shlex.quote(str(file))} {shlex.quote(f'{file}.old')} && sentiflow models rebuild"
             )
         if old is not None:
@@ -134,12 +136,28 @@ def _location(connection: sqlite3.Connection) -> str | None:
 
 
 def _old_folder(location: str, folder: Path) -> str | None:
-    """The folder in which the store was made, as its locations spell it; None if that is this folder or cannot be told."""
+    """Folder in which the store was created, as in its locations; None if that is this folder or unknown."""
     path = local_path(location)
     if path is None or is_within(path, folder / ARTIFACTS):
         return None
-    made_in = re.fullmatch(rf"(/.*|file:///.*)/{ARTIFACTS}(?:/.*)?", location, re.DOTALL)
-    return made_in.group(1) if made_in else None
+    match = re.fullmatch(rf"(/.*|file:///.*)/{ARTIFACTS}(?:/.*)?", location, re.DOTALL)
+    return match.group(1) if match else None
+
+
+def ui_address() -> str:
+    """Address at which `sentiflow ui` serves MLflow on a store that is not a server."""
+    return UI.read_text(encoding="utf-8").strip() if UI.exists() else "http://127.0.0.1:5000"
+
+
+def comparison(server: str | None) -> str | None:
+    """Address of the page in MLflow's UI that compares the models of the last run; None before the first run.
+
+    Args:
+        server: address of MLflow's server; None if the store is a database.
+    """
+    if not COMPARISON.exists():
+        return None
+    return f"{server or ui_address()}/{COMPARISON.read_text(encoding='utf-8').strip()}"
 
 
 def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
@@ -148,7 +166,7 @@ def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
         for _, column, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
             if not re.match("VARCHAR|TEXT", kind):
                 continue
-            for name in (ARTIFACTS, OF_MLFLOW):
+            for name in (ARTIFACTS, OTHER_ARTIFACTS):
                 before, after = f"{old}/{name}", f"{new}/{name}"
                 connection.execute(
                     f'UPDATE "{table}" SET "{column}" = :after || substr("{column}", length(:before) + 1)'
@@ -158,11 +176,11 @@ def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def _stray(connection: sqlite3.Connection, location: str, artifacts: Path) -> str | None:
-    """A location to which this project would write although it is neither in its folder nor remote storage, if there is one."""
+    """An artifact location that is neither in the project's folder nor in shared storage, if there is one."""
     path = local_path(location)
     if not (is_remote(location) if path is None else is_within(path, artifacts)):
         return location
-    # MLflow derives these from the experiment's location
+    # MLflow derives the locations of runs from the experiment's
     expected = "rtrim(artifact_location, '/') || '/' || run_uuid || '/artifacts'"
     run = connection.execute(
         "SELECT artifact_uri FROM runs JOIN experiments USING (experiment_id)"

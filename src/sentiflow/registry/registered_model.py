@@ -1,4 +1,4 @@
-"""What MLflow runs to load the registered model ("models from code"): this file is stored with it as text, nothing is pickled."""
+"""The registered model for MLflow's loaders ("models from code"): MLflow stores this file and pickles nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from sentiflow.models.sentiment_model import SentimentModel
 
 
 class RegisteredModel(PythonModel):
-    """MLflow's face of `SentimentModel`."""
+    """`SentimentModel` as a pyfunc model."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the bundle that was stored with the model."""
+        """Loads the bundle."""
         self.model = SentimentModel.load(Path(context.artifacts["bundle"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Raw texts, in the first column -> `label` and `p_CLASS` for each class."""
+        """`label` and `p_CLASS` for each raw text in the first column."""
         return self.model.predict(model_input.iloc[:, 0].tolist())
 
 

@@ -1,4 +1,4 @@
-"""A verdict for people and machines: a sentence, a page, JSON and tags."""
+"""A verdict as a sentence, a Markdown page and JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,11 +8,9 @@ from sentiflow.registry.candidates import in_reviews
 from sentiflow.registry.promotion_rules import Verdict
 from sentiflow.system import markdown
 
-LONGEST_TAG = 500  # characters
-
 
 def in_words(verdict: Verdict) -> str:
-    """One sentence: how many rules pass, and which do not.
+    """A sentence: version, number of rules that pass, names of those that fail.
 
     >>> import pandas as pd
     >>> from sentiflow.registry.candidates import Named
@@ -21,38 +19,45 @@ def in_words(verdict: Verdict) -> str:
     >>> in_words(Verdict(Named("12", "nb_svm"), Named("7", "lstm"), "", 2500, 2500, 1, (floor,) * 2, pd.DataFrame()))
     'Version 12 (nb_svm) passes all 2 promotion rules against version 7 (lstm).'
     """
-    name = f"{verdict.challenger}".replace("version", "Version", 1)
+    return f"Version {verdict.challenger.version} ({verdict.challenger.architecture}) {predicate(verdict)}"
+
+
+def predicate(verdict: Verdict) -> str:
+    """The same sentence without its subject; begins with "passes" only if the verdict permits promotion."""
     against = f"against {verdict.champion}" if verdict.champion else "that need no champion"
     rules = f"{len(verdict.outcomes) - len(verdict.unchecked)} promotion rules {against}"
-    said = f"{name} passes all {rules}."
     if verdict.failed:
-        said = f"{name} fails {len(verdict.failed)} of {rules}: {', '.join(verdict.failed)}."
+        words = f"fails {len(verdict.failed)} of {rules}: {', '.join(verdict.failed)}."
+    elif verdict.champion and not verdict.is_compared:
+        words = "does not pass."
+    else:
+        words = f"passes all {rules}."
     if "reviews" in verdict.failed:
         [few] = [outcome for outcome in verdict.outcomes if outcome.rule == "reviews"]
-        said += f" Too few reviews: {few.found}, promotion.minimum_reviews is {few.numbers['required']:,.0f}."
+        words += f" Too few reviews: {few.found}, promotion.minimum_reviews is {few.numbers['required']:,.0f}."
     elif verdict.champion and not verdict.is_compared:
         [reason] = {outcome.found for outcome in verdict.outcomes if outcome.holds is None}
-        said = f"{said if verdict.failed else f'{name} does not pass.'} Not compared with {verdict.champion}: {reason}."
-    return said
+        words += f" Not compared with {verdict.champion}: {reason}."
+    return words
 
 
-def as_markdown(verdict: Verdict, followed: str = "") -> str:
-    """The verdict as a page: the sentence, what followed from it, the rules, and the groups of reviews, worst first."""
+def as_markdown(verdict: Verdict, consequence: str = "") -> str:
+    """A page: the sentence, its consequence, the rules, and accuracy by kind of review, worst first."""
     lines = [
         "# Promotion",
         "",
-        f"**{markdown.cell(f'{in_words(verdict)} {followed}'.strip())}**",
+        f"**{markdown.cell(f'{in_words(verdict)} {consequence}'.strip())}**",
         "",
         f"Evaluated on {in_reviews(verdict.reviews)}, test set `{verdict.test_set}`.{_left_out(verdict)}",
         "",
-        _served(verdict),
+        _comparisons(verdict),
         "",
         *rules_as_markdown(verdict),
         "",
         "## By kind of review",
         "",
     ]
-    found = verdict.slices.to_dict("records")
+    slices = verdict.slices.to_dict("records")
     if verdict.champion and verdict.is_compared:
         lines += [
             "Accuracy on the same reviews, the worst difference first; `class` is the true one. The interval of a difference is "
@@ -60,11 +65,11 @@ def as_markdown(verdict: Verdict, followed: str = "") -> str:
             "",
         ]
         header = ["slice", "group", "reviews", f"version {verdict.challenger.version}", f"version {verdict.champion.version}"]
-        rows = [[*_accuracies(line), _difference(line), line["outcome"]] for line in found]
+        rows = [[*_accuracies(row), _difference(row), row["outcome"]] for row in slices]
         lines += _table([*header, "difference (interval)", "outcome"], rows)
     else:
         lines += ["Accuracy, the lowest first; `class` is the true one.", ""]
-        lines += _table(["slice", "group", "reviews", "accuracy"], [_accuracies(line)[:4] for line in found])
+        lines += _table(["slice", "group", "reviews", "accuracy"], [_accuracies(row)[:4] for row in slices])
     return "\n".join(lines) + "\n"
 
 
@@ -74,24 +79,24 @@ def _left_out(verdict: Verdict) -> str:
     return f" Left out: {left_out:,} whose texts {versions} was trained or chosen on." if left_out else ""
 
 
-def _served(verdict: Verdict) -> str:
+def _comparisons(verdict: Verdict) -> str:
     if not verdict.is_compared:
         return f"Comparisons with a champion on this test set so far: {verdict.decision - 1:,}. This is none."
     return (
-        f"Comparisons with a champion on this test set, including this one: {verdict.decision:,}. The more it has served, the "
-        "lower the level of McNemar's test. The interval of accuracy is the inversion of that test."
+        f"Comparisons with a champion on this test set, including this one: {verdict.decision:,}. The level of McNemar's test "
+        "decreases with each of them. The interval of accuracy is the inversion of that test."
     )
 
 
 def rules_as_markdown(verdict: Verdict) -> list[str]:
-    """The lines of a table with what became of each rule."""
+    """Lines of a table of the rules and their outcomes."""
     rows = [[each.rule, each.found, each.required, each.state] for each in verdict.outcomes]
     return _table(["rule", "found", "required", "outcome"], rows)
 
 
 def as_data(verdict: Verdict) -> dict[str, Any]:
-    """The verdict for JSON: no gaps but None."""
-    known = verdict.slices.astype(object).where(verdict.slices.notna(), None)
+    """The verdict as values for JSON, with None for missing numbers."""
+    slices = verdict.slices.astype(object).where(verdict.slices.notna(), None)
     return {
         "summary": in_words(verdict),
         "holds": verdict.holds,
@@ -103,26 +108,17 @@ def as_data(verdict: Verdict) -> dict[str, Any]:
         "compared": verdict.compared,
         "decision": verdict.decision,
         "rules": [asdict(outcome) for outcome in verdict.outcomes],
-        "slices": known.to_dict("records"),
+        "slices": slices.to_dict("records"),
     }
-
-
-def as_tags(verdict: Verdict) -> dict[str, str]:
-    """Tags of a registered version, one a rule: its state, what was found and what was required; LONGEST_TAG at most."""
-    return {f"rule.{each.rule}": _cut(f"{each.state}: {each.found}, {each.required}") for each in verdict.outcomes}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TAG else text[: LONGEST_TAG - 1] + "\u2026"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return markdown.markdown([markdown.cell(name) for name in header], [[markdown.cell(text) for text in row] for row in rows])
 
 
-def _accuracies(line: dict[Any, Any]) -> list[str]:
-    return [line["slice"], line["group"], f"{line['reviews']:,}", f"{line['challenger']:.4f}", f"{line['champion']:.4f}"]
+def _accuracies(row: dict[Any, Any]) -> list[str]:
+    return [row["slice"], row["group"], f"{row['reviews']:,}", f"{row['challenger']:.4f}", f"{row['champion']:.4f}"]
 
 
-def _difference(line: dict[Any, Any]) -> str:
-    return f"{line['difference']:+.4f} ({line['difference_low']:+.4f} to {line['difference_high']:+.4f})"
+def _difference(row: dict[Any, Any]) -> str:
+    return f"{row['difference']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"

@@ -114,7 +114,7 @@ def look(p: Params, location: Path | None = None) -> Drift | None:
     return _against_the_champion(p, found)
 
 
-@store.failures_told()
+@store.errors_handled()
 def _against_the_champion(p: Params, found: Incoming) -> Drift:
     client = store.connect()
     champion = model_versions.champion(client)

@@ -97,7 +97,7 @@ def _beside_champion(name: str, text: str) -> str:
     return f"{name} is not the champion; the champion is {answered}"
 
 
-@store.failures_told()
+@store.errors_handled()
 def _champion() -> model_versions.Opened | None:
     client = store.connect()
     found = model_versions.champion(client)

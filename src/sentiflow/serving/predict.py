@@ -95,7 +95,7 @@ def run(
     terminal.tell(f"{name} answered {answered.rows:,} rows of column {answered.column!r}: {out}")
 
 
-@store.failures_told()
+@store.errors_handled()
 def opened(version: str | None) -> model_versions.Opened:
     """A version by its number, or the champion."""
     client = store.connect()

@@ -19,7 +19,7 @@ import processes
 import pytest
 
 from sentiflow.pipeline import experiments, isolated_run, recovery, repro
-from sentiflow.registry import store
+from sentiflow.registry import location, store
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
@@ -265,7 +265,7 @@ def test_server_that_lets_nobody_in_is_told_before_anything_runs(project, monkey
         change("train.sh", TRAIN)
         repaired = run_repro("compare")
     assert refused.returncode == 1
-    assert f"MLflow's server at {address} does not let this user in" in refused.stderr
+    assert f"MLflow's server at {address}: authentication failed" in refused.stderr
     assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "Running stage" not in refused.stdout
@@ -303,7 +303,7 @@ def test_store_of_an_unsupported_kind_is_refused_before_anything_runs(project, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     ran = run_repro()
     assert ran.returncode == 1
-    assert re.fullmatch(r"error: MLFLOW_TRACKING_URI is .*; expected sqlite:///FILE, .*; unset it to use .*\n", ran.stderr)
+    assert re.fullmatch(r"error: MLFLOW_TRACKING_URI: expected sqlite:///FILE, .*, got .*; unset it to use .*\n", ran.stderr)
     assert "secret" not in ran.stderr
     assert "Running stage" not in ran.stdout
 
@@ -528,6 +528,10 @@ def test_missing_file_of_the_default_store_does_not_matter_where_another_store_i
 def test_summary_says_where_the_runs_are_shown_and_tells_no_password(project, monkeypatch, uri, told):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert repro.summary().splitlines()[-1] == told
+    location.COMPARISON.write_text("#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D\n")
+    server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
+    page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
+    assert repro.summary().splitlines()[-2:] == [told, f"Compare these models there: {page}"]
 
 
 def test_another_store_than_that_of_the_last_run_makes_dvc_publish_again(project, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the commands of `sentiflow models` say and how they end, on MLflow's own SQLite store."""
+"""The commands of `sentiflow models`, with a real SQLite store of MLflow."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from publications import CLASSES, SCORES, publication, seen, worse
 
 from flows.tasks import promote_challenger
 from sentiflow.pipeline import isolated_run
-from sentiflow.registry import champion_history, decision, judging, location, measurements, model_versions, publishing, store
+from sentiflow.registry import champion_history, decision, judging, location, model_versions, publishing, store
 
 TOP = Path(__file__).parents[3]
 NO_WAY_BACK, SEE = "error: there is no champion to go back to", "see `sentiflow models history`"
@@ -36,7 +36,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def project(trained, tmp_path_factory):
-    """A folder with test reviews, and a store with a good version, a worse one, and the good one again; its client."""
+    """Client of a store with a good version, a worse one, and the good one again, in a folder with test reviews."""
     folder = tmp_path_factory.mktemp("project")
     _, tokens_dir, raw, _ = trained
     (folder / "params.yaml").write_text(isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES))
@@ -48,7 +48,7 @@ def project(trained, tmp_path_factory):
     shutil.copy(tokens_dir / "train.parquet", folder / "data/tokens/test.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # MLflow keeps a connection by the name
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # MLflow caches one connection per URI
         client = store.connect()
         parent = publishing.retraining(client, "f" * 64)
         for key in "abc":
@@ -61,7 +61,7 @@ def project(trained, tmp_path_factory):
 
 @pytest.fixture
 def fresh(project):
-    """No champion, no challenger, no history, no comparison; the store's client. Versions 1 and 3 are good, 2 is worse."""
+    """Client of that store without champion, challenger, history and comparisons; versions 1 and 3 are good, 2 is worse."""
     for version in model_versions.versions(project):
         for tag in version.tags:
             if tag.startswith(judging.DECISION_TAG):
@@ -76,7 +76,7 @@ def fresh(project):
 
 @pytest.fixture
 def command(capsys):
-    """Runs a command and gives its exit status, what it printed, and its errors."""
+    """Runs a command; returns exit status, standard output and error."""
     return functools.partial(commands.run, capsys, "models")
 
 
@@ -93,20 +93,20 @@ def test_promote_without_version_and_challenger_says_how_to_get_one(fresh, comma
     status, _, said = command("promote")
     assert status == 1
     assert said == (
-        "error: there is no challenger to promote: the best of the last run is champion already, or nothing was run yet; "
+        "error: there is no challenger to promote: the best model of the last run is champion already, or there was no run; "
         "see sentiflow models list, then name one (sentiflow models promote 3), or run: sentiflow repro\n"
     )
 
 
 @pytest.mark.parametrize("version", ["99", "three", "-1", "1; drop table"])
-def test_version_that_is_not_there_is_refused_with_those_there_are(fresh, command, version):
+def test_unknown_version_is_refused_with_the_existing_ones(fresh, command, version):
     status, _, said = command("promote", "--", version)
     assert status == 1
     assert said.startswith(f"error: received version {version!r}, but sentiflow has no such version; it has 1, 2, 3")
 
 
 @pytest.mark.parametrize("reason", [[], ["--reason="], ["--reason=  "]])
-def test_force_without_a_reason_is_refused_before_anything_is_looked_at(fresh, command, reason):
+def test_force_without_a_reason_is_refused_first(fresh, command, reason):
     before = held(fresh)
     status, _, said = command("promote", "1", "--force", *reason)
     assert status == 1
@@ -114,19 +114,19 @@ def test_force_without_a_reason_is_refused_before_anything_is_looked_at(fresh, c
     assert held(fresh) == before
 
 
-def test_retraining_that_others_were_quicker_than_tells_what_the_rules_say_of_the_champion_of_now(fresh, command):
+def test_retraining_judges_against_the_current_champion_if_it_changed_meanwhile(fresh, command):
     assert command("promote", "1")[0] == 0
     with disable_run_logger():
         assert promote_challenger.fn("1") == ("Champion: version 1, which was promoted meanwhile.", True)
-        fresh.set_model_version_tag(store.MODEL, "2", judging.HOLDS_TAG, "true")  # as it was judged against nobody
-        told, is_champion = promote_challenger.fn("2")
+        fresh.set_model_version_tag(store.MODEL, "2", store.VERDICT_TAG, "passes all 6 promotion rules that need no champion.")
+        message, is_champion = promote_challenger.fn("2")
         assert not is_champion
-        assert told.startswith("Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): ")
+        assert message.startswith("Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): ")
         state = promote_challenger.fn("99")  # any other refusal fails it
     assert "sentiflow has no such version" in state.message
 
 
-def test_challenger_that_passes_the_rules_becomes_champion_and_is_challenger_no_more(fresh, command):
+def test_challenger_that_passes_the_rules_becomes_champion_and_loses_its_alias(fresh, command):
     model_versions.set_alias(fresh, model_versions.CHALLENGER, "1")
     status, said, _ = command("promote")
     assert status == 0
@@ -139,7 +139,7 @@ def test_challenger_that_passes_the_rules_becomes_champion_and_is_challenger_no_
 
 @pytest.fixture
 def trained_on(fresh, trained, tmp_path_factory):
-    """Publishes the worse version again, as trained on so many of the 80 test reviews; gives its number."""
+    """Publishes the worse version again, as trained on `count` of the 80 test reviews; returns its number."""
     made = []
 
     def publish(count):
@@ -155,17 +155,20 @@ def trained_on(fresh, trained, tmp_path_factory):
         fresh.delete_model_version(store.MODEL, version.version)
 
 
-def test_champion_that_was_trained_on_test_reviews_is_compared_on_the_others_alone(fresh, command, trained_on):
+def test_test_reviews_that_the_champion_was_trained_on_are_left_out(fresh, command, trained_on):
     number = trained_on(40)
     command("promote", number, "--force", "--reason=as a champion of before")
     status, said, errors = command("promote", "1")
     assert (status, errors) == (0, "")
     assert "Left out: 40 whose texts either version was trained or chosen on." in said
     assert champion_of(fresh) == "1"
-    tags = fresh.get_model_version(store.MODEL, "1").tags
-    page = fresh.download_artifacts(
-        fresh.get_model_version(store.MODEL, "1").run_id, tags["verdict.page"].replace(".md", ".json")
-    )
+    run = fresh.get_model_version(store.MODEL, "1").run_id
+    [name] = [
+        item.path
+        for item in fresh.list_artifacts(run, "verdicts")
+        if f"against-version-{number}-" in item.path and item.path.endswith("json")
+    ]
+    page = fresh.download_artifacts(run, name)
     verdict = json.loads(Path(page).read_text())
     [mcnemar] = [rule["numbers"] for rule in verdict["rules"] if rule["rule"] == "mcnemar"]
     assert (verdict["reviews"], verdict["compared"]) == (80, 40)
@@ -173,7 +176,7 @@ def test_champion_that_was_trained_on_test_reviews_is_compared_on_the_others_alo
     assert sum(line["reviews"] for line in verdict["slices"] if line["slice"] == "class") == 40
 
 
-def test_with_too_few_test_reviews_that_neither_was_trained_on_nothing_is_promoted(fresh, command, trained_on):
+def test_nothing_is_promoted_if_too_few_test_reviews_are_new_to_both(fresh, command, trained_on):
     number = trained_on(60)
     command("promote", number, "--force", "--reason=as a champion of before")
     status, _, said = command("promote", "1")
@@ -187,7 +190,7 @@ def test_with_too_few_test_reviews_that_neither_was_trained_on_nothing_is_promot
     assert judging.decisions(model_versions.versions(fresh)) == {}
 
 
-def test_verdict_of_the_last_run_is_not_shown_after_the_champion_changed(fresh, command):
+def test_verdict_of_the_last_run_is_removed_when_the_champion_changes(fresh, command):
     location.VERDICT.parent.mkdir(exist_ok=True)
     for words in (["promote", "1"], ["promote", "3", "--force", "--reason=as good"], ["rollback"]):
         location.VERDICT.write_text("**Version 1 is still the champion.**")
@@ -201,7 +204,7 @@ def test_champion_is_not_promoted_again(fresh, command):
     assert (status, said) == (1, "error: version 1 is the champion already; nothing was changed\n")
 
 
-def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_force_it(fresh, command):
+def test_version_that_fails_a_rule_is_refused_with_the_rules_and_how_to_force_it(fresh, command):
     command("promote", "1")
     status, told, said = command("promote", "2")
     assert status == 1
@@ -210,7 +213,7 @@ def test_version_that_fails_a_rule_is_refused_with_the_rules_and_the_way_to_forc
     assert said.startswith(f"error: Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): {rules}")
     assert 'sentiflow models promote 2 --force --reason "..."' in said
     assert champion_of(fresh) == "1"
-    assert "verdict" in fresh.get_model_version("sentiflow", "2").tags, "a refusal is kept with the version as well"
+    assert fresh.get_model_version("sentiflow", "2").tags["verdict"].startswith("fails 6 of 10 promotion rules against version 1")
 
 
 def test_force_promotes_with_the_reason_and_the_rules_that_fail_in_the_history(fresh, command):
@@ -223,7 +226,7 @@ def test_force_promotes_with_the_reason_and_the_rules_that_fail_in_the_history(f
     assert champion_of(fresh) == "2"
 
 
-def test_dry_runs_say_what_would_happen_and_change_nothing(fresh, command):
+def test_dry_run_prints_what_would_happen_and_changes_nothing(fresh, command):
     model_versions.set_alias(fresh, model_versions.CHALLENGER, "1")
     before = held(fresh)
     status, said, _ = command("promote", "--dry-run")
@@ -242,7 +245,7 @@ def test_dry_runs_say_what_would_happen_and_change_nothing(fresh, command):
     assert (held(fresh), champion_history.JOURNAL.read_bytes()) == before
 
 
-def test_without_test_reviews_nothing_is_promoted_but_by_force(fresh, command):
+def test_without_test_reviews_promotion_needs_force(fresh, command):
     reviews = Path("data/test_set/reviews.parquet")
     aside = reviews.rename(reviews.with_suffix(".aside"))
     try:
@@ -260,7 +263,7 @@ def test_without_test_reviews_nothing_is_promoted_but_by_force(fresh, command):
         aside.rename(reviews)
 
 
-def test_force_does_not_overrule_the_check_of_the_files(fresh, command):
+def test_force_does_not_skip_the_check_of_the_files(fresh, command):
     place = Path(fresh.get_model_version_download_uri("sentiflow", "3").removeprefix("file://"))
     code = place / "code/sentiflow/__init__.py"
     before = code.read_text()
@@ -270,12 +273,12 @@ def test_force_does_not_overrule_the_check_of_the_files(fresh, command):
     finally:
         code.write_text(before)
     assert status == 1
-    assert "version 3 of sentiflow is refused: its files hash to" in said
+    assert "version 3 of sentiflow is refused: its files have changed" in said
     assert champion_of(fresh) is None
     assert not Path("ran").exists()
 
 
-def test_rollback_without_a_champion_or_behind_the_first_is_refused(fresh, command):
+def test_rollback_without_a_previous_champion_is_refused(fresh, command):
     status, _, said = command("rollback")
     assert (status, said) == (1, f"{NO_WAY_BACK}: there is none yet; {SEE}\n")
     command("promote", "1")
@@ -283,7 +286,7 @@ def test_rollback_without_a_champion_or_behind_the_first_is_refused(fresh, comma
     assert (status, said) == (1, f"{NO_WAY_BACK}: version 1 is the first; {SEE}\n")
 
 
-def test_rollback_tells_its_reason(fresh, command):
+def test_rollback_prints_its_reason(fresh, command):
     command("promote", "1")
     command("promote", "3", "--force", "--reason=as good")
     status, said, _ = command("rollback", "--reason=it was slower")
@@ -292,7 +295,7 @@ def test_rollback_tells_its_reason(fresh, command):
     assert champion_of(fresh) == "1"
 
 
-def test_history_that_is_empty_says_so_and_one_that_is_not_has_a_line_a_change(fresh, command):
+def test_history_has_one_row_per_change(fresh, command):
     status, said, _ = command("history")
     assert status == 0
     assert said == "No version was champion yet; `sentiflow repro` evaluates the best, `sentiflow models promote` promotes it.\n"
@@ -315,25 +318,26 @@ def test_versions_are_listed_with_alias_and_verdict(fresh, command):
     rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()[2:] if line.startswith("|")]
     assert [row[1:4] for row in rows] == [["1", "nb_svm", "champion"], ["2", "nb_svm", ""], ["3", "nb_svm", ""]]
     assert "promotion rules against version 1" in rows[1][5]
+    assert rows[2][5] == "not judged"
     [test_set] = judging.decisions(model_versions.versions(fresh))
     assert said.endswith(f"\nTest set {test_set}: 1 comparison with a champion so far.\n")
 
 
-def test_mark_of_versions_whose_commit_is_not_all_there_was_is_explained(fresh, command):
+def test_plus_marks_versions_with_uncommitted_changes(fresh, command):
     assert "+" not in command("list")[1]
-    for tag, value in (("git.uncommitted_changes", "true"), ("mlflow.source.git.commit", "c" * 40)):
+    for tag, value in ((store.UNCOMMITTED_TAG, "true"), (store.COMMIT_TAG, "c" * 40)):
         fresh.set_model_version_tag(store.MODEL, "2", tag, value)
     try:
         _, said, _ = command("list")
     finally:
-        for tag in ("git.uncommitted_changes", "mlflow.source.git.commit"):
+        for tag in (store.UNCOMMITTED_TAG, store.COMMIT_TAG):
             fresh.delete_model_version_tag(store.MODEL, "2", tag)
     assert said.count(f"{'c' * 10}+") == 1
-    assert said.endswith("\n+ after a commit: something in the project differed from it when the version was made.\n")
+    assert said.endswith("\n+ after a commit: the code or the settings differed from it when the version was published.\n")
 
 
 @pytest.mark.usefixtures("fresh")
-def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_refused(command, tmp_path, monkeypatch):
+def test_commit_that_is_unknown_or_has_no_results_is_refused(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").touch()
     who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
@@ -348,7 +352,7 @@ def test_versions_of_a_commit_that_git_does_not_know_or_that_has_no_results_are_
 
 
 @pytest.mark.parametrize("words", [["list"], ["history"], ["promote", "1"], ["rollback"]])
-def test_store_that_does_not_answer_ends_in_one_message(command, monkeypatch, words):
+def test_store_that_is_down_is_reported_in_one_line(command, monkeypatch, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
     status, _, said = command(*words)
     assert status == 75
@@ -359,7 +363,7 @@ def test_store_that_does_not_answer_ends_in_one_message(command, monkeypatch, wo
 
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory):
-    """The file of a store that holds nothing; making one takes MLflow seconds."""
+    """File of an empty store, which takes MLflow seconds to create."""
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
@@ -367,7 +371,7 @@ def empty_store(tmp_path_factory):
     return file
 
 
-def test_empty_store_has_no_versions_and_says_how_to_fill_it(command, monkeypatch, empty_store):
+def test_list_of_an_empty_store_says_how_to_fill_it(command, monkeypatch, empty_store):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_store}")
     status, said, _ = command("list")
     assert status == 0
@@ -375,7 +379,7 @@ def test_empty_store_has_no_versions_and_says_how_to_fill_it(command, monkeypatc
 
 
 @pytest.mark.parametrize("words", [["list"], ["history"], ["promote", "1"], ["rollback"]])
-def test_store_that_fails_after_it_answered_ends_in_one_message(command, monkeypatch, empty_store, tmp_path, words):
+def test_store_that_fails_later_is_reported_in_one_line(command, monkeypatch, empty_store, tmp_path, words):
     damaged = shutil.copy(empty_store, tmp_path / "mlflow.db")
     with contextlib.closing(sqlite3.connect(damaged)) as database:
         database.execute("DROP TABLE model_versions")
@@ -412,13 +416,13 @@ def force(command, version):
     assert command("promote", version, "--force", "--reason=for the test")[0] == 0
 
 
-def test_deleted_champion_gives_way_to_the_one_before_it_at_the_next_command(fresh, command, another):
+def test_previous_champion_replaces_a_deleted_one_at_the_next_command(fresh, command, another):
     force(command, "1")
     lost = another("d")
     force(command, lost)
     fresh.delete_model_version(store.MODEL, lost)
     _, said, _ = command("history")
-    gone = f"Version {lost}, the champion, was deleted in MLflow; version 1, which was champion before it, returns"
+    gone = f"Version {lost}, the champion, was deleted in MLflow; version 1, the previous champion, becomes champion again"
     assert said.startswith(gone)
     assert f"| {lost} (deleted)" in said
     assert champion_of(fresh) is None, "history only shows"
@@ -448,7 +452,7 @@ def test_every_command_works_after_the_champion_was_deleted(fresh, command, anot
         assert (status, said) == (1, f"{NO_WAY_BACK}: version 1 is the first; {SEE}\n")
 
 
-def test_only_champion_that_was_deleted_leaves_none_and_the_next_is_the_first_again(fresh, command, another):
+def test_deleting_the_only_champion_leaves_none(fresh, command, another):
     lost = another("d")
     force(command, lost)
     fresh.delete_model_version(store.MODEL, lost)
@@ -461,10 +465,10 @@ def test_only_champion_that_was_deleted_leaves_none_and_the_next_is_the_first_ag
     assert champion_history.history(fresh)[-1].how == champion_history.FIRST
 
 
-def test_number_of_a_deleted_champion_given_to_another_model_makes_that_no_champion(fresh, command, another):
+def test_reused_number_of_a_deleted_champion_is_not_the_champion(fresh, command, another):
     lost = another("d")
     force(command, lost)
-    # as in a store whose registered model was deleted and made again: the same number, another publication
+    # as if the registered model was deleted and created again: same number, other publication
     fresh.set_model_version_tag(store.MODEL, lost, store.KEY_TAG, "e" * 64)
     model_versions.set_alias(fresh, model_versions.CHAMPION, None)
     with champion_history.changing(fresh) as entries:
@@ -473,16 +477,20 @@ def test_number_of_a_deleted_champion_given_to_another_model_makes_that_no_champ
     assert "(deleted)" in command("history")[1]
 
 
-def test_alias_that_was_moved_or_removed_in_mlflow_is_shown_by_history(fresh, command):
+def test_history_reports_an_alias_that_was_changed_in_mlflow(fresh, command):
     force(command, "1")
     fresh.set_registered_model_alias(store.MODEL, "champion", "3")
     _, said, _ = command("history")
-    assert said.startswith("The alias champion names version 3, but by the history 1 is champion; version 3 enters the history")
+    assert said.startswith(
+        "The alias champion is on version 3, but the champion in the history is 1; version 3 is added to the history"
+    )
     fresh.delete_registered_model_alias(store.MODEL, "champion")
-    assert command("history")[1].startswith("The alias champion was removed in MLflow, but by the history version 1 is champion")
+    assert command("history")[1].startswith(
+        "The alias champion was removed in MLflow, but the champion in the history is version 1"
+    )
 
 
-def test_history_that_was_deleted_returns_from_the_projects_copy(fresh, command):
+def test_deleted_history_is_restored_from_the_journal(fresh, command):
     force(command, "1")
     force(command, "3")
     fresh.delete_registered_model(champion_history.HISTORY)
@@ -495,12 +503,12 @@ def test_history_that_was_deleted_returns_from_the_projects_copy(fresh, command)
     assert [entry.version for entry in champion_history.history(fresh)] == ["1", "3", "1"]
 
 
-def test_publication_counts_as_there_only_while_its_version_and_its_runs_are(fresh, tmp_path, trained):
+def test_publication_is_complete_only_with_its_version_and_runs(fresh, tmp_path, trained):
     parent = publishing.retraining(fresh, "0" * 64)
     version = publishing.publish(fresh, publication(trained, tmp_path, key="9" * 64), parent=parent)
     keys = {"nb_svm": "9" * 64, "comparison": "0" * 64}
     assert not publishing.are_published(fresh, keys), "the comparison is not"
-    publishing.finish(fresh, parent, publishing.Summary("nb_svm", {}, []), {"nb_svm": version})
+    publishing.finish(fresh, parent, {"nb_svm": version}, best="nb_svm", scores=SCORES, pages=[])
     assert publishing.are_published(fresh, keys)
     for run in (parent, version.run_id):
         fresh.delete_run(run)
@@ -560,18 +568,17 @@ def test_decision_page_follows_promotion_rejection_and_rollback(fresh, command, 
     assert "Ship nb_svm, version 1. Rollback: too slow" in page()
 
 
-def test_latency_and_size_of_a_version_are_measured_once(fresh, trained, monkeypatch):
+def test_latency_of_a_version_is_measured_once(fresh, trained, monkeypatch):
     texts = trained[2].tolist()
     versions = model_versions.versions(fresh)
-    measurements.complete(fresh, versions, texts)
-    found = [fresh.get_run(version.run_id).data.metrics for version in versions]
-    assert all(metrics[measurements.LATENCY] > 0 and metrics[measurements.SIZE] > 0 for metrics in found)
+    judging.measure_latency(fresh, versions, texts)
+    assert all(fresh.get_run(version.run_id).data.metrics[publishing.LATENCY] > 0 for version in versions)
     monkeypatch.setattr(model_versions, "opened", None)
-    measurements.complete(fresh, versions, texts)
+    judging.measure_latency(fresh, versions, texts)
 
 
 # Last in this file: `mlflow gc` also removes logged models that the versions above need.
-def test_champion_whose_run_was_removed_for_good_counts_as_deleted(fresh, command, tmp_path, trained):
+def test_champion_without_its_run_counts_as_deleted(fresh, command, tmp_path, trained):
     made = publishing.publish(fresh, publication(trained, tmp_path, key="7" * 64), parent=publishing.retraining(fresh, "f" * 64))
     force(command, "1")
     force(command, str(made.version))

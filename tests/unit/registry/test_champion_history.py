@@ -1,4 +1,4 @@
-"""Promotion, rollback and history against MLflow's own SQLite store."""
+"""Promotion, rollback and history with a real SQLite store of MLflow."""
 
 import getpass
 import subprocess
@@ -47,7 +47,7 @@ def versions(store, trained, tmp_path_factory):
 
 @pytest.fixture
 def fresh(store, versions):
-    """No champion, no history, no comparison; the store's client."""
+    """Client of the store without champion, history and comparisons."""
     for version in model_versions.versions(store):
         for tag in version.tags:
             if tag.startswith(judging.DECISION_TAG):
@@ -78,7 +78,7 @@ def aliases(client):
     return {alias: version and str(version.version) for alias, version in named.items()}
 
 
-def test_history_tells_who_was_champion_from_when_to_when_and_why(fresh, versions, monkeypatch):
+def test_history_has_who_was_champion_from_when_to_when_and_why(fresh, versions, monkeypatch):
     monkeypatch.setattr(getpass, "getuser", lambda: "user of the machine")
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     crown(fresh, versions["good"], champion_history.FIRST, "the first")
@@ -94,7 +94,7 @@ def test_history_tells_who_was_champion_from_when_to_when_and_why(fresh, version
     assert pd.read_csv(champion_history.JOURNAL, dtype=str, keep_default_na=False)["why"].tolist() == ["the first", "I like it"]
 
 
-def test_each_rollback_goes_back_one_more_and_the_first_cannot(fresh, versions):
+def test_each_rollback_goes_back_one_more(fresh, versions):
     for name in ("good", "third", "fourth"):
         crown(fresh, versions[name])
     for name in ("third", "good"):
@@ -110,7 +110,7 @@ def test_champion_cannot_be_promoted_again(fresh, versions):
         crown(fresh, versions["good"])
 
 
-def test_of_two_changes_decided_on_the_same_history_the_first_wins_and_the_other_is_told(fresh, versions):
+def test_first_of_two_changes_based_on_the_same_history_wins(fresh, versions):
     crown(fresh, versions["good"])
     decided_on = champion_history.history(fresh)
     champion_history.change(fresh, decided_on, versions["third"], champion_history.RULES, "it is better")
@@ -154,7 +154,7 @@ def test_two_processes_that_promote_at_once_leave_one_consistent_champion(fresh,
     assert len(entries) == 1 + len(started) - len(lost)
 
 
-def test_write_that_the_store_refuses_since_another_made_the_same_is_looked_at_again(fresh, versions, monkeypatch):
+def test_rejected_simultaneous_write_is_checked_again(fresh, versions, monkeypatch):
     crown(fresh, versions["good"])
     tag = type(fresh).set_model_version_tag
     refused = []
@@ -172,8 +172,8 @@ def test_write_that_the_store_refuses_since_another_made_the_same_is_looked_at_a
     assert aliases(fresh)["champion"] == str(versions["third"].version)
 
 
-@pytest.mark.parametrize("killed_after", ["entry", "previous", "champion", "all but the project's own copy of the history"])
-def test_promotion_that_was_killed_is_put_into_effect_by_the_next_command(fresh, versions, monkeypatch, killed_after):
+@pytest.mark.parametrize("killed_after", ["entry", "previous", "champion", "all but the journal"])
+def test_killed_promotion_is_completed_by_the_next_command(fresh, versions, monkeypatch, killed_after):
     crown(fresh, versions["good"])
 
     class Killed(BaseException):
@@ -205,7 +205,7 @@ def test_promotion_that_was_killed_is_put_into_effect_by_the_next_command(fresh,
     assert kept["version"].tolist() == [str(versions[name].version) for name in ("good", "third")]
 
 
-def test_alias_that_somebody_moved_by_hand_stays_and_enters_the_history(fresh, versions):
+def test_alias_that_was_set_by_hand_is_kept_and_added_to_the_history(fresh, versions):
     crown(fresh, versions["good"])
     fresh.set_registered_model_alias(MODEL, "champion", versions["third"].version)
     with champion_history.changing(fresh) as entries:
@@ -219,7 +219,7 @@ def test_champion_of_a_store_without_a_history_becomes_its_first_entry(fresh, ve
         assert [entry.version for entry in entries] == [str(versions["good"].version)]
 
 
-def test_history_kept_by_the_project_is_entered_into_an_empty_store_once(fresh, versions):
+def test_journal_is_replayed_into_an_empty_store_once(fresh, versions):
     crown(fresh, versions["good"], champion_history.FIRST, "the first")
     crown(fresh, versions["third"], champion_history.RULES, "better")
     before = champion_history.as_table(champion_history.history(fresh)).drop(columns="number")
@@ -232,7 +232,7 @@ def test_history_kept_by_the_project_is_entered_into_an_empty_store_once(fresh, 
     assert champion_history.replay(fresh) == (0, [])
 
 
-def test_what_of_a_kept_history_is_not_in_the_store_is_left_out_and_named(fresh, versions):
+def test_rows_of_the_journal_without_a_version_are_left_out_and_named(fresh, versions):
     for name in ("good", "third", "fourth"):
         crown(fresh, versions[name])
     back(fresh)
@@ -247,7 +247,7 @@ def test_what_of_a_kept_history_is_not_in_the_store_is_left_out_and_named(fresh,
     assert aliases(fresh) == {"champion": str(versions["fourth"].version), "previous": str(versions["good"].version)}
 
 
-def test_history_that_another_store_wrote_is_neither_lost_nor_taken_for_this_ones(fresh, versions, caplog):
+def test_journal_of_another_store_is_kept_and_not_used(fresh, versions, caplog):
     crown(fresh, versions["good"], champion_history.FIRST, "the first")
     kept = champion_history.JOURNAL.read_text().replace(versions["good"].tags["sentiflow.key"], "0" * 64)
     champion_history.JOURNAL.write_text(kept)
@@ -259,17 +259,17 @@ def test_history_that_another_store_wrote_is_neither_lost_nor_taken_for_this_one
     assert "sentiflow models rebuild" in caplog.text
 
 
-def test_kept_history_returns_by_itself_where_its_champion_is_in_the_store(fresh, versions):
+def test_history_is_restored_if_the_store_has_its_last_champion(fresh, versions):
     crown(fresh, versions["good"])
     fresh.delete_registered_model(champion_history.HISTORY)
     model_versions.set_alias(fresh, "champion", None)
     with champion_history.changing(fresh) as [entry]:
-        assert champion_history.replay_if_champion_is_there(fresh) == [entry]
+        assert champion_history.restored(fresh) == [entry]
     assert aliases(fresh)["champion"] == str(versions["good"].version)
 
 
 @pytest.mark.parametrize("damage", ["", "a,b\n1,2\n", "\x00\xff"])
-def test_kept_history_that_is_damaged_is_named(fresh, versions, damage):
+def test_damaged_journal_is_an_error_that_names_it(fresh, versions, damage):
     champion_history.JOURNAL.parent.mkdir(exist_ok=True)
     champion_history.JOURNAL.write_text(damage, encoding="latin-1")
     with pytest.raises(InputError, match=r"metrics/champions\.csv .*git checkout"):
@@ -290,20 +290,21 @@ def test_better_version_passes_every_rule_and_the_worse_one_does_not(fresh, vers
     assert judged(fresh, versions, "good", None, raw).holds
 
 
-def test_verdict_stands_with_the_version_in_tags_description_and_a_page(fresh, versions, trained):
+def test_verdict_is_recorded_in_tag_description_metric_and_a_page(fresh, versions, trained):
     verdict = judged(fresh, versions, "worse", "good", trained[2])
     for _ in range(2):
         judging.record(fresh, fresh.get_model_version(MODEL, versions["worse"].version), versions["good"], verdict)
     kept = fresh.get_model_version(MODEL, versions["worse"].version)
-    assert kept.tags["rule.floor"].startswith("fails: accuracy_score 0.")
-    assert kept.tags["rule.size"].startswith("passes: ")
+    assert judging.recorded(kept) == (verdict_report.in_words(verdict), False)
+    assert kept.tags["verdict"].startswith("fails ")
+    assert fresh.get_run(kept.run_id).data.metrics[publishing.LATENCY] > 0
     assert kept.description.count("Judged: ") == 1
     assert verdict_report.in_words(verdict) in kept.description
-    page = Path(fresh.download_artifacts(kept.run_id, kept.tags["verdict.page"])).read_text(encoding="utf-8")
-    assert "| floor " in page
+    [name] = {item.path for item in fresh.list_artifacts(kept.run_id, "verdicts") if item.path.endswith(".md")}
+    assert "| floor " in Path(fresh.download_artifacts(kept.run_id, name)).read_text(encoding="utf-8")
 
 
-def test_every_pair_of_versions_has_a_number_of_its_own_on_a_test_set(fresh, versions, trained):
+def test_comparisons_on_a_test_set_are_numbered(fresh, versions, trained):
     def decide(challenger, champion, raw):
         verdict = judged(fresh, versions, challenger, champion, raw)
         judging.record(fresh, versions[challenger], champion and versions[champion], verdict)
@@ -324,7 +325,7 @@ def test_every_pair_of_versions_has_a_number_of_its_own_on_a_test_set(fresh, ver
     assert levels == [promotion_rules.level_of(4, HOW)] == [0.0025]
 
 
-def test_verdict_without_a_comparison_takes_no_number(fresh, versions, trained):
+def test_verdict_without_a_comparison_has_no_number(fresh, versions, trained):
     few = trained[2].iloc[:20]
     verdict = judged(fresh, versions, "good", "worse", few)
     judging.record(fresh, versions["good"], versions["worse"], verdict)
@@ -332,12 +333,12 @@ def test_verdict_without_a_comparison_takes_no_number(fresh, versions, trained):
     assert judging.decisions(model_versions.versions(fresh)) == {}
 
 
-def test_version_published_before_texts_were_recorded_is_compared_as_before_with_a_warning(fresh, versions, trained, caplog):
+def test_version_without_a_record_of_its_training_texts_is_compared_with_a_warning(fresh, versions, trained, caplog):
     assert model_versions.seen_texts(fresh, versions["worse"]) is None
     verdict = judged(fresh, versions, "good", "worse", trained[2])
     assert (verdict.compared, verdict.reviews) == (80, 80)
-    said = [line.getMessage() for line in caplog.records if "does not record the texts" in line.getMessage()]
-    assert [text.split(" does")[0] for text in said] == [f"version {versions[name].version}" for name in ("good", "worse")]
+    said = [line.getMessage() for line in caplog.records if "has no record of its training texts" in line.getMessage()]
+    assert [text.split(" has")[0] for text in said] == [f"version {versions[name].version}" for name in ("good", "worse")]
 
 
 @pytest.fixture
@@ -351,7 +352,7 @@ def recorded(fresh, trained, tmp_path):
     fresh.delete_model_version(MODEL, version.version)
 
 
-def test_texts_that_a_version_was_trained_on_are_recorded_with_it_and_left_out(fresh, versions, recorded, trained):
+def test_recorded_training_texts_are_left_out(fresh, versions, recorded, trained):
     table = model_versions.seen_texts(fresh, recorded)
     pd.testing.assert_frame_equal(table, seen(trained[2][:30]))
     verdict = judged(fresh, {**versions, "recorded": recorded}, "recorded", "worse", trained[2])
@@ -359,7 +360,7 @@ def test_texts_that_a_version_was_trained_on_are_recorded_with_it_and_left_out(f
 
 
 @pytest.mark.parametrize("damage", [pd.DataFrame({"text": ["x"]}), pd.DataFrame({"hash": [1.5]})])
-def test_record_of_texts_that_was_changed_is_refused_with_the_way_out(fresh, recorded, damage):
+def test_invalid_record_of_training_texts_is_refused(fresh, recorded, damage):
     place = Path(fresh.get_run(recorded.run_id).info.artifact_uri.removeprefix("file://")) / publishing.SEEN
     damage.to_parquet(place)
     with pytest.raises(InputError, match=r"training/texts\.parquet in run .* is not a table of hashes; .*sentiflow repro$"):
@@ -372,7 +373,7 @@ def challenged(client, version, raw, **changes):
     return page.split("**")[1].replace("\\", "")
 
 
-def test_words_after_a_run_say_what_became_of_the_version(fresh, versions, trained):
+def test_challenge_says_what_happened_to_the_version(fresh, versions, trained):
     raw = trained[2]
     good, poor, third = (versions[name].version for name in ("good", "worse", "third"))
     assert challenged(fresh, versions["worse"], raw) == (
@@ -393,7 +394,7 @@ def test_words_after_a_run_say_what_became_of_the_version(fresh, versions, train
     )
 
 
-def test_words_after_a_first_run_name_the_first_champion(fresh, versions, trained):
+def test_challenge_names_the_first_champion(fresh, versions, trained):
     good = versions["good"].version
     assert challenged(fresh, versions["good"], trained[2]) == (
         f"Version {good} (nb_svm) passes all 6 promotion rules that need no champion. Version {good} is now the first champion."
@@ -405,14 +406,14 @@ def test_words_after_a_first_run_name_the_first_champion(fresh, versions, traine
     )
 
 
-def test_where_the_test_set_has_changed_both_are_scored_again_on_the_new_one(fresh, versions, trained):
+def test_both_versions_are_scored_again_on_a_new_test_set(fresh, versions, trained):
     fewer = trained[2].iloc[:60]
     verdict = judged(fresh, versions, "good", "worse", fewer)
     assert verdict.reviews == 60
     assert verdict.test_set == held_out(fewer).digest != held_out(trained[2]).digest
 
 
-def test_test_sets_hash_follows_from_texts_and_labels_and_not_from_their_row_numbers(trained):
+def test_hash_of_the_test_set_depends_on_texts_and_labels_but_not_row_numbers(trained):
     raw = trained[2]
     reviews = held_out(raw)
     moved = held_out(raw)
@@ -421,23 +422,23 @@ def test_test_sets_hash_follows_from_texts_and_labels_and_not_from_their_row_num
     assert held_out(raw.iloc[::-1].reset_index(drop=True)).digest != reviews.digest
 
 
-def test_version_that_is_not_there_or_not_whole_is_refused(fresh, versions):
+def test_unknown_or_incomplete_version_is_refused(fresh, versions):
     with pytest.raises(InputError, match=r"received version '99', but sentiflow has no such version; it has 1, 2, 3, 4"):
         model_versions.version(fresh, "99")
     run = versions["fourth"].run_id
     fresh.delete_tag(run, COMPLETE_TAG)
-    with pytest.raises(InputError, match="not published as a whole"):
+    with pytest.raises(InputError, match="is incomplete"):
         model_versions.version(fresh, str(versions["fourth"].version))
     fresh.set_tag(run, COMPLETE_TAG, "true")
 
 
-def test_version_whose_files_were_changed_since_is_refused_before_anything_of_it_is_loaded(fresh, versions):
+def test_version_with_changed_files_is_refused_before_any_is_loaded(fresh, versions):
     place = Path(fresh.get_model_version_download_uri(MODEL, versions["third"].version).removeprefix("file://"))
     code = place / "code/sentiflow/__init__.py"
     before = code.read_text()
     code.write_text(f"{before}\nopen('ran', 'w').close()\n")
     try:
-        with pytest.raises(InputError, match=r"version \d+ of sentiflow is refused: its files hash to"):
+        with pytest.raises(InputError, match=r"version \d+ of sentiflow is refused: its files have changed"):
             model_versions.opened(fresh, versions["third"])
     finally:
         code.write_text(before)
@@ -445,7 +446,7 @@ def test_version_whose_files_were_changed_since_is_refused_before_anything_of_it
     assert model_versions.opened(fresh, versions["third"]).architecture == "nb_svm"
 
 
-def test_version_that_another_tool_registered_is_refused(fresh, versions):
+def test_version_of_another_tool_is_refused(fresh, versions):
     foreign = fresh.create_model_version(MODEL, versions["good"].source, versions["good"].run_id)
     try:
         with pytest.raises(InputError, match=r"no tag sentiflow\.sha256"):
@@ -454,11 +455,11 @@ def test_version_that_another_tool_registered_is_refused(fresh, versions):
         fresh.delete_model_version(MODEL, foreign.version)
 
 
-def test_store_is_connected_to_twice_without_harm(fresh):
+def test_connecting_twice_is_harmless(fresh):
     assert stores.experiment_id(stores.connect()) == stores.experiment_id(fresh)
 
 
-def test_no_pickle_is_loaded_from_the_start_of_the_process_to_the_answer_that_the_server_gives(fresh, versions):
+def test_serving_loads_no_pickle(fresh, versions):
     crown(fresh, versions["good"])
     code = (
         "import sys; seen = [];"

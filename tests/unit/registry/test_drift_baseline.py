@@ -20,7 +20,7 @@ WITHOUT_MARKS = configuration("lstm", view="text", vocabulary_size=None, minimum
 
 @pytest.fixture(scope="module")
 def made(trained, tmp_path_factory):
-    """The places that a reference is read from; test is the reviews of train again."""
+    """Inputs of a reference; test has the reviews of train."""
     model_dir, tokens_dir, raw, probabilities = trained
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(tokens_dir, folder / "tokens")
@@ -42,18 +42,18 @@ def tokens_of(*reviews):
         (WITHOUT_MARKS, [0.0, 1 / 3]),
     ],
 )
-def test_length_is_in_words_and_unknown_is_what_the_model_does_not_know(settings, unknown):
+def test_length_counts_words_and_unknown_is_the_fraction_of_unknown_words(settings, unknown):
     found = drift_baseline.measures(tokens_of([2, 3, 4], [1, 4, 2]), WORDS, settings)
     assert found["length"].tolist() == [2, 3]
     assert found.index.tolist() == [10, 11]
     np.testing.assert_allclose(found["unknown"], unknown)
 
 
-def test_an_empty_review_has_no_words_and_none_unknown():
+def test_empty_review_has_length_0_and_no_unknown_words():
     assert drift_baseline.measures(tokens_of([], [2]), WORDS, WHOLE).iloc[0].tolist() == [0, 0]
 
 
-def test_holds_lengths_and_labels_of_train_and_all_measures_of_test(made, trained):
+def test_reference_has_lengths_and_labels_of_train_and_all_measures_of_test(made, trained):
     found = Reference.of_model(*made)
     assert found.classes == ["negative", "positive"]
     assert found.train["label"].value_counts().to_dict() == {"negative": 40, "positive": 40}
@@ -65,37 +65,37 @@ def test_holds_lengths_and_labels_of_train_and_all_measures_of_test(made, traine
     np.testing.assert_allclose(found.test[["p_negative", "p_positive"]], trained[3], atol=1e-6)
 
 
-def test_the_same_model_gives_the_same_bytes_and_what_was_written_is_read(made, tmp_path):
+def test_reference_is_deterministic_and_survives_a_round_trip(made, tmp_path):
     for name in "ab":
         Reference.of_model(*made).write(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     pd.testing.assert_frame_equal(Reference.read(tmp_path / "a").table, Reference.of_model(*made).table)
 
 
-def test_answers_on_other_reviews_are_refused(made, tmp_path):
+def test_predictions_on_other_reviews_are_refused(made, tmp_path):
     pd.read_parquet(made[2])[:-1].to_parquet(tmp_path / "fewer.parquet", index=False)
-    with pytest.raises(InputError, match=r"other reviews \(79\) than test has \(80\).*dvc repro evaluate"):
+    with pytest.raises(InputError, match=r"\(79\) and test \(80\) are of different reviews.*dvc repro evaluate"):
         Reference.of_model(*made[:2], tmp_path / "fewer.parquet")
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda table: table.drop(columns="length"), "no table of train and test"),
-        (lambda table: table.drop(columns=["p_positive"]), "no table of train and test"),
-        (lambda table: table[table["split"] == "train"], "no table of train and test"),
-        (lambda table: table.assign(p_positive=np.nan), "gaps"),
-        (lambda table: table.assign(unknown=np.inf), "gaps"),
-        (lambda table: table.assign(length="long"), "gaps"),
+        (lambda table: table.drop(columns="length"), "not a table of train and test"),
+        (lambda table: table.drop(columns=["p_positive"]), "not a table of train and test"),
+        (lambda table: table[table["split"] == "train"], "not a table of train and test"),
+        (lambda table: table.assign(p_positive=np.nan), "missing or not numbers"),
+        (lambda table: table.assign(unknown=np.inf), "missing or not numbers"),
+        (lambda table: table.assign(length="long"), "missing or not numbers"),
     ],
 )
-def test_another_table_is_refused(made, tmp_path, damage, said):
+def test_invalid_table_is_refused(made, tmp_path, damage, said):
     damage(Reference.of_model(*made).table).to_parquet(tmp_path / "reference.parquet", index=False)
     with pytest.raises(InputError, match=said):
         Reference.read(tmp_path / "reference.parquet")
 
 
-def test_a_cut_file_is_refused(made, tmp_path):
+def test_truncated_file_is_refused(made, tmp_path):
     file = tmp_path / "reference.parquet"
     Reference.of_model(*made).write(file)
     file.write_bytes(file.read_bytes()[:-20])

@@ -1,4 +1,4 @@
-"""The store of a copied or moved project, against real stores of MLflow."""
+"""The store of a copied or moved project, with real stores of MLflow."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ KEY = "a" * 64
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, trained):
-    """A folder in which a store was made, with one published version."""
+    """A folder with a store that has one published version."""
     folder = tmp_path_factory.mktemp("made") / "project"
     folder.mkdir()
     with opened(folder) as client:
@@ -31,7 +31,7 @@ def made(tmp_path_factory, trained):
 
 @pytest.fixture
 def moved(made, tmp_path):
-    """A copy of it in another place."""
+    """A copy of that folder."""
     return shutil.copytree(made, tmp_path / "moved")
 
 
@@ -39,7 +39,7 @@ def moved(made, tmp_path):
 def opened(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # its whole path: MLflow keeps one connection for each name of a store, whatever folder it was opened in
+        # absolute: MLflow caches one connection per URI, whatever the working folder
         patch.setenv("MLFLOW_TRACKING_URI", uri(folder))
         yield stores.connect()
 
@@ -60,7 +60,7 @@ def execute(folder, statement, *values):
 
 
 def naming(folder, text):
-    """Every value of the database that holds a text."""
+    """Every value of the database that contains a text."""
     tables = [name for (name,) in execute(folder, "SELECT name FROM sqlite_master WHERE type = 'table'")]
     return [
         (table, column, value)
@@ -70,7 +70,7 @@ def naming(folder, text):
     ]
 
 
-def test_every_location_of_a_copied_store_names_the_copy_and_the_original_is_as_it_was(made, moved, caplog):
+def test_every_location_of_a_copied_store_points_to_the_copy_and_the_original_is_unchanged(made, moved, caplog):
     before, named = contents(made), naming(made, str(made))
     assert {(table, column) for table, column, _ in named} == {
         ("experiments", "artifact_location"),
@@ -95,7 +95,7 @@ def run_of(client):
 
 
 def write_to_a_new_run(client):
-    """MLflow keeps, within a process, where the artifacts of a run are; the runs of `made` are in several stores of this one."""
+    """A new run, since MLflow caches the artifact locations of runs per process, and several stores have the runs of `made`."""
     client.log_dict(client.create_run(stores.experiment_id(client)).info.run_id, {}, "new.json")
 
 
@@ -122,7 +122,7 @@ def test_two_processes_that_open_a_moved_store_at_once_rewrite_it_once(moved, ca
     location.check(uri(moved))
 
 
-def test_folder_that_a_project_was_moved_from_is_not_made_again(made, moved, tmp_path):
+def test_folder_that_a_project_was_moved_from_is_not_created_again(made, moved, tmp_path):
     with opened(moved):
         pass
     renamed = moved.rename(tmp_path / "its new name")
@@ -132,7 +132,7 @@ def test_folder_that_a_project_was_moved_from_is_not_made_again(made, moved, tmp
     assert not moved.exists()
 
 
-def test_only_values_that_begin_with_the_old_folder_change(made, moved):
+def test_only_values_that_start_with_the_old_folder_change(made, moved):
     run = execute(moved, "SELECT run_uuid FROM runs")[0][0]
     kept = {"inside": f"see {made}/mlartifacts/1", "longer": f"{made}/mlartifacts2", "folder": f"{made}/data"}
     for key, value in kept.items():
@@ -144,7 +144,7 @@ def test_only_values_that_begin_with_the_old_folder_change(made, moved):
     assert found["location"] == f"{moved}/mlartifacts/1/x"
 
 
-def test_moved_store_that_plain_mlflow_opened_first_is_followed_all_the_same(made, moved):
+def test_moved_store_that_mlflow_itself_opened_first_is_rewritten_too(made, moved):
     client = MlflowClient(uri(moved), uri(moved))
     client.create_experiment("mine", artifact_location=str(moved / "mlartifacts/mine"))
     run = client.create_run(client.get_experiment_by_name("sentiflow").experiment_id).info
@@ -169,7 +169,7 @@ def test_moved_store_that_plain_mlflow_opened_first_is_followed_all_the_same(mad
         "runs:/../../etc",
     ],
 )
-def test_store_that_would_have_the_project_write_elsewhere_is_refused_and_left_as_it_is(moved, place):
+def test_store_with_artifacts_outside_the_project_is_refused_and_unchanged(moved, place):
     execute(moved, "UPDATE experiments SET artifact_location = ? WHERE name = 'sentiflow'", place)
     before = contents(moved)
     with pytest.raises(
@@ -180,7 +180,7 @@ def test_store_that_would_have_the_project_write_elsewhere_is_refused_and_left_a
     assert contents(moved) == before
 
 
-def test_run_whose_artifacts_are_elsewhere_is_refused_after_a_move_as_before(made, moved):
+def test_run_with_artifacts_outside_the_project_is_refused_before_and_after_a_move(made, moved):
     location.check(uri(moved))
     execute(moved, "UPDATE runs SET artifact_uri = '/home/somebody' WHERE run_uuid = (SELECT max(run_uuid) FROM runs)")
     with pytest.raises(InputError, match="has artifacts of experiment 'sentiflow' in /home/somebody; expected"):
@@ -192,7 +192,7 @@ def test_run_whose_artifacts_are_elsewhere_is_refused_after_a_move_as_before(mad
     assert contents(again) == before
 
 
-def test_storage_of_the_users_own_choice_is_no_reason_to_refuse(moved):
+def test_shared_storage_is_accepted(moved):
     execute(moved, "UPDATE experiments SET artifact_location = 's3://bucket/models' WHERE name = 'sentiflow'")
     execute(moved, "UPDATE runs SET artifact_uri = 's3://bucket/models/' || run_uuid || '/artifacts'")
     before = contents(moved)
@@ -201,8 +201,8 @@ def test_storage_of_the_users_own_choice_is_no_reason_to_refuse(moved):
 
 
 @pytest.mark.parametrize("name", ["a%41b", "a#b", "two words"])
-def test_folder_of_an_odd_name_keeps_its_artifacts(made, tmp_path, name):
-    """MLflow reads %41 in a path as A, so the artifacts would be in a folder aAb next to the project."""
+def test_artifacts_stay_in_a_folder_whose_name_needs_escaping(made, tmp_path, name):
+    """MLflow decodes %41 in a path to A, so the artifacts would be in a folder aAb next to the project."""
     folder = shutil.copytree(made, tmp_path / name)
     new = tmp_path / f"new {name}"
     new.mkdir()
@@ -228,15 +228,15 @@ def test_folder_of_an_odd_name_keeps_its_artifacts(made, tmp_path, name):
         "databricks",
     ],
 )
-def test_store_of_another_kind_is_refused_with_the_kinds_there_are(address):
+def test_store_of_an_unsupported_kind_is_refused_with_the_supported_ones(address):
     with pytest.raises(
-        InputError, match=r"^MLFLOW_TRACKING_URI is .*expected sqlite:///FILE, postgresql://.* unset it"
+        InputError, match=r"^MLFLOW_TRACKING_URI: expected sqlite:///FILE, postgresql://.*, got .* unset it"
     ) as refused:
         location.check(address)
     assert "secret" not in str(refused.value)
 
 
-def test_locked_store_is_told_with_what_to_wait_for(moved, monkeypatch):
+def test_locked_store_is_reported_with_what_to_wait_for(moved, monkeypatch):
     monkeypatch.setattr(location, "BUSY_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(moved / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -135,7 +135,7 @@ def test_what_is_loaded_is_what_was_checked_even_if_the_store_changes_between(st
         with monkeypatch.context() as patch:
             patch.setattr(of_module, name, swap(of_module, name))
             assert answers(model_versions.opened(store, versions["good"]), texts) == good
-        with pytest.raises(InputError, match="so they were changed since"):
+        with pytest.raises(InputError, match="its files have changed"):
             model_versions.opened(store, versions["good"])
         shutil.rmtree(place)
         shutil.copytree(kept, place)
@@ -192,7 +192,7 @@ def test_version_whose_run_was_removed_for_good_is_refused_with_what_to_do(store
     gc.main(["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--run-ids", lost.run_id], standalone_mode=False)
     with pytest.raises(InputError, match=f"version {lost.version} has lost its run {lost.run_id}.*rm -f .*then sentiflow repro"):
         model_versions.version(store, lost.version)
-    with pytest.raises(InputError, match="has no version published under"):
+    with pytest.raises(InputError, match="has no version published with the key"):
         model_versions.published(store, given.key)
     again = publishing.publish(store, given, parent=parent)
     assert model_versions.published(store, given.key).version == again.version
@@ -201,5 +201,5 @@ def test_version_whose_run_was_removed_for_good_is_refused_with_what_to_do(store
 
 @pytest.mark.parametrize("key", ["", "' OR name = 'sentiflow", "a`b", "\x1b[2J"])
 def test_key_that_is_none_is_found_nowhere(store, versions, key):
-    with pytest.raises(InputError, match="has no version published under"):
+    with pytest.raises(InputError, match="has no version published with the key"):
         model_versions.published(store, key)

@@ -18,7 +18,7 @@ def lock_file(tmp_path):
     return file
 
 
-def test_stage_key_follows_from_the_stages_entries_alone(lock_file):
+def test_stage_key_depends_only_on_the_entries_of_the_stages(lock_file):
     key = provenance.stage_key("train@lstm", "split", stages=dvc_lock.read(lock_file))
     assert re.fullmatch("[0-9a-f]{64}", key)
     assert key == provenance.stage_key("split", "train@lstm", stages=dvc_lock.read(lock_file))
@@ -30,7 +30,7 @@ def test_stage_key_follows_from_the_stages_entries_alone(lock_file):
     assert key != provenance.stage_key("train@lstm", "split", stages=dvc_lock.read(lock_file))
 
 
-def test_stage_without_an_entry_is_an_error_that_names_those_there_are(lock_file, tmp_path):
+def test_unknown_stage_is_an_error_that_names_the_existing_ones(lock_file, tmp_path):
     with pytest.raises(InputError, match=r"no stage 'tarin', only: .*split"):
         provenance.stage_entry("tarin", dvc_lock.read(lock_file))
     with pytest.raises(InputError, match="only: none"):

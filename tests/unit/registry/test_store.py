@@ -23,29 +23,29 @@ from sentiflow.system.errors import InputError, UnavailableError
         ("postgresql://ann:word@example.org/mlflow", "postgresql://ann:word@example.org/mlflow", None, None),
     ],
 )
-def test_a_password_does_not_stay_in_a_servers_address(uri, address, user, password, monkeypatch):
+def test_credentials_are_removed_from_a_servers_url(uri, address, user, password, monkeypatch):
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "of before")
         monkeypatch.delenv(name)
-    assert stores._address(uri) == address
+    assert stores._without_credentials(uri) == address
     assert os.environ.get("MLFLOW_TRACKING_USERNAME") == user
     assert os.environ.get("MLFLOW_TRACKING_PASSWORD") == password
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "got none or a wrong one"), (403, "knows this account, which may not see")])
-def test_server_that_lets_nobody_in_is_told_apart_from_one_that_is_away(monkeypatch, status, why):
+@pytest.mark.parametrize(("status", "why"), [(401, "authentication failed"), (403, "this account may not read the models")])
+def test_denied_access_and_an_outage_are_different_errors(monkeypatch, status, why):
     with guarded.server(status) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        with pytest.raises(InputError, match=f"does not let this user in: it .*{why}.*MLFLOW_TRACKING_PASSWORD") as refused:
+        with pytest.raises(InputError, match=f"MLflow's server at .*: {why}.*MLFLOW_TRACKING_PASSWORD") as refused:
             stores.connect()
-    assert not isinstance(refused.value, UnavailableError)  # asking again would not help
+    assert not isinstance(refused.value, UnavailableError)  # trying again would not help
     with pytest.raises(UnavailableError, match="does not answer"):
         stores.connect()
 
 
 @pytest.mark.parametrize("what", ["the reviews that a run has read", "an alias", "a tag of a version"])
-def test_of_two_that_write_the_same_at_one_moment_neither_is_refused(store, what):
-    """By itself MLflow refuses one of the two in a third of the rounds."""
+def test_simultaneous_writes_of_the_same_both_succeed(store, what):
+    """Without the retries MLflow rejects one of the two in a third of the rounds."""
     rounds, together = 20, threading.Barrier(2)
     runs = [store.create_run(stores.experiment_id(store)).info.run_id for _ in range(2)]
     with contextlib.suppress(MlflowException):  # it is there
@@ -75,12 +75,12 @@ def test_of_two_that_write_the_same_at_one_moment_neither_is_refused(store, what
         assert [len(store.get_run(run).inputs.dataset_inputs) for run in runs] == [rounds, rounds]
 
 
-def test_what_is_refused_for_another_reason_is_told(store):
+def test_write_that_is_rejected_for_another_reason_raises(store):
     with pytest.raises(MlflowException, match="nobody"):
         stores.write(store.set_registered_model_alias, "nobody", "champion", "1")
 
 
-def test_experiment_that_somebody_deleted_is_restored_with_its_runs(store, caplog):
+def test_deleted_experiment_is_restored_with_its_runs(store, caplog):
     run = store.create_run(stores.experiment_id(store)).info.run_id
     store.delete_experiment(stores.experiment_id(store))
     with pytest.raises(MlflowException):
@@ -93,7 +93,7 @@ def test_experiment_that_somebody_deleted_is_restored_with_its_runs(store, caplo
 
 @contextlib.contextmanager
 def revision(name):
-    """The store as one of a database that another version of MLflow wrote."""
+    """The store with the schema revision of another version of MLflow."""
     with contextlib.closing(sqlite3.connect("mlflow.db")) as database:
         [(before,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
         database.execute("UPDATE alembic_version SET version_num = ?", (name,))
@@ -117,7 +117,7 @@ def another_name(store, monkeypatch):
     return set_address
 
 
-def test_database_of_an_older_mlflow_is_refused_with_the_command_that_upgrades_it(another_name):
+def test_database_of_an_older_mlflow_is_refused_with_the_upgrade_command(another_name):
     uri = another_name("timeout=5")
     with revision("75868b020152"), pytest.raises(InputError) as refused:
         stores.connect()
@@ -128,7 +128,7 @@ def test_database_of_an_older_mlflow_is_refused_with_the_command_that_upgrades_i
     assert "\n" not in said
 
 
-def test_database_of_a_newer_mlflow_is_refused_with_where_its_version_is_named(another_name):
+def test_database_of_a_newer_mlflow_is_refused_with_the_command_that_prints_its_version(another_name):
     another_name("timeout=6")
     with revision("ffffffffffff"), pytest.raises(InputError, match="was written by a newer MLflow than") as refused:
         stores.connect()
@@ -139,8 +139,8 @@ def test_database_of_a_newer_mlflow_is_refused_with_where_its_version_is_named(a
     assert "\n" not in said
 
 
-def test_database_that_is_locked_while_it_is_used_is_told_as_locked(store):
+def test_database_that_becomes_locked_is_reported_as_locked(store):
     with contextlib.closing(sqlite3.connect("mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UnavailableError, match="is locked: another process is writing to it"), stores.failures_told():
+        with pytest.raises(UnavailableError, match="is locked: another process is writing to it"), stores.errors_handled():
             store.create_run(stores.experiment_id(store))

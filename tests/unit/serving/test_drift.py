@@ -333,7 +333,7 @@ def test_a_reference_that_was_changed_is_refused_with_the_way_out(project, look,
     whole = file.read_bytes()
     file.write_bytes(whole[:-10])
     try:
-        with pytest.raises(InputError, match=r"reference of version 1 was changed .*sentiflow repro"):
+        with pytest.raises(InputError, match=r"reference of version 1 is invalid .*sentiflow repro"):
             look("1", like_train(trained))
     finally:
         file.write_bytes(whole)

@@ -1,1 +1,1 @@
-"""The files of a model directory that may be a stranger's, one kind a module: read without loading or running any of it."""
+"""Checks of the files of an untrusted model directory, one module per kind of file; nothing of it is loaded or run."""

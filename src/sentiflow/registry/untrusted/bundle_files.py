@@ -1,4 +1,4 @@
-"""What our own code reads of a bundle, but for the weights: settings, vocabulary, and answers to compare its own with."""
+"""Settings, vocabulary and probe of a bundle."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from sentiflow.registry.untrusted.reading import json_of, refusal_of, valid
 from sentiflow.system.errors import InputError
 
 LONGEST_WORD = 1_000_000  # characters
-MOST_BRACKETS = 10_000  # in a vocabulary, whose words may hold some; a file of nothing else takes gigabytes when it is parsed
+MOST_BRACKETS = 10_000  # in a vocabulary; a file of nothing but brackets takes gigabytes of memory to parse
 
 
 class Config(Section):
@@ -39,38 +39,38 @@ class Probe(Section):
 
 
 def settings(file: Path, config: Config) -> ModelSettings:
-    """The settings of a network that is known here."""
+    """Validated settings of a known network."""
     if config.network not in networks.NETWORKS:
-        raise refusal_of(file, f"has the network {config.network[:100]!r}, which is not known here")
+        raise refusal_of(file, f"has the network {config.network[:100]!r}, which is unknown")
     if len(set(config.classes)) < len(config.classes):
-        raise refusal_of(file, f"has the classes {config.classes}; distinct names are expected")
+        raise refusal_of(file, f"has the classes {config.classes}, expected distinct names")
     return valid(file, networks.settings_class(config.network), config.settings)
 
 
 def vocabulary(file: Path) -> Vocabulary:
-    """Words and their counts, as Keras's Tokenizer has them."""
+    """Words and their counts."""
     content = file.read_bytes()
     if content.count(b"[") + content.count(b"{") > MOST_BRACKETS:
-        raise refusal_of(file, f"holds more than {MOST_BRACKETS} brackets")
+        raise refusal_of(file, f"has more than {MOST_BRACKETS} brackets")
     try:
         words = Vocabulary.read(file)
-        "".join(words.words).encode()  # half a surrogate pair is a string that Arrow cannot hold
+        "".join(words.words).encode()  # Arrow cannot store a lone surrogate
     except (InputError, RecursionError, OverflowError, UnicodeEncodeError):
         raise refusal_of(file, "is not a tokenizer as Keras's Tokenizer.to_json() writes it") from None
     if not all(0 < len(word) < LONGEST_WORD for word in words.words):
-        raise refusal_of(file, "holds an empty or endless word")
+        raise refusal_of(file, f"has a word that is empty or longer than {LONGEST_WORD} characters")
     if words.counts.dtype.kind != "i" or words.counts.shape != (len(words),) or words.counts.min() < 0:
-        raise refusal_of(file, "holds counts that are no whole numbers from 0 up")
+        raise refusal_of(file, "has counts that are not integers >= 0")
     return words
 
 
 def check_probe(file: Path, classes: tuple[str, ...]) -> None:
-    """Refuses answers that are no probabilities of these classes."""
+    """Refuses a probe without valid probabilities for each of its texts."""
     probe = valid(file, Probe, json_of(file))
     shapes = {len(row) for row in probe.probabilities}
     if len(probe.probabilities) != len(probe.texts) or shapes != {len(classes)}:
-        raise refusal_of(file, f"must hold {len(classes)} probabilities for each of its {len(probe.texts)} texts")
+        raise refusal_of(file, f"must have {len(classes)} probabilities for each of its {len(probe.texts)} texts")
     if not all(math.isclose(sum(row), 1, abs_tol=1e-3) for row in probe.probabilities):
-        raise refusal_of(file, "holds probabilities that do not add up to 1")
+        raise refusal_of(file, "has probabilities that do not add up to 1")
     if any(0xD800 <= ord(character) <= 0xDFFF for text in probe.texts for character in text):
-        raise refusal_of(file, "holds a text with half a surrogate pair")
+        raise refusal_of(file, "has a text with a lone surrogate")

@@ -1,4 +1,4 @@
-"""Weights of a linear model: an archive of plain arrays, as NumPy writes it."""
+"""Weights of a linear model: an uncompressed archive of NumPy arrays."""
 
 import math
 import struct
@@ -13,52 +13,52 @@ from sentiflow.config.model_settings import LinearSettings
 from sentiflow.registry.untrusted.reading import refusal_of
 from sentiflow.system.errors import InputError
 
-LARGEST_LIST = 4_000  # bytes in which the archive lists its members
+LARGEST_DIRECTORY = 4_000  # bytes of the archive's central directory
 
 
 def check(file: Path, settings: LinearSettings, classes: tuple[str, ...]) -> None:
-    """Refuses all but the arrays of a linear model.
+    """Refuses a file unless it has exactly the arrays of a linear model.
 
-    Headers first: their shapes must agree with each other, the config and the size of the file before a number is read.
+    The headers are checked first: shapes must match each other, the config and the size of the file before any data is read.
     """
     grams = [f"grams_{length}" for length in range(1, settings.ngrams + 1)]
-    must = {"weights", "bias", *grams}
+    required = {"weights", "bias", *grams}
     size = file.stat().st_size
     with file.open("rb") as opened:
         opened.seek(max(size - 42, 0))
         end = opened.read()
-    # The list of members is read as a whole by whoever opens the file, so how long it is comes first.
-    entries, listed = struct.unpack_from("<10xH1I", end, len(end) - 22)[:2] if len(end) == 42 else (0, 0)
-    if end[-22:-18] != b"PK\5\6" or end[:4] == b"PK\6\7" or entries > 16 or listed > LARGEST_LIST:
-        raise refusal_of(file, "was cut off or is no archive as NumPy writes it")
+    # zipfile reads the whole central directory on opening, so its size is checked before
+    entries, directory = struct.unpack_from("<10xH1I", end, len(end) - 22)[:2] if len(end) == 42 else (0, 0)
+    if end[-22:-18] != b"PK\5\6" or end[:4] == b"PK\6\7" or entries > 16 or directory > LARGEST_DIRECTORY:
+        raise refusal_of(file, "is truncated, or not an archive written by NumPy")
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = [member.filename.removesuffix(".npy") for member in members]
             stored = sum(member.file_size for member in members)
-            if not (must <= set(names) <= must | {"idf"}) or len(set(names)) < len(names):
-                raise refusal_of(file, f"holds {sorted(names)}; expected are {sorted(must)}, and idf for some")
+            if not (required <= set(names) <= required | {"idf"}) or len(set(names)) < len(names):
+                raise refusal_of(file, f"has {sorted(names)}, expected {sorted(required)} and optionally idf")
             if any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members) or stored > size:
-                raise refusal_of(file, "holds a compressed, encrypted or overlapping array")
+                raise refusal_of(file, "has a compressed, encrypted or overlapping array")
             for name, member in zip(names, members, strict=True):
                 shapes[name] = _shape_of_npy(file, archive, member, "i8" if name in grams else "f4 f8")
         rows, columns = 1 if len(classes) == 2 else len(classes), sum(math.prod(shapes[name]) for name in grams)
         expected = {"weights": (rows, columns), "bias": (rows,)} | {name: (math.prod(shapes[name]),) for name in grams}
         for name, shape in (expected | ({"idf": (columns,)} if "idf" in shapes else {})).items():
             if shapes[name] != shape:
-                raise refusal_of(file, f"holds {name} of shape {shapes[name]}; {shape} is expected")
+                raise refusal_of(file, f"has {name} of shape {shapes[name]}, expected {shape}")
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             for name in shapes:
                 array = arrays[name]
                 if name in grams and len(array) and (array[0] < 0 or (np.diff(array) <= 0).any()):
-                    raise refusal_of(file, f"holds {name} that are not sorted from 0 up")
+                    raise refusal_of(file, f"has {name} that are not increasing from 0")
                 if not np.isfinite(array).all():
-                    raise refusal_of(file, f"holds {name} that are no finite numbers")
+                    raise refusal_of(file, f"has {name} that are not finite numbers")
     except InputError:
         raise
     except (zipfile.BadZipFile, ValueError, TypeError, KeyError, IndexError, EOFError, OSError) as error:
-        raise refusal_of(file, f"was cut off or changed ({error})") from None
+        raise refusal_of(file, f"is truncated or corrupt ({error})") from None
     except (
         NotImplementedError,
         RuntimeError,
@@ -69,19 +69,19 @@ def check(file: Path, settings: LinearSettings, classes: tuple[str, ...]) -> Non
         tokenize.TokenError,
         UserWarning,
     ) as error:
-        raise refusal_of(file, f"is no archive as NumPy writes it ({error})") from None
+        raise refusal_of(file, f"is not an archive written by NumPy ({error})") from None
 
 
 def _shape_of_npy(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, types: str) -> tuple[int, ...]:
-    """Of one array, whose type must be one of `types` and whose data must fill the member."""
+    """Shape of an array, whose type must be one of `types` and whose data must fill the member."""
     with archive.open(member) as opened:
         if np.lib.format.read_magic(opened) != (1, 0):
-            raise refusal_of(file, f"holds {member.filename!r} in another version of NumPy's format than 1.0")
+            raise refusal_of(file, f"has {member.filename!r} in a version of NumPy's format other than 1.0")
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # NumPy mends headers that Python 2 wrote
+            warnings.simplefilter("error", UserWarning)  # NumPy only warns about headers written by Python 2
             shape, _, dtype = np.lib.format.read_array_header_1_0(opened, max_header_size=300)
         if dtype not in [np.dtype(f"<{name}") for name in types.split()]:
-            raise refusal_of(file, f"holds {member.filename!r} of the type {dtype}; {types} is expected")
+            raise refusal_of(file, f"has {member.filename!r} of type {dtype}, expected {types}")
         if opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size or min(shape, default=-1) < 0:
-            raise refusal_of(file, f"holds {member.filename!r} whose shape {shape} is not how many numbers are there")
+            raise refusal_of(file, f"has {member.filename!r} whose shape {shape} does not match its size")
     return tuple(shape)

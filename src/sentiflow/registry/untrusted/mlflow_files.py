@@ -1,4 +1,4 @@
-"""What MLflow reads of a model directory before it loads it: `MLmodel`, what pip would install, the input examples."""
+"""Files of a model directory that MLflow itself reads: `MLmodel`, requirements, input examples."""
 
 import re
 from importlib import metadata
@@ -10,12 +10,12 @@ from pydantic import Field
 from sentiflow.config.schema import Section
 from sentiflow.registry.untrusted.reading import json_of, parsed, refusal, refusal_of, text_of, valid, yaml_of
 
-ADDED_ON_DOWNLOAD = "registered_model_meta"  # by MLflow; says which version was asked for
+ADDED_ON_DOWNLOAD = "registered_model_meta"  # by MLflow: name and version of the download
 
 Short = Annotated[str, Field(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Version = Annotated[str, Field(max_length=100, pattern=r"^[0-9A-Za-z.+!_-]+$")]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-FORMERLY_REQUIRED = {"nltk"}  # by versions that were registered before its stopwords were read without it
+FORMERLY_REQUIRED = {"nltk"}  # by versions from before the stopwords were read without it
 PIN = r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9A-Za-z.+!_-]+"
 Pin = Annotated[str, Field(max_length=200, pattern=f"^{PIN}$")]
 
@@ -62,7 +62,7 @@ class _Signature(Section):
 
 
 class _MLmodel(Section):
-    """Every key of it; `metadata`, `resources`, `env_vars` and all that else makes MLflow do something are refused."""
+    """All allowed keys; others such as `metadata`, `resources` and `env_vars` make MLflow do something."""
 
     artifact_path: Short
     flavors: _Flavors
@@ -80,9 +80,9 @@ class _MLmodel(Section):
 
 
 class _Downloaded(Section):
-    """None where a model was asked for by its id instead of its version; a number where it was asked for by an alias.
+    """Written by MLflow to every folder it returns, even in a local store.
 
-    MLflow adds it to whatever it gives, the folder of a store on this machine included: who loads a version there, changes it.
+    The version is None for a download by model id, an int for one by alias.
     """
 
     model_name: Short | None
@@ -109,7 +109,7 @@ class _PythonEnv(Section):
 
 
 def check_mlmodel(folder: Path) -> list[Any]:
-    """Refuses an `MLmodel` that asks for anything else than ours does; gives its signature's columns of probabilities."""
+    """Refuses an `MLmodel` unless it is as registration writes it; returns the probability columns of its signature."""
     file = folder / "MLmodel"
     signature = valid(file, _MLmodel, yaml_of(file)).signature
     inputs, outputs = (parsed(file, text) for text in (signature.inputs, signature.outputs))
@@ -120,36 +120,36 @@ def check_mlmodel(folder: Path) -> list[Any]:
         or label != {"type": "string", "name": "label", "required": True}
         or columns != [{"type": "double", "name": name, "required": True} for name in names]
     ):
-        raise refusal_of(file, "has another signature than one text in, a label and probabilities out")
+        raise refusal_of(file, "has a signature other than one text in, a label and probabilities out")
     if (folder / ADDED_ON_DOWNLOAD).exists():
         valid(folder / ADDED_ON_DOWNLOAD, _Downloaded, yaml_of(folder / ADDED_ON_DOWNLOAD))
     return names
 
 
 def check_requirements(folder: Path) -> None:
-    """Refuses all but pins of what is installed here, no option, address or file: MLflow may hand these to pip."""
+    """Refuses requirements other than pins of installed packages: MLflow may pass them to pip."""
     file = folder / "requirements.txt"
     pins = text_of(file).splitlines()
     for pin in pins:
         if not re.fullmatch(PIN, pin):
-            raise refusal_of(file, f"holds {pin[:200]!r}; each line is expected to be NAME==VERSION")
+            raise refusal_of(file, f"has the line {pin[:200]!r}, expected NAME==VERSION")
         name = pin.partition("==")[0]
         if name in FORMERLY_REQUIRED:
             continue
         try:
             metadata.version(name)
         except metadata.PackageNotFoundError:
-            raise refusal_of(file, f"wants {name!r}, which is not installed here, so sentiflow does not need it") from None
+            raise refusal_of(file, f"requires {name!r}, which is not installed here, so sentiflow does not need it") from None
     conda = valid(folder / "conda.yaml", _Conda, yaml_of(folder / "conda.yaml"))
     if conda.dependencies[2].pip != pins:
-        raise refusal(folder, "conda.yaml", "wants other packages than requirements.txt")
+        raise refusal(folder, "conda.yaml", "has other packages than requirements.txt")
     valid(folder / "python_env.yaml", _PythonEnv, yaml_of(folder / "python_env.yaml"))
 
 
 def check_examples(folder: Path) -> None:
-    """Refuses input examples that are not the same texts twice."""
+    """Refuses input examples unless both files have the same list of texts."""
     texts, served = json_of(folder / "input_example.json"), json_of(folder / "serving_input_example.json")
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise refusal(folder, "input_example.json", "is no list of texts")
+        raise refusal(folder, "input_example.json", "is not a list of texts")
     if served != {"inputs": texts}:
-        raise refusal(folder, "serving_input_example.json", "holds other texts than input_example.json")
+        raise refusal(folder, "serving_input_example.json", "has other texts than input_example.json")

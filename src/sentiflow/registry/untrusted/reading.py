@@ -1,4 +1,4 @@
-"""Reading text, YAML, JSON and values that may be anything: what is not as expected is refused, by the file's name and why."""
+"""Parsers of untrusted text, YAML and JSON, which refuse what is not as expected."""
 
 import json
 import re
@@ -12,29 +12,29 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from sentiflow.system.errors import InputError
 
-ADVICE = "it is not used; take another version, or register the model anew"
-MOST_ENTRIES = 1_000  # files and folders, parts of an HDF5 file, of a YAML file
-DEEPEST = 8  # folders, YAML, JSON, HDF5
-STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)  # of JSON; one that does not end is one too, or searching takes hours
+ADVICE = "it is not used; choose another version, or register the model again"
+MOST_ENTRIES = 1_000  # files and folders, objects of an HDF5 file, events of a YAML file
+DEEPEST = 8  # nesting of folders, YAML, JSON, HDF5
+STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)  # of JSON; also an unterminated one, or the search takes quadratic time
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def refusal(folder: Path, path: str, reason: str) -> InputError:
-    """The error that a file of a folder is not as expected, and why."""
-    # a hostile name or value may hold anything, a terminal's control characters too
-    named = path if path.isprintable() else ascii(path)
-    told = reason if reason.isprintable() else ascii(reason)
-    return InputError(f"{folder / named} {told[:600]}; {ADVICE}")
+    """The error that a file in a folder is refused, for a reason that continues "FILE ..."."""
+    # both may contain control characters of a terminal
+    path = path if path.isprintable() else ascii(path)
+    reason = reason if reason.isprintable() else ascii(reason)
+    return InputError(f"{folder / path} {reason[:600]}; {ADVICE}")
 
 
 def refusal_of(file: Path, reason: str) -> InputError:
-    """The same of a file by its own path."""
+    """The same for a file by its own path."""
     return refusal(file.parent, file.name, reason)
 
 
 def text_of(file: Path) -> str:
-    """UTF-8 text; anything else is refused."""
+    """Content of a UTF-8 file."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -42,25 +42,25 @@ def text_of(file: Path) -> str:
 
 
 def yaml_of(file: Path) -> Any:
-    """Plain YAML: no alias, since a few of them make a gigabyte, no tag, no depth."""
+    """Content of a YAML file without aliases, which can expand to gigabytes, without tags and deep nesting."""
     text, depth = text_of(file), 0
     try:
         for count, event in enumerate(_yaml_1_1().parse(text)):
             if count > MOST_ENTRIES:
-                raise refusal_of(file, f"has more than {MOST_ENTRIES} parts")
+                raise refusal_of(file, f"has more than {MOST_ENTRIES} YAML events")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             merges = isinstance(event, ScalarEvent) and event.value == "<<"
             if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor) or merges:
-                raise refusal_of(file, "holds a YAML anchor or alias")
+                raise refusal_of(file, "has a YAML anchor or alias")
             if isinstance(event, ScalarEvent | CollectionStartEvent) and event.tag:
-                raise refusal_of(file, "holds a YAML tag")
+                raise refusal_of(file, "has a YAML tag")
             if depth > DEEPEST:
                 raise refusal_of(file, f"is nested more than {DEEPEST} deep")
         return _yaml_1_1().load(text)
     except InputError:
         raise
     except (YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise refusal_of(file, f"is no YAML ({type(error).__name__})") from None
+        raise refusal_of(file, f"is not valid YAML ({type(error).__name__})") from None
 
 
 def _yaml_1_1() -> YAML:
@@ -70,12 +70,12 @@ def _yaml_1_1() -> YAML:
 
 
 def json_of(file: Path) -> Any:
-    """JSON of little depth, without NaN and infinite numbers; anything else is refused."""
+    """Content of a JSON file without deep nesting, NaN and infinity."""
     return parsed(file, text_of(file))
 
 
 def parsed(file: Path, text: str) -> Any:
-    """The same of a text that stands in the file."""
+    """The same for a text in the file."""
     depth = 0
     for bracket in re.findall(r"[\[\]{}]", STRINGS.sub("", text)):
         depth += 1 if bracket in "[{" else -1
@@ -84,20 +84,20 @@ def parsed(file: Path, text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise refusal_of(file, f"is no JSON ({error})") from None
+        raise refusal_of(file, f"is not valid JSON ({error})") from None
 
 
 def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def valid(file: Path, model: type[Model], values: Any) -> Model:
-    """Values that a file holds as a model has them; anything else is refused, naming the key."""
+    """Values of a file, validated by a pydantic model."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        where = ".".join(str(part) for part in problem["loc"]) or "the whole file"
         if problem["type"] == "extra_forbidden":
             raise refusal_of(file, f"has the key {where!r}, which is not expected") from None
         if problem["type"] == "missing":
