@@ -27,8 +27,8 @@ def pull(workers: Workers) -> str:
     remote = workers.ask("remote")
     if remote is None:
         return "no remote is set, so nothing was pulled"
-    sources = workers.ask("pull_sources", told=get_run_logger().info)
-    fetched = workers.ask("fetch", told=get_run_logger().info)
+    sources = workers.ask("pull_sources", log=get_run_logger().info)
+    fetched = workers.ask("fetch", log=get_run_logger().info)
     return f"pulled {fetched} files from the remote {remote}" + (f", {', '.join(sources)} among them" if sources else "")
 
 
@@ -38,7 +38,7 @@ def push(workers: Workers) -> str:
     remote = workers.ask("remote")
     if remote is None:
         return "no remote is set, so nothing was pushed"
-    return f"pushed {workers.ask('push', told=get_run_logger().info)} files to the remote {remote}"
+    return f"pushed {workers.ask('push', log=get_run_logger().info)} files to the remote {remote}"
 
 
 @tried_again
@@ -80,7 +80,7 @@ def run_stage(name: str, workers: Workers, force: bool, minutes: float) -> Outco
     """Has DVC run one stage if it is stale; its output goes to the log as it comes."""
     log = get_run_logger()
     outcome = workers.run(
-        name, force=force, seconds=minutes * MINUTE, told=telling.epochs(name, lambda line: log.info(line.strip()))
+        name, force=force, seconds=minutes * MINUTE, log=telling.epochs(name, lambda line: log.info(line.strip()))
     )
     log.info("%s: %s, %.1f s", name, outcome.how, outcome.seconds)
     return outcome

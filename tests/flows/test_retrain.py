@@ -275,7 +275,7 @@ def test_hanging_stage_is_ended_at_its_time_limit(project):
     Path("train.sh").write_text("sleep 61\n")
     state = run()
     assert state.is_failed()
-    assert "had not ended after 0.05 minutes" in state.message
+    assert "did not finish within 0.05 minutes" in state.message
 
 
 def test_block_that_is_not_there_fails_no_run_and_is_said(project, client):

@@ -864,8 +864,8 @@ def test_copy_without_git_in_which_a_killed_run_left_its_locks_runs_and_says_wha
     whole_project.write(".dvc/tmp/rwlock", json.dumps({"write": {str(whole_project / "data/reviews"): entry}, "read": {}}))
     ran = repro(whole_project, "download")
     assert ran.returncode == 0, ran.stderr
-    assert f"removed the entries of process {gone.pid} (dvc repro), which is gone" in ran.stderr
-    assert "no git repository here: told DVC to work without" in ran.stderr
+    assert f"removed the entries of process {gone.pid} (dvc repro), which has ended" in ran.stderr
+    assert "no git repository here: configured DVC to work without" in ran.stderr
     assert len(pd.read_parquet(whole_project / "data/reviews/reviews.parquet")) == 80
 
 
@@ -874,5 +874,5 @@ def test_copy_without_its_dvc_folder_is_refused_with_what_to_do(whole_project):
     ran = repro(whole_project)
     assert ran.returncode == 1
     assert "no .dvc folder in" in ran.stderr
-    assert "copy it whole or `git clone` it" in ran.stderr
+    assert "copy all of it or `git clone` it" in ran.stderr
     assert "Traceback" not in ran.stderr

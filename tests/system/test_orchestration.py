@@ -571,7 +571,7 @@ def hanging(failed):
 def test_stage_that_hangs_is_ended_and_the_run_says_so(hanging):
     run = hanging.said["hanging"]
     assert run.state.is_failed()
-    assert "stage 'download' had not ended after 0.1 minutes, so it was ended" in run.state.message
+    assert "stage 'download' did not finish within 0.1 minutes, so it was terminated" in run.state.message
     assert hanging.tasks(run.id)["download"].run_count == 1
 
 

@@ -98,7 +98,7 @@ def ann(finished, remote, tmp_path_factory):
     if remote.wrong_settings:
         status, said = person.run("set", *remote.words)
         assert status != 0
-        assert "does not let this user in" in said
+        assert "authentication failed" in said
         assert "The remote is set, and the same command tries it again" in said
         person.settle(remote.settings)
     said = person.made("set", *remote.words)
@@ -148,7 +148,7 @@ def test_wrong_password_is_an_error_that_says_so(ann, ben, remote, tmp_path):
     for target in ("pull", "push", "check", "repair"):
         status, said = stranger.run(target)
         assert status != 0
-        assert "does not let this user in" in said, f"{target}: {said}"
+        assert "authentication failed" in said, f"{target}: {said}"
         assert "docs/remotes.md" in said
 
 

@@ -49,7 +49,7 @@ def test_the_main_runs_files_are_as_they_were(side_run, clone):
     assert "Running stage" not in main_run(clone, "evaluate").stdout
 
 
-def test_second_side_run_does_nothing(side_run, clone):
+def test_second_isolated_run_does_nothing(side_run, clone):
     lock = (clone / ".cache/side/two/dvc.lock").read_bytes()
     again = run([sys.executable, "-c", SIDE], clone, PYTHONPATH=str(clone / "src"))
     assert "Running stage" not in again.stdout

@@ -235,7 +235,7 @@ def test_a_stage_that_fails_leaves_its_folder_and_what_was_made_is_compared(proj
     clones.commit(project)
     ended = verify()
     assert ended.returncode == 1
-    assert "evaluate@nb_svm  differs\n    it did not run to its end" in ended.stdout
+    assert "evaluate@nb_svm  differs\n    it did not finish" in ended.stdout
     assert (kept(ended) / "models/nb_svm").exists()
 
 
@@ -272,7 +272,7 @@ def test_whatever_ends_it_ends_its_stages(project, tmp_path, number):
     processes.wait_until(lambda: not processes.working_in(clone.absolute()), 30)
     if number == signal.SIGINT:
         assert running.returncode == 130
-        assert "the next run starts anew" in said
+        assert "the next run starts again from the beginning" in said
     assert verify().returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""What `workers` has DVC do, in a process of `dvc_worker`; what is printed meanwhile goes to its output."""
+"""DVC operations that `workers` requests from a `dvc_worker` process, which prints their output."""
 
 import errno
 import json
@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +26,55 @@ from dvc.stage.exceptions import StageCmdFailedError
 
 from sentiflow.pipeline import recovery
 from sentiflow.pipeline.objects import Project, repository
+from sentiflow.pipeline.workers import Stage, StageError, UnavailableStageError
 from sentiflow.system.entry_point import TEMPORARY
 from sentiflow.system.errors import InputError, UnavailableError
 
 FRESH, RESTORED, RAN = "fresh", "restored", "ran"
-END = "end"  # what ends the process instead of asking for something
-FULL = (errno.ENOSPC, errno.EDQUOT)
-EXITED = re.compile(r"exited with (-?\d+)$")
-TRAININGS = Path(".cache/training")  # epochs of trainings that have not ended
-SPARE = 1_000_000  # bytes that a disk has free at least which is not full
+TRAININGS = Path(".cache/training")  # epochs of unfinished trainings
+FULL_BELOW = 1_000_000  # free bytes of a disk that counts as full
 
 
-def serve(requests: int, answers: int) -> None:
-    """Reads requests from one pipe and writes answers to another, each a line of JSON, until it is asked to end."""
+def serve(pipe: int) -> None:
+    """Answers requests, each the name of an operation and its arguments, until the request is None."""
+    connection = Connection(pipe)
     for name in ("dvc", "dvc_data", "dvc_objects"):
-        logging.getLogger(name).addHandler(_heard)
-    with os.fdopen(requests, encoding="utf-8") as asked, os.fdopen(answers, "w", encoding="utf-8") as told:
-        for line in asked:
-            request = json.loads(line)
-            if request["what"] == END:
-                return
-            answer = _answered(OPERATIONS[request.pop("what")], request)
-            sys.stdout.flush()
-            told.write(json.dumps(answer) + "\n")
-            told.flush()
+        logging.getLogger(name).addHandler(_events)
+    while (request := connection.recv()) is not None:
+        operation, arguments = request
+        answer = _answer(operation, arguments)
+        sys.stdout.flush()
+        connection.send(answer)
 
 
-def _answered(operation: Callable[..., Any], named: dict[str, Any]) -> dict[str, Any]:
+def _answer(operation: str, arguments: dict[str, Any]) -> Any:
+    """The result of an operation, or the StageError in which it ended."""
     try:
-        with repository() as repo:  # a stage that ends waits for the lock that another stage's end has taken
-            return {"value": operation(repo, **named)}
+        with repository() as repo:  # waits for DVC's lock while another stage ends
+            return OPERATIONS[operation](repo, **arguments)
     except DvcException as error:
         causes = list(_causes(error))
-        telling = [cause for cause in causes if not isinstance(cause, ReproductionError)] or causes  # that one tells the stage
-        lines = dict.fromkeys(text for cause in telling if (text := str(cause).strip()))
-        told = EXITED.sub(partial(_killed, named.get("name", "")), ": ".join(lines))
-        return _failure(error, told, any(map(_is_temporary, causes)))
+        specific = [cause for cause in causes if not isinstance(cause, ReproductionError)] or causes  # it only names the stage
+        lines = dict.fromkeys(text for cause in specific if (text := str(cause).strip()))
+        message = re.sub(r"exited with (-?\d+)$", partial(_exit_reason, arguments.get("name", "")), ": ".join(lines))
+        return _failure(error, message, any(map(_is_temporary, causes)))
     except InputError as error:
         return _failure(error, str(error), isinstance(error, UnavailableError))
-    except Exception as error:  # such as those of a remote's library; the one who asked decides
-        failure = _failure(error, f"{type(error).__name__}: {error}", operation in TALKING)
-        if not failure["disk_full"]:
+    except Exception as error:  # such as those of a remote's library
+        failure = _failure(error, f"{type(error).__name__}: {error}", operation in ("fetch", "push", "pull_sources"))
+        if not failure.disk_full:
             traceback.print_exc(file=sys.stdout)
         return failure
 
 
-def _killed(stage: str, exited: re.Match[str]) -> str:
-    """How a stage's command ended, if a signal ended it: a shell reports that as 128 + the signal's number."""
+def _failure(error: Exception, message: str, is_temporary: bool) -> StageError:
+    failure = (UnavailableStageError if is_temporary else StageError)(message)
+    failure.reported, failure.disk_full = True, _is_of_full_disk(error)
+    return failure
+
+
+def _exit_reason(stage: str, exited: re.Match[str]) -> str:
+    """The signal that killed a stage's command, if one did: a shell reports it as 128 + the signal's number."""
     status = int(exited[1])
     number = -status if status < 0 else status - 128
     if number not in set(signal.Signals):
@@ -90,10 +93,6 @@ def _epochs_kept(stage: str) -> int:
         return len(json.loads(str(saved["history"])))
 
 
-def _failure(error: BaseException, told: str, is_temporary: bool) -> dict[str, Any]:
-    return {"error": told, "is_temporary": is_temporary, "disk_full": _is_of_full_disk(error)}
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -101,67 +100,57 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_temporary(error: BaseException) -> bool:
-    if isinstance(error, StageCmdFailedError):  # it keeps the exit status in its text alone
+    if isinstance(error, StageCmdFailedError):  # only its message has the exit status
         return str(error).endswith(f"exited with {TEMPORARY}")
     return isinstance(error, (LockError, FileTransferError, OSError))
 
 
 def _is_of_full_disk(error: BaseException | None) -> bool:
-    while error is not None and not _tells_of_full_disk(error):
+    while error is not None:
+        if isinstance(error, sqlite3.OperationalError):  # of DVC's databases; a disk I/O error can have other causes
+            nearly_full = shutil.disk_usage(".").free < FULL_BELOW
+            if "disk is full" in str(error) or ("disk I/O error" in str(error) and nearly_full):
+                return True
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
         error = error.__cause__ or error.__context__
-    return error is not None
+    return False
 
 
-def _tells_of_full_disk(error: BaseException) -> bool:
-    if isinstance(error, sqlite3.OperationalError):  # of DVC's own databases; the second may have other reasons too
-        nearly_full = shutil.disk_usage(".").free < SPARE
-        return "disk is full" in str(error) or ("disk I/O error" in str(error) and nearly_full)
-    return isinstance(error, OSError) and error.errno in FULL
+# --- operations ----------------------------------------------------------------------------------------------------------
 
 
-# --- what can be asked ---------------------------------------------------------------------------------------------------
-
-
-def _plan(repo: Repo, targets: Sequence[str]) -> list[dict[str, Any]]:
-    """The stages in the order of `dvc repro`: names, paths, and what DVC finds changed."""
-    Project(repo).require_confined()  # stages that are up to date but for their outputs are checked out
+def _plan(repo: Repo, targets: Sequence[str]) -> list[Stage]:
+    """The stages in the order of `dvc repro`."""
+    Project(repo).require_confined()  # DVC checks out missing outputs of stages that are otherwise up to date
     with repo.lock:
         graph = repo.index.graph
         wanted = [stage for target in targets for stage in repo.stage.collect(target)]
-        planned = plan_repro(graph, wanted or None)
-        stages = [stage for stage in planned if isinstance(stage, PipelineStage) or stage.is_data_source]
         known = recovery.lock_entries()
         return [
-            {
-                "name": stage.addressing,
-                "needs": sorted(needed.addressing for needed in graph.successors(stage)),
-                "makes": [str(out) for out in stage.outs],
-                "changed": stage.status().get(stage.addressing, []),
-                "is_new": isinstance(stage, PipelineStage) and stage.name not in known,
-            }
-            for stage in stages
+            Stage(
+                name=stage.addressing,
+                needs=tuple(sorted(needed.addressing for needed in graph.successors(stage))),
+                makes=tuple(map(str, stage.outs)),
+                changed=stage.status().get(stage.addressing, []),
+                is_new=isinstance(stage, PipelineStage) and stage.name not in known,
+            )
+            for stage in plan_repro(graph, wanted or None)
+            if isinstance(stage, PipelineStage) or stage.is_data_source
         ]
 
 
 def _run(repo: Repo, name: str, force: bool) -> str:
-    _heard.reset()
-    repo.scm_context.quiet = True  # or it says at every stage how to add dvc.lock to git
+    _events.reset()
+    repo.scm_context.quiet = True  # no advice to `git add dvc.lock` after every stage
     repo.reproduce(name, single_item=True, force=force)
-    if _heard.disk_full:  # DVC goes on where a folder did not get into its cache
-        raise DvcException("it did not get into DVC's cache") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return _heard.how
-
-
-def _fetch(repo: Repo) -> int:
-    return Project(repo).fetch()
-
-
-def _push(repo: Repo) -> int:
-    return Project(repo).push()
+    if _events.disk_full:  # DVC ignores that a folder did not fit into its cache
+        raise DvcException("the outputs do not fit into DVC's cache") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return _events.how
 
 
 def _pull_sources(repo: Repo) -> list[str]:
-    """Downloads data that .dvc files track where it is missing; returns its paths."""
+    """Downloads missing data that .dvc files track; returns its .dvc files."""
     sources = [stage for stage in repo.index.stages if not isinstance(stage, PipelineStage)]
     missing = [str(stage.addressing) for stage in sources if any(not out.exists for out in stage.outs)]
     if missing:
@@ -169,13 +158,8 @@ def _pull_sources(repo: Repo) -> list[str]:
     return missing
 
 
-def _remote(repo: Repo) -> str | None:
-    remote = repo.config["core"].get("remote")
-    return str(remote) if remote else None
-
-
 def _order(repo: Repo) -> bool:
-    """Puts the stages of dvc.lock in the order of `dvc repro`, whichever ended first; whether that changed anything."""
+    """Sorts the stages of dvc.lock in the order of `dvc repro`; returns whether that changed the file."""
     with repo.lock:
         return recovery.ordered([stage.name for stage in plan_repro(repo.index.graph) if isinstance(stage, PipelineStage)])
 
@@ -183,20 +167,16 @@ def _order(repo: Repo) -> bool:
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "plan": _plan,
     "run": _run,
-    "remote": _remote,
+    "remote": lambda repo: repo.config["core"].get("remote"),
     "pull_sources": _pull_sources,
-    "fetch": _fetch,
-    "push": _push,
+    "fetch": lambda repo: Project(repo).fetch(),
+    "push": lambda repo: Project(repo).push(),
     "order": _order,
 }
-TALKING = (_fetch, _push, _pull_sources)  # to a remote
 
 
-# --- what DVC says -------------------------------------------------------------------------------------------------------
-
-
-class _Heard(logging.Handler):
-    """Tells from DVC's own log whether it ran a stage's command, restored its outputs, or found nothing to do; and had room."""
+class _Events(logging.Handler):
+    """Derives from DVC's log whether a stage ran, was restored or was up to date, and whether the disk was full."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,4 +195,4 @@ class _Heard(logging.Handler):
             self.disk_full = True
 
 
-_heard = _Heard()
+_events = _Events()

@@ -1,6 +1,6 @@
-"""A process that runs DVC for another one: DVC is imported once, and one stage after another is run as it is asked for.
+"""A process that imports DVC once and runs DVC operations for another process, which is connected by a pipe.
 
-Started by `workers`; it and its stages die with the process that started it.
+It is started by `workers`, and dies with its stages if that process dies.
 """
 
 import contextlib
@@ -10,19 +10,18 @@ import sys
 
 
 def main() -> None:
-    # Whoever ends a worker begins with an interrupt. While DVC is imported nothing is there to clear up.
+    # SIGINT stops a worker. While DVC is being imported there is nothing to clean up.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from sentiflow.system import process_groups
 
     process_groups.die_with_starter()
-    requests, answers = (int(number) for number in sys.argv[1:3])
-    for number in (requests, answers):
-        os.set_inheritable(number, False)  # so that no stage holds them
+    pipe = int(sys.argv[1])
+    os.set_inheritable(pipe, False)  # stages must not keep it open
     from sentiflow.pipeline import dvc_operations
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        dvc_operations.serve(requests, answers)
+        dvc_operations.serve(pipe)
 
 
 if __name__ == "__main__":

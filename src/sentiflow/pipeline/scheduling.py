@@ -1,4 +1,4 @@
-"""In which order the stages of a plan run: each as soon as what it needs is there, as many at once as are allowed."""
+"""Order in which stages run: each as soon as those it needs have ended, up to a maximum number in parallel."""
 
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
@@ -10,30 +10,26 @@ Future = TypeVar("Future")
 
 
 class Runner(Protocol, Generic[Future]):
-    """Whoever runs the stages; a future is what stands for a stage at work."""
+    """Runs stages in the background; a future represents a running stage."""
 
     def begin(self, stage: Stage, after: Sequence[Future]) -> Future:
-        """Has a stage run when those it needs have ended well."""
+        """Starts a stage; `after` are the futures of the stages that it needs."""
 
     def first_ended(self, running: Sequence[Future]) -> Future:
-        """Waits until at least one has ended, well or not."""
+        """Waits until at least one has succeeded or failed."""
 
     def outcome(self, stage: Stage, ended: Future) -> None:
-        """Notes what came of it.
-
-        Raises:
-            StageError: if it did not end well.
-        """
+        """Records the outcome of a stage; raises StageError if it failed."""
 
     def show(self, running: Sequence[str]) -> None:
-        """Is told whenever other stages are at work than before."""
+        """Is called with the names of the running stages whenever they change."""
 
 
 def side_by_side(plan: Sequence[Stage], at_once: int, runner: Runner[Future]) -> list[StageError]:
-    """Runs the stages; after a failure those at work end, and no other begins.
+    """Runs stages, at most `at_once` in parallel. After a failure running stages are completed, and no other is started.
 
     Returns:
-        The failures, first the one that came first; none where all ended well.
+        The failures in the order in which they occurred.
     """
     stages = {stage.name: stage for stage in plan}
     places = {name: place for place, name in enumerate(stages)}
@@ -64,15 +60,15 @@ def side_by_side(plan: Sequence[Stage], at_once: int, runner: Runner[Future]) ->
 
 
 def with_what_they_need(plan: Sequence[Stage], names: set[str]) -> set[str]:
-    """Names of stages, and of all that these depend on."""
-    for stage in reversed(plan):  # what a stage needs stands before it
+    """Names of stages and of all that these depend on."""
+    for stage in reversed(plan):  # the plan is in topological order
         if stage.name in names:
             names = names | set(stage.needs)
     return names
 
 
 def stale(plan: Sequence[Stage]) -> list[Stage]:
-    """The stages that DVC finds changed, and those that may be when these have run."""
+    """The stages that DVC finds changed, and all that depend on them."""
     names: set[str] = set()
     for stage in plan:
         if stage.changed or stage.is_new or names & set(stage.needs):

@@ -1,4 +1,4 @@
-"""Where DVC keeps its indexes of this project: pickles, in a folder that anyone can write to unless it is told another one."""
+"""Folder of DVC's indexes of this project, which are pickles: by default other users can write to it."""
 
 import os
 import shutil
@@ -8,14 +8,14 @@ VARIABLE = "DVC_SITE_CACHE_DIR"
 
 
 def environment() -> dict[str, str]:
-    """The variable that names the folder, as it is set, or else a private folder of this user in the project."""
+    """The variable that makes DVC use a private folder in the project; empty if the user has set it."""
     if VARIABLE in os.environ or not Path(".dvc").is_dir():
         return {}
     return {VARIABLE: str(private(Path(f".dvc/tmp/site-{os.getuid()}").absolute()))}
 
 
 def private(folder: Path) -> Path:
-    """Makes the folder this user's alone. What another user could have written to before is removed: DVC rebuilds it."""
+    """Creates a folder that only this user can access; one that others could write to is removed first, DVC rebuilds it."""
     if folder.is_symlink():
         folder.unlink()
     if folder.exists():

@@ -1,4 +1,4 @@
-"""The paths that the stages of dvc.yaml read or make. What another command writes there makes stages stale, or is removed."""
+"""Paths that the stages of dvc.yaml read or write. Other commands must not write there: it makes stages stale, or is removed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,7 @@ PIPELINE_FILE = Path("dvc.yaml")
 
 
 def refuse(out: Path, *, elsewhere: str) -> None:
-    """Refuses to write to a path that a stage reads or makes.
-
-    Args:
-        elsewhere: a place to suggest.
-    """
+    """Raises InputError, which suggests to write `elsewhere`, if a stage reads or writes this path."""
     for stage, path in _paths():
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(
@@ -26,7 +22,7 @@ def refuse(out: Path, *, elsewhere: str) -> None:
 
 
 def _paths() -> Iterator[tuple[str, Path]]:
-    """Each stage with its inputs and outputs; of a path that holds ${...}, the folder before that."""
+    """Each stage with its inputs and outputs; of a path that contains ${...}, the folder before it."""
     if not PIPELINE_FILE.exists():
         return
     stages: dict[str, Any] = YAML(typ="safe", pure=True).load(PIPELINE_FILE.read_text(encoding="utf-8"))["stages"]

@@ -1,6 +1,6 @@
-"""Why the pipeline has to run again, as far as DVC tells: the source, parameters, code, or results that are gone."""
+"""Reasons to run the pipeline again, according to DVC: changed source, parameters or code, or missing results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -8,32 +8,25 @@ from sentiflow.data.sources.fetching import WATCHED
 from sentiflow.pipeline.workers import Stage
 from sentiflow.system import files, terminal
 
-SHOWN = 5  # names of each kind
+SHOWN = 5  # names per reason
 
 
 def of(plan: Sequence[Stage]) -> list[str]:
-    """One sentence a kind of reason; none where everything is up to date.
+    """One sentence per kind of reason; none if everything is up to date.
 
-    What is stale only since a stage before it is, is no reason of its own. Where that stage is up to date by now, as after a run
-    that was cut short, it is one.
+    A stage that is stale only because an earlier stage is stale is not a reason of its own. It is one if the earlier stage is up
+    to date by now, as after an interrupted run.
     """
     made = {path for stage in plan for path in stage.makes}
     about_to_change = {path for stage in plan if stage.is_new or stage.changed for path in stage.makes}
-    never_run = [stage.name for stage in plan if stage.is_new]
-    if len(never_run) == len(plan):
+    if all(stage.is_new for stage in plan):
         return ["the pipeline never ran here"]
-    kinds: dict[str, dict[str, None]] = {}  # an ordered set of names each
+    kinds: dict[str, list[str]] = {}
     for stage in plan:
-        if stage.is_new:
-            _note(kinds, "new stages", [stage.name])
-            continue
-        for kind, names in _causes(stage.changed, made, about_to_change):
-            _note(kinds, kind, names)
-    return [f"{kind}: {terminal.some(names, most=SHOWN)}" for kind, names in kinds.items()]
-
-
-def _note(kinds: dict[str, dict[str, None]], kind: str, names: Iterable[str]) -> None:
-    kinds.setdefault(kind, {}).update(dict.fromkeys(names))
+        causes = [("new stages", [stage.name])] if stage.is_new else _causes(stage.changed, made, about_to_change)
+        for kind, names in causes:
+            kinds.setdefault(kind, []).extend(names)
+    return [f"{kind}: {terminal.some(dict.fromkeys(names), most=SHOWN)}" for kind, names in kinds.items()]
 
 
 def _causes(changed: Sequence[Any], made: set[str], about_to_change: set[str]) -> Iterator[tuple[str, list[str]]]:
@@ -41,9 +34,9 @@ def _causes(changed: Sequence[Any], made: set[str], about_to_change: set[str]) -
         if isinstance(each, str):  # changed command | always changed
             yield "code changed", ["dvc.yaml"]
             continue
-        for path, how in each.get("changed deps", {}).items():
-            if isinstance(how, dict):
-                yield "parameters changed", list(how)
+        for path, change in each.get("changed deps", {}).items():
+            if isinstance(change, dict):
+                yield "parameters changed", list(change)
             elif any(files.overlap(path, each) for each in made):
                 if not any(files.overlap(path, each) for each in about_to_change):
                     yield "results that were not used yet", [path]

@@ -1,16 +1,14 @@
-"""Runs DVC's stages one at a time or side by side, each in a process that can be ended with everything it started.
+"""Runs DVC stages in worker processes, and terminates them with everything that they started.
 
-A worker is a `dvc_worker` in a process group of its own. It imports DVC once and runs one stage after another; as many
-stages run at once as there are workers, and each gets its share of the processor's cores.
+A worker is a `dvc_worker` in a process group of its own. It imports DVC once and runs one stage after another. As many stages
+run in parallel as there are workers, and each gets an equal share of the CPU cores.
 """
 
 import contextlib
 import errno
-import json
 import os
 import pty
 import queue
-import selectors
 import subprocess
 import sys
 import termios
@@ -18,32 +16,33 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from sentiflow.system import process_groups
 from sentiflow.system.errors import InputError, UnavailableError
 
-PIECE = 65_536  # bytes read at once
-REFUSAL = "error: "  # how a stage begins the line that says why it ends, as `terminal.refuse` writes it
-# What numpy's, scikit-learn's and TensorFlow's thread pools read when they start.
+ERROR = "error: "  # start of a stage's error message, as `terminal.refuse` prints it
+# Read by the thread pools of numpy, scikit-learn and TensorFlow when they start.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 class StageError(InputError):
-    """DVC or a stage failed, or took longer than it may.
+    """A stage failed, or exceeded its time limit.
 
-    answered: whether DVC told of it; else its process was ended, or ended before.
-    disk_full: whether there was no space left.
+    reported: whether DVC reported the failure; otherwise the worker died or was terminated.
+    disk_full: whether the disk was full.
     """
 
-    answered = False
+    reported = False
     disk_full = False
 
 
 class UnavailableStageError(StageError, UnavailableError):
-    """It failed since something outside did not answer."""
+    """A stage failed because an external service did not answer."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Stage:
 
     needs: names of the stages whose outputs it reads.
     makes: paths of its outputs.
-    changed: what DVC finds changed, as `dvc status --json` gives it; empty where the stage itself is up to date.
+    changed: what DVC finds changed, as in `dvc status --json`; empty if the stage itself is up to date.
+    is_new: whether it has never run.
     """
 
     name: str
@@ -64,223 +64,200 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stage; how is ran | restored (from DVC's run cache) | fresh."""
+    """Result of a stage; `how` is ran | restored (from DVC's run cache) | fresh (up to date)."""
 
     name: str
     how: str
     seconds: float
 
 
-@dataclass
 class Workers:
-    """Processes that run DVC, started when they are needed; a context manager that ends them all.
+    """A thread-safe pool of DVC processes that are started on demand; a context manager that terminates them all.
 
-    side_by_side: workers at most, and so stages at once.
-    received: signals that this process was sent, for `process_groups.end`.
-    columns: width of the terminal that what is printed will be shown in; 0 if it will not. Where it is, progress bars are drawn.
+    count: maximum number of processes, and so of parallel stages.
+    signals: signals received by this process, for `process_groups.end`.
+    columns: width of the terminal in which the output is shown; 0 for none, which also disables progress bars.
     """
 
-    side_by_side: int
-    received: Sequence[int] = ()
-    columns: int = 0
-    _idle: "queue.LifoQueue[_Worker | None]" = field(default_factory=queue.LifoQueue, init=False)
-    _started: "list[_Worker]" = field(default_factory=list, init=False)
-    _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _closed: bool = field(default=False, init=False)
+    def __init__(self, count: int, signals: Sequence[int] = (), columns: int = 0) -> None:
+        self._count = count
+        self._signals = signals
+        self._columns = columns
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # None: not started yet
+        for _ in range(count):
+            self._idle.put(None)
+        self._started: list[_Worker] = []
+        self._starting = threading.Lock()
+        self._closed = False
 
     def __enter__(self) -> "Workers":
-        for _ in range(self.side_by_side):
-            self._idle.put(None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends every process at once, also where a thread still waits for one, which then gets a StageError."""
-        with self._guard:
+        """Terminates every process, even if a thread is waiting for it, which then gets a StageError."""
+        with self._starting:
             self._closed = True
-            started = list(self._started)
-        for worker in started:
+        for worker in self._started:
             worker.ask_to_end()
-        process_groups.end(*(worker.process for worker in started), received=self.received)
-        for worker in started:
+        process_groups.end(*(worker.process for worker in self._started), received=self._signals)
+        for worker in self._started:
             worker.end()
 
     def plan(self, targets: Sequence[str] = ()) -> list[Stage]:
-        """All stages, or some as DVC names them with those they depend on, in the order of `dvc repro`."""
-        return [
-            Stage(each["name"], tuple(each["needs"]), tuple(each["makes"]), each["changed"], each["is_new"])
-            for each in self.ask("plan", targets=list(targets), about="reading dvc.yaml")
-        ]
+        """The stages in the order of `dvc repro`: all, or the targets with those that they depend on."""
+        plan: list[Stage] = self.ask("plan", targets=list(targets), about="reading dvc.yaml")
+        return plan
 
     def run(
         self,
         name: str,
         *,
         force: bool,
-        told: Callable[[str], None],
+        log: Callable[[str], None],
         seconds: float | None = None,
-        shown: Callable[[str], None] = lambda _: None,
+        show_bar: Callable[[str], None] = lambda _: None,
     ) -> Outcome:
-        """Runs one stage, and none of those it depends on.
+        """Runs one stage, without those that it depends on.
 
         Args:
-            force: also if it is up to date.
-            told: gets every line that DVC and the stage print, as it comes.
-            seconds: after which it is ended; None for never.
-            shown: gets each state of a progress bar.
+            force: run it even if it is up to date.
+            log: receives every line that DVC and the stage print.
+            seconds: time limit; None for no limit.
+            show_bar: receives every state of a progress bar.
 
         Raises:
-            UnavailableStageError: if it failed since something outside did not answer.
-            StageError: if it failed otherwise, or took too long; nothing of it runs any more.
+            UnavailableStageError: if it failed because an external service did not answer.
+            StageError: if it failed for another reason or exceeded its time limit; none of its processes is left.
         """
         started = time.monotonic()
         reasons: list[str] = []
 
-        def tell(line: str) -> None:
-            told(line)
-            if line.startswith(REFUSAL):
-                reasons[:] = [line.removeprefix(REFUSAL)]
-            elif reasons and line.startswith("  "):  # what a reason lists, such as lines to put into params.yaml
+        def keep_reasons(line: str) -> None:
+            log(line)
+            if line.startswith(ERROR):
+                reasons[:] = [line.removeprefix(ERROR)]
+            elif reasons and line.startswith("  "):  # a list in the error message
                 reasons.append(line)
 
         try:
-            how = self.ask("run", seconds=seconds, told=tell, shown=shown, about=f"stage {name!r}", name=name, force=force)
+            how = self.ask(
+                "run", seconds=seconds, log=keep_reasons, show_bar=show_bar, about=f"stage {name!r}", name=name, force=force
+            )
         except StageError as error:
-            if reasons and error.answered:  # DVC knows the exit status, the stage why
+            if reasons and error.reported:  # the stage's own message says more than DVC's, which has the exit status
                 error.args = ("\n".join([f"stage {name!r} failed: {reasons[0]}", *reasons[1:]]),)
             raise
         return Outcome(name, how, time.monotonic() - started)
 
     def ask(
         self,
-        what: str,
+        operation: str,
         *,
         seconds: float | None = 3600.0,
-        told: Callable[[str], None] = lambda _: None,
-        shown: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
+        show_bar: Callable[[str], None] = lambda _: None,
         about: str | None = None,
-        **named: Any,
+        **arguments: Any,
     ) -> Any:
-        """The answer to one request, as `dvc_operations.OPERATIONS` gives it.
+        """The result of one of `dvc_operations.OPERATIONS`.
 
         Raises:
             UnavailableStageError, StageError: as `run` does.
         """
         with self._worker() as worker, worker.in_use:
-            return worker.ask({"what": what} | named, seconds, _Lines(told, shown), about or f"dvc {what}")
+            return worker.ask((operation, arguments), seconds, _Lines(log, show_bar), about or f"dvc {operation}")
 
     @contextlib.contextmanager
     def _worker(self) -> "Iterator[_Worker]":
         worker = self._idle.get()
         try:
             if worker is None:
-                with self._guard:  # so that none is started while all are being ended
+                with self._starting:
                     if self._closed:
-                        raise StageError("the run is being ended, so nothing is started any more")
-                    worker = _Worker(self.side_by_side, self.columns)
+                        raise StageError("the run is stopping, so nothing else is started")
+                    worker = _Worker(self._count, self._columns)
                     self._started.append(worker)
             yield worker
         finally:
-            self._idle.put(worker if worker is not None and worker.lives else None)
+            self._idle.put(worker if worker is not None and worker.is_open else None)
 
 
 class _Worker:
-    def __init__(self, side_by_side: int, columns: int) -> None:
-        theirs_in, self._requests = os.pipe()
-        self._answers, theirs_out = os.pipe()
-        self._output, theirs = _terminal(columns) if columns else os.pipe()
-        command = [sys.executable, "-P", "-m", "sentiflow.pipeline.dvc_worker", str(theirs_in), str(theirs_out)]
+    def __init__(self, count: int, columns: int) -> None:
+        self._connection, theirs = Pipe()
+        self._output, output = _terminal(columns) if columns else os.pipe()
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-m", "sentiflow.pipeline.dvc_worker", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-            pass_fds=(theirs_in, theirs_out),
+            stdout=output,
+            stderr=output,
+            pass_fds=[theirs.fileno()],
             process_group=0,
-            env=environment(side_by_side) | process_groups.of_this_process(),
+            env=environment(count) | process_groups.of_this_process(),
         )
-        for number in (theirs_in, theirs_out, theirs):
-            os.close(number)
-        self.lives = True
-        self.in_use = threading.RLock()  # its pipes are closed only when nobody reads them
-        self._writing = threading.Lock()  # nor writes to them
+        theirs.close()
+        os.close(output)
+        self.is_open = True
+        self.in_use = threading.RLock()  # held while reading: the connection is closed only when nobody reads
+        self._sending = threading.Lock()
 
-    def ask(self, request: dict[str, Any], seconds: float | None, lines: "_Lines", about: str) -> Any:
-        if not self.lives:
-            raise StageError(f"{about} was not begun, since the run is being ended")
+    def ask(self, request: Any, seconds: float | None, lines: "_Lines", about: str) -> Any:
+        if not self.is_open:
+            raise StageError(f"{about} was not started, because the run is stopping")
         try:
-            self._request(request)
+            with self._sending:
+                self._connection.send(request)
             answer = self._answer(None if seconds is None else time.monotonic() + seconds, lines)
-        except BrokenPipeError:
-            answer = b""
         except TimeoutError:
             self.end()
             raise StageError(
-                f"{about} had not ended after {(seconds or 0) / 60:.3g} minutes, so it was ended "
+                f"{about} did not finish within {(seconds or 0) / 60:.3g} minutes, so it was terminated "
                 "(retrain.stage_minutes in params.yaml)"
             ) from None
-        if not answer:
+        except (EOFError, ConnectionError):
             self.end()
-            raise StageError(f"{about} was cut short: its process ended before it was done") from None
-        received = json.loads(answer)
-        if "error" not in received:
-            return received["value"]
-        kind = UnavailableStageError if received["is_temporary"] else StageError
-        error = kind(f"{about} failed: {received['error']}")
-        error.answered, error.disk_full = True, received["disk_full"]
-        raise error
-
-    def _request(self, request: dict[str, Any]) -> None:
-        os.write(self._requests, (json.dumps(request) + "\n").encode())
-
-    def _answer(self, until: float | None, lines: "_Lines") -> bytes:
-        """Waits for the answer, and meanwhile hands on what is printed; empty if the process ends before."""
-        answer = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._output, selectors.EVENT_READ)
-            selector.register(self._answers, selectors.EVENT_READ)
-            while not answer.endswith(b"\n"):
-                left = None if until is None else max(0.0, until - time.monotonic())
-                ready = [key.fd for key, _ in selector.select(left)]
-                if not ready:
-                    raise TimeoutError
-                if self._output in ready:
-                    piece = self._printed()
-                    lines.add(piece)
-                    if not piece:
-                        selector.unregister(self._output)
-                elif piece := os.read(self._answers, PIECE):  # only when all that was printed before it is read
-                    answer += piece
-                else:
-                    return b""
-        lines.end()
+            raise StageError(f"{about} was interrupted: its process died") from None
+        if isinstance(answer, StageError):
+            answer.args = (f"{about} failed: {answer}",)
+            raise answer
         return answer
 
-    def _printed(self) -> bytes:
+    def _answer(self, until: float | None, lines: "_Lines") -> Any:
+        """Waits for the answer, and logs what is printed meanwhile."""
+        while ready := wait([self._output, self._connection], None if until is None else max(0.0, until - time.monotonic())):
+            if self._output in ready and (printed := self._read()):
+                lines.add(printed)
+            elif self._connection in ready:  # everything that was printed before the answer has been read
+                lines.end()
+                return self._connection.recv()
+        raise TimeoutError
+
+    def _read(self) -> bytes:
         try:
-            return os.read(self._output, PIECE)
+            return os.read(self._output, 65_536)
         except OSError as error:  # a terminal whose last process has ended
             if error.errno != errno.EIO:
                 raise
             return b""
 
     def ask_to_end(self) -> None:
-        """It ends by itself when what it is at has ended."""
-        with self._writing, contextlib.suppress(BrokenPipeError):
-            if self.lives:
-                self._request({"what": "end"})
+        """Makes the process exit when its current operation has ended."""
+        with self._sending, contextlib.suppress(ConnectionError):
+            if self.is_open:
+                self._connection.send(None)
 
     def end(self) -> None:
         process_groups.end(self.process)
         self.process.wait()
-        with self.in_use, self._writing:
-            if self.lives:
-                self.lives = False
-                for number in (self._output, self._requests, self._answers):
-                    os.close(number)
+        with self.in_use, self._sending:
+            if self.is_open:
+                self.is_open = False
+                os.close(self._output)
+                self._connection.close()
 
 
 def _terminal(columns: int) -> tuple[int, int]:
-    """Both ends of a terminal of that width, which hands on bytes as they are: a progress bar is drawn only in one."""
+    """Both ends of a pseudo-terminal of that width, which does not change the bytes: progress bars need a terminal."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     termios.tcsetwinsize(theirs, (24, columns))
@@ -288,41 +265,40 @@ def _terminal(columns: int) -> tuple[int, int]:
 
 
 class _Lines:
-    """Whole lines out of pieces of bytes; of a line that a progress bar wrote over, the last state, and each one meanwhile."""
+    """Splits chunks of output into lines. Of a progress bar, each state goes to `show_bar` and the last one to `log`."""
 
-    def __init__(self, told: Callable[[str], None], shown: Callable[[str], None] = lambda _: None) -> None:
-        self._told = told
-        self._shown = shown
+    def __init__(self, log: Callable[[str], None], show_bar: Callable[[str], None] = lambda _: None) -> None:
+        self._log = log
+        self._show_bar = show_bar
         self._rest = b""
 
-    def add(self, piece: bytes) -> None:
-        *whole, self._rest = (self._rest + piece).split(b"\n")
-        for line in whole:
-            self._tell(line)
+    def add(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._log_line(line)
         if b"\r" in self._rest and (text := _last_state(self._rest)):
-            self._shown(text)
+            self._show_bar(text)
 
     def end(self) -> None:
-        self._tell(self._rest)
+        self._log_line(self._rest)
         self._rest = b""
 
-    def _tell(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         if text := _last_state(line):
-            self._told(text)
+            self._log(text)
 
 
 def _last_state(line: bytes) -> str:
     return line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace").rstrip()
 
 
-def environment(side_by_side: int) -> dict[str, str]:
-    """What a stage's process gets: this Python first in its path, and its share of the cores."""
+def environment(count: int) -> dict[str, str]:
+    """Environment of a worker: `python` is this Python, and the number of threads is its share of the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // side_by_side))
     own = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # `python` is this one
-        "SHELL": "/bin/sh",  # DVC runs commands in the user's shell, which may be any
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "SHELL": "/bin/sh",  # DVC runs commands in the user's shell
         "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",  # so that a line is seen when it is printed
+        "PYTHONUNBUFFERED": "1",  # print lines immediately
     }
-    return os.environ | own | dict.fromkeys(THREADS, share)
+    return os.environ | own | dict.fromkeys(THREADS, str(max(1, cores // count)))

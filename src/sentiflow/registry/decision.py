@@ -34,7 +34,7 @@ def write() -> None:
         return
     try:
         client = store.connect()
-        with champion_history.looking(client) as entries:
+        with champion_history.reading(client) as entries:
             found = _decision(client, entries)
     except (InputError, UnavailableError, MlflowException) as error:
         log.warning("%s was not written: %s", location.DECISION, error)

@@ -87,34 +87,34 @@ def contents(top):
     return {path: path.read_bytes() for path in files}
 
 
-def test_trial_on_a_sample_leaves_every_file_of_the_project_as_it_was_and_says_where_its_results_are(project, monkeypatch):
+def test_sample_run_changes_no_file_of_the_project_and_prints_where_its_results_are(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a.server.of.the.team")
     before = contents(project)
     trial = start("repro", "--sample", "400")
-    said = trial.communicate(timeout=120)[0]
-    assert trial.returncode == 0, said
+    output = trial.communicate(timeout=120)[0]
+    assert trial.returncode == 0, output
     assert contents(project) == before
     folder = isolated_run.FOLDER / "sample"
     assert params.load(folder / "params.yaml").download.sample == 400
     assert (folder / "reports/report.html").read_text() == "sqlite:///mlflow.db\n"  # the store that its stages are given
-    assert f"Reports of this trial: {folder}/reports/report.html\n" in said
-    assert f"Its MLflow store: sqlite:///{project}/{folder}/mlflow.db\n" in said
-    assert "nb_svm" in said  # its comparison
+    assert f"Reports of this trial: {folder}/reports/report.html\n" in output
+    assert f"Its MLflow store: sqlite:///{project}/{folder}/mlflow.db\n" in output
+    assert "nb_svm" in output  # its comparison
 
 
 @pytest.mark.parametrize("rows", ["0", "19", "-400"])
-def test_trial_on_too_few_reviews_is_refused(project, rows):
+def test_sample_with_too_few_reviews_is_rejected(project, rows):
     refused = start("repro", "--sample", rows)
-    said = refused.communicate(timeout=60)[0]
+    output = refused.communicate(timeout=60)[0]
     assert refused.returncode == 1
-    assert said == f"error: received --sample {rows}; expected at least 20 reviews, for example: sentiflow repro --sample 400\n"
+    assert output == f"error: received --sample {rows}; expected at least 20 reviews, for example: sentiflow repro --sample 400\n"
     assert not isolated_run.FOLDER.exists()
 
 
 # what is shared with the project and what is not
 
 
-def test_side_run_trains_only_what_the_project_has_not_and_the_project_is_given_the_rest_later(project):
+def test_models_are_restored_between_project_and_isolated_run_instead_of_trained_again(project):
     folder = run(["nb_svm", "rnn"])
     assert trained() == ["rnn"]
     assert (folder / "models/rnn/weights").read_text() == (folder / "models/nb_svm/weights").read_text() == "good\n"
@@ -128,13 +128,13 @@ def test_side_run_trains_only_what_the_project_has_not_and_the_project_is_given_
     assert trained() == ["rnn"]
 
 
-def test_side_run_leaves_every_file_of_the_project_as_it_was(project):
+def test_isolated_run_changes_no_file_of_the_project(project):
     before = contents(project)
     run(["rnn", "gru"])
     assert contents(project) == before
 
 
-def test_second_side_run_does_nothing(project, capfd):
+def test_second_isolated_run_does_nothing(project, capfd):
     folder = run(["nb_svm", "rnn"])
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and ".dvc" not in path.parts}
     capfd.readouterr()
@@ -151,7 +151,7 @@ def test_only_the_targets_run(project):
     assert not (folder / "models/nb_svm").exists()
 
 
-def test_values_are_the_projects_but_for_those_that_are_changed(project):
+def test_parameters_are_those_of_the_project_except_the_changed_ones(project):
     Path("params.yaml").write_text(isolated_run.with_changes(Path("params.yaml").read_text(), {"seed": 8}))
     with isolated_run.running("some", {"run": {"nb_svm": "nb_svm"}, "train.patience": None}, again="make some") as folder:
         there, here = params.load(folder / "params.yaml"), params.load()
@@ -165,7 +165,7 @@ def refreshed(**changes):
     return Path("copy")
 
 
-def test_code_that_was_changed_added_or_removed_is_so_in_the_next_side_run(project):
+def test_changed_added_and_removed_code_is_copied_to_the_next_isolated_run(project):
     refreshed()
     Path("stages/train.sh").write_text(TRAIN + "# changed\n")
     Path("src/sentiflow_of_user/more.py").write_text("VALUE = 2\n")
@@ -175,7 +175,7 @@ def test_code_that_was_changed_added_or_removed_is_so_in_the_next_side_run(proje
     assert [path.name for path in (folder / "src/sentiflow_of_user").iterdir()] == ["more.py"]
 
 
-def test_what_tools_leave_beside_the_code_is_not_copied(project):
+def test_caches_of_tools_next_to_the_code_are_not_copied(project):
     for name in ("src/sentiflow_of_user/__pycache__/module.pyc", "src/.ruff_cache/x", "src/sentiflow.egg-info/PKG-INFO"):
         Path(name).parent.mkdir(parents=True)
         Path(name).write_text("left")
@@ -185,7 +185,7 @@ def test_what_tools_leave_beside_the_code_is_not_copied(project):
     ]
 
 
-def test_reviews_of_the_user_are_read_where_they_lie_even_after_the_project_was_moved(project, tmp_path, monkeypatch):
+def test_reviews_of_the_user_are_found_even_after_the_project_was_moved(project, tmp_path, monkeypatch):
     folder = refreshed()
     assert (folder / "data/external/reviews.txt").read_text() == "good\n"
     moved = shutil.move(project, tmp_path / "moved")
@@ -193,7 +193,7 @@ def test_reviews_of_the_user_are_read_where_they_lie_even_after_the_project_was_
     assert (refreshed() / "data/external/reviews.txt").read_text() == "good\n"
 
 
-def test_location_that_leads_elsewhere_leads_there_from_the_side_run_too(project):
+def test_location_outside_data_external_is_made_absolute(project):
     places = {
         "download.csv.location": "mine/reviews.csv",
         "download.tsv.location": "https://example.org/a.tsv",
@@ -207,21 +207,21 @@ def test_location_that_leads_elsewhere_leads_there_from_the_side_run_too(project
     assert download.aclimdb.location == params.load().download.aclimdb.location
 
 
-def test_cache_is_the_one_that_the_projects_dvc_uses_whatever_its_path_holds(project, tmp_path):
+def test_cache_is_that_of_the_project_even_with_special_characters_in_its_path(project, tmp_path):
     cache = tmp_path / "a cache, with # and 'signs'"
     subprocess.run([sys.executable, "-m", "dvc", "config", "cache.dir", str(cache)], check=True)
     folder = run(["rnn"])
-    told = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=folder, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == str(cache)
+    result = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=folder, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == str(cache)
     assert (cache / "runs").is_dir()
 
 
-def test_changed_value_that_params_does_not_allow_is_an_error_that_names_it(project):
+def test_invalid_changed_value_is_named_in_the_error(project):
     with pytest.raises(InputError, match=r"copy/params\.yaml cannot be used:\n  train\.patience: received 'long'"):
         refreshed(**{"train.patience": "long"})
 
 
-def test_changing_a_key_that_params_has_not_is_refused():
+def test_changing_an_unknown_key_is_an_error():
     with pytest.raises(KeyError, match=r"train\.patients"):
         isolated_run.with_changes("train:\n  patience: 2\n", {"train.patients": 3})
 
@@ -239,7 +239,7 @@ def test_changing_a_key_that_params_has_not_is_refused():
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],
 )
-def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expected, tmp_path, monkeypatch):
+def test_tracking_uri_is_independent_of_the_working_folder(given, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if given is None:
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -248,15 +248,15 @@ def test_store_is_the_projects_own_whatever_folder_it_is_named_from(given, expec
     assert isolated_run.tracking_uri() == expected.format(here=tmp_path)
 
 
-def test_all_runs_every_model_and_brings_its_reports(project, capfd):
+def test_all_models_are_run_and_their_reports_are_copied(project, capfd):
     isolated_run.run_all()
     names = sorted(params.load().networks)
     assert sorted(trained()) == sorted(set(names) - {"nb_svm", "lstm"})
     assert Path("reports/all.md").read_text().split() == names
     assert Path("reports/all.html").read_text() == f"sqlite:///{project}/mlflow.db\n"
-    said = capfd.readouterr().out
-    assert said.endswith(f"{names[-1]}\n\nReports: reports/all.md, reports/all.html\nMLflow UI: sentiflow ui\n")
-    assert "Report: reports/comparison.md" not in said
+    output = capfd.readouterr().out
+    assert output.endswith(f"{names[-1]}\n\nReports: reports/all.md, reports/all.html\nMLflow UI: sentiflow ui\n")
+    assert "Report: reports/comparison.md" not in output
 
 
 # mistakes, signals, two at once
@@ -266,58 +266,49 @@ def test_failed_stage_ends_in_an_error_and_status_1_and_the_reports_of_an_earlie
     Path("reports/all.md").write_text("earlier\n")
     Path("stages/train.sh").write_text("exit 3\n")
     failed = start("all-models")
-    said = failed.communicate(timeout=120)[0]
-    assert failed.returncode == 1, said
-    assert "error: the run in .cache/side/all ended with status 1" in said
-    assert "`sentiflow all-models` goes on" in said
-    assert "Traceback" not in said
+    output = failed.communicate(timeout=120)[0]
+    assert failed.returncode == 1, output
+    assert "error: the run in .cache/side/all ended with status 1" in output
+    assert "`sentiflow all-models` resumes" in output
+    assert "Traceback" not in output
     assert Path("reports/all.md").read_text() == "earlier\n"
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_every_process_of_a_side_run(project, sign, status):
+def test_signal_ends_every_process_of_an_isolated_run(project, sign, status):
     Path("stages/train.sh").write_text(SLEEPING)
     started = start("all-models")
     try:
         processes.wait_until(lambda: processes.working_below(project, "sleep"))
         started.send_signal(sign)
-        said = started.communicate(timeout=60)[0]
-        assert started.returncode == status, said
+        output = started.communicate(timeout=60)[0]
+        assert started.returncode == status, output
         assert processes.working_below(project) == []
-        assert "Traceback" not in said
+        assert "Traceback" not in output
     finally:
         processes.kill(processes.working_below(project))
 
 
-def test_second_side_run_of_the_same_name_waits_for_the_first(project):
+def test_second_isolated_run_of_the_same_name_waits_for_the_first(project):
     with locks.locked(isolated_run.FOLDER / ".all.lock"):
         second = start("all-models")
-        said = [second.stdout.readline(), second.stdout.readline()]
-        assert f"waiting for process {os.getpid()}" in said[1], said
+        output = [second.stdout.readline(), second.stdout.readline()]
+        assert f"waiting for process {os.getpid()}" in output[1], output
         assert not (isolated_run.FOLDER / "all").exists()
         second.send_signal(signal.SIGINT)
-    said = second.communicate(timeout=60)[0]
-    assert second.returncode == 130, said
-    assert "Traceback" not in said
+    output = second.communicate(timeout=60)[0]
+    assert second.returncode == 130, output
+    assert "Traceback" not in output
 
 
-def test_folder_that_a_pipeline_is_still_at_work_in_is_not_changed(project, monkeypatch):
+def test_folder_in_which_a_pipeline_is_still_running_is_not_changed(project, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.5)
     with locks.locked(isolated_run.FOLDER / "some/.dvc/tmp/sentiflow.lock"), pytest.raises(InputError, match="has been at work"):
         run(["rnn"])
     assert not (isolated_run.FOLDER / "some/dvc.yaml").exists()
 
 
-def test_outside_a_project_it_says_where_to_run_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    failed = start("all-models")
-    said = failed.communicate(timeout=60)[0]
-    assert failed.returncode == 1
-    assert f"error: no sentiflow project in {tmp_path}; run this in the top folder of a project" in said
-    assert "Traceback" not in said
-
-
-def test_project_that_was_copied_without_its_hidden_files_is_told_so(project):
+def test_project_that_was_copied_without_its_hidden_files_is_named_in_the_error(project):
     shutil.rmtree(".dvc")
     with pytest.raises(InputError, match=r"no \.dvc folder in .*copied with its hidden files"):
         run(["rnn"])

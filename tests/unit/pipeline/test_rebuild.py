@@ -109,7 +109,7 @@ def nothing_is_left():
     return not rebuild.TREE.exists() and len(git("worktree", "list").splitlines()) == 1
 
 
-def test_commits_are_those_whose_lock_holds_published_results_oldest_first(project):
+def test_commits_with_published_results_are_listed_oldest_first(project):
     assert [found.subject for found in rebuild.commits()] == ["finished", "other words"]
     assert rebuild.commits()[0].outputs == ["model"]
 
@@ -128,7 +128,7 @@ def test_shallow_clone_says_that_commits_are_missing_and_what_to_do(project, cap
     assert "git fetch --unshallow" in caplog.text
 
 
-def test_folder_without_git_or_history_is_refused_with_what_to_do(tmp_path, monkeypatch):
+def test_folder_without_git_or_history_is_rejected_with_the_next_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match="run this in a clone of the project"):
@@ -155,36 +155,36 @@ def rebuilt(two_commits, empty_store, tmp_path_factory):
         rows = [line | {"version": number, "by": "a", "replaced": "", "key": key * 64} for number, key in numbers.items()]
         champion_history.JOURNAL.parent.mkdir()
         pd.DataFrame(rows).to_csv(champion_history.JOURNAL, index=False)
-        said = io.StringIO(), io.StringIO()
+        output = io.StringIO(), io.StringIO()
         before = git("status", "--porcelain")
-        log = logging.StreamHandler(said[1])
+        log = logging.StreamHandler(output[1])
         logging.getLogger("sentiflow").addHandler(log)
-        with contextlib.redirect_stdout(said[0]):
+        with contextlib.redirect_stdout(output[0]):
             rebuild.rebuild()
         logging.getLogger("sentiflow").removeHandler(log)
         assert git("status", "--porcelain") == before
-        yield folder, said[0].getvalue(), said[1].getvalue()
+        yield folder, output[0].getvalue(), output[1].getvalue()
 
 
 def test_lost_store_is_filled_in_the_order_of_the_commits_and_nothing_else_changes(rebuilt):
-    folder, said, _ = rebuilt
+    folder, output, _ = rebuilt
     assert keys(folder) == ["a", "b"]
-    assert "2 of 2 commits are published: 2 versions, 2 of them new." in said
+    assert "2 of 2 commits are published: 2 versions, 2 of them new." in output
     assert (folder / "model").read_text() == "b"
     assert nothing_is_left()
 
 
-def test_make_repro_looks_again_at_what_it_published_and_judged(rebuilt):
-    folder, said, _ = rebuilt
+def test_next_repro_publishes_and_judges_again(rebuilt):
+    folder, output, _ = rebuilt
     assert not any((folder / note).exists() for note in repro.PUBLISHED)
-    assert "`sentiflow repro` publishes" in said
+    assert "`sentiflow repro` publishes" in output
 
 
-def test_champions_come_back_under_their_new_numbers_and_one_whose_version_is_not_there_is_named(rebuilt):
-    folder, said, errors = rebuilt
+def test_champions_are_restored_with_their_new_numbers_and_a_missing_version_is_named(rebuilt):
+    folder, output, errors = rebuilt
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     assert [entry.version for entry in champion_history.history(MlflowClient(uri, uri))] == ["1", "2"]
-    assert "Champion: version 2." in said
+    assert "Champion: version 2." in output
     assert "version 9 (nb_svm)" in errors
 
 
@@ -192,32 +192,32 @@ def test_rebuilding_again_adds_nothing(rebuilt, capfd):
     folder, _, _ = rebuilt
     rebuild.rebuild()
     assert keys(folder) == ["a", "b"]
-    said = capfd.readouterr().out
-    assert "2 versions, 0 of them new." in said
-    assert "0 changes of champion entered." in said
+    output = capfd.readouterr().out
+    assert "2 versions, 0 of them new." in output
+    assert "0 changes of champion entered." in output
 
 
-def test_commit_whose_files_are_in_no_cache_is_named_and_the_others_are_published(project, capfd, caplog):
+def test_commit_with_missing_outputs_is_named_and_the_others_are_published(project, capfd, caplog):
     [lost] = [file for file in Path(".dvc/cache").rglob("*") if file.is_file() and file.read_bytes() == b"a"]
     lost.unlink()
     rebuild.rebuild()
     assert keys(project) == ["b"]
-    assert "finished: DVC's cache (no remote is set) has not all that it recorded: model" in caplog.text
+    assert "finished: its results are not all in DVC's cache (no remote is set): model" in caplog.text
     assert "1 of 2 commits are published" in capfd.readouterr().out
     assert nothing_is_left()
 
 
-def test_what_the_cache_lacks_is_taken_from_a_remote_that_is_younger_than_the_commits(project, capfd):
+def test_missing_outputs_are_downloaded_from_a_remote_that_was_added_after_the_commits(project, capfd):
     subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "-q", "--default", "shared", "../remote"], check=True)
     shutil.move(".dvc/cache/files", "../remote/files")  # as `dvc push` lays them there
     rebuild.rebuild()
     assert keys(project) == ["a", "b"]
 
 
-def test_nothing_to_publish_from_is_an_error_that_says_what_to_bring_back(project, capfd):
+def test_nothing_to_publish_is_an_error_that_names_what_to_restore(project, capfd):
     shutil.rmtree(".dvc/cache")
     Path("model").unlink()
-    with pytest.raises(InputError, match="bring DVC's cache back, or name a remote: dvc remote add -d NAME URL"):
+    with pytest.raises(InputError, match="restore DVC's cache, or add a remote: dvc remote add -d NAME URL"):
         rebuild.rebuild()
     assert keys(project) == []
     assert nothing_is_left()
@@ -230,7 +230,7 @@ def test_commit_whose_own_code_fails_is_named_and_its_folder_removed(project, ca
     commit("broken")
     rebuild.rebuild()
     assert "this commit cannot" in capfd.readouterr().err
-    assert "broken: its own `-m publish` ended with status 1; it says why, above" in caplog.text
+    assert "broken: its own `-m publish` ended with status 1; its message is above" in caplog.text
     assert keys(project) == ["a", "b"]
     assert nothing_is_left()
 
@@ -247,13 +247,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_lock_of_an_odd_form_in_the_history_is_left_out(project, what):
+def test_invalid_dvc_lock_in_the_history_is_skipped(project, what):
     Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n  register: {HOSTILE[what]}\n")
     commit(what)
     assert [found.subject for found in rebuild.commits()] == ["finished", "other words"]
 
 
-def test_history_of_champions_of_odd_values_is_entered_as_far_as_mlflow_takes_it(project, capfd, caplog):
+def test_entries_of_the_history_of_champions_that_mlflow_rejects_are_skipped(project, capfd, caplog):
     line = {"number": 1, "version": "\x1b[2J", "architecture": "nb_svm", "from": "2026", "to": "", "how": "first", "by": "a"}
     rows = [
         line | {"why": "w", "replaced": "", "key": "' OR name = 'sentiflow"},
@@ -265,12 +265,12 @@ def test_history_of_champions_of_odd_values_is_entered_as_far_as_mlflow_takes_it
     rebuild.rebuild()
     uri = f"sqlite:///{project / 'mlflow.db'}"
     assert [entry.why for entry in champion_history.history(MlflowClient(uri, uri))] == ["\x1b[2J"]
-    assert caplog.text.count("not entered, as its version is not there: 2026") == 2
+    assert caplog.text.count("not entered, because its version is missing: 2026") == 2
     assert "1 changes of champion entered. Champion: version 2." in capfd.readouterr().out
     assert {path.name for path in project.parent.iterdir()} <= {"project", "site"}  # DVC's own, which the tests move here
 
 
-def test_rebuilding_in_a_copied_project_leaves_the_store_that_was_copied_as_it_was(project, empty_store, capfd):
+def test_rebuilding_in_a_copied_project_does_not_change_the_original_store(project, empty_store, capfd):
     before = {file: file.read_bytes() for file in empty_store.parent.rglob("*") if file.is_file()}
     rebuild.rebuild()
     assert keys(project) == ["a", "b"]
@@ -279,9 +279,9 @@ def test_rebuilding_in_a_copied_project_leaves_the_store_that_was_copied_as_it_w
     assert {file: file.read_bytes() for file in empty_store.parent.rglob("*") if file.is_file()} == before
 
 
-def test_folder_of_a_commit_holds_what_it_recorded_and_is_removed_after_an_interruption(project):
+def test_folder_of_a_commit_has_its_outputs_and_is_removed_after_an_interruption(project):
     def interrupted():
-        with rebuild._laid_out(rebuild.commits()[0]) as tree:
+        with rebuild._checked_out(rebuild.commits()[0]) as tree:
             assert (tree / "model").read_text() == "a"
             raise KeyboardInterrupt
 
@@ -290,19 +290,19 @@ def test_folder_of_a_commit_holds_what_it_recorded_and_is_removed_after_an_inter
     assert nothing_is_left()
 
 
-def test_folder_that_a_killed_rebuild_left_is_no_hindrance(project):
+def test_rebuild_works_after_a_killed_rebuild(project):
     git("worktree", "add", "--detach", str(rebuild.TREE), "HEAD")
     (rebuild.TREE / "words.txt").write_text("half")
-    with rebuild._laid_out(rebuild.commits()[1]) as tree:
+    with rebuild._checked_out(rebuild.commits()[1]) as tree:
         assert (tree / "words.txt").read_text() == (tree / "model").read_text() == "b"
     assert nothing_is_left()
 
 
 def test_dry_run_lists_the_commits_and_makes_no_store(project, capsys):
     Path("mlflow.db").unlink()
-    _, said, _ = commands.run(capsys, "models", "rebuild", "--dry-run")
-    said = said.splitlines()
-    assert [line.split(" ", 1)[1].split(":")[0] for line in said[:2]] == ["finished", "other words"]
-    assert said[2] == "Dry run: 2 commits would be published, and 0 changes of champion entered. Nothing was changed."
+    _, output, _ = commands.run(capsys, "models", "rebuild", "--dry-run")
+    output = output.splitlines()
+    assert [line.split(" ", 1)[1].split(":")[0] for line in output[:2]] == ["finished", "other words"]
+    assert output[2] == "Dry run: 2 commits would be published, and 0 changes of champion entered. Nothing was changed."
     assert not Path("mlflow.db").exists()
     assert nothing_is_left()

@@ -83,14 +83,14 @@ def put_at_rest():
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"write": {"a": {"pid": 1', "[]", "null", '{"write": {"a": 3}}', "\0\0\0"])
-def test_rwlock_that_a_killed_run_left_empty_or_cut_is_removed_and_said(folder, content, caplog):
+def test_empty_or_truncated_rwlock_of_a_killed_run_is_removed_and_logged(folder, content, caplog):
     RWLOCK.write_text(content)
     put_at_rest()
     assert not RWLOCK.exists()
     assert "removed .dvc/tmp/rwlock" in caplog.text
 
 
-def test_broken_rwlock_stays_while_a_dvc_of_this_project_lives(folder, start):
+def test_broken_rwlock_stays_while_a_dvc_process_of_this_project_is_running(folder, start):
     RWLOCK.write_text("")
     start(sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro", cwd=folder)
     with pytest.raises(InputError, match="at work in this project"):
@@ -98,43 +98,43 @@ def test_broken_rwlock_stays_while_a_dvc_of_this_project_lives(folder, start):
     assert RWLOCK.exists()
 
 
-def test_broken_rwlock_is_removed_while_a_dvc_of_another_project_lives(folder, start, tmp_path_factory):
+def test_broken_rwlock_is_removed_while_a_dvc_process_of_another_project_is_running(folder, start, tmp_path_factory):
     RWLOCK.write_text("")
     start(sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro", cwd=tmp_path_factory.mktemp("other"))
     put_at_rest()
     assert not RWLOCK.exists()
 
 
-def test_entries_of_a_dead_process_are_removed_and_the_process_is_named(folder, caplog):
+def test_entries_of_a_dead_process_are_removed_and_the_process_is_logged(folder, caplog):
     dead = subprocess.Popen(["true"])
     dead.wait()
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(dead.pid)}, "read": {"/b": [entry(dead.pid)]}}))
     put_at_rest()
     assert json.loads(RWLOCK.read_text()) == {"write": {}, "read": {}}
-    assert f"process {dead.pid} (dvc repro), which is gone" in caplog.text
+    assert f"process {dead.pid} (dvc repro), which has ended" in caplog.text
 
 
-def test_a_dead_process_that_its_parent_has_not_collected_counts_as_gone(folder, start):
+def test_entries_of_a_zombie_process_are_removed(folder, start):
     dead = start("true")
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(dead.pid)}}))
     put_at_rest()
     assert json.loads(RWLOCK.read_text())["write"] == {}
 
 
-def test_entries_of_an_id_that_now_belongs_to_a_younger_process_are_removed(folder, start):
+def test_entries_with_the_reused_id_of_a_younger_process_are_removed(folder, start):
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(sleeping_python(start).pid)}}))
     os.utime(RWLOCK, (time.time() - 3600,) * 2)
     put_at_rest()
     assert json.loads(RWLOCK.read_text())["write"] == {}
 
 
-def test_entries_of_an_id_that_now_belongs_to_another_program_are_removed(folder, start):
+def test_entries_with_the_reused_id_of_another_program_are_removed(folder, start):
     RWLOCK.write_text(json.dumps({"write": {"/a": entry(start("sleep", "60").pid)}}))
     put_at_rest()
     assert json.loads(RWLOCK.read_text())["write"] == {}
 
 
-def test_entries_of_a_run_of_the_folder_that_this_one_was_copied_from_are_removed(folder, start, tmp_path_factory):
+def test_entries_of_a_run_in_the_folder_from_which_this_one_was_copied_are_removed(folder, start, tmp_path_factory):
     there = sleeping_python(start, cwd=tmp_path_factory.mktemp("original"))
     RWLOCK.write_text(json.dumps({"write": {"/original/a": entry(there.pid)}}))
     put_at_rest()
@@ -142,7 +142,7 @@ def test_entries_of_a_run_of_the_folder_that_this_one_was_copied_from_are_remove
     assert there.poll() is None
 
 
-def test_entries_of_a_live_process_stay_and_it_is_waited_for_by_name(folder, start, caplog):
+def test_entries_of_a_running_process_stay_and_the_process_is_waited_for(folder, start, caplog):
     holder = sleeping_python(start).pid
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -170,36 +170,36 @@ def test_lock_held_by_another_process_is_waited_for(folder, start):
         put_at_rest()
 
 
-def test_sound_dvc_lock_is_left_alone(project, caplog):
+def test_intact_dvc_lock_is_not_changed(project, caplog):
     before = Path("dvc.lock").read_bytes()
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert Path("dvc.lock").read_bytes() == before
     assert not Path("dvc.lock.broken").exists()
     assert not caplog.records
 
 
-def test_dvc_lock_cut_at_any_byte_is_put_back_or_still_readable_by_dvc(project):
+def test_dvc_lock_truncated_at_any_byte_is_restored_or_readable_by_dvc(project):
     whole = Path("dvc.lock").read_bytes()
     for end in range(0, len(whole), 37):
         Path("dvc.lock").write_bytes(whole[:end])
-        recovery.lock_file()
+        recovery.repair_lock_file()
         left = Path("dvc.lock").read_bytes()
         assert left in (whole, whole[:end])
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(left.decode(), "dvc.lock"))
 
 
-def test_what_stood_in_a_broken_dvc_lock_is_kept_beside_it(project, caplog):
+def test_broken_dvc_lock_is_kept_next_to_the_restored_one(project, caplog):
     conflict = "<<<<<<< ours\nstages: {}\n=======\n"
     Path("dvc.lock").write_text(conflict)
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert Path("dvc.lock.broken").read_text() == conflict
     assert "git's last commit" in caplog.text
 
 
-def test_broken_dvc_lock_that_git_does_not_have_is_moved_aside(project, caplog):
+def test_broken_dvc_lock_that_is_not_in_git_is_moved_away(project, caplog):
     shutil.rmtree(".git")
     Path("dvc.lock").write_text("")
-    recovery.lock_file()
+    recovery.repair_lock_file()
     assert not Path("dvc.lock").exists()
     assert Path("dvc.lock.broken").exists()
     assert "dvc.lock was empty and git has none" in caplog.text
@@ -207,17 +207,17 @@ def test_broken_dvc_lock_that_git_does_not_have_is_moved_aside(project, caplog):
 
 def without_lstm():
     Path("dvc.yaml").write_text(PIPELINE.replace("[nb_svm, lstm]", "[nb_svm]"))
-    recovery.leftovers(["nb_svm"])
+    recovery.remove_leftovers()
 
 
-def test_nothing_is_a_leftover_while_every_stage_is_in_the_pipeline(project):
+def test_nothing_is_removed_while_every_stage_is_in_the_pipeline(project):
     before = Path("dvc.lock").read_bytes()
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("dvc.lock").read_bytes() == before
     assert Path("models/lstm/weights").exists()
 
 
-def test_outputs_of_a_removed_model_go_and_those_of_the_others_stay(project, caplog):
+def test_outputs_of_a_removed_model_are_removed_and_those_of_the_others_stay(project, caplog):
     without_lstm()
     assert not Path("models/lstm").exists()
     assert not Path("metrics/lstm").exists()
@@ -227,7 +227,7 @@ def test_outputs_of_a_removed_model_go_and_those_of_the_others_stay(project, cap
     assert "removed models/lstm" in caplog.text
 
 
-def test_dvc_lock_without_the_leftovers_is_otherwise_the_same_bytes(project):
+def test_removing_leftovers_changes_no_other_byte_of_dvc_lock(project):
     whole = Path("dvc.lock").read_text()
     without_lstm()
     start = whole.index("  train@lstm:")
@@ -235,7 +235,7 @@ def test_dvc_lock_without_the_leftovers_is_otherwise_the_same_bytes(project):
     assert Path("dvc.lock").read_text() == whole[:start] + whole[end:]
 
 
-def test_leftover_that_the_user_changed_is_kept_and_said(project, caplog):
+def test_leftover_that_the_user_changed_is_kept_and_logged(project, caplog):
     Path("models/lstm/weights").write_text("mine")
     without_lstm()
     assert Path("models/lstm/weights").read_text() == "mine"
@@ -245,19 +245,19 @@ def test_leftover_that_the_user_changed_is_kept_and_said(project, caplog):
 
 def test_output_of_a_renamed_stage_stays_with_its_new_stage(project):
     Path("dvc.yaml").write_text(PIPELINE.replace("  split:", "  divide:"))
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("data/split.txt").exists()
     assert "split" not in recovery.lock_entries()
 
 
 def test_output_that_another_stage_still_reads_stays(project):
     Path("dvc.yaml").write_text(PIPELINE[: PIPELINE.index("  split:")] + "\n" + PIPELINE[PIPELINE.index("  train:") :])
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("data/split.txt").exists()
 
 
-def test_slip_in_dvc_yaml_removes_nothing(project):
+def test_invalid_dvc_yaml_removes_nothing(project):
     Path("dvc.yaml").write_text("stages:\n  split: {cmdd: no}\n")
-    recovery.leftovers(["nb_svm", "lstm"])
+    recovery.remove_leftovers()
     assert Path("models/lstm/weights").exists()
     assert "train@lstm" in recovery.lock_entries()

@@ -117,13 +117,7 @@ def contents():
     }
 
 
-def test_help_says_what_can_be_asked_for():
-    answer = run_repro("--help")
-    assert answer.returncode == 0
-    assert "--force" in answer.stdout
-
-
-def test_a_run_with_nothing_to_do_ends_well_in_a_few_seconds_and_shows_the_comparison(project):
+def test_run_with_nothing_to_do_takes_a_few_seconds_and_prints_the_comparison(project):
     started = time.monotonic()
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
@@ -142,14 +136,14 @@ def test_a_target_runs_alone_and_force_runs_it_again(project):
     assert Path("data/split.txt").read_text() == "bad\n"
 
 
-def test_python_in_a_stage_is_this_environments_though_it_is_not_activated(project, monkeypatch):
+def test_python_in_a_stage_is_that_of_the_environment_even_if_it_is_not_activated(project, monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     change("train.sh", TRAIN + "command -v python > models/$1/python\n")
     assert run_repro("train@lstm").returncode == 0
     assert Path("models/lstm/python").read_text().strip() == str(Path(sys.executable).parent / "python")
 
 
-def test_slip_in_params_is_refused_without_a_traceback_before_any_work(project):
+def test_invalid_params_are_rejected_without_a_traceback_before_any_work(project):
     change("params.yaml", Path("params.yaml").read_text().replace("seed:", "sead:"))
     change("reviews.txt", "bad\n")
     ran = run_repro()
@@ -162,13 +156,13 @@ def test_slip_in_params_is_refused_without_a_traceback_before_any_work(project):
 @pytest.mark.parametrize(
     ("missing", "advice"), [("dvc.yaml", "top folder"), (".dvc", "git clone"), ("params.yaml", "top folder")]
 )
-def test_incomplete_project_is_refused_with_what_to_do(project, missing, advice):
+def test_incomplete_project_is_rejected_with_the_next_step(project, missing, advice):
     Path(missing).rename("elsewhere")
     with pytest.raises(InputError, match=advice):
         repro.run()
 
 
-def test_copy_without_git_works_and_says_what_was_done(project):
+def test_copy_without_git_works_and_the_changed_setting_is_logged(project):
     shutil.rmtree(".git")
     change("reviews.txt", "bad\n")
     ran = run_repro()
@@ -177,7 +171,7 @@ def test_copy_without_git_works_and_says_what_was_done(project):
     assert Path("models/lstm/weights").read_text() == "bad\n"
 
 
-def test_settings_of_the_users_survive_in_a_copy_without_git(project, caplog):
+def test_settings_of_the_user_stay_in_a_copy_without_git(project, caplog):
     shutil.rmtree(".git")
     change(".dvc/config.local", "['remote \"team\"']\n    url = ../../store\n    unheard_of = kept\n")
     repro._check_project()
@@ -189,7 +183,7 @@ def test_settings_of_the_users_survive_in_a_copy_without_git(project, caplog):
     assert len(caplog.records) == 1
 
 
-def test_failed_stage_is_named_and_every_earlier_output_is_back(project):
+def test_failed_stage_is_named_and_earlier_outputs_are_restored(project):
     earlier = contents()
     change("train.sh", FAILING)
     ran = run_repro()
@@ -206,9 +200,11 @@ def test_failed_stage_is_named_and_every_earlier_output_is_back(project):
     assert Path("models/lstm/weights").read_text() == "good\nmore\n"
 
 
-def test_stages_that_do_not_need_each_other_run_side_by_side_and_dvc_lock_is_in_dvcs_order(project):
+def test_independent_stages_run_in_parallel_and_dvc_lock_is_in_dvcs_order(project):
     change("train.sh", MEETING + "[ $1 = lstm ] || sleep 1\n" + TRAIN)
     order = list(recovery.lock_entries())
+    assert order[:3] == ["split", "train@nb_svm", "train@lstm"]
+    change("dvc.lock", Path("dvc.lock").read_text().partition("  train@nb_svm:")[0])  # as if the others had never run
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
     assert list(recovery.lock_entries()) == order
@@ -216,11 +212,11 @@ def test_stages_that_do_not_need_each_other_run_side_by_side_and_dvc_lock_is_in_
     assert "1 of 5 stages are up to date" in ran.stdout
 
 
-def test_stage_at_work_ends_well_though_another_failed_and_no_other_begins(project):
+def test_running_stage_completes_after_a_failure_and_no_other_starts(project):
     change("train.sh", MEETING + "[ $1 = lstm ] || exit 3; sleep 1\n" + TRAIN + "echo more >> models/$1/weights\n")
     ran = run_repro()
     assert ran.returncode == 1
-    assert "what is at work goes on: train@lstm" in ran.stdout
+    assert "still running: train@lstm" in ran.stdout
     assert "Running stage 'compare'" not in ran.stdout
     assert ran.stderr.startswith("error: stage 'train@nb_svm' failed: failed to run: sh train.sh nb_svm, exited with 3")
     assert Path("models/lstm/weights").read_text() == "good\nmore\n"
@@ -247,7 +243,7 @@ def test_progress_bar_of_a_stage_is_shown_in_a_terminal_and_only_there(project):
     assert "%|" not in run_repro("train@nb_svm").stdout
 
 
-def test_what_a_failed_stage_wrote_is_not_overwritten(project):
+def test_outputs_of_a_failed_stage_are_not_overwritten(project):
     change("train.sh", "mkdir -p models/$1; echo new > models/$1/weights; exit 3\n")
     with pytest.raises(repro.RunError, match=r"stage 'train@lstm' failed: .*exited with 3"):
         repro.run(["train@lstm"])
@@ -255,7 +251,7 @@ def test_what_a_failed_stage_wrote_is_not_overwritten(project):
     assert Path("metrics/lstm.json").read_text() == "1\n"
 
 
-def test_server_that_lets_nobody_in_is_told_before_anything_runs(project, monkeypatch):
+def test_rejected_credentials_are_reported_before_anything_runs(project, monkeypatch):
     change("train.sh", TRAIN + "true\n")
     earlier = contents()
     with guarded.server() as address:
@@ -286,7 +282,7 @@ def made_elsewhere(tmp_path_factory):
     return file, folder
 
 
-def test_store_of_a_moved_project_is_pointed_at_the_new_folder_although_nothing_is_stale(project, made_elsewhere):
+def test_store_of_a_moved_project_is_updated_even_if_nothing_is_stale(project, made_elsewhere):
     file, folder = made_elsewhere
     shutil.copy(file, "mlflow.db")
     ran = run_repro()
@@ -298,7 +294,7 @@ def test_store_of_a_moved_project_is_pointed_at_the_new_folder_although_nothing_
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mysql://ann:secret@127.0.0.1/mlflow"])
-def test_store_of_an_unsupported_kind_is_refused_before_anything_runs(project, monkeypatch, uri):
+def test_unsupported_store_is_rejected_before_anything_runs(project, monkeypatch, uri):
     change("reviews.txt", "bad\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     ran = run_repro()
@@ -308,7 +304,7 @@ def test_store_of_an_unsupported_kind_is_refused_before_anything_runs(project, m
     assert "Running stage" not in ran.stdout
 
 
-def test_database_of_another_version_of_mlflow_is_refused_before_anything_runs(project, made_elsewhere):
+def test_database_of_another_version_of_mlflow_is_rejected_before_anything_runs(project, made_elsewhere):
     shutil.copy(made_elsewhere[0], "mlflow.db")
     with contextlib.closing(sqlite3.connect("mlflow.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
@@ -321,23 +317,23 @@ def test_database_of_another_version_of_mlflow_is_refused_before_anything_runs(p
     assert "Running stage" not in ran.stdout
 
 
-def test_server_that_does_not_answer_is_told_and_the_run_goes_on(project, monkeypatch):
+def test_server_that_does_not_answer_is_logged_and_the_run_continues(project, monkeypatch):
     change("train.sh", TRAIN + "true\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{ports.free()}")
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr  # the stage that publishes is a mere script here
     assert "does not answer" in ran.stderr
-    assert "the run goes on, and needs it when it publishes" in ran.stderr
+    assert "the run continues, and needs the store when it publishes" in ran.stderr
 
 
-def test_unknown_target_ends_in_dvcs_message_and_ours(project):
+def test_unknown_target_is_reported_with_dvcs_message(project):
     ran = run_repro("tarin")
     assert ran.returncode == 1
     assert re.match("error: reading dvc.yaml failed: .*'tarin'", ran.stderr)
     assert "Traceback" not in ran.stderr
 
 
-def test_run_killed_with_everything_it_started_recovers_by_itself(project, start):
+def test_next_run_recovers_from_a_run_that_was_killed_with_all_its_processes(project, start):
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
@@ -349,12 +345,12 @@ def test_run_killed_with_everything_it_started_recovers_by_itself(project, start
     change("train.sh", TRAIN)
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
-    assert "brought back what a killed run had removed" in ran.stderr
-    assert "which is gone, from .dvc/tmp/rwlock" in ran.stderr
+    assert "restored what a killed run had removed" in ran.stderr
+    assert "which has ended, from .dvc/tmp/rwlock" in ran.stderr
     assert contents() == earlier
 
 
-def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_back(project, start):
+def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_restored(project, start):
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
@@ -363,13 +359,13 @@ def test_killed_worker_leaves_no_stage_running_and_the_outputs_are_back(project,
     worker.kill()
     output, _ = run.communicate(timeout=20)
     assert run.returncode == 1
-    assert "stage 'train@lstm' was cut short" in output
+    assert "stage 'train@lstm' was interrupted" in output
     assert not processes.working_in(project)
     assert contents() == earlier
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_stopped_run_leaves_no_process_and_every_earlier_output(project, start, sign, status):
+def test_stopped_run_leaves_no_process_and_restores_earlier_outputs(project, start, sign, status):
     earlier = contents()
     change("train.sh", SLEEPING)
     run = start("train@lstm")
@@ -398,7 +394,7 @@ def test_second_ctrl_c_ends_a_stage_that_ignores_the_first(project, start):
     assert not processes.working_in(project)
 
 
-def test_second_run_waits_for_the_first_and_says_for_whom(project, start):
+def test_second_run_waits_for_the_first_and_names_its_process(project, start):
     change("train.sh", "sleep 2.5; " + TRAIN)
     first = start("train@lstm")
     processes.wait_until(stage_that_sleeps)
@@ -411,7 +407,7 @@ def test_second_run_waits_for_the_first_and_says_for_whom(project, start):
     assert first.returncode == 0
 
 
-def test_comparison_no_longer_sees_a_model_taken_out_of_run(project):
+def test_model_removed_from_run_is_no_longer_compared(project):
     change("params.yaml", with_run(Path("params.yaml").read_text(), {"nb_svm": "nb_svm"}))
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
@@ -419,11 +415,11 @@ def test_comparison_no_longer_sees_a_model_taken_out_of_run(project):
     assert Path("reports/comparison.md").read_text() == "nb_svm.json\n"
 
 
-def test_model_put_back_comes_from_dvcs_run_cache(project):
+def test_model_added_again_is_restored_from_dvcs_run_cache(project):
     every = Path("params.yaml").read_text()
     change("params.yaml", with_run(every, {"nb_svm": "nb_svm"}))
     with recovery.dvc_at_rest():
-        recovery.leftovers(["nb_svm"])
+        recovery.remove_leftovers()
     change("params.yaml", every)
     ran = run_repro()
     assert "Stage 'train@lstm' is cached" in ran.stdout
@@ -431,17 +427,17 @@ def test_model_put_back_comes_from_dvcs_run_cache(project):
     assert Path("models/lstm/weights").exists()
 
 
-def test_cut_dvc_lock_is_put_back_and_nothing_runs_again(project):
+def test_truncated_dvc_lock_is_restored_and_nothing_runs_again(project):
     whole = Path("dvc.lock").read_bytes()
     Path("dvc.lock").write_bytes(whole[:300])
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
-    assert "put back the one of git's last commit" in ran.stderr
+    assert "restored the one of git's last commit" in ran.stderr
     assert "Running stage" not in ran.stdout
     assert Path("dvc.lock").read_bytes() == whole
 
 
-def test_dvc_lock_that_a_run_left_cut_is_the_one_from_before_the_run_again(project):
+def test_dvc_lock_truncated_by_a_run_is_restored_from_before_the_run(project):
     """It is not git's, which may be older, and every output that DVC had removed is back too."""
     change("reviews.txt", "poor\n")
     assert run_repro().returncode == 0
@@ -449,12 +445,12 @@ def test_dvc_lock_that_a_run_left_cut_is_the_one_from_before_the_run_again(proje
     change("train.sh", ": > dvc.lock\nexit 3\n")
     ran = run_repro()
     assert ran.returncode == 1
-    assert "dvc.lock was empty: put back the one from before the run" in ran.stderr
+    assert "dvc.lock was empty: restored the one from before the run" in ran.stderr
     assert Path("dvc.lock").read_bytes() == before
     assert contents() == earlier
 
 
-def test_full_disk_in_dvcs_own_work_is_said_and_the_run_goes_on_when_there_is_space(project, tmp_path):
+def test_full_disk_while_dvc_caches_is_reported_and_the_run_resumes_when_there_is_space(project, tmp_path):
     """The stage ends well; what DVC takes into its cache, on another disk here, has no room there."""
     (tmp_path / "small").mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(tmp_path / "small")]
@@ -465,7 +461,7 @@ def test_full_disk_in_dvcs_own_work_is_said_and_the_run_goes_on_when_there_is_sp
         change("train.sh", TRAIN + "head -c 200000 /dev/zero >> models/$1/weights\n")
         ran = run_repro("train@lstm")
         assert ran.returncode == 1
-        assert "the disk is full. Free some space, and `sentiflow repro` goes on from here" in ran.stderr.splitlines()[-1]
+        assert "the disk is full. Free some space, then `sentiflow repro` resumes" in ran.stderr.splitlines()[-1]
         assert "Traceback" not in ran.stderr
         subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path / "small")], check=True)
         assert run_repro("train@lstm").returncode == 0
@@ -482,7 +478,7 @@ def test_lost_tracking_database_makes_dvc_publish_again(project):
     assert Path("published.log").read_text() == "again\nagain\n"
 
 
-def test_note_of_an_experiment_does_not_count_as_a_publication(project, monkeypatch, caplog):
+def test_experiment_does_not_count_as_published(project, monkeypatch, caplog):
     assert not experiments.skip(repro.PUBLISHED[0])
     monkeypatch.setenv("DVC_EXP_NAME", "c4")
     assert experiments.skip(repro.PUBLISHED[0])
@@ -491,7 +487,7 @@ def test_note_of_an_experiment_does_not_count_as_a_publication(project, monkeypa
     assert "the last results are of an experiment" in caplog.text
 
 
-def test_store_is_asked_what_it_has_only_where_it_was_written_to_since(project, caplog):
+def test_store_is_queried_only_if_it_has_changed_since_the_last_run(project, caplog):
     Path("mlflow.db").unlink()
     store.connect()  # a store that has nothing of what the note says
     repro.PUBLISHED[0].write_text('{"keys": {"nb_svm": "a", "comparison": "b"}}')
@@ -509,7 +505,7 @@ def test_store_is_asked_what_it_has_only_where_it_was_written_to_since(project, 
     assert not repro.PUBLISHED[0].exists()
 
 
-def test_missing_file_of_the_default_store_does_not_matter_where_another_store_is_named(project, monkeypatch):
+def test_missing_default_store_does_not_matter_if_another_store_is_set(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     Path("mlflow.db").unlink()
     repro.STORE.unlink(missing_ok=True)  # as a run left it that did not know of it yet
@@ -518,23 +514,23 @@ def test_missing_file_of_the_default_store_does_not_matter_where_another_store_i
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
         ("sqlite:///mlflow.db", "MLflow UI: sentiflow ui"),
         ("postgresql://user:secret@127.0.0.1/store", "MLflow UI: sentiflow ui"),
         ("https://user:secret@mlflow.example/", "MLflow UI: https://mlflow.example"),
     ],
 )
-def test_summary_says_where_the_runs_are_shown_and_tells_no_password(project, monkeypatch, uri, told):
+def test_summary_has_the_mlflow_ui_without_credentials(project, monkeypatch, uri, expected):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert repro.summary().splitlines()[-1] == told
+    assert repro.summary().splitlines()[-1] == expected
     location.COMPARISON.write_text("#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D\n")
     server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
     page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
-    assert repro.summary().splitlines()[-2:] == [told, f"Compare these models there: {page}"]
+    assert repro.summary().splitlines()[-2:] == [expected, f"Compare these models there: {page}"]
 
 
-def test_another_store_than_that_of_the_last_run_makes_dvc_publish_again(project, monkeypatch):
+def test_another_store_than_in_the_last_run_makes_dvc_publish_again(project, monkeypatch):
     assert "Running stage" not in run_repro().stdout
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:5000")
     ran = run_repro()

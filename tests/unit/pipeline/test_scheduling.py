@@ -48,31 +48,31 @@ class Recorded:
         (9, ["split", "a", "b", "c", "compare"]),
     ],
 )
-def test_as_many_run_at_once_as_are_allowed_and_none_before_what_it_needs(at_once, began):
+def test_stages_run_in_parallel_up_to_the_maximum_and_after_those_they_need(at_once, began):
     runner = Recorded()
     assert scheduling.side_by_side(PLAN, at_once, runner) == []
     assert runner.began == began
     assert runner.most == min(at_once, 3)
 
 
-def test_after_a_failure_those_at_work_end_and_no_other_begins():
+def test_after_a_failure_running_stages_complete_and_no_other_starts():
     runner = Recorded(failing=("b", "a"))
     failures = scheduling.side_by_side(PLAN, 2, runner)
     assert list(map(str, failures)) == ["b failed", "a failed"]
     assert runner.began == ["split", "a", "b"]
 
 
-def test_what_is_not_in_the_plan_is_not_waited_for():
+def test_stages_outside_the_plan_are_not_waited_for():
     runner = Recorded()
     assert scheduling.side_by_side(PLAN[1:3], 1, runner) == []
     assert runner.began == ["a", "b"]
 
 
-def test_stale_are_the_changed_ones_and_all_that_need_them():
+def test_changed_stages_and_all_that_depend_on_them_are_stale():
     plan = [*PLAN[:2], stage("b", "split", changed=["changed deps"]), *PLAN[3:]]
     assert [each.name for each in scheduling.stale(plan)] == ["b", "compare"]
     assert scheduling.stale(PLAN) == []
 
 
-def test_with_what_they_need_goes_back_to_the_first():
+def test_dependencies_are_transitive():
     assert scheduling.with_what_they_need(PLAN, {"b"}) == {"split", "b"}

@@ -13,7 +13,7 @@ def test_pipeline_that_is_up_to_date_gives_no_reason():
     assert staleness.of([DOWNLOAD, stage("clean", needs=["download"])]) == []
 
 
-def test_source_parameters_code_and_results_are_told_apart():
+def test_source_parameters_code_and_results_are_separate_reasons():
     plan = [
         stage("download", {"changed deps": {"data/external": "modified", "params.yaml": {"download.sample": "modified"}}}),
         stage("clean", {"changed deps": {"src/sentiflow/data/cleaning.py": "modified"}}),
@@ -27,7 +27,7 @@ def test_source_parameters_code_and_results_are_told_apart():
     ]
 
 
-def test_what_is_stale_only_since_a_stage_before_it_is_is_no_reason_of_its_own():
+def test_stage_that_is_stale_because_of_an_earlier_one_is_not_a_reason():
     plan = [
         stage("download", {"changed outs": {"data/reviews": "modified"}}, makes=["data/reviews"]),
         stage("clean", {"changed deps": {"data/reviews/reviews.parquet": "modified"}}, makes=["data/clean.parquet"]),
@@ -36,23 +36,23 @@ def test_what_is_stale_only_since_a_stage_before_it_is_is_no_reason_of_its_own()
     assert staleness.of(plan) == ["results missing or changed: data/reviews"]
 
 
-def test_stage_that_never_ran_is_new_and_a_pipeline_of_such_never_ran():
+def test_new_stages_and_a_new_pipeline_are_reasons():
     assert staleness.of([DOWNLOAD, stage("train@gru", is_new=True)]) == ["new stages: train@gru"]
     assert staleness.of([stage("download", is_new=True), stage("clean", is_new=True)]) == ["the pipeline never ran here"]
 
 
-def test_long_list_is_cut_and_counted():
+def test_long_list_is_shortened():
     names = {f"src/sentiflow/{letter}.py": "modified" for letter in "abcdefg"}
-    [told] = staleness.of([stage("clean", {"changed deps": names})])
-    assert told.endswith("src/sentiflow/e.py and 2 more")
+    [reason] = staleness.of([stage("clean", {"changed deps": names})])
+    assert reason.endswith("src/sentiflow/e.py and 2 more")
 
 
-def test_source_that_a_dvc_file_tracks_is_a_source():
+def test_dvc_file_counts_as_source_data():
     plan = [stage("download", {"changed deps": {"data/external/reviews.csv.dvc": "modified"}})]
     assert staleness.of(plan) == ["source data changed: data/external/reviews.csv.dvc"]
 
 
-def test_result_that_the_next_stage_has_not_read_is_a_reason_though_the_stage_that_made_it_is_up_to_date():
+def test_result_that_was_not_used_yet_is_a_reason_even_if_its_stage_is_up_to_date():
     plan = [
         stage("download", makes=["data/reviews"]),
         stage("clean", {"changed deps": {"data/reviews/reviews.parquet": "modified"}}, makes=["data/clean.parquet"]),

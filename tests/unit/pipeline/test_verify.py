@@ -51,7 +51,7 @@ def test_every_difference_of_an_entry_is_named_with_both_values(change, expected
     assert found(change) == [expected]
 
 
-def test_the_quick_check_is_of_the_data_and_the_linear_models():
+def test_quick_stages_are_those_of_the_data_and_the_linear_models():
     networks = {"lstm": "recurrent", "one_that_is_gone": "gone"}
     stages = [
         "download",
@@ -75,7 +75,7 @@ def test_the_quick_check_is_of_the_data_and_the_linear_models():
     assert verify.quick(committed) == expected
 
 
-def test_machines_are_alike_only_where_all_that_was_recorded_is_the_same():
+def test_machines_are_alike_only_if_everything_recorded_is_equal():
     assert verify.compare_machines({"lstm": ENVIRONMENT, "gru": {}}, {"lstm": ENVIRONMENT}).alike
     assert not verify.compare_machines(None, {"lstm": ENVIRONMENT}).alike
     assert not verify.compare_machines({"gru": ENVIRONMENT}, {"lstm": ENVIRONMENT}).known
@@ -89,7 +89,7 @@ def test_machines_are_alike_only_where_all_that_was_recorded_is_the_same():
     ]
 
 
-def test_the_score_that_is_farthest_off_is_named():
+def test_score_with_the_largest_difference_is_named():
     scores = {"accuracy_score": 0.9, "f1_score": 0.8, "log_loss": 0.3, "roc_auc_score": 0.95, "precision_score": 0.9}
     assert verify.farthest("metrics/test/lstm.json", scores, scores) == ("accuracy_score", 0)
     name, gap = verify.farthest(
@@ -104,7 +104,7 @@ def test_the_score_that_is_farthest_off_is_named():
     assert verify.farthest("metrics/comparison.json", {"models": [model]}, {"models": []})[1] == float("inf")
 
 
-def test_packages_that_are_not_installed_as_locked_are_named():
+def test_packages_that_differ_from_the_lock_are_named():
     lock = (
         "dvc==0.0.1 \\\n    --hash=sha256:00\nno-such-package==1.0\nno-such-too==1.0 ; python_full_version < '3.0'\n"
         f"numpy=={verify.metadata.version('numpy')}\n# a comment\n"
@@ -121,10 +121,10 @@ def test_packages_that_are_not_installed_as_locked_are_named():
         (Machines(True, []), "Compared by hash: the models were trained on this kind of processor"),
         (Machines(True, ["processor: recorded X, here Y"]), "processor: recorded X, here Y"),
         (Machines(True, [], trained=False), "Compared by hash: no model was trained."),
-        (Machines(False, []), "whether they were trained on such a processor is not known"),
+        (Machines(False, []), "whether they were trained on such a processor is unknown"),
     ],
 )
-def test_the_report_has_every_stage_the_kind_of_comparison_and_a_sum(machines, expected):
+def test_report_has_every_stage_the_kind_of_comparison_and_a_summary(machines, expected):
     page = verify.report(
         [Outcome("download", "equal"), Outcome("train@lstm", "differs", ["makes models/lstm"]), Outcome("judge", "not run")],
         machines,

@@ -1,4 +1,4 @@
-"""Stages run one at a time or side by side, in processes that end with whoever started them."""
+"""Stages run in worker processes, which end with the process that started them."""
 
 import json
 import os
@@ -53,12 +53,12 @@ def project(finished_project, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(project):
-    """Runs one stage with fresh workers, and gives its outcome and what was printed."""
+    """Runs one stage with new workers; returns its outcome and the lines that were printed."""
 
     def one(name, *, force=False, seconds=60.0):
         lines = []
-        with Workers(1) as of_one:
-            return of_one.run(name, force=force, seconds=seconds, told=lines.append), lines
+        with Workers(1) as pool:
+            return pool.run(name, force=force, seconds=seconds, log=lines.append), lines
 
     return one
 
@@ -67,13 +67,13 @@ def sleeping(folder):
     return processes.working_in(folder, "sleep")
 
 
-def begun(of_one, project):
-    """A thread that waits for the stage `split`, which sleeps by now, and a list that gets the failure in which that ends."""
+def started(pool, project):
+    """A thread that runs the stage `split`, which is sleeping, and a list that receives its failure."""
     failures = []
 
     def one():
         try:
-            of_one.run("split", force=False, seconds=60, told=lambda _: None)
+            pool.run("split", force=False, seconds=60, log=lambda _: None)
         except StageError as error:
             failures.append(str(error))
 
@@ -83,10 +83,10 @@ def begun(of_one, project):
     return thread, failures
 
 
-def test_plan_is_in_dvcs_order_and_names_what_each_stage_needs_and_makes(project):
+def test_plan_is_in_dvcs_order_with_needs_and_outputs(project):
     Path("train.sh").write_text("true\n")
-    with Workers(1) as of_one:
-        plan = of_one.plan()
+    with Workers(1) as pool:
+        plan = pool.plan()
     assert [stage.name for stage in plan] == list(recovery.lock_entries())
     needs = {stage.name: stage.needs for stage in plan}
     assert needs == {"split": (), "train@b": ("split",), "train@a": ("split",)}
@@ -94,7 +94,7 @@ def test_plan_is_in_dvcs_order_and_names_what_each_stage_needs_and_makes(project
     assert [stage.name for stage in plan if stage.changed] == ["train@b", "train@a"]
 
 
-def test_stage_is_fresh_then_ran_then_restored(run):
+def test_outcome_is_fresh_ran_or_restored(run):
     assert run("train@a")[0].how == "fresh"
     Path("train.sh").write_text(FILES["train.sh"] + "true\n")
     outcome, lines = run("train@a")
@@ -105,49 +105,17 @@ def test_stage_is_fresh_then_ran_then_restored(run):
     assert run("train@a", force=True)[0].how == "ran"
 
 
-def test_only_the_stage_that_was_asked_for_runs(run):
+def test_only_the_requested_stage_runs(run):
     Path("reviews.txt").write_text("bad\n")
     assert run("train@a")[0].how == "fresh"
     assert Path("data/split.txt").read_text() == "good\n"
 
 
-def test_two_stages_run_at_once_and_dvc_lock_is_put_into_dvcs_order(project):
-    earlier = recovery.LOCK_FILE.read_bytes()
-    # each waits for the other, so one after the other they would never end
-    meeting = (
-        "touch $1.here; i=0; while [ ! -e a.here -o ! -e b.here ]; do sleep 0.1; i=$((i+1)); [ $i -lt 300 ] || exit 9; done\n"
-    )
-    slow_b = "[ $1 = a ] || sleep 1\n"
-    Path("train.sh").write_text(meeting + slow_b + FILES["train.sh"])
-    assert list(recovery.lock_entries()) == ["split", "train@b", "train@a"]
-    entries = recovery.LOCK_FILE.read_text().partition("  train@b:")[0]
-    recovery.LOCK_FILE.write_text(entries)  # as if neither had ever run
-    ended = []
-    with Workers(2) as of_two:
-
-        def one(name):
-            of_two.run(name, force=False, seconds=60, told=lambda _: None)
-            ended.append(name)
-
-        threads = [threading.Thread(target=one, args=(name,)) for name in ("train@b", "train@a")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert ended == ["train@a", "train@b"]
-        assert list(recovery.lock_entries()) == ["split", "train@a", "train@b"]
-        assert of_two.ask("order") is True
-        assert of_two.ask("order") is False
-    assert list(recovery.lock_entries()) == ["split", "train@b", "train@a"]
-    assert recovery.LOCK_FILE.read_bytes() != earlier  # the script's hash
-    assert subprocess.run([sys.executable, "-m", "dvc", "status", "-q"]).returncode == 0
-
-
-def test_each_of_two_gets_half_of_the_cores(project, run):
+def test_each_pool_gets_half_of_the_cores(project, run):
     Path("split.sh").write_text("echo threads $OMP_NUM_THREADS $TF_NUM_INTRAOP_THREADS; " + FILES["split.sh"])
     lines = []
-    with Workers(2) as of_two:
-        of_two.run("split", force=False, seconds=60, told=lines.append)
+    with Workers(2) as pool:
+        pool.run("split", force=False, seconds=60, log=lines.append)
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert f"threads {share} {share}" in lines
 
@@ -160,7 +128,7 @@ def test_failed_stage_is_named_with_its_exit_status(run):
 
 
 @pytest.mark.parametrize("command", ["kill -9 $$", "sh -c 'kill -9 $$' || exit $?", "kill -TERM $$"])
-def test_stage_that_was_killed_says_by_which_signal_and_what_often_is_behind_it(run, command):
+def test_error_of_a_killed_stage_names_the_signal_and_a_likely_cause(run, command):
     Path("split.sh").write_text(f"{command}\n")
     with pytest.raises(StageError) as failure:
         run("split")
@@ -171,7 +139,7 @@ def test_stage_that_was_killed_says_by_which_signal_and_what_often_is_behind_it(
     assert "is kept" not in str(failure.value)
 
 
-def test_training_that_was_killed_says_which_epoch_is_kept(run):
+def test_error_of_a_killed_training_names_the_epoch_that_is_kept(run):
     Path(".cache/training").mkdir(parents=True)
     for name, epochs in (("a-0123456789abcdef.npz", 2), ("b-0123456789abcdef.npz", 5)):
         np.savez(f".cache/training/{name}", history=np.array(json.dumps([{"epoch": 1}] * epochs)))
@@ -180,23 +148,23 @@ def test_training_that_was_killed_says_which_epoch_is_kept(run):
         run("train@a")
 
 
-def test_lines_that_a_refusal_lists_belong_to_the_reason(run):
+def test_indented_lines_after_an_error_belong_to_the_reason(run):
     Path("split.sh").write_text("echo 'error: 3 labels are not mapped:'; echo '    labels:'; echo '      pos: pos'; exit 1\n")
     with pytest.raises(StageError) as failure:
         run("split")
     assert str(failure.value) == "stage 'split' failed: 3 labels are not mapped:\n    labels:\n      pos: pos"
 
 
-def test_what_a_stage_refuses_is_the_reason_and_a_timeout_is_one_by_itself(run):
+def test_error_message_of_a_stage_is_the_reason_except_after_a_timeout(run):
     Path("split.sh").write_text("echo 'error: no file reviews.csv; put it there'; exit 1\n")
     with pytest.raises(StageError, match=r"^stage 'split' failed: no file reviews\.csv; put it there$"):
         run("split")
     Path("split.sh").write_text("echo 'error: something'; sleep 61\n")
-    with pytest.raises(StageError, match="so it was ended"):
+    with pytest.raises(StageError, match="so it was terminated"):
         run("split", seconds=2)
 
 
-def test_stage_that_says_try_again_later_is_told_from_one_that_failed(run):
+def test_temporary_failure_of_a_stage_has_its_own_error(run):
     Path("split.sh").write_text("exit 75\n")
     with pytest.raises(UnavailableStageError):
         run("split")
@@ -207,45 +175,45 @@ def test_unknown_stage_is_an_error_that_names_it(run):
         run("no-such-stage")
 
 
-def test_stage_that_hangs_is_ended_at_its_time_limit_with_all_it_started(project, run):
+def test_stage_is_terminated_at_its_time_limit_with_all_its_processes(project, run):
     Path("split.sh").write_text("sleep 61 & sleep 62\n")
-    with pytest.raises(StageError, match=r"had not ended after 0\.0333 minutes, so it was ended"):
+    with pytest.raises(StageError, match=r"did not finish within 0\.0333 minutes, so it was terminated"):
         run("split", seconds=2)
     assert not processes.working_in(project)
 
 
-def test_worker_that_is_killed_takes_its_stage_with_it_and_the_next_request_gets_another_one(project):
+def test_killed_worker_ends_its_stage_and_is_replaced(project):
     Path("split.sh").write_text("sleep 61\n")
-    with Workers(1) as of_one:
-        thread, failures = begun(of_one, project)
+    with Workers(1) as pool:
+        thread, failures = started(pool, project)
         [worker] = processes.working_in(project, "sentiflow.pipeline.dvc_worker")
         worker.kill()
         thread.join()
-        assert "was cut short" in failures[0]
+        assert "was interrupted" in failures[0]
         assert not processes.working_in(project)
         Path("split.sh").write_text(FILES["split.sh"])
         with recovery.dvc_at_rest():  # removes what the killed one left in DVC's list of readers and writers
             pass
-        assert of_one.run("split", force=False, seconds=60, told=lambda _: None).how == "restored"
+        assert pool.run("split", force=False, seconds=60, log=lambda _: None).how == "restored"
 
 
-def test_leaving_ends_a_stage_that_a_thread_waits_for(project):
+def test_leaving_the_context_ends_a_running_stage(project):
     Path("split.sh").write_text("sleep 61\n")
-    with Workers(1) as of_one:
-        thread, failures = begun(of_one, project)
+    with Workers(1) as pool:
+        thread, failures = started(pool, project)
     thread.join(timeout=10)
     assert failures
     assert not processes.working_in(project)
-    with pytest.raises(StageError, match="the run is being ended"):
-        of_one.ask("plan")
+    with pytest.raises(StageError, match="the run is stopping"):
+        pool.ask("plan")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_process_that_is_killed(project, sign):
+def test_workers_and_stages_die_with_their_process(project, sign):
     Path("split.sh").write_text("sleep 61\n")
     code = (
         "from sentiflow.pipeline.workers import Workers\n"
-        "with Workers(1) as w: w.run('split', force=False, seconds=60, told=lambda _: None)"
+        "with Workers(1) as w: w.run('split', force=False, seconds=60, log=lambda _: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     processes.wait_until(lambda: sleeping(project))
@@ -254,8 +222,8 @@ def test_nothing_outlives_a_process_that_is_killed(project, sign):
     processes.wait_until(lambda: not processes.working_in(project), seconds=5)
 
 
-def test_stage_itself_dies_with_whoever_runs_the_pipeline(project):
-    """Also where what is between the two, DVC, was killed with it."""
+def test_stage_dies_with_the_process_that_runs_the_pipeline(project):
+    """Even if DVC, which is between the two, was killed too."""
     code = f"{WATCHING} print('up', flush=True); time.sleep(61)"
     starts = (
         "import subprocess, sys, os; from sentiflow.system import process_groups;"
@@ -271,7 +239,7 @@ def test_stage_itself_dies_with_whoever_runs_the_pipeline(project):
     processes.wait_until(lambda: not processes.working_in(project), seconds=5)
 
 
-def test_starter_whose_id_was_given_to_another_process_counts_as_gone(project):
+def test_parent_with_a_reused_id_counts_as_dead(project):
     code = f"{WATCHING} time.sleep(61)"
     started = subprocess.Popen(
         [sys.executable, "-c", code], process_group=0, env=os.environ | {process_groups.STARTER: f"{os.getpid()}:1.0"}
@@ -279,13 +247,13 @@ def test_starter_whose_id_was_given_to_another_process_counts_as_gone(project):
     assert started.wait(timeout=20) == -signal.SIGKILL
 
 
-def test_process_that_was_started_by_hand_watches_nobody(monkeypatch):
+def test_process_started_by_hand_watches_no_parent(monkeypatch):
     before = threading.active_count()
     process_groups.die_with_starter({})
     assert threading.active_count() == before
 
 
-def test_command_hands_on_its_lines_and_gives_its_status():
+def test_command_forwards_its_lines_and_returns_its_status():
     lines = []
     assert (
         process_groups.run([sys.executable, "-c", "print('one'); print(); print('two'); raise SystemExit(4)"], lines.append) == 4
@@ -293,7 +261,7 @@ def test_command_hands_on_its_lines_and_gives_its_status():
     assert lines == ["one", "two"]
 
 
-def test_command_is_ended_when_what_waits_for_it_ends(project):
+def test_command_ends_with_the_code_that_waits_for_it(project):
     def interrupted(_):
         raise KeyboardInterrupt
 
@@ -302,7 +270,7 @@ def test_command_is_ended_when_what_waits_for_it_ends(project):
     assert not processes.working_in(project)
 
 
-def test_progress_bar_is_handed_on_as_its_last_state_and_a_line_in_pieces_as_one():
+def test_progress_bar_is_logged_as_its_last_state_and_a_split_line_as_one():
     lines = []
     pieces = workers._Lines(lines.append)
     for piece in (b"read ", b"20 rows\n 10%|#\r 50%|##\r100%|###\n\n", "größer".encode()[:3], "größer".encode()[3:]):
@@ -311,7 +279,7 @@ def test_progress_bar_is_handed_on_as_its_last_state_and_a_line_in_pieces_as_one
     assert lines == ["read 20 rows", "100%|###", "größer"]
 
 
-def test_run_that_may_not_wait_is_refused_at_once_and_names_who_is_at_work(project):
+def test_run_that_must_not_wait_fails_at_once_and_names_the_other_process(project):
     params = (TOP / "params.yaml").read_text()
     Path("params.yaml").write_text(params)
     code = "import time; from sentiflow.pipeline import repro\nwith repro.at_work(): print('up', flush=True); time.sleep(61)"

@@ -215,7 +215,7 @@ def test_entry_of_the_run_cache_on_the_remote_restores_nothing(project, other):
         workers.ask("fetch")
         Path("dvc.lock").unlink()
         Path("words.txt").unlink()
-        assert workers.run("split", force=False, told=lambda line: None).how == "ran"
+        assert workers.run("split", force=False, log=lambda line: None).how == "ran"
     assert Path("words.txt").read_text() == "good words\n"
 
 

@@ -80,7 +80,7 @@ def test_pull_of_what_is_missing_or_damaged_there_is_an_error_that_names_stage_a
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         damage(stored(REMOTE, oids()["splits/more/4.txt"]))
-    with pytest.raises(InputError, match=r"(?s)1 of 7 files did not come from the remote here.*split: splits/more/4.txt"):
+    with pytest.raises(InputError, match=r"(?s)1 of 7 files are missing or damaged on the remote here.*split: splits/more/4.txt"):
         push_pull.pull()
 
 
@@ -100,7 +100,7 @@ def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(pro
             flip(stored(store, oid))
         with pytest.raises(InputError, match=r"a list of files is damaged.*sentiflow remote repair"):
             push_pull.push()
-    with pytest.raises(InputError, match=r"(?s)files did not come .*split: splits \(the list of its files\)"):
+    with pytest.raises(InputError, match=r"(?s)files are missing or damaged .*split: splits \(the list of its files\)"):
         push_pull.pull()
 
 
