@@ -1,4 +1,4 @@
-"""Results of a small synthetic run: random predictions, evaluated by the real code."""
+"""Synthetic inputs of the report: results of every earlier stage, computed by the real code from random predictions."""
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,13 @@ def results(
 ):
     """
     Args:
-        folder: empty; for the tables of the error analysis.
-        names: of the models.
-        classes: at least 2 names.
-        texts: of the first test reviews.
-        location: of the source.
-        right: whether every prediction is correct; None: mixed.
-        rows: of each split, instead of ROWS.
+        folder: empty folder for the tables of the error analysis.
+        names: names of the models.
+        classes: names of at least 2 classes.
+        texts: the first test reviews.
+        location: location of the source in the data card.
+        right: whether all predictions are correct; None for a mixture.
+        rows: number of rows of each split; by default ROWS.
     """
     sizes = ROWS if rows is None else dict.fromkeys(ROWS, rows)
     labels = {split: answers(count, len(classes), seed=seed)[0] for seed, (split, count) in enumerate(sizes.items())}
