@@ -552,7 +552,7 @@ def test_decision_page_says_how_to_get_a_verdict_where_there_is_none(fresh, page
 
 def test_decision_page_follows_promotion_rejection_and_rollback(fresh, command, page):
     assert command("promote", "1")[0] == 0
-    assert "Ship nb_svm, version 1. Version 1 (nb_svm) passes all 5 promotion rules that need no champion." in page()
+    assert "Ship nb_svm, version 1. Version 1 (nb_svm) passes all 6 promotion rules that need no champion." in page()
     assert re.search(
         r"latency ✓ passes at most 10000.0 ms 95th percentile ([\d.]+) ms .* 2.0% \1 ms [\d.]+ MB 2.8 s 1 champion", page()
     )
