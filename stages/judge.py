@@ -1,10 +1,10 @@
 """Judge the best model on valid; if there is no champion and it passes every rule, it becomes champion.
 
-reads   test set, tokens  the test reviews
-        published         keys of what is published
-writes  MLflow            the alias `challenger`, the verdict with the version, latencies
-        page              the verdict
-        judged            keys of what was judged
+from  test set, tokens  the test reviews
+      published         keys of what is published
+to    MLflow            the alias `challenger`, the verdict with the version, latencies
+      page              the verdict
+      judged            keys of what was judged
 """
 
 import json

@@ -1,10 +1,10 @@
 """Publish each model to MLflow and register it.
 
-reads   models, tokens, reports   of each model; its predictions on test; hashes of the texts it was trained or chosen on
-        metrics, figures, cache   the comparison, the history of each training, sizes of splits and vocabulary, training times
-writes  MLflow                    a run of the retraining; in it a run and a version of each model
-        page                      address of MLflow's comparison of the models, without the server
-        published                 keys of what is published
+from  models, tokens, reports   of each model; its predictions on test; hashes of the texts it was trained or chosen on
+      metrics, figures, cache   the comparison, the history of each training, sizes of splits and vocabulary, training times
+to    MLflow                    a run of the retraining; in it a run and a version of each model
+      page                      address of MLflow's comparison of the models, without the server
+      published                 keys of what is published
 """
 
 import json

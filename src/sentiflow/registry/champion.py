@@ -1,6 +1,7 @@
 """The commands `sentiflow models promote`, `rollback`, `history` and `list`."""
 
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 
 from sentiflow.models import settings
@@ -31,7 +32,7 @@ def promote(version: str | None = None, *, force: bool = False, reason: str = ""
         example = 'sentiflow models promote 3 --force --reason "..."'
         raise InputError(f"received --force without --reason; the history needs one: {example}")
     client = store.connect()
-    with champion_history.reading(client) if dry_run else champion_history.changing(client) as entries:
+    with nullcontext(champion_history.history(client)) if dry_run else champion_history.changing(client) as entries:
         chosen = (
             model_versions.version(client, version) if version else model_versions.with_alias(client, model_versions.CHALLENGER)
         )
@@ -84,9 +85,8 @@ def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> N
         InputError: if there is no previous champion, or its version is gone.
     """
     client = store.connect()
-    with champion_history.reading(client) as before:
-        deleted = champion_history.deleted(before)
-    with champion_history.reading(client) if dry_run else champion_history.changing(client) as entries:
+    deleted = champion_history.deleted(champion_history.history(client))
+    with nullcontext(champion_history.history(client)) if dry_run else champion_history.changing(client) as entries:
         line = champion_history.line_of_succession(entries)
         if deleted is not None and line:  # the deletion itself already made the previous champion champion again
             restored = f"version {line[-1]} {'would be' if dry_run else 'is'} champion again"
@@ -110,21 +110,21 @@ def rollback(reason: str = "rolled back by hand", *, dry_run: bool = False) -> N
 def history() -> None:
     """Prints who was champion from when to when, and why."""
     client = store.connect()
-    with champion_history.reading(client) as entries:
-        if difference := champion_history.disagreement(client, entries):
-            terminal.tell(f"{difference}\n")
-        elif not entries:
-            print("No version was champion yet; `sentiflow repro` evaluates the best, `sentiflow models promote` promotes it.")
-        if not entries:
-            return
-        table = champion_history.as_table(entries)
-        numbers = [entry.version if entry.exists else f"{entry.version} (deleted)" for entry in entries]
-        shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(version=numbers).astype(str)
-        shown["to"] = shown["to"].replace("", "deleted" if champion_history.deleted(entries) else "now")
-        terminal.tell("\n".join(markdown.markdown(list(shown.columns), shown.to_numpy().tolist())))
-        for entry in entries:
-            terminal.tell(f"\n{entry.at}  version {entry.version}:")
-            terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
+    entries = champion_history.history(client)
+    if difference := champion_history.disagreement(client, entries):
+        terminal.tell(f"{difference}\n")
+    elif not entries:
+        print("No version was champion yet; `sentiflow repro` evaluates the best, `sentiflow models promote` promotes it.")
+    if not entries:
+        return
+    table = champion_history.as_table(entries)
+    numbers = [entry.version if entry.exists else f"{entry.version} (deleted)" for entry in entries]
+    shown = table.drop(columns=["number", "replaced", "key", "why"]).assign(version=numbers).astype(str)
+    shown["to"] = shown["to"].replace("", "deleted" if champion_history.deleted(entries) else "now")
+    terminal.tell("\n".join(markdown.markdown(list(shown.columns), shown.to_numpy().tolist())))
+    for entry in entries:
+        terminal.tell(f"\n{entry.at}  version {entry.version}:")
+        terminal.tell(textwrap.fill(entry.why, 120, initial_indent="  ", subsequent_indent="  "))
 
 
 @store.errors_handled()

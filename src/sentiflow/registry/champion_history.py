@@ -157,13 +157,6 @@ def changing(client: MlflowClient) -> Iterator[list[Entry]]:
         yield entries
 
 
-@contextmanager
-def reading(client: MlflowClient) -> Iterator[list[Entry]]:
-    """Yields the history without changing anything."""
-    with errors_handled():
-        yield history(client)
-
-
 def settle(client: MlflowClient) -> list[Entry]:
     """Sets the aliases according to the history, and returns the history.
 

@@ -212,9 +212,16 @@ def predictions(client: MlflowClient, chosen: ModelVersion, held_out: HeldOut) -
         if file is None:
             return _scored(opened(client, chosen), held_out)
         table = artifacts.read_frame(file)
-    if table["label"].tolist() != held_out.labels.tolist():
+    columns = [f"p_{name}" for name in held_out.classes]
+    is_valid = {"label", *columns} <= set(table) and table["label"].tolist() == held_out.labels.tolist()
+    if is_valid:
+        probabilities = table[columns].to_numpy("float64")
+        # float32 sums differ a little from 1; comparisons with NaN are false
+        is_valid = bool((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all())
+    if not is_valid:
         raise InputError(
-            f"the predictions of version {chosen.version} on this test set have changed; publish them again: sentiflow repro"
+            f"the predictions of version {chosen.version} on this test set are damaged; remove them from the artifacts of its "
+            f"run {chosen.run_id}, so that they are computed again"
         )
     return table.assign(row=held_out.labels.index)  # row numbers may differ for the same reviews
 

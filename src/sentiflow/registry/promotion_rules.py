@@ -16,7 +16,7 @@ from sentiflow.evaluation import significance
 from sentiflow.evaluation.error_analysis import SLICES
 from sentiflow.evaluation.evaluation import bootstrap_scores
 from sentiflow.evaluation.metrics import calibration_error
-from sentiflow.registry.candidates import AGAIN, Answers, Candidate, Named, aligned, answers_of, checked, classes_of, in_reviews
+from sentiflow.registry.candidates import Answers, Candidate, Named, answers_of, classes_of, in_reviews
 from sentiflow.system.errors import InputError
 
 TOLERANCE = 1e-9  # of comparisons with a limit: in floating point 0.9 - 0.8 < 0.1
@@ -141,11 +141,11 @@ def judge(
     decision: int,
     seed: int,
 ) -> Verdict:
-    """Checks every rule on predictions for the same test reviews.
+    """Checks every rule.
 
     Args:
-        challenger: with latency and size.
-        champion: None if there is none; the rules that compare are then not checked.
+        challenger: with predictions for every test review, latency and size.
+        champion: with predictions for the same reviews; None if there is none, so that rules that compare are not checked.
         groups: as the function `groups` returns them.
         evaluate: resamples, confidence and bins.
         test_set: hash of the test reviews.
@@ -153,16 +153,10 @@ def judge(
         seed: of the resampling.
 
     Raises:
-        InputError: if both are the same version, or the predictions and groups are not of the same reviews and classes.
+        InputError: if the challenger was trained on all test reviews.
         ValueError: if latency or size of the challenger are missing.
     """
-    if champion is not None and champion.version == challenger.version:
-        raise InputError(f"version {champion.version} is the champion already; name another version to judge")
-    table = checked(challenger)
-    if not groups.index.sort_values().equals(table.index.sort_values()):
-        raise InputError(
-            f"the groups ({len(groups)}) and the predictions of {challenger} ({len(table)}) are of different reviews; {AGAIN}"
-        )
+    table = challenger.predictions.set_index("row")
     classes = classes_of(table)
     unseen = table[~table.index.isin(challenger.seen)]
     if unseen.empty:
@@ -171,7 +165,6 @@ def judge(
     both: tuple[Answers, ...] = ()
     not_compared, compared = "there is no champion", unseen
     if champion is not None:
-        champions = aligned(challenger, table, champion, checked(champion))
         compared = unseen[~unseen.index.isin(champion.seen)]
         if len(compared) < limits.minimum_reviews:
             not_compared = (
@@ -179,7 +172,7 @@ def judge(
                 f"promotion.minimum_reviews is {limits.minimum_reviews:,}"
             )
         else:
-            both = answers_of(compared, classes), answers_of(champions.loc[compared.index], classes)
+            both = answers_of(compared, classes), answers_of(champion.predictions.set_index("row").loc[compared.index], classes)
     if both:
         slices = by_slice(both[0].right, both[1].right, groups.loc[compared.index], limits, evaluate)
     else:

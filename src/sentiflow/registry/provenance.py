@@ -56,8 +56,8 @@ def flat_params(p: Params, model: str) -> dict[str, Any]:
         "download.source": p.download.source,
         "download.sample": p.download.sample,
     }
-    for section in ("clean", "split", "tokenize", "train"):
-        flat |= {f"{section}.{name}": value for name, value in getattr(p, section).model_dump().items()}
+    for section, values in {"clean": p.clean, "split": p.split, "tokenize": p.tokenize, "train": p.train}.items():
+        flat |= {f"{section}.{name}": value for name, value in values.model_dump().items()}
     settings: dict[str, Any] = p.models[model]
     return flat | settings
 

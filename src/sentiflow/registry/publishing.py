@@ -276,8 +276,9 @@ def _create(client: MlflowClient, publication: Publication, parent: str) -> Mode
     run_id = run.info.run_id
     # `create_run` and not `start_run`: another run is the parent, and nothing trains here that system metrics would describe
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        model_id = _log_model(publication).model_id
         params = [Param(name, str(value)) for name, value in sorted(publication.params.items())]
-        client.log_batch(run_id, metrics=_metrics(publication, run.info.start_time), params=params)
+        client.log_batch(run_id, metrics=_metrics(publication, run.info.start_time, model_id), params=params)
         if publication.record is not None:
             _log_system_metrics(client, run_id, publication.record)
         write(client.log_inputs, run_id, [_dataset(publication, split) for split in publication.reviews])
@@ -289,7 +290,7 @@ def _create(client: MlflowClient, publication: Publication, parent: str) -> Mode
             named = Path(folder) / predictions_name(publication.test_set)
             shutil.copyfile(publication.predictions_file, named)
             client.log_artifact(run_id, str(named), PREDICTIONS)
-        version = _register(client, publication, run_id)
+        version = _register(client, publication, model_id, run_id)
         client.log_batch(run_id, tags=[RunTag(COMPLETE_TAG, "true")])
     return version
 
@@ -337,16 +338,19 @@ def _dataset(publication: Publication, split: str) -> DatasetInput:
 
 
 def _test_metrics(scores: Mapping[str, float]) -> dict[str, float]:
-    return {f"test/{name}": scores[name] for name in METRICS}
+    return {f"test/{name}": scores[name] for name in sorted(METRICS)}  # a plot of MLflow starts with the first logged metric
 
 
-def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
-    """What people compare. MLflow sorts names, and gives each prefix a section of charts: test/, train/, usage/, valid/.
+def _metrics(publication: Publication, timestamp: int, model_id: str) -> list[Metric]:
+    """The metrics that people compare; intervals and averages are in the artifacts `report/scores.json` and `history`.
 
-    Intervals, averages and all else are in the artifacts `report/scores.json` and `history`.
+    MLflow sorts them by name, and charts them in a section per prefix: test/, train/, usage/, valid/. Those with a model id are
+    also the columns of its table of models.
     """
-    test, valid = publication.scores["test"], publication.scores["valid"]
-    single = _test_metrics(test) | {f"valid/best_{name}": valid[name] for name in CURVES}
+    test = [
+        Metric(name, value, timestamp, 0, model_id=model_id) for name, value in _test_metrics(publication.scores["test"]).items()
+    ]
+    single = {f"valid/best_{name}": publication.scores["valid"][name] for name in CURVES}
     single["usage/weights"] = float(publication.weights)
     seconds = publication.record.seconds if publication.record else ()
     if seconds:
@@ -358,7 +362,7 @@ def _metrics(publication: Publication, timestamp: int) -> list[Metric]:
         for name in CURVES
     ]
     timed = [Metric("usage/epoch_seconds", value, timestamp, epoch) for epoch, value in enumerate(seconds, start=1)]
-    return [*(Metric(name, value, timestamp, 0) for name, value in single.items()), *curves, *timed]
+    return [*test, *(Metric(name, value, timestamp, 0) for name, value in single.items()), *curves, *timed]
 
 
 def _log_system_metrics(client: MlflowClient, run_id: str, record: Record) -> None:
@@ -383,7 +387,7 @@ def _log_model(publication: Publication) -> Any:
             stopwords=publication.stopwords,
         )
         return mlflow.pyfunc.log_model(
-            name="model",
+            name=publication.architecture,
             python_model=str(package / "registry/registered_model.py"),
             code_paths=[str(package)],
             artifacts={"bundle": str(bundle)},
@@ -407,8 +411,7 @@ def _copy_of_package(folder: Path) -> Path:
     return folder / package.name
 
 
-def _register(client: MlflowClient, publication: Publication, run_id: str) -> ModelVersion:
-    model_id = _log_model(publication).model_id
+def _register(client: MlflowClient, publication: Publication, model_id: str, run_id: str) -> ModelVersion:
     create_model(client, MODEL, MODEL_DESCRIPTION)
     with tempfile.TemporaryDirectory() as folder:  # checks the copy in the store, not the local files
         location = client.get_logged_model(model_id).artifact_location

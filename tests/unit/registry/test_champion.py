@@ -311,6 +311,7 @@ def test_history_has_one_row_per_change(fresh, command):
 
 
 def test_versions_are_listed_with_alias_and_verdict(fresh, command):
+    fresh.set_model_version_tag(store.MODEL, "3", store.VERDICT_TAG, store.NOT_JUDGED)
     command("promote", "1")
     command("promote", "2")
     status, said, _ = command("list")

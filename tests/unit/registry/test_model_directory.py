@@ -61,6 +61,7 @@ def logged(model_dirs, trained, tmp_path_factory):
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("directories", artifact_location=str(store / "mlartifacts")))
         for kind in ("linear", "neural"):
             publication = SimpleNamespace(
+                architecture=kind,
                 classes=CLASSES,
                 model_dir=model_dirs / kind,
                 tokens_dir=trained[1],
@@ -397,7 +398,7 @@ def test_a_missing_file_is_named(linear, path):
 def test_a_directory_without_weights_or_with_those_of_the_other_kind_is_refused(linear, neural):
     shutil.copy(neural / H5, linear / H5)
     (linear / NPZ).unlink()
-    with pytest.raises(InputError, match="is not how the weights of nb_svm are stored"):
+    with pytest.raises(InputError, match="is not the file of a nb_svm's weights"):
         model_directory.check(linear)
     (linear / H5).unlink()
     with pytest.raises(InputError, match="got neither"):
@@ -437,7 +438,7 @@ def test_endless_files_and_depth_are_refused(linear, tmp_path):
         model_directory.check(linear)
     shutil.rmtree(many)
     (linear / "code/sentiflow" / "/".join("abcdefgh")).mkdir(parents=True)
-    with pytest.raises(InputError, match="deeper than 8 folders"):
+    with pytest.raises(InputError, match="nested more than 8 deep"):
         model_directory.check(linear)
 
 
@@ -445,7 +446,7 @@ def test_endless_files_and_depth_are_refused(linear, tmp_path):
 def test_a_file_larger_than_an_honest_one_can_be_is_not_read(linear, path):
     with (linear / path).open("r+b") as opened:
         opened.truncate(2_000_000_000)  # takes no room on the disk
-    with pytest.raises(InputError, match=f"{path} has 2000000000 bytes; at most"):
+    with pytest.raises(InputError, match=f"{path} has 2000000000 bytes, expected at most"):
         model_directory.check(linear)
 
 
@@ -640,13 +641,13 @@ def many_members(file):
         (with_member("evil.npy", b""), "and optionally idf"),
         (with_member("../evil.npy", b""), "and optionally idf"),
         (with_member("bias.npy", pickle.dumps([1])), "truncated or corrupt"),
-        (with_member("bias.npy", header("|O", (1,)) + pickle.dumps([1])), "of the type object"),
+        (with_member("bias.npy", header("|O", (1,)) + pickle.dumps([1])), "of type object"),
         (with_member("bias.npy", header("<f8", (10**12,))), "does not match its size"),
         (with_member("bias.npy", header("<f8", (-1,)) + bytes(8)), "does not match its size|truncated"),
         (with_member("bias.npy", header("<f8", ()) + bytes(8)), "does not match its size"),
         (with_member("bias.npy", b"\x93NUMPY\x01\x00\x2c\x01" + b"(" * 300), "not an archive written by NumPy"),
         (with_member("bias.npy", b"\x93NUMPY\x02\x00" + bytes(200)), "version of NumPy's format other than"),
-        (with_array("bias", lambda bias: bias.astype("complex64")), "of the type complex64"),
+        (with_array("bias", lambda bias: bias.astype("complex64")), "of type complex64"),
         (with_array("bias", lambda bias: np.zeros(3)), "has bias of shape"),
         (with_array("bias", lambda bias: bias * np.nan), "not finite numbers"),
         (with_array("weights", lambda weights: weights[:, 1:]), "has weights of shape"),
@@ -654,7 +655,7 @@ def many_members(file):
         (with_array("weights", lambda weights: weights + np.float32(np.inf)), "not finite numbers"),
         (with_array("grams_2", lambda grams: grams[::-1]), "not increasing from 0"),
         (with_array("grams_1", lambda grams: grams - 10), "not increasing from 0"),
-        (with_array("grams_1", lambda grams: grams.astype("float64")), "of the type float64"),
+        (with_array("grams_1", lambda grams: grams.astype("float64")), "of type float64"),
         (with_array("grams_1", lambda grams: grams[:, None]), "has grams_1 of shape"),
         (lambda file: file.write_bytes(b""), "is truncated"),
         (lambda file: file.write_bytes(file.read_bytes()[:-30]), "is truncated"),

@@ -1,7 +1,8 @@
-"""Opening a version: where its files are, and that what is loaded is what was checked."""
+"""Opening a version: locations of its files, and that the loaded files are the checked ones."""
 
 import contextlib
 import http.server
+import math
 import os
 import shutil
 import signal
@@ -12,9 +13,10 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
 import pytest
 from mlflow.cli import gc
-from publications import publication, worse
+from publications import held_out, publication, worse
 
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import model_directory, model_versions, publishing
@@ -40,7 +42,7 @@ def files_of(store, version):
 
 @pytest.fixture
 def pointed(store, versions):
-    """Has the good version's files be elsewhere."""
+    """Changes the location of the good version's files."""
     version = versions["good"].version
     before = str(files_of(store, versions["good"]))
 
@@ -92,7 +94,7 @@ class Asked(http.server.BaseHTTPRequestHandler):
         "",
     ],
 )
-def test_version_whose_files_are_elsewhere_is_refused_before_any_read_or_request(store, versions, pointed, monkeypatch, place):
+def test_version_with_files_elsewhere_is_refused_before_any_read_or_request(store, versions, pointed, monkeypatch, place):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Asked) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         here, link = Path("mlartifacts").absolute(), Path("mlartifacts/link")
@@ -112,7 +114,7 @@ def answers(opened, texts):
     return opened.model.predict(texts).to_dict("records")
 
 
-def test_what_is_loaded_is_what_was_checked_even_if_the_store_changes_between(store, versions, trained, monkeypatch):
+def test_loaded_files_are_the_checked_ones_even_if_the_store_changes_in_between(store, versions, trained, monkeypatch):
     texts = trained[2].tolist()
     good, worse_ones = (answers(model_versions.opened(store, versions[name]), texts) for name in KEYS)
     assert good != worse_ones
@@ -160,7 +162,7 @@ for turn in itertools.count():
 """
 
 
-def test_process_that_keeps_swapping_files_and_folders_gets_nothing_else_loaded(store, versions, trained, tmp_path):
+def test_process_that_keeps_swapping_files_gets_none_of_them_loaded(store, versions, trained, tmp_path):
     texts = trained[2].tolist()
     good = answers(model_versions.opened(store, versions["good"]), texts)
     place, other = (files_of(store, versions[name]) for name in KEYS)
@@ -182,10 +184,10 @@ def test_process_that_keeps_swapping_files_and_folders_gets_nothing_else_loaded(
             each.unlink() if each.is_symlink() else shutil.rmtree(each, ignore_errors=True)
         shutil.copytree(kept, place)
     assert False not in outcomes
-    assert None in outcomes, "the swaps were seen at least once"
+    assert None in outcomes, "at least one swap was detected"
 
 
-def test_version_whose_run_was_removed_for_good_is_refused_with_what_to_do(store, versions, trained, tmp_path):
+def test_version_without_its_run_is_refused_with_what_to_do(store, versions, trained, tmp_path):
     parent, given = versions["good"].run_id, publication(trained, tmp_path, key="c" * 64)
     lost = publishing.publish(store, given, parent=parent)
     store.delete_run(lost.run_id)
@@ -199,7 +201,32 @@ def test_version_whose_run_was_removed_for_good_is_refused_with_what_to_do(store
     assert model_versions.opened(store, model_versions.version(store, again.version))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda table: table[1:],
+        lambda table: table.assign(label="positive"),
+        lambda table: table.drop(columns="p_negative"),
+        lambda table: table.assign(p_negative=math.nan),
+        lambda table: table.assign(p_negative=math.inf),
+        lambda table: table.assign(p_negative=-0.5, p_positive=1.5),
+        lambda table: table.assign(p_negative=0.4, p_positive=0.5),
+    ],
+)
+def test_damaged_predictions_are_refused(store, versions, trained, damage):
+    reviews, version = held_out(trained[2]), versions["good"]
+    name = f"{publishing.PREDICTIONS}/{publishing.predictions_name(reviews.digest)}"
+    file = Path(store.get_run(version.run_id).info.artifact_uri.removeprefix("file://")) / name
+    valid = file.read_bytes()
+    try:
+        damage(pd.read_parquet(file)).to_parquet(file, index=False)
+        with pytest.raises(InputError, match=f"the predictions of version {version.version} on this test set are damaged"):
+            model_versions.predictions(store, version, reviews)
+    finally:
+        file.write_bytes(valid)
+
+
 @pytest.mark.parametrize("key", ["", "' OR name = 'sentiflow", "a`b", "\x1b[2J"])
-def test_key_that_is_none_is_found_nowhere(store, versions, key):
+def test_invalid_key_is_not_found(store, versions, key):
     with pytest.raises(InputError, match="has no version published with the key"):
         model_versions.published(store, key)

@@ -485,67 +485,6 @@ def changed(of, **columns):
     return dataclasses.replace(of, predictions=of.predictions.assign(**columns))
 
 
-def test_champion_cannot_be_its_own_challenger():
-    with pytest.raises(InputError, match=r"^version 7 is the champion already; "):
-        judged(CHAMPION, CHAMPION)
-
-
-@pytest.mark.parametrize(
-    ("champion", "message"),
-    [
-        (dataclasses.replace(CHAMPION, predictions=CHAMPION.predictions.iloc[1:]), "400 reviews and 399 reviews, of which 399 "),
-        (
-            dataclasses.replace(CHAMPION, predictions=pd.concat([CHAMPION.predictions, CHAMPION.predictions[:1].assign(row=1)])),
-            "400 reviews and 401 reviews, of which 400 ",
-        ),
-        (changed(CHAMPION, row=np.arange(300, 700)), "400 reviews and 400 reviews, of which 200 are common"),
-        (
-            changed(CHAMPION, label=["positive", *CHAMPION.predictions["label"][1:]]),
-            r"1 of 400 reviews have different labels, such as row 100 \(negative and positive\)",
-        ),
-        (
-            candidate("7", wrong_at(slice(9)), classes=THREE),
-            "different classes, negative, positive and negative, neutral, positive",
-        ),
-    ],
-    ids=["fewer reviews", "more reviews", "other reviews", "other labels", "other classes"],
-)
-def test_versions_with_different_reviews_or_classes_are_an_error_that_names_both(champion, message):
-    beginning = r"^version 12 \(nb_svm\) and version 7 \(lstm\) cannot be compared: "
-    with pytest.raises(InputError, match=f"{beginning}.*{message}.*; judge again, so that both are scored on this test set"):
-        judged(BETTER, champion)
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (lambda of: changed(of, row=[100, *of.predictions["row"][:-1]]), "several predictions for row 100; "),
-        (lambda of: dataclasses.replace(of, predictions=of.predictions.iloc[:0]), "has no predictions; "),
-        (lambda of: changed(of, label="mixed"), r"400 of 400 test reviews have another label, such as row 100 \(mixed\); "),
-        (
-            lambda of: changed(of, p_positive=[math.nan, *of.predictions["p_positive"][1:]]),
-            "invalid probabilities for 1 of 400 .* row 100; ",
-        ),
-        (lambda of: changed(of, p_positive=math.inf), "invalid probabilities for 400 of 400 "),
-        (lambda of: changed(of, p_positive=1.5, p_negative=-0.5), "invalid probabilities for 400 of 400 "),
-        (lambda of: changed(of, p_positive=0.5, p_negative=0.4), "invalid probabilities for 400 of 400 "),
-    ],
-    ids=["twice", "none", "foreign label", "nan", "infinite", "negative", "not adding up"],
-)
-@pytest.mark.parametrize("who", ["challenger", "champion"])
-def test_invalid_predictions_are_an_error_that_names_the_version(broken, message, who):
-    both = {"challenger": BETTER, "champion": CHAMPION}
-    with pytest.raises(InputError, match=rf"^{re.escape(str(both[who]))} .*{message}"):
-        judged(**both | {who: broken(both[who])}, groups=halves(BETTER))
-
-
-def test_groups_and_predictions_of_different_reviews_are_an_error():
-    with pytest.raises(
-        InputError, match=r"groups \(399\) and the predictions of version 12 \(nb_svm\) \(400\) are of different reviews"
-    ):
-        judged(BETTER, CHAMPION, groups=halves(BETTER).iloc[1:])
-
-
 @pytest.mark.parametrize("what", ["latency_ms", "size_mb"])
 @pytest.mark.parametrize("value", [None, math.nan])
 @pytest.mark.parametrize("champion", [CHAMPION, None], ids=["champion", "no champion"])
