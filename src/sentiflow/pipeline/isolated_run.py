@@ -143,8 +143,10 @@ def write_config(file: Path, cache: Path, *, no_scm: bool = False, links: str = 
 class _WithNull(RoundTripRepresenter):
     """Writes null where ruamel.yaml leaves a value empty."""
 
-
-_WithNull.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml_representers = {  # noqa: RUF012  # not a ClassVar in the base class
+        **RoundTripRepresenter.yaml_representers,
+        type(None): lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"),
+    }
 
 
 def with_changes(text: str, changes: Mapping[str, Any]) -> str:

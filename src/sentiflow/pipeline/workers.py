@@ -15,7 +15,7 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -105,7 +105,7 @@ class Workers:
 
     def plan(self, targets: Sequence[str] = ()) -> list[Stage]:
         """The stages in the order of `dvc repro`: all, or the targets with those that they depend on."""
-        plan: list[Stage] = self.ask("plan", targets=list(targets), about="reading dvc.yaml")
+        plan: list[Stage] = self.ask("plan", {"targets": list(targets)}, about="reading dvc.yaml")
         return plan
 
     def run(
@@ -140,9 +140,8 @@ class Workers:
                 reasons.append(line)
 
         try:
-            how = self.ask(
-                "run", seconds=seconds, log=keep_reasons, show_bar=show_bar, about=f"stage {name!r}", name=name, force=force
-            )
+            arguments = {"name": name, "force": force}
+            how = self.ask("run", arguments, seconds=seconds, log=keep_reasons, show_bar=show_bar, about=f"stage {name!r}")
         except StageError as error:
             if reasons and error.reported:  # the stage's own message says more than DVC's, which has the exit status
                 error.args = ("\n".join([f"stage {name!r} failed: {reasons[0]}", *reasons[1:]]),)
@@ -152,12 +151,12 @@ class Workers:
     def ask(
         self,
         operation: str,
+        arguments: Mapping[str, Any] | None = None,
         *,
         seconds: float | None = 3600.0,
         log: Callable[[str], None] = lambda _: None,
         show_bar: Callable[[str], None] = lambda _: None,
         about: str | None = None,
-        **arguments: Any,
     ) -> Any:
         """The result of one of `dvc_operations.OPERATIONS`.
 
@@ -165,7 +164,7 @@ class Workers:
             UnavailableStageError, StageError: as `run` does.
         """
         with self._worker() as worker, worker.in_use:
-            return worker.ask((operation, arguments), seconds, _Lines(log, show_bar), about or f"dvc {operation}")
+            return worker.ask((operation, dict(arguments or {})), seconds, _Lines(log, show_bar), about or f"dvc {operation}")
 
     @contextlib.contextmanager
     def _worker(self) -> "Iterator[_Worker]":

@@ -117,11 +117,9 @@ def contents():
     }
 
 
-def test_run_with_nothing_to_do_takes_a_few_seconds_and_prints_the_comparison(project):
-    started = time.monotonic()
+def test_run_with_nothing_to_do_prints_the_comparison(project):
     ran = run_repro()
     assert ran.returncode == 0, ran.stderr
-    assert time.monotonic() - started < 8  # about 2 s on a machine that is not busy
     assert "nb_svm.json" in ran.stdout
     assert ran.stdout.index("up to date") < ran.stdout.index("Report: reports/comparison.md") < ran.stdout.index("sentiflow ui")
     assert ran.stderr == ""

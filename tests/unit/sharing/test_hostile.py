@@ -126,7 +126,7 @@ def test_run_refuses_it_too(command, other, tmp_path):
     name_in_lock(list_of("out of the project", place), place)
     before = everything(tmp_path)
     with Workers(1) as workers, pytest.raises(StageError, match=r"split: splits: .*'../../marker' .*nothing was written"):
-        workers.ask(command, targets=[]) if command == "plan" else workers.ask(command)
+        workers.ask(command, {"targets": []} if command == "plan" else {})
     assert everything(tmp_path) == before
 
 

@@ -100,7 +100,7 @@ def test_damaged_list_of_a_folders_files_is_an_error_that_says_what_heals_it(pro
             flip(stored(store, oid))
         with pytest.raises(InputError, match=r"a list of files is damaged.*sentiflow remote repair"):
             push_pull.push()
-    with pytest.raises(InputError, match=r"(?s)files are missing or damaged .*split: splits \(the list of its files\)"):
+    with pytest.raises(InputError, match=r"(?s)do not match their hash:.*split: splits \(the list of its files\)"):
         push_pull.pull()
 
 
