@@ -521,13 +521,9 @@ def test_missing_default_store_does_not_matter_if_another_store_is_set(project, 
 )
 def test_summary_has_the_mlflow_ui_without_credentials(project, monkeypatch, uri, expected):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-<<<<<<< HEAD
-    assert repro.summary().splitlines()[-1] == expected
-=======
     location.COMPARISON.unlink(missing_ok=True)
-    assert repro.summary().splitlines()[-1] == told
+    assert repro.summary().splitlines()[-1] == expected
     location.COMPARISON.parent.mkdir(exist_ok=True)
->>>>>>> origin/registry
     location.COMPARISON.write_text("#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D\n")
     server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
     page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
@@ -535,7 +531,6 @@ def test_summary_has_the_mlflow_ui_without_credentials(project, monkeypatch, uri
 
 
 def test_decision_page_is_written_again_only_if_report_notes_or_store_have_changed(project, monkeypatch):
-    store.connect()
     for file in (location.REPORT, *repro.PUBLISHED):
         file.parent.mkdir(exist_ok=True)
         file.write_text('{"keys": {}}')
