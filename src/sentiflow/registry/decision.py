@@ -34,8 +34,8 @@ def write() -> None:
         return
     try:
         client = store.connect()
-        with champion_history.reading(client) as entries:
-            found = _decision(client, entries)
+        with store.errors_handled():
+            found = _decision(client, champion_history.history(client))
     except (InputError, UnavailableError, MlflowException) as error:
         log.warning("%s was not written: %s", location.DECISION, error)
         return
