@@ -60,7 +60,9 @@ def _decision(client: MlflowClient, entries: Sequence[Entry]) -> Decision:
         reason, status = NOT_JUDGED.format(challenger.version), "not judged"
         if verdict is not None:
             reason, status = verdict["summary"], "passes every rule" if verdict["holds"] else "not promoted"
-            if verdict["holds"]:
+            if champion is not None and _number(verdict["champion"]) != str(champion.version):
+                reason += f" Not yet judged against version {champion.version}: run `sentiflow models promote`."
+            elif verdict["holds"]:
                 headline = f"Ship {_name(challenger)}: run sentiflow models promote."
         versions.append(_version(challenger, "challenger", status))
     return Decision(
