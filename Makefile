@@ -84,7 +84,7 @@ types: $(READY)  ## check the types
 clean:  ## remove what can be rebuilt: environment, caches, outputs of stages; not your reviews, DVC's cache or MLflow's store
 	@rm -rf .venv build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots models plots \
 	  data/reviews data/clean.parquet data/splits data/test_set data/tokens data/predictions \
-	  reports/models reports/errors reports/explanations reports/explanation.png reports/near_copies.csv reports/report.html reports/all.html reports/all.md
+	  reports/models reports/errors reports/explanations reports/explanation.png reports/near_copies.csv reports/report.html reports/decision.html reports/all.html reports/all.md
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf src/*.egg-info
 

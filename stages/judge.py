@@ -2,7 +2,7 @@
 
 from  test set, tokens  the test reviews
       published         keys of what is published
-to    MLflow            the alias `challenger`, and the verdict with the version
+to    MLflow            the alias `challenger`, the verdict with the version, latencies
       page              the verdict
       judged            keys of what was judged
 """
@@ -32,6 +32,8 @@ def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Pat
         page_place.write_text(page, encoding="utf-8")
         judged = {"test_set": held_out.digest, "challenger": key}  # not the version, whose number differs between stores
         judged_place.write_text(json.dumps(judged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    versions = [model_versions.published(client, key) for name, key in published["keys"].items() if name != "comparison"]
+    judging.measure_latency(client, versions, held_out.texts.tolist())
     stage.log.info("wrote the verdict to %s", page_file)
 
 

@@ -1,15 +1,16 @@
-"""Lay out what the run found as one page.
+"""Write the results of the run as one HTML page.
 
-from  data card     where the reviews come from and what is wrong with them
+from  data card     source, sizes and problems of the reviews
       splits        sizes of train, valid and test
-      comparison    the models in order of their valid score
-      history       every metric of every epoch
-      models        settings, and the machine each was trained on
-      predictions   answers of each model on test
+      vocabulary    sizes, unknown words
+      comparison    scores, best model on valid first
+      history       metrics by epoch
+      models        settings and training environment
+      predictions   of each model on test
       reports       layers and classification report of each model
       errors        slices, samples, mistakes and disagreements
-      explanations  words with their weights, deletion check
-to    page          one HTML file, whole in itself
+      explanations  weights of words, deletion test
+to    page          a self-contained HTML file
 """
 
 from pathlib import Path
@@ -50,17 +51,10 @@ def main(
         vocabulary=artifacts.read_json(vocabulary_file),
         comparison=artifacts.read_json(comparison_file),
         models=models,
-        errors=html_report.Errors(
-            slices=html_report.read_texts(errors_dir / "slices.csv"),
-            samples=html_report.read_texts(errors_dir / "samples.csv"),
-            samples_with_text=html_report.read_texts(errors_dir / "samples_with_text.csv"),
-            mistakes=html_report.read_texts(errors_dir / "mistakes.csv"),
-            disagreements=html_report.read_texts(errors_dir / "disagreements.csv"),
-            read_as=html_report.read_texts(errors_dir / "read_as.csv"),
-        ),
+        errors={file.stem: html_report.read_texts(file) for file in sorted(errors_dir.glob("*.csv"))},
         explanations=artifacts.read_json(explanations_dir / "explanations.json"),
     )
-    stage.log.info("read what was found of %s", ", ".join(p.run))
+    stage.log.info("read the results of %s", ", ".join(p.run))
 
     with stage.writing(page_file) as (place,):
         place.write_text(html_report.render(results, p.evaluate), encoding="utf-8")

@@ -126,7 +126,7 @@ def errors(folder, predictions, texts):
     tables["read_as"] = error_analysis.read_as(row, dict.fromkeys(views, tokens), dict.fromkeys(views, words))
     for name, table in tables.items():
         (folder / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
-    return html_report.Errors(**{file.stem: html_report.read_texts(file) for file in folder.glob("*.csv")})
+    return {file.stem: html_report.read_texts(file) for file in folder.glob("*.csv")}
 
 
 def explained(name, classes, method):

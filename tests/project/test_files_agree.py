@@ -589,6 +589,7 @@ PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md
 BY_COMMANDS = [
     "reports/all.md",
     "reports/all.html",
+    "reports/decision.html",
     "reports/recipes.md",
     "reports/explanation.png",
     "reports/near_copies.csv",

@@ -68,7 +68,7 @@ def first_run(clone):
 def test_prints_the_comparison_and_says_where_report_and_ui_are(first_run):
     assert "| nb_svm " in first_run.stdout
     assert "| cnn_lstm " in first_run.stdout
-    assert first_run.stdout.rstrip().endswith("Report: reports/comparison.md\nMLflow UI: sentiflow ui")
+    assert first_run.stdout.rstrip().endswith("Report: reports/decision.html\nMLflow UI: sentiflow ui")
 
 
 def test_no_chatter_of_tensorflow_reaches_the_user(first_run):
@@ -155,7 +155,18 @@ def test_report_page_shows_every_model_and_asks_for_no_other_file(first_run, clo
     page = (clone / "reports/report.html").read_text(encoding="utf-8")
     for words in ("nb_svm", "cnn_lstm", "lstm_attention", "400", "keras"):
         assert words in page, words
-    assert set(re.findall(r"""(?:src|href)=["']([^"'])""", page)) == {"#"}
+    assert {link for link in re.findall(r"""(?:src|href)=["']([^"']+)""", page) if link[0] != "#"} == {"decision.html"}
+
+
+def test_decision_page_names_champion_or_challenger_and_the_times_of_every_model(first_run, clone):
+    page = (clone / "reports/decision.html").read_text(encoding="utf-8")
+    assert re.search(r"<strong>(Ship|Keep|No model)", page)
+    for words in ("Promotion rules: version", "git commit", "✓ passes"):
+        assert words in page, words
+    assert (
+        len(re.findall(r'<td class="n">[\d.,]+ ms</td>\s+<td class="n">[\d.,]+ MB</td>\s+<td class="n">[\d.,]+ s</td>', page))
+        == 3
+    )
 
 
 def test_every_output_of_the_recipes_is_there(first_run, clone):

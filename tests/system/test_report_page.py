@@ -1,9 +1,9 @@
-"""The report page in a real browser: made from data that attack it, at the width of a desk and of a phone, light and dark."""
+"""The report with a verdict in a real browser: hostile data, the widths of a desktop and a phone, light and dark."""
 
 import pytest
 from made_up_results import HOW, results
 
-from sentiflow.reporting import html_report
+from sentiflow.reporting import decision_page, html_report
 
 SCRIPT = "<script>window.ran = 1; alert(1)</script><img src=x onerror='window.ran = 1'>"
 CLASSES = ("no\"><svg onload='window.ran = 1'>", "<b onclick=window.ran=1>yes</b>")
@@ -16,7 +16,20 @@ TEXTS = [
     "\u202e right to left \u0000 and nothing",
 ]
 
-# Every element that holds text of its own: its colour against the colours behind it, the nearest first.
+VERDICT = decision_page.Decision(
+    headline=f"Ship {SCRIPT}.",
+    reason=SCRIPT,
+    versions=[
+        decision_page.Version(role, SCRIPT, "3", "364f22f", "2026-11-30 19:54 UTC", SCRIPT) for role in ("champion", "challenger")
+    ],
+    judged=SCRIPT,
+    rules=[decision_page.Rule(SCRIPT, passes, SCRIPT, SCRIPT) for passes in (True, False, None)],
+    models=[decision_page.Row("lstm_attention", 0.9, 0.88, 0.92, 0.02, True, "3", "champion", 103.2, 24.1, 1205.3)] * 9,
+    store="sqlite:///mlflow.db",
+    written="2026-11-30 20:00 UTC",
+)
+
+# Contrast of each element with text: its colour against the blended colours behind it.
 CONTRASTS = """() => {
   const parse = colour => { const n = colour.match(/[\\d.]+/g).map(Number); return {rgb: n.slice(0, 3), alpha: n[3] ?? 1}; };
   const over = (front, back) => front.rgb.map((c, i) => c * front.alpha + back[i] * (1 - front.alpha));
@@ -45,17 +58,18 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Where a page made from hostile data is."""
+    """Address of a page made from hostile data."""
     folder = tmp_path_factory.mktemp("report")
     names = ("nb_svm", "lstm", "lstm_attention")
     found = results(folder, names=names, classes=CLASSES, texts=TEXTS * 10, location=f"{'folder/' * 40}{SCRIPT}")
-    (folder / "report.html").write_text(html_report.render(found, HOW), encoding="utf-8")
+    page = decision_page.insert(html_report.render(found, HOW), VERDICT)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     return (folder / "report.html").as_uri()
 
 
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=str)
 def shown(request, browser, address):
-    """The page in a tab, and what happened while it was opened: requests, dialogs, lines of the console and errors."""
+    """The page in a tab; its requests, dialogs, console lines and errors; its address."""
     width, scheme = request.param
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     happened = []
@@ -68,7 +82,7 @@ def shown(request, browser, address):
     tab.close()
 
 
-def test_the_page_asks_for_nothing_but_itself_and_runs_no_script(shown):
+def test_the_page_requests_only_itself_and_runs_no_script(shown):
     tab, happened, address = shown
     tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     tab.mouse.wheel(0, 100_000)
@@ -82,14 +96,31 @@ def test_the_page_asks_for_nothing_but_itself_and_runs_no_script(shown):
         assert hostile in text
 
 
-def test_the_page_never_scrolls_sideways(shown):
-    tab, _, _ = shown
-    for opened in ("false", "true"):
-        tab.evaluate(f"document.querySelectorAll('details').forEach(each => {{ each.open = {opened}; }})")
-        assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth")
+def sheets(tab):
+    return tab.evaluate("[...document.querySelectorAll('section.sheet')].map(each => each.id)")
 
 
-def test_every_text_stands_out_from_what_is_behind_it(shown):
+def test_no_part_of_the_page_scrolls_sideways(shown):
+    tab, _, address = shown
+    for part in ("", *sheets(tab)):
+        tab.goto(f"{address}#{part}")
+        for opened in ("false", "true"):
+            tab.evaluate(f"document.querySelectorAll('details').forEach(each => {{ each.open = {opened}; }})")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= tab.evaluate("innerWidth"), part
+
+
+def test_an_address_shows_either_the_overview_or_one_of_the_other_parts(shown):
+    tab, _, address = shown
+    names = sheets(tab)
+    for part in ("", "glance", "best", *names):
+        tab.goto(f"{address}#{part}")
+        parts = tab.evaluate(
+            "[...document.querySelectorAll('#overview, section.sheet')].filter(each => each.offsetParent).map(each => each.id)"
+        )
+        assert parts == [part if part in names else "overview"]
+
+
+def test_every_text_has_enough_contrast(shown):
     tab, _, _ = shown
     contrasts = tab.evaluate(CONTRASTS)
     assert len(contrasts) > 300
@@ -106,7 +137,7 @@ def test_dark_is_dark_and_light_is_light(shown):
 
 def test_a_wide_table_can_be_reached_and_scrolled_with_the_keyboard(browser, address):
     tab = browser.new_page(viewport={"width": 390, "height": 900})
-    tab.goto(address)
+    tab.goto(f"{address}#models")
     box = tab.get_by_role("region", name="All models on test")
     box.focus()
     assert box.evaluate("each => each === document.activeElement && each.scrollWidth > each.clientWidth")

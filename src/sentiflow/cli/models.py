@@ -38,9 +38,13 @@ def promote(
 
     Example: sentiflow models promote 3 --force --reason "the labels were wrong"
     """
-    from sentiflow.registry import champion
+    from sentiflow.registry import champion, decision
 
-    champion.promote(version, force=force, reason=reason, dry_run=dry_run)
+    try:
+        champion.promote(version, force=force, reason=reason, dry_run=dry_run)
+    finally:  # a rejected version has a new verdict, too
+        if not dry_run:
+            decision.write()
 
 
 @app.command()
@@ -55,9 +59,11 @@ def rollback(
 
     Example: sentiflow models rollback --reason "too slow"
     """
-    from sentiflow.registry import champion
+    from sentiflow.registry import champion, decision
 
     champion.rollback(reason, dry_run=dry_run)
+    if not dry_run:
+        decision.write()
 
 
 @app.command()

@@ -32,7 +32,7 @@ from sentiflow.system.errors import InputError
 
 FOLDER = Path(".cache/side")
 FEWEST_ROWS = 20  # minimum of download.sample
-REPORTS = {"reports/comparison.md": Path("reports/all.md"), "reports/report.html": Path("reports/all.html")}
+COMPARISON, PAGE = Path("reports/all.md"), Path("reports/all.html")
 # A target that means all stages; without a target `sentiflow repro` also prints a summary, with paths in the isolated run.
 ALL_STAGES = (str(recovery.PIPELINE_FILE),)
 CONFIG = """\
@@ -52,11 +52,11 @@ def run_all() -> None:
     print(f"Every model ({len(models)}), in {FOLDER / 'all'}; models that are trained already are restored.", flush=True)
     environment = {"MLFLOW_TRACKING_URI": tracking_uri()}
     with running("all", {"run": models}, again="sentiflow all-models", environment=environment) as folder:
-        for source, target in REPORTS.items():
+        for source, target in ((folder / repro.COMPARISON, COMPARISON), (repro.page_of(folder), PAGE)):
             with stage.writing(target) as (partial,):
-                shutil.copyfile(folder / source, partial)
-    print(f"{REPORTS['reports/comparison.md'].read_text(encoding='utf-8').strip()}\n")
-    print(f"Reports: {', '.join(map(str, REPORTS.values()))}\nMLflow UI: {repro.mlflow_server() or 'sentiflow ui'}")
+                shutil.copyfile(source, partial)
+    print(f"{COMPARISON.read_text(encoding='utf-8').strip()}\n")
+    print(f"Reports: {COMPARISON}, {PAGE}\nMLflow UI: {repro.mlflow_server() or 'sentiflow ui'}")
 
 
 def run_sample(rows: int) -> None:
@@ -70,7 +70,7 @@ def run_sample(rows: int) -> None:
     again = f"sentiflow repro --sample {rows}"
     with running("sample", {"download.sample": rows}, again=again, environment=environment) as folder:
         print((folder / "reports/comparison.md").read_text(encoding="utf-8"))
-        print(f"Reports of this trial: {folder / 'reports/report.html'}")
+        print(f"Reports of this trial: {repro.page_of(folder)}")
         print(f"Its MLflow store: sqlite:///{folder.absolute() / 'mlflow.db'}")
 
 

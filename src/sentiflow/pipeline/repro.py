@@ -33,7 +33,7 @@ log = logging.getLogger("sentiflow")
 
 BEFORE = recovery.TMP / "sentiflow-before"  # hard links to the outputs as they were before the run
 COMPARISON = Path("reports/comparison.md")
-PUBLISHED = [Path("mlartifacts/published.json"), Path("mlartifacts/judged.json")]
+PUBLISHED = [location.PUBLISHED, Path("mlartifacts/judged.json")]
 STORE = Path("mlartifacts/store")  # identifies the MLflow store of the last run, as `_store` does
 
 
@@ -97,8 +97,23 @@ def at_work(patience: float | None = None) -> Iterator[Callable[[], list[str]]]:
             yield _restore_outputs
         finally:
             _restore_outputs()
-        if PUBLISHED[0].exists() and _noted_store() != (now := _store()):
-            files.write(STORE, now)
+        if PUBLISHED[0].exists():
+            _write_decision()
+            if _noted_store() != (now := _store()):
+                files.write(STORE, now)
+
+
+def _write_decision() -> None:
+    """Writes reports/decision.html, unless it is newer than the report, the notes and the store that it shows."""
+    inputs = [location.REPORT, *PUBLISHED]
+    if not all(file.exists() for file in inputs):
+        return
+    written = location.DECISION.stat().st_mtime if location.DECISION.exists() else 0.0
+    if _noted_store() == _store() and max(file.stat().st_mtime for file in inputs) <= written:
+        return
+    from sentiflow.registry import decision  # MLflow takes seconds to import
+
+    decision.write()
 
 
 def summary() -> str:
@@ -114,7 +129,14 @@ def summary() -> str:
         bold = re.search(r"^\*\*(.+)\*\*$", page, re.MULTILINE)
         sentence = bold.group(1) if bold else page.partition("\n")[0]
         verdict = f"{markdown.plain(sentence)}\n\n"
-    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {COMPARISON}\n{mlflow_ui}"
+    report = page_of(Path()) if page_of(Path()).exists() else COMPARISON
+    return f"{COMPARISON.read_text(encoding='utf-8').strip()}\n\n{verdict}Report: {report}\n{mlflow_ui}"
+
+
+def page_of(folder: Path) -> Path:
+    """The page to open in a project's folder: the report with the verdict, or without it if there is none."""
+    decision = folder / location.DECISION
+    return decision if decision.exists() else folder / location.REPORT
 
 
 # ---- MLflow's store

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from mlflow import MlflowClient
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sentiflow.config.params import Evaluate, Promotion
 from sentiflow.data import seen_texts
+from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import champion_history, model_versions, promotion_rules, verdict_report
 from sentiflow.registry.candidates import Candidate
 from sentiflow.registry.promotion_rules import Verdict
@@ -25,6 +26,7 @@ log = logging.getLogger("sentiflow")
 HOW_TO_PROMOTE = 'To promote version {0} anyway: sentiflow models promote {0} --force --reason "..."'
 ROUNDS = 3  # of timing; the fastest counts, since other load on the machine only adds time
 WARM_UP = 10  # reviews predicted before timing
+LATENCY_REVIEWS = 50  # timed for a version that is not judged
 VERDICTS = "verdicts"  # folder of a run's artifacts
 DECISION_TAG = "decision."  # prefix of a version's tags TEST_SET.CHAMPION_KEY = number of the comparison on that test set
 DIGITS = 16  # of a hash in a tag
@@ -92,18 +94,36 @@ def _seen_rows(client: MlflowClient, version: ModelVersion, held_out: HeldOut) -
     return seen_texts.rows(held_out.texts, seen)
 
 
-def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, limits: Promotion) -> Candidate:
-    opened = model_versions.opened(client, challenger)
-    texts = held_out.texts.tolist()[: limits.latency_reviews]
+def measure_latency(client: MlflowClient, versions: Iterable[ModelVersion], texts: Sequence[str]) -> None:
+    """Logs the latency of each version whose run does not have it, so that it is measured once."""
+    for version in versions:
+        run_id = run_of(version)
+        if LATENCY in client.get_run(run_id).data.metrics:
+            continue
+        try:
+            model = model_versions.opened(client, version).model
+        except InputError as error:
+            log.warning("latency not measured: %s", error)
+            continue
+        client.log_metric(run_id, LATENCY, latency_ms(model, texts[:LATENCY_REVIEWS]))
+
+
+def latency_ms(model: SentimentModel, texts: Sequence[str]) -> float:
+    """95th percentile of the time from one raw text to its prediction, in milliseconds."""
     for text in texts[:WARM_UP]:
-        opened.model.predict([text])
+        model.predict([text])
     milliseconds = np.empty((ROUNDS, len(texts)))
     places = np.ndindex(milliseconds.shape)
     for turn, place in tqdm(places, total=milliseconds.size, desc="time reviews", disable=None, delay=2, leave=False):
         started = time.perf_counter()
-        opened.model.predict([texts[place]])
+        model.predict([texts[place]])
         milliseconds[turn, place] = 1000 * (time.perf_counter() - started)
-    latency = float(np.percentile(milliseconds, 95, axis=1).min())
+    return float(np.percentile(milliseconds, 95, axis=1).min())
+
+
+def _timed(client: MlflowClient, challenger: ModelVersion, held_out: HeldOut, limits: Promotion) -> Candidate:
+    opened = model_versions.opened(client, challenger)
+    latency = latency_ms(opened.model, held_out.texts.tolist()[: limits.latency_reviews])
     answers = model_versions.predictions(client, challenger, held_out)
     seen = _seen_rows(client, challenger, held_out)
     return Candidate(opened.version, opened.architecture, answers, latency, opened.size_mb, seen)

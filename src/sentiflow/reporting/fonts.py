@@ -1,4 +1,4 @@
-"""Fonts for text in any script: matplotlib's own font first, then installed fonts for the characters that it lacks."""
+"""Fonts for text in any script: matplotlib's default font, and installed fonts for the characters that it lacks."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,27 +8,27 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 
-LONGEST = 24  # characters of a class's name that a figure shows
+LONGEST = 24  # characters of a class name in a figure
 ADVICE = "install one, for example: apt-get install fonts-noto-cjk (Chinese, Japanese, Korean) or fonts-noto-core (other scripts)"
-UNUSABLE = ("color", "emoji", "lastresort")  # pictures instead of outlines, and boxes
+UNUSABLE = ("color", "emoji", "lastresort")  # in names of fonts of bitmaps or placeholder boxes
 
 
 def style(texts: Iterable[str]) -> dict[str, list[str]]:
-    """The rcParams that draw these texts; empty where matplotlib's own font draws them all."""
+    """The rcParams to draw these texts; empty if matplotlib's default font has all their characters."""
     found = _families(_foreign(texts))
     return {"font.family": [*mpl.rcParams["font.family"], *found]} if found else {}
 
 
 def undrawable(texts: Iterable[str]) -> frozenset[str]:
-    """The characters of these texts that no installed font draws."""
+    """The characters of these texts that no installed font has."""
     missing = _foreign(texts)
     return missing.difference(*(_characters(_file(family)) for family in _families(missing)))
 
 
 def class_labels(classes: Sequence[str]) -> list[str]:
-    """What figures call each class: its name, shortened if it is long.
+    """Labels of the classes in figures: their names, shortened if they are long.
 
-    A class whose name no installed font draws, or whose shortened name is that of another, is called by its number from 1.
+    The label is a number, from 1, if no installed font has the characters or two shortened names are equal.
 
     >>> class_labels(["good", "a" * 30])
     ['good', 'aaaaaaaaaaaaaaaaaaaaaaa…']
@@ -41,7 +41,7 @@ def class_labels(classes: Sequence[str]) -> list[str]:
 
 
 def _foreign(texts: Iterable[str]) -> frozenset[str]:
-    """The characters that matplotlib's own font lacks, in its normal or its bold weight."""
+    """The characters that matplotlib's default font lacks in normal or bold weight."""
     return frozenset("".join(texts)).difference({"\n"}).difference(_own_characters())
 
 
@@ -53,11 +53,11 @@ def _own_characters() -> frozenset[str]:
 
 @cache
 def _families(missing: frozenset[str]) -> tuple[str, ...]:
-    """As few installed families as draw what can be drawn, the same ones on every run on a machine."""
+    """Installed families that together have all available characters; the same ones in every run on a machine."""
     found: list[str] = []
     for file in _installed() if missing else ():
         if missing & _characters(file):
-            fontManager.addfont(file)  # its list of fonts may be older than this font
+            fontManager.addfont(file)  # the font may be newer than matplotlib's cached list
             found.append(get_font(file).family_name)
             missing -= _characters(file)
         if not missing:
@@ -67,7 +67,7 @@ def _families(missing: frozenset[str]) -> tuple[str, ...]:
 
 @cache
 def _installed() -> tuple[str, ...]:
-    """Files of fonts, sans serif and of normal weight first."""
+    """Font files, sans serif and normal weight first."""
 
     def order(file: str) -> tuple[bool, bool, str]:
         name = Path(file).stem.lower()
@@ -86,5 +86,5 @@ def _characters(file: str) -> frozenset[str]:
     try:
         font = get_font(file)
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
-    except (OSError, RuntimeError, ValueError):  # a damaged file, or a format that FreeType does not read
+    except (OSError, RuntimeError, ValueError):  # damaged, or in a format that FreeType does not support
         return frozenset()

@@ -1,6 +1,6 @@
-"""Words shaded by their weight: as a figure, and in the terminal.
+"""Words shaded by their weight, as a figure and in the terminal.
 
-A word that the model does not know stands in [brackets]. A text may be anybody's, so nothing in it can steer a terminal.
+Out-of-vocabulary words are in [brackets]. Texts are untrusted: control characters are escaped.
 """
 
 import unicodedata
@@ -19,28 +19,28 @@ from sentiflow.models.explanation import ATTENTION, STRONG_LOG_ODDS, STRONG_SHAR
 from sentiflow.reporting import fonts, png_plots
 
 LONGEST = 24  # characters of a word that are shown
-MOST_ROWS = 200  # in a figure; matplotlib draws none of more than 65,536 pixels a side
+MOST_ROWS = 200  # in a figure; matplotlib's limit is 65,536 pixels per side
 
-# Okabe & Ito's, both light enough for black text: against the answer, nothing, for the answer.
+# Okabe & Ito's palette, light enough for black text: against the prediction, neutral, for it
 COLOURS = LinearSegmentedColormap.from_list("weight", ["#E69F00", "#FFFFFF", "#56B4E9"])
-# The same among the 256 colours of a terminal, weakest first.
+# The same in the 256 colours of a terminal, weakest first
 FOR, AGAINST = (195, 153, 117, 75), (230, 223, 222, 214)
 BLACK, RESET = "\x1b[38;5;16m", "\x1b[0m"
 
-# Sizes of the figure, in points.
+# Sizes in the figure, in points
 WORD_SIZE, WEIGHT_SIZE = 9.0, 6.5
 CELL_HEIGHT, CELL_MARGIN, NARROWEST = 28.0, 5.0, 30.0
 LINE_HEIGHT, EDGE = 16.0, 10.0
-POINTS_AN_INCH = 72
+POINTS_PER_INCH = 72
 
 
 def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) -> None:
-    """Writes the words of an explanation as PNG, each in a cell that is shaded by its weight, which stands below it.
+    """Writes a PNG with the words of an explanation in cells that are shaded by weight, each weight below its word.
 
-    Columns are as wide as their longest word. The same bytes for the same explanation.
+    The same explanation gives the same bytes.
 
     Args:
-        title: what stands before the answer.
+        title: printed before the prediction.
         words_a_row: at least 1.
     """
     with mpl.rc_context(png_plots.STYLE | fonts.style([*explained.words, title, explained.label])):
@@ -60,7 +60,7 @@ def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) ->
         width = 2 * EDGE + max([sum(widths), *map(_width, lines)])
         top = EDGE + LINE_HEIGHT * len(lines)
         height = top + CELL_HEIGHT * len(rows) + EDGE
-        figure = Figure(figsize=(width / POINTS_AN_INCH, height / POINTS_AN_INCH))
+        figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH))
         axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axis.set_axis_off()
         for place, line in enumerate(lines):
@@ -81,7 +81,7 @@ def draw(explained: Explanation, title: str, file: Path, *, words_a_row: int) ->
 
 
 def as_terminal(explained: Explanation, *, width: int, colour: bool) -> str:
-    """The words of an explanation, wrapped at `width` columns: shaded where `colour`, otherwise each as word(weight)."""
+    """The words of an explanation, wrapped at `width` columns: shaded with `colour`, otherwise as word(weight)."""
     strength = explained.strengths
     words = _marked(explained)
     if not colour:
@@ -99,7 +99,7 @@ def number_of(weight: float) -> str:
 
 
 def shown(text: str) -> str:
-    """Any text in a form that is safe to print: what does not print is escaped, and what is too long ends in an ellipsis.
+    """A text that is safe to print: unprintable characters are escaped, a long text is cut.
 
     >>> shown("caf\\u00e9"), shown("\\x1b[2J"), shown("a" * 30)
     ('café', '\\\\x1b[2J', 'aaaaaaaaaaaaaaaaaaaaaaa…')
@@ -109,14 +109,14 @@ def shown(text: str) -> str:
 
 
 def meaning(explained: Explanation) -> str:
-    """What the weights of an explanation are, in a line."""
+    """The meaning of the weights, in a line."""
     if explained.method == ATTENTION:
         return "attention: the share of the model's attention that each word gets; the shares add up to 1"
     return f"leave one out: how much the log-odds of {shown(explained.label)} fall without the word; below 0 they rise"
 
 
 def shades(explained: Explanation) -> str:
-    """What the shades of an explanation stand for, in a line."""
+    """The meaning of the shades, in a line."""
     if explained.method == ATTENTION:
         return f"white: an equal share or less; strongest shade: {STRONG_SHARE:g} times an equal share or more"
     return f"blue: for the answer, orange: against it; strongest shade: {STRONG_LOG_ODDS:g} or more"
@@ -134,7 +134,7 @@ def _marked(explained: Explanation) -> list[str]:
 
 
 def _drawable(text: str) -> str:
-    """With a mark in place of every character that no installed font draws."""
+    """The text with U+FFFD for every character that no installed font has."""
     return text.translate(dict.fromkeys(map(ord, fonts.undrawable([text])), "\N{REPLACEMENT CHARACTER}"))
 
 
@@ -150,12 +150,12 @@ def _shaded(word: str, strength: float) -> str:
 
 
 def _columns(text: str) -> int:
-    """Of the terminal: two for a wide character, none for a mark upon another."""
+    """Columns of the terminal: two per wide character, none per combining mark."""
     return sum(0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def _wrapped(widths: Sequence[int], width: int) -> Iterable[list[int]]:
-    """Which words stand on each line; at least one on each."""
+    """Indices of the words on each line, at least one per line."""
     line: list[int] = []
     used = 0
     for i, columns in enumerate(widths):

@@ -1,4 +1,4 @@
-"""The report of one evaluated model: scores, tables, figures, and the data behind the figures."""
+"""The report of one evaluated model: scores, tables, figures and data of the figures."""
 
 import json
 import logging
@@ -17,24 +17,24 @@ from sentiflow.system import markdown
 
 log = logging.getLogger("sentiflow")
 
-MOST_PAIRS = 20  # of classes that are confused
-MOST_CONFUSED = 20  # true classes in the confusion matrix that DVC draws; the worst of more
-OTHER = "(other)"  # stands there for the other predicted classes
+MOST_PAIRS = 20  # confused pairs of classes
+MOST_CONFUSED = 20  # true classes in the data of DVC's confusion matrix: those with most mistakes
+OTHER = "(other)"  # any other predicted class in it
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a report is made of."""
+    """Input of a report."""
 
     architecture: str
     classes: tuple[str, ...]
-    scores: dict[str, dict[str, float]]  # by split, as `evaluation.evaluate` gives them
+    scores: dict[str, dict[str, float]]  # by split, from `evaluation.evaluate`
     labels: np.ndarray  # of test, shape (n,)
     probabilities: np.ndarray  # of test, shape (n, K)
-    history: pd.DataFrame  # one row an epoch
+    history: pd.DataFrame  # one row per epoch
     bins: int  # of the reliability diagram
-    layers: Sequence[Mapping[str, Any]]  # name, kind, output and weights of each
-    temperature: float  # that the probabilities are given at
+    layers: Sequence[Mapping[str, Any]]  # name, kind, output, weights
+    temperature: float  # of the probabilities
 
 
 def write(model: Evaluated, folder: Path) -> None:
@@ -45,14 +45,15 @@ def write(model: Evaluated, folder: Path) -> None:
     title = f"{model.architecture}, test"
     predicted = model.probabilities.argmax(axis=1)
     curves = evaluation.curves(model.labels, model.probabilities, model.classes)
-    before = metrics.reliability(model.labels, _uncalibrated(model), bins=model.bins)
+    uncalibrated = calibration.unscaled(model.probabilities, model.temperature)
+    before = metrics.reliability(model.labels, uncalibrated, bins=model.bins)
     after = metrics.reliability(model.labels, model.probabilities, bins=model.bins)
     names, shown = np.array(model.classes, dtype=object), fonts.class_labels(model.classes)
     counts = confusion_matrix(model.labels, predicted, labels=list(range(len(model.classes))))
 
     layers = {"layers": model.layers, "weights": sum(layer["weights"] for layer in model.layers)}
-    for name, told in (("scores", model.scores), ("layers", layers), ("calibration", _calibration(model))):
-        (folder / f"{name}.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for name, values in (("scores", model.scores), ("layers", layers), ("calibration", _calibration(model))):
+        (folder / f"{name}.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     table = evaluation.classification_report(model.labels, model.probabilities, model.classes)
     (folder / "classification_report.txt").write_text(table + _key(model.classes, shown), encoding="utf-8")
     pairs = evaluation.confused_pairs(names[model.labels], names[predicted], most=MOST_PAIRS)
@@ -67,17 +68,17 @@ def write(model: Evaluated, folder: Path) -> None:
 
 
 def _key(classes: Sequence[str], shown: Sequence[str]) -> str:
-    """Lines that say which class a figure calls otherwise."""
+    """The classes whose label in figures is not their name."""
     renamed = {name: label for name, label in zip(classes, shown, strict=True) if name != label}
     if missing := "".join(sorted(fonts.undrawable(renamed))):
-        log.warning("no installed font draws %s, so figures show numbers of classes; %s", missing[:20], fonts.ADVICE)
+        log.warning("no installed font has the characters %s, so figures number the classes; %s", missing[:20], fonts.ADVICE)
     return "\n".join(["", "In the figures:", *(f"{label} = {name}" for name, label in renamed.items()), ""]) if renamed else ""
 
 
 def _pairs_as_markdown(title: str, pairs: pd.DataFrame) -> str:
     lines = [f"# Most confused classes: {title}", ""]
     if pairs.empty:
-        return "\n".join([*lines, "No class is taken for another."]) + "\n"
+        return "\n".join([*lines, "No class is confused with another."]) + "\n"
     rows = [
         [markdown.cell(pair["label"]), markdown.cell(pair["predicted"]), f"{pair['reviews']:,}", f"{pair['share']:.1%}"]
         for pair in pairs.to_dict("records")
@@ -86,12 +87,8 @@ def _pairs_as_markdown(title: str, pairs: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _uncalibrated(model: Evaluated) -> np.ndarray:
-    return calibration.unscaled(model.probabilities, model.temperature)
-
-
 def _calibration(model: Evaluated) -> dict[str, Any]:
-    """The temperature, and what it does to each split."""
+    """The temperature, and calibration error and loss of each split before and after it."""
     return {
         "temperature": model.temperature,
         "splits": {
@@ -105,9 +102,9 @@ def _calibration(model: Evaluated) -> dict[str, Any]:
 
 
 def write_plot_data(model: Evaluated, folder: Path) -> None:
-    """Writes what DVC draws as CSV.
+    """Writes the CSV files of `dvc plots`.
 
-    These are `confusion`, `roc`, `precision_recall`, `reliability`, and in the folder `epochs` a file per tracked metric.
+    These are `confusion`, `roc`, `precision_recall`, `reliability`, and in the folder `epochs` one file per tracked metric.
     """
     names = np.array(model.classes, dtype=object)
     predicted = model.probabilities.argmax(axis=1)
@@ -123,7 +120,7 @@ def write_plot_data(model: Evaluated, folder: Path) -> None:
 
 
 def _confusion(answers: pd.DataFrame) -> pd.DataFrame:
-    """True and predicted class of each review; of many classes those that are most often answered wrongly."""
+    """True and predicted class of each review; of many classes, only the MOST_CONFUSED."""
     if answers["actual"].nunique() <= MOST_CONFUSED:
         return answers
     wrong = answers["actual"].ne(answers["predicted"]).groupby(answers["actual"]).sum()

@@ -1,4 +1,4 @@
-"""Every figure. Each function draws one and writes it as PNG, the same bytes for the same data."""
+"""Figures as PNG files. The same data give the same bytes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from sentiflow.evaluation.metrics import tracked
 from sentiflow.reporting import fonts
 
-# Okabe & Ito's colours, which the colour-blind can tell apart.
+# Okabe & Ito's palette for colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)  # as many as there are architectures, and more
-MOST_CELLS = 20  # classes up to which a confusion matrix has a cell with numbers for each pair
-MOST_TICKS = 60  # names of classes along an axis without such cells
-ACROSS = 4  # panels in a row
-WIDEST = 14  # characters of a name that fit below a cell
+LINES = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
+MOST_CELLS = 20  # classes up to which the cells of a confusion matrix have numbers
+MOST_TICKS = 60  # class names along the axis of a larger confusion matrix
+COLUMNS = 4  # panels per row
+WIDEST = 14  # characters of a class name that fit below a cell
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "axes.grid": True,
@@ -30,13 +30,13 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 11,
     "font.size": 9,
-    "text.parse_math": False,  # a class may be called "$$"
+    "text.parse_math": False,  # a class name may contain "$"
     "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 
 def _figure(panels: int = 1, *, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    columns, rows = min(panels, ACROSS), -(-panels // ACROSS)
+    columns, rows = min(panels, COLUMNS), -(-panels // COLUMNS)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
@@ -46,27 +46,44 @@ def _save(figure: Figure, file: Path) -> None:
 
 
 def training_curves(history: pd.DataFrame, title: str, file: Path) -> None:
-    """Each tracked metric over the epochs, on train and on valid."""
+    """Each tracked metric by epoch, on train and on valid."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(len(tracked()), width=3.4)
-        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
-            for split in ("train", "valid"):
-                axis.plot(history["epoch"], history[f"{split}_{name}"], marker="o", label=split)
-            axis.set(title=metric.label, xlabel="epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure, axes = _by_epoch({split: (history, split) for split in ("train", "valid")}, "", marker="o")
         axes[0].legend()
         figure.suptitle(title)
         _save(figure, file)
 
 
+def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
+    """Each tracked metric on valid by epoch, one line per model. A model that is trained in one step is a point."""
+    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
+        lines = {name: (history, "valid") for name, history in histories.items()}
+        figure, axes = _by_epoch(lines, "valid ", marker="o", markersize=4)
+        if histories:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        _save(figure, file)
+
+
+def _by_epoch(lines: Mapping[str, tuple[pd.DataFrame, str]], prefix: str, **style: Any) -> tuple[Figure, list[Axes]]:
+    """One panel per tracked metric. `lines`: history and split by label."""
+    figure, axes = _figure(len(tracked()), width=3.4)
+    for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
+        for label, (history, split) in lines.items():
+            axis.plot(history["epoch"], history[f"{split}_{name}"], label=label, **style)
+        axis.set(title=f"{prefix}{metric.label}", xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure, axes
+
+
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file: Path) -> None:
     """Counts of (true class, predicted class), coloured by their share of the true class.
 
-    With more than MOST_CELLS classes the figure keeps its size: no numbers, and every so many classes are named.
+    The size of the figure is bounded: with more than MOST_CELLS classes the cells have no numbers, and with more than MOST_TICKS
+    only every n-th class is named.
 
     Args:
         counts: shape (K, K).
-        labels: of the classes, as `fonts.class_labels` gives them.
+        labels: class names from `fonts.class_labels`.
     """
     many = len(labels) > MOST_CELLS
     step = -(-len(labels) // MOST_TICKS) if many else 1
@@ -77,10 +94,12 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
         image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if many:
             figure.colorbar(image, label="share of the true class", shrink=0.6)
-            named = f"{len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
-            title = f"{title}: {named}"
+            title = f"{title}: {len(labels)} classes" + (f", one in {step} named" if step > 1 else "")
         else:
-            _write_cells(axis, counts, share)
+            for (true, predicted), count in np.ndenumerate(counts):
+                part = share[true, predicted]
+                colour = "white" if part > 0.5 else "black"
+                axis.text(predicted, true, f"{count:,}\n{part:.1%}", ha="center", va="center", color=colour)
         ticks = range(0, len(labels), step)
         axis.set(title=title, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         upright = many or max(map(len, labels)) > WIDEST
@@ -89,37 +108,24 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], title: str, file
         _save(figure, file)
 
 
-def _write_cells(axis: Axes, counts: np.ndarray, share: np.ndarray) -> None:
-    for true, predicted in np.ndindex(*counts.shape):
-        axis.text(
-            predicted,
-            true,
-            f"{counts[true, predicted]:,}\n{share[true, predicted]:.1%}",
-            ha="center",
-            va="center",
-            color="white" if share[true, predicted] > 0.5 else "black",
-        )
-
-
 def roc(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """True against false positives, a line for each name in the column `class`."""
-    with mpl.rc_context(STYLE | fonts.style(curve["class"])):
-        figure, (axis,) = _figure()
-        for name, line in curve.groupby("class", sort=False):
-            axis.plot(line["false_positive_rate"], line["true_positive_rate"], label=name)
-        axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
-        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
-        axis.legend()
-        _save(figure, file)
+    """True positive rate against false positive rate, one line per value of the column `class`."""
+    _by_class(curve, "false_positive_rate", "true_positive_rate", title, file, chance=True)
 
 
 def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
-    """Precision against recall, a line for each name in the column `class`."""
+    """Precision against recall, one line per value of the column `class`."""
+    _by_class(curve, "recall", "precision", title, file)
+
+
+def _by_class(curve: pd.DataFrame, x: str, y: str, title: str, file: Path, *, chance: bool = False) -> None:
     with mpl.rc_context(STYLE | fonts.style(curve["class"])):
         figure, (axis,) = _figure()
         for name, line in curve.groupby("class", sort=False):
-            axis.plot(line["recall"], line["precision"], label=name)
-        axis.set(title=title, xlabel="recall", ylabel="precision")
+            axis.plot(line[x], line[y], label=name)
+        if chance:
+            axis.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+        axis.set(title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
         axis.legend()
         _save(figure, file)
 
@@ -127,13 +133,12 @@ def precision_recall(curve: pd.DataFrame, title: str, file: Path) -> None:
 def reliability(
     before: pd.DataFrame, after: pd.DataFrame, scores: Mapping[str, float], temperature: float, title: str, file: Path
 ) -> None:
-    """Share of right answers against stated confidence; a calibrated model lies on the diagonal.
+    """Accuracy against confidence; a calibrated model is on the diagonal.
 
     Args:
-        before: as `metrics.reliability` gives it, without the temperature.
-        after: the same with it.
-        scores: as `evaluation.evaluate` gives them.
-        temperature: of `calibration`.
+        before: from `metrics.reliability`, at temperature 1.
+        after: the same at the fitted temperature.
+        scores: from `evaluation.evaluate`.
     """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure()
@@ -144,41 +149,28 @@ def reliability(
             after["confidence"], after["accuracy"], s=8 + 150 * after["reviews"] / after["reviews"].max(), color="C1", alpha=0.7
         )
         lowest = min(0.45, *(float(table[["confidence", "accuracy"]].min().min()) - 0.05 for table in (before, after)))
-        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="share right")
+        axis.set(xlim=(lowest, 1.02), ylim=(lowest, 1.02), xlabel="confidence", ylabel="accuracy")
         axis.set_title(f"{title}\ncalibration error {scores['uncalibrated_error']:.3f}, then {scores['calibration_error']:.3f}")
         axis.legend()
         _save(figure, file)
 
 
 def scores_with_intervals(table: pd.DataFrame, file: Path) -> None:
-    """Accuracy of each architecture on test with its interval, and the published figure where there is one.
+    """Accuracy of each model on test with its interval, and the published accuracy if there is one.
 
     Args:
-        table: columns architecture, accuracy_score, accuracy_score_low, accuracy_score_high, published (may be missing).
+        table: from `comparison.as_table`.
     """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure(width=6.4, height=1.4 + 0.45 * len(table))
         places = np.arange(len(table))[::-1]
         middle = table["accuracy_score"].to_numpy()
-        spread = [middle - table["accuracy_score_low"].to_numpy(), table["accuracy_score_high"].to_numpy() - middle]
-        spread = [np.maximum(side, 0) for side in spread]  # an interval of little confidence can miss the score itself
-        axis.errorbar(middle, places, xerr=spread, fmt="o", capsize=4, label="test, with interval")
+        # an interval of low confidence may not contain the score
+        low = np.maximum(middle - table["accuracy_score_low"].to_numpy(), 0)
+        high = np.maximum(table["accuracy_score_high"].to_numpy() - middle, 0)
+        axis.errorbar(middle, places, xerr=[low, high], fmt="o", capsize=4, label="test, with interval")
         axis.scatter(table["published"], places, marker="D", facecolors="none", edgecolors="#D55E00", label="published")
         axis.set(xlabel="accuracy", yticks=places, title="Accuracy on test")
         axis.set_yticklabels(table["architecture"])
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        _save(figure, file)
-
-
-def overlaid_curves(histories: Mapping[str, pd.DataFrame], file: Path) -> None:
-    """The same on valid, a line an architecture; an architecture without epochs is a point."""
-    with mpl.rc_context(STYLE | {"axes.prop_cycle": LINES}):
-        figure, axes = _figure(len(tracked()), width=3.4)
-        for axis, (name, metric) in zip(axes, tracked().items(), strict=True):
-            for architecture, history in histories.items():
-                axis.plot(history["epoch"], history[f"valid_{name}"], marker="o", markersize=4, label=architecture)
-            axis.set(title=f"valid {metric.label}", xlabel="epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if histories:
-            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         _save(figure, file)

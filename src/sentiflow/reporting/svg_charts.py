@@ -1,4 +1,4 @@
-"""Figures of the report page: where each tick and point stands in an SVG. The page's template draws them in its own colours."""
+"""Coordinates of the SVG charts of the report. The templates draw them, in their own colours."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiflow.evaluation.metrics import Metric
 
-WIDTH, HEIGHT = 340, 232  # units of a panel; at its usual size on the page one is about a pixel
-LEFT, RIGHT, TOP, BOTTOM = 46, 322, 10, 190  # its frame
-NAMES = 27, 88  # percent of a row between which the axis of `Intervals` lies; names stand before it, numbers after it
+WIDTH, HEIGHT = 340, 232  # of a panel, in units of about a pixel
+LEFT, RIGHT, TOP, BOTTOM = 46, 322, 10, 190  # frame of a panel
+NAMES = 27, 88  # ends of the axis of `Intervals` in percent of the width; names are left of it, values right
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis whose ends are ticks, or lie half a step outside of them where only whole numbers mean anything."""
+    """A linear axis with ticks at `values`."""
 
     low: float
     high: float
     values: Sequence[float]
 
     def place(self, value: float, start: float, end: float) -> float:
-        """Where a value stands, if `low` stands at start and `high` at end."""
+        """Coordinate of a value, where `low` is at start and `high` at end."""
         return round(start + (value - self.low) / (self.high - self.low) * (end - start), 2)
 
     def ticks(self, start: float, end: float, *, percent: bool = False) -> list[Tick]:
@@ -40,17 +40,17 @@ class Axis:
         return [Tick(self.place(value, start, end), f"{value * scale:.{decimals}f}{unit}") for value in self.values]
 
 
-def axis(values: Iterable[float], *, ticks: int) -> Axis:
-    """An axis around numbers, with about so many ticks."""
+def axis(values: Iterable[float]) -> Axis:
+    """An axis around the finite values, at least 0.02 long, with about five ticks."""
     known = [value for value in values if math.isfinite(value)]
     low, high = min(known), max(known)
-    margin = max(0.0, 0.02 - (high - low)) / 2  # an axis shorter than that would make much of nothing
-    places = MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10]).tick_values(low - margin, high + margin)
+    margin = max(0.0, 0.02 - (high - low)) / 2
+    places = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low - margin, high + margin)
     return Axis(float(places[0]), float(places[-1]), [float(place) for place in places])
 
 
 def epoch_axis(last: int) -> Axis:
-    """An axis over the epochs 1 to `last`."""
+    """An axis over the epochs 1 to `last`, with half a step of margin."""
     places = MaxNLocator(nbins=6, integer=True).tick_values(1, max(last, 2))
     return Axis(0.5, last + 0.5, [float(place) for place in places if 1 <= place <= last])
 
@@ -64,75 +64,73 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    style: int  # place of its architecture in the comparison: the same colour and dashes in every figure
+    style: int  # rank of its model in the comparison: the same colour and dashes in every chart
     points: Sequence[Point]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot of lines over a frame of WIDTH x HEIGHT units."""
+    """A plot of lines in a frame of WIDTH x HEIGHT units."""
 
     title: str
-    description: str  # what a reader who cannot see the figure is told
+    description: str  # for screen readers
     x_name: str
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
     lines: Sequence[Line]
-    diagonal: tuple[Point, Point] | None
+    diagonal: tuple[Point, Point] | None = None
 
 
 def curves(histories: Mapping[str, pd.DataFrame], metric: Metric) -> Panel:
-    """One metric on valid over the epochs, a line an architecture; one without epochs is a point.
+    """One metric on valid by epoch, one line per model. A model that is trained in one step is a point.
 
     Args:
         histories: columns epoch and valid_METRIC, in the order of the comparison.
     """
     column = f"valid_{metric.name}"
     x = epoch_axis(max(int(history["epoch"].max()) for history in histories.values()))
-    y = axis((float(value) for history in histories.values() for value in history[column]), ticks=5)
+    y = axis(float(value) for history in histories.values() for value in history[column])
     lines = []
     for style, history in enumerate(histories.values()):
-        radius = 2.5 if len(history) > 1 else 4.5  # a point without a line is easily overlooked
+        radius = 2.5 if len(history) > 1 else 4.5
         columns = zip(history["epoch"], history[column], strict=True)
         lines.append(Line(style, [_point(x, y, epoch, value, radius=radius) for epoch, value in columns]))
-    last = "; ".join(f"{architecture} {history[column].iloc[-1]:.3f}" for architecture, history in histories.items())
+    last = "; ".join(f"{model} {history[column].iloc[-1]:.3f}" for model, history in histories.items())
     return Panel(
         title=metric.label,
-        description=f"{metric.label} on valid over the epochs. In the last epoch: {last}.",
+        description=f"{metric.label} on valid by epoch. In the last epoch: {last}.",
         x_name="epoch",
         x_ticks=x.ticks(LEFT, RIGHT),
         y_ticks=y.ticks(BOTTOM, TOP),
         lines=lines,
-        diagonal=None,
     )
 
 
 def reliability(tables: Mapping[str, pd.DataFrame]) -> list[Panel]:
-    """Share of right answers against stated confidence, a panel an architecture, all on the same axes.
+    """Accuracy against confidence, one panel per model, all on the same axes.
 
     Args:
-        tables: of each architecture, as `metrics.reliability` gives them, in the order of the comparison.
+        tables: from `metrics.reliability`, in the order of the comparison.
     """
     known = pd.concat(tables.values())
-    both = axis([*known["confidence"], *known["accuracy"], 1.0], ticks=5)
-    ends = [_point(both, both, end, end, radius=0) for end in (both.low, both.high)]
+    both = axis([*known["confidence"], *known["accuracy"], 1.0])
     panels = []
-    for style, (architecture, table) in enumerate(tables.items()):
+    for style, (model, table) in enumerate(tables.items()):
         radii = 2 + 5 * np.sqrt(table["reviews"] / table["reviews"].max())
         columns = zip(table["confidence"], table["accuracy"], radii, strict=True)
         gap = np.average(table["accuracy"] - table["confidence"], weights=table["reviews"])
         panels.append(
             Panel(
-                title=architecture,
+                title=model,
                 description=(
-                    f"{architecture}: mean confidence and share right differ by {abs(gap):.1%}; "
-                    f"it is {'less' if gap > 0 else 'more'} sure than right."
+                    f"{model}: mean confidence and accuracy differ by {abs(gap):.1%}; "
+                    f"the model is {'underconfident' if gap > 0 else 'overconfident'}."
                 ),
                 x_name="confidence",
                 x_ticks=both.ticks(LEFT, RIGHT, percent=True),
                 y_ticks=both.ticks(BOTTOM, TOP, percent=True),
                 lines=[Line(style, [_point(both, both, x, y, radius=float(radius)) for x, y, radius in columns])],
-                diagonal=(ends[0], ends[1]),
+                diagonal=(_point(both, both, both.low, both.low, radius=0), _point(both, both, both.high, both.high, radius=0)),
             )
         )
     return panels
@@ -154,21 +152,20 @@ class Interval:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Rows of scores with their intervals; all places are percent of the figure's width."""
+    """Rows of scores with their intervals; all coordinates are in percent of the width."""
 
     rows: Sequence[Interval]
     ticks: Sequence[Tick]
 
 
 def accuracies(table: pd.DataFrame) -> Intervals:
-    """Accuracy of each architecture with its interval, and the published figure where there is one.
+    """Accuracy of each model with its interval, and the published accuracy if there is one.
 
     Args:
-        table: as `comparison.as_table` gives it: columns architecture, accuracy_score, accuracy_score_low,
-            accuracy_score_high, published (may be missing).
+        table: from `comparison.as_table`.
     """
     columns = ["accuracy_score_low", "accuracy_score", "accuracy_score_high", "published"]
-    scale = axis(table[columns].to_numpy().ravel().tolist(), ticks=5)
+    scale = axis(table[columns].to_numpy().ravel().tolist())
     rows = [
         Interval(
             name=str(name),

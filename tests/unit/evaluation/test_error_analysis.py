@@ -415,20 +415,20 @@ def test_every_line_of_every_table_has_a_cell_a_column(classes, seeds):
 
 def test_the_page_marks_wrong_answers_and_says_who_agrees():
     answers = answered(["a", "b", "c"], best=["a", "b", "a"], second=["a", "c", "b"])
-    text, [[header, _, *lines]] = section(page_of(answers), "The same 3")
+    text, [[header, _, *lines]] = section(page_of(answers), "Predictions on the same 3")
     by_name = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
     assert by_name["label"] == {"row 0": "a", "row 1": "b", "row 2": "c"}
     assert by_name["best"] == {"row 0": "a", "row 1": "b", "row 2": "**a**"}
     assert by_name["second"] == {"row 0": "a", "row 1": "**c**", "row 2": "**b**"}
-    assert by_name["right"] == {"row 0": "2 of 2", "row 1": "1 of 2", "row 2": "0 of 2"}
-    assert by_name["alike"] == {"row 0": "yes", "row 1": "no", "row 2": "no"}
-    assert "Of 3 reviews, all models are right on 1 and none on 1; on 1 they all answer alike." in text
+    assert by_name["correct"] == {"row 0": "2 of 2", "row 1": "1 of 2", "row 2": "0 of 2"}
+    assert by_name["same"] == {"row 0": "yes", "row 1": "no", "row 2": "no"}
+    assert "Of 3 reviews, all models are correct on 1 and none on 1; on 1 all predictions are the same." in text
 
 
 def test_the_page_names_who_says_what_beside_the_text():
     answers = answered(["a", "b"], best=["a", "b"], second=["a", "a"])
     _, [[header, _, *lines]] = section(page_of(answers), "2 random")
-    assert header == ["row", "label", "says a", "says b", "text"]
+    assert header == ["row", "label", "predicted a", "predicted b", "text"]
     assert sorted(lines) == [["0", "a", "all 2", "", "text 0"], ["1", "b", "second", "best", "text 1"]]
 
 
@@ -436,7 +436,7 @@ def test_the_page_names_who_says_what_in_one_column_where_there_are_many_answers
     labels = list("abcdefgh")
     answers = answered(labels, best=labels, second=["b", *labels[1:]])
     _, [[header, _, *lines]] = section(page_of(answers, HOW.model_copy(update={"samples_with_text": 8})), "8 random")
-    assert header == ["row", "label", "answers", "text"]
+    assert header == ["row", "label", "predicted", "text"]
     assert sorted(lines)[:2] == [["0", "a", "a: best; b: second", "text 0"], ["1", "b", "b: all 2", "text 1"]]
 
 
@@ -447,14 +447,14 @@ def test_the_page_says_which_slices_are_worse_by_more_than_chance():
     answers = answered(["a"] * 400, best=right(140), second=right(100), third=["a"] * 400)
     page = page_of(answers, measures=measured(answers, contrast=[0] * 200 + [1] * 200))
     said, [[header, _, *worse]] = section(page, "Accuracy by kind")
-    assert "These are 2 groups, ordered by the gap." in said
+    assert "These are 2 groups, largest gap first." in said
     assert header[6] == "gap"
     assert [line[:7] for line in worse] == [
         ["second", "contrast", "some", "200", "50.0%", "95.0%", "45.0 points"],
         ["best", "contrast", "some", "200", "70.0%", "95.0%", "25.0 points"],
     ]
     text, [[header, _, *lines]] = section(page, "By contrast")
-    assert "`some` is worse for 2 of 3 models, most for second (50.0% against 95.0% on the rest)." in text
+    assert "`some` is worse for 2 of 3 models, most of all second (50.0% against 95.0% on the rest)." in text
     assert header == ["model", "none", "some"]
     shown = [re.sub(r"\(.*\)", "()", cell) for cell in lines[1]]
     assert shown == ["second", "95.0% (), 200 reviews", "**50.0%** (), 200 reviews"]
@@ -465,31 +465,33 @@ def test_the_page_says_which_slices_are_worse_by_more_than_chance():
 def test_the_page_says_so_where_no_slice_is_worse():
     answers = answered(["a"] * 40, best=["a"] * 15 + ["b"] * 5 + ["a"] * 10 + ["b"] * 10)
     page = page_of(answers, measures=measured(answers, contrast=[0] * 20 + [1] * 20))
-    assert "This is true of no group." in section(page, "Accuracy by kind")[0]
-    assert "No group is worse by more than chance." in section(page, "By contrast")[0]
+    assert "No group is." in section(page, "Accuracy by kind")[0]
+    assert "No group is significantly worse." in section(page, "By contrast")[0]
 
 
 def test_the_page_counts_what_every_model_gets_wrong():
     answers = answered(["a"] * 4, best=["b", "b", "a", "a"], second=["b", "a", "a", "b"])
     page = page_of(answers)
-    assert "1 review is answered wrongly by all 2 models; row 0 stands in 2 of the lists below." in page
-    assert "2 of 4 answers are wrong, with a mean confidence of 90.0% (90.0% where it is right)." in section(page, "best")[0]
-    assert "They differ on 2 of 4 reviews; of these best is right on 1 and second on 1." in page
+    assert "All 2 models are wrong on 1 review; row 0 is in 2 of the lists below." in page
+    assert (
+        "2 of 4 predictions are wrong, with a mean confidence of 90.0% (90.0% of the correct ones)." in section(page, "best")[0]
+    )
+    assert "best and second give different predictions on 2 of 4 reviews; best is correct on 1 of them, second on 1." in page
 
 
 def test_the_page_of_models_that_are_always_right_or_always_wrong():
     answers = answered(["a"] * 3, best=["a"] * 3, second=["b"] * 3)
     page = page_of(answers)
-    assert "All 3 answers are right." in section(page, "best")[0]
-    assert "3 of 3 answers are wrong, with a mean confidence of 90.0%.\n" in section(page, "second")[0]
-    assert "0 reviews are answered wrongly by all 2 models." in page
-    assert "They differ on 0 of 3 reviews." in page_of(answered(["a"] * 3, best=["b"] * 3, second=["b"] * 3))
+    assert "All 3 predictions are correct." in section(page, "best")[0]
+    assert "3 of 3 predictions are wrong, with a mean confidence of 90.0%.\n" in section(page, "second")[0]
+    assert "All 2 models are wrong on 0 reviews." in page
+    assert "give different predictions on 0 of 3 reviews" in page_of(answered(["a"] * 3, best=["b"] * 3, second=["b"] * 3))
 
 
 def test_the_page_of_one_model_has_nobody_to_disagree_with():
     page = page_of(collected({"only": 1}))
     assert "only is the only model" in section(page, "Where the two best")[0]
-    assert "It is right on " in page
+    assert "The model is correct on " in page
 
 
 def test_a_text_of_a_review_cannot_break_the_page_and_is_cut_with_an_ellipsis():

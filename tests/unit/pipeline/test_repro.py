@@ -19,7 +19,7 @@ import processes
 import pytest
 
 from sentiflow.pipeline import experiments, isolated_run, recovery, repro
-from sentiflow.registry import location, store
+from sentiflow.registry import decision, location, store
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
@@ -528,6 +528,29 @@ def test_summary_has_the_mlflow_ui_without_credentials(project, monkeypatch, uri
     server = "https://mlflow.example" if uri.startswith("https") else "http://127.0.0.1:5000"
     page = f"{server}/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%221%22%5D"
     assert repro.summary().splitlines()[-2:] == [expected, f"Compare these models there: {page}"]
+
+
+def test_decision_page_is_written_again_only_if_report_notes_or_store_have_changed(project, monkeypatch):
+    for file in (location.REPORT, *repro.PUBLISHED):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('{"keys": {}}')
+    repro.STORE.write_text(repro._store())
+    written = []
+    monkeypatch.setattr(decision, "write", lambda: written.append(location.DECISION.write_text("page")))
+
+    def runs_that_write_it(at):
+        """Number of times that two runs write the page, which gets this modification time."""
+        before = len(written)
+        for _ in range(2):
+            with repro.at_work():
+                pass
+            os.utime(location.DECISION, (at, at))
+        return len(written) - before
+
+    assert runs_that_write_it(2e9) == 1
+    for at, changed in ((3e9, location.REPORT), (4e9, repro.PUBLISHED[1])):
+        os.utime(changed, (at, at))
+        assert runs_that_write_it(at) == 1
 
 
 def test_another_store_than_in_the_last_run_makes_dvc_publish_again(project, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from publications import CLASSES, SCORES, publication, seen, worse
 
 from flows.tasks import promote_challenger
 from sentiflow.pipeline import isolated_run
-from sentiflow.registry import champion_history, judging, location, model_versions, publishing, store
+from sentiflow.registry import champion_history, decision, judging, location, model_versions, publishing, store
 
 TOP = Path(__file__).parents[3]
 NO_WAY_BACK, SEE = "error: there is no champion to go back to", "see `sentiflow models history`"
@@ -519,6 +520,64 @@ def test_publication_is_complete_only_with_its_version_and_runs(fresh, tmp_path,
     assert publishing.are_published(fresh, keys)
     fresh.delete_model_version(store.MODEL, version.version)
     assert not publishing.are_published(fresh, keys)
+
+
+@pytest.fixture
+def page(fresh):
+    """The text of reports/decision.html after the last command; the last run made versions 1 and 2."""
+    keys = {"good": "a" * 64, "worse": "b" * 64, "comparison": "f" * 64}
+    written = {
+        location.REPORT: "before <!-- decision -->no verdict<!-- /decision --> after",
+        location.PUBLISHED: json.dumps({"best": "good", "keys": keys}),
+        Path("metrics/comparison.json"): json.dumps({"models": [{"architecture": "good"}, {"architecture": "worse"}]}),
+    }
+    for file, text in written.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    for version in model_versions.versions(fresh):
+        fresh.log_text(version.run_id, json.dumps({"test": SCORES}), "report/scores.json")
+
+    def read():
+        text = re.sub(r"<[^>]+>", " ", location.DECISION.read_text(encoding="utf-8"))
+        return " ".join(text.split())
+
+    yield read
+    for file in (*written, location.DECISION):
+        file.unlink(missing_ok=True)
+
+
+def test_decision_page_says_how_to_get_a_verdict_where_there_is_none(fresh, page):
+    decision.write()
+    assert page().startswith("before No model to ship yet. No version has been judged. `sentiflow repro` trains")
+    assert page().endswith("after")
+    assert "good 90.0% 88.0% to 92.0% 2.0%" in page()
+
+
+def test_decision_page_follows_promotion_rejection_and_rollback(fresh, command, page):
+    assert command("promote", "1")[0] == 0
+    assert "Ship nb_svm, version 1. Version 1 (nb_svm) passes all 6 promotion rules that need no champion." in page()
+    assert re.search(
+        r"latency ✓ passes at most 10000.0 ms 95th percentile ([\d.]+) ms .* 2.0% \1 ms [\d.]+ MB 2.8 s 1 champion", page()
+    )
+
+    model_versions.set_alias(fresh, model_versions.CHALLENGER, "2")
+    assert command("promote")[0] == 1
+    assert "Keep nb_svm, version 1. Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1" in page()
+    assert "Promotion rules: version 2 (nb_svm) against version 1 (nb_svm), on 80 test reviews" in page()
+
+    assert command("promote", "--force", "--reason", "labels")[0] == 0
+    assert "Ship nb_svm, version 2. Forced: labels (Version 2" in page()
+    assert command("rollback", "--reason", "too slow")[0] == 0
+    assert "Ship nb_svm, version 1. Rollback: too slow" in page()
+
+
+def test_latency_of_a_version_is_measured_once(fresh, trained, monkeypatch):
+    texts = trained[2].tolist()
+    versions = model_versions.versions(fresh)
+    judging.measure_latency(fresh, versions, texts)
+    assert all(fresh.get_run(version.run_id).data.metrics[publishing.LATENCY] > 0 for version in versions)
+    monkeypatch.setattr(model_versions, "opened", None)
+    judging.measure_latency(fresh, versions, texts)
 
 
 # Last in this file: `mlflow gc` also removes logged models that the versions above need.

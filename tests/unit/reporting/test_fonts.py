@@ -9,11 +9,11 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from sentiflow.reporting import fonts
 
 LATIN = ["negative", "positive", "50 % (a/b)", "größer", "хорошо"]
-UNKNOWN = "\ue000"  # of private use, which no font of a stock system draws
+UNKNOWN = "\ue000"  # private use: in no common font
 
 
 def make_font(file, characters):
-    """A font with a square for each character."""
+    """Writes a font with a square for each character."""
     pen = TTGlyphPen(None)
     for place, corner in enumerate([(100, 0), (100, 800), (900, 800), (900, 0)]):
         (pen.lineTo if place else pen.moveTo)(corner)
@@ -33,7 +33,7 @@ def make_font(file, characters):
 
 
 def drawn(folder, fonts_dir):
-    """The bytes of a confusion matrix with that class, and what `fonts` says of it, where the fonts of a folder are installed."""
+    """Bytes of a confusion matrix with the class UNKNOWN, and the output of `fonts`, with the fonts of a folder installed."""
     code = (
         "import sys, numpy as np; from pathlib import Path; from sentiflow.reporting import fonts, png_plots\n"
         f"labels = fonts.class_labels([{UNKNOWN!r}, 'good'])\n"
@@ -58,13 +58,13 @@ def test_a_name_that_no_font_draws_becomes_a_number():
     assert fonts.class_labels(["good", f"a{UNKNOWN}"]) == ["good", "class 2"]
 
 
-def test_long_names_are_shortened_and_those_that_would_be_alike_numbered():
+def test_long_names_are_shortened_and_numbered_if_ambiguous():
     assert fonts.class_labels(["a" * 24, "a" * 25 + "1", "a" * 25 + "2"]) == ["a" * 24, "class 2", "class 3"]
 
 
 @pytest.mark.parametrize("name", ["Some Sans.ttf", "Other.ttf"])
-def test_an_installed_font_draws_what_matplotlib_s_own_lacks(tmp_path, name):
-    """Also one that was installed after matplotlib listed the fonts."""
+def test_installed_fonts_supply_characters_that_the_default_font_lacks(tmp_path, name):
+    """Also if the font is newer than matplotlib's cached list."""
     without = drawn(tmp_path, tmp_path / "share")
     assert without[1] == "False None"
     make_font(tmp_path / "share/fonts" / name, [UNKNOWN])
@@ -74,7 +74,7 @@ def test_an_installed_font_draws_what_matplotlib_s_own_lacks(tmp_path, name):
     assert found == drawn(tmp_path, tmp_path / "share")
 
 
-def test_a_font_that_is_damaged_or_draws_pictures_is_passed_over(tmp_path):
+def test_damaged_and_emoji_fonts_are_ignored(tmp_path):
     make_font(tmp_path / "share/fonts/Some Color Emoji.ttf", [UNKNOWN])
     (tmp_path / "share/fonts/Damaged.ttf").write_bytes(b"no font")
     assert drawn(tmp_path, tmp_path / "share")[1] == "False None"

@@ -51,7 +51,7 @@ def pixels(file):
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draws an explanation and gives its figure: axis, words, weights, lines of the title, cells."""
+    """Draws an explanation; returns axis, words, weights and title lines."""
     kept = []
     save = heatmap.png_plots._save
     monkeypatch.setattr(heatmap.png_plots, "_save", lambda figure, file: (kept.append(figure), save(figure, file)))
@@ -75,7 +75,7 @@ KINDS = {
 # the figure
 
 
-def test_a_figure_is_a_png_that_has_the_same_bytes_again(figure, tmp_path):
+def test_a_figure_is_a_png_with_reproducible_bytes(figure, tmp_path):
     file, what, words_a_row = figure
     assert (pixels(file).min(axis=2) < 100).any()
     heatmap.draw(what, "lstm, sentence 1", tmp_path / "again", words_a_row=words_a_row)
@@ -83,7 +83,7 @@ def test_a_figure_is_a_png_that_has_the_same_bytes_again(figure, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_word_stands_whole_within_its_own_cell(drawn, name):
+def test_every_word_is_within_its_own_cell(drawn, name):
     what, words_a_row = FIGURES[name]
     axis, words, weights, _ = drawn(what, words_a_row=words_a_row)
     cells = [patch.get_window_extent() for patch in axis.patches]
@@ -104,7 +104,7 @@ def test_every_word_stands_whole_within_its_own_cell(drawn, name):
         assert not word.get_window_extent().overlaps(weight.get_window_extent())
 
 
-def test_words_stand_in_rows_in_reading_order(drawn):
+def test_words_are_in_reading_order(drawn):
     what = explained(TWELVE)
     _, words, weights, _ = drawn(what, words_a_row=5)
     assert [text.get_text() for text in words] == TWELVE
@@ -113,7 +113,7 @@ def test_words_stand_in_rows_in_reading_order(drawn):
     assert [heights.count(height) for height in sorted(set(heights))] == [5, 5, 2]
 
 
-def test_no_line_of_the_title_is_cut(drawn):
+def test_no_title_line_is_cut(drawn):
     for label in ("positive", "a class with a name that is far too long for any title"):
         axis, _, _, lines = drawn(
             explained(["a"], known=[False], label=label), words_a_row=10, title="some_architecture, sentence 1"
@@ -123,7 +123,7 @@ def test_no_line_of_the_title_is_cut(drawn):
             assert axis.figure.bbox.x0 < text.get_window_extent().x0 < text.get_window_extent().x1 < axis.figure.bbox.x1
 
 
-def test_the_title_says_the_answer_its_probability_and_what_the_weights_are(drawn):
+def test_the_title_has_prediction_probability_and_meaning_of_the_weights(drawn):
     *_, lines = drawn(explained(["good", "zzz"], known=[True, False]), words_a_row=10, title="lstm, sentence 2")
     assert lines == [
         "lstm, sentence 2: positive, probability 0.900",
@@ -154,7 +154,7 @@ def test_a_stronger_weight_is_a_deeper_shade_and_its_sign_a_hue(drawn):
     assert depth[4] > depth[3] > depth[2]
 
 
-def test_black_text_can_be_read_on_every_shade():
+def test_black_text_has_enough_contrast_on_every_shade():
     def luminance(colour):
         channels = np.array(colour[:3])
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -163,14 +163,14 @@ def test_black_text_can_be_read_on_every_shade():
     assert min((luminance(heatmap.COLOURS(value)) + 0.05) / 0.05 for value in np.linspace(0, 1, 50)) > 7  # WCAG AAA
 
 
-def test_a_figure_of_very_many_rows_ends_and_says_so(drawn, monkeypatch):
+def test_number_of_rows_is_limited_and_the_title_says_so(drawn, monkeypatch):
     monkeypatch.setattr(heatmap, "MOST_ROWS", 3)
     _, words, _, lines = drawn(explained(TWELVE), words_a_row=2)
     assert [text.get_text() for text in words] == TWELVE[:6]
     assert lines[-1] == "the first 3 of 6 rows"
 
 
-def test_as_many_rows_as_are_drawn_at_most_fit_into_a_png(tmp_path):
+def test_the_maximum_number_of_rows_fits_into_a_png(tmp_path):
     heatmap.draw(explained(["a"] * heatmap.MOST_ROWS), "lstm", tmp_path / "figure.png", words_a_row=1)
     assert pixels(tmp_path / "figure.png").shape[0] < 2**16
 
@@ -180,12 +180,12 @@ def test_as_many_rows_as_are_drawn_at_most_fit_into_a_png(tmp_path):
 ESCAPE = re.compile(r"\x1b\[[\d;]*m")
 
 
-def test_without_colours_each_word_stands_with_its_weight():
+def test_without_colours_each_word_is_followed_by_its_weight():
     what = explained(["good", "old", "zzz"], weights=[0.25, -0.125, 0.0], known=[True, True, False])
     assert heatmap.as_terminal(what, width=80, colour=False) == "good(0.250) old(-0.125) [zzz](0.000)"
 
 
-def test_with_colours_the_words_are_shaded_and_every_shade_ends():
+def test_with_colours_words_are_shaded_and_colours_are_reset():
     what = explained(["good", "bad", "the", "zzz"], weights=[2, -2, 0, 1], known=[True, True, True, False])
     found = heatmap.as_terminal(what, width=80, colour=True)
     assert ESCAPE.sub("", found) == "good bad the [zzz]"
@@ -198,7 +198,7 @@ def test_with_colours_the_words_are_shaded_and_every_shade_ends():
 
 @pytest.mark.parametrize("colour", [True, False])
 @pytest.mark.parametrize("width", [20, 33, 80, 200])
-def test_lines_are_as_full_as_the_terminal_is_wide(width, colour):
+def test_lines_are_wrapped_at_the_width_of_the_terminal(width, colour):
     what = explained([*TWELVE, "\u4e2d\u6587\u4e2d\u6587", "e\u0301t\u0301"] * 5)
     lines = ESCAPE.sub("", heatmap.as_terminal(what, width=width, colour=colour)).split("\n")
 
@@ -216,7 +216,7 @@ def test_a_word_wider_than_the_terminal_has_a_line_of_its_own():
     assert ESCAPE.sub("", found).split("\n") == ["a", "incomprehensibilities", "b"]
 
 
-def test_a_text_without_words_is_nothing():
+def test_a_text_without_words_is_empty():
     for colour in (True, False):
         assert heatmap.as_terminal(explained([]), width=80, colour=colour) == ""
 
@@ -224,7 +224,7 @@ def test_a_text_without_words_is_nothing():
 @pytest.mark.parametrize(
     "code", [*range(0x20), *range(0x7F, 0xA0), 0xAD, 0x200B, 0x200E, 0x202E, 0x2028, 0x2066, 0xFEFF, 0xE000, 0xD800]
 )
-def test_no_character_of_a_text_steers_the_terminal(code):
+def test_control_characters_are_escaped(code):
     what = explained([f"a{chr(code)}[31mb"], known=[False], label=f"x{chr(code)}y")
     for colour in (True, False):
         assert chr(code) not in ESCAPE.sub("", heatmap.as_terminal(what, width=80, colour=colour))
@@ -232,7 +232,7 @@ def test_no_character_of_a_text_steers_the_terminal(code):
     assert heatmap.shown(chr(code)).startswith("\\")
 
 
-def test_a_word_is_shown_whole_up_to_a_limit_and_then_ends_in_an_ellipsis():
+def test_a_long_word_ends_in_an_ellipsis():
     assert heatmap.shown("w" * heatmap.LONGEST) == "w" * heatmap.LONGEST
     longer = heatmap.shown("w" * (heatmap.LONGEST + 1))
     assert longer == "w" * (heatmap.LONGEST - 1) + "…"

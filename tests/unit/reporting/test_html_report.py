@@ -10,7 +10,7 @@ from made_up_results import HOW, results
 
 from sentiflow.evaluation import significance, tuning
 from sentiflow.evaluation.metrics import METRICS
-from sentiflow.reporting import html_report, png_plots
+from sentiflow.reporting import decision_page, html_report, page, png_plots
 from sentiflow.system.errors import InputError
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -18,7 +18,7 @@ VOID = {"meta", "br", "line", "circle", "path", "polyline"}
 
 
 class Page(HTMLParser):
-    """Every element with its attributes, and the text of the whole; a tag that is not closed in turn is a fault."""
+    """Elements with their attributes, and the text. Tags must be balanced."""
 
     def __init__(self, html):
         super().__init__()
@@ -77,24 +77,24 @@ def test_nothing_on_the_page_runs_or_is_fetched(found):
     assert not {"script", "img", "link", "iframe", "object", "form", "base"} & {tag for tag, _ in shown.elements}
     for _, attributes in shown.elements:
         assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "action")]
-        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("href", "#").startswith("#") or attributes["href"] == "decision.html"
     policy = [meta["content"] for meta in shown.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     html = html_report.render(found, HOW)
     assert not re.search(r"url\(|@import|https?:", html)
 
 
-def test_every_link_leads_somewhere_and_no_id_stands_twice(found):
+def test_every_link_has_a_target_and_ids_are_unique(found):
     shown = rendered(found)
     ids = [attributes["id"] for _, attributes in shown.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
-    links = [attributes["href"].removeprefix("#") for attributes in shown.all("a")]
+    links = [attributes["href"].removeprefix("#") for attributes in shown.all("a") if attributes["href"].startswith("#")]
     assert links
     assert set(links) <= set(ids)
     assert {section["id"] for section in shown.all("section")} <= set(links)
 
 
-def test_the_page_can_be_read_by_ear(found):
+def test_the_page_is_accessible_to_screen_readers(found):
     shown = rendered(found)
     levels = [int(tag[1]) for tag, _ in shown.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
@@ -108,7 +108,7 @@ def test_the_page_can_be_read_by_ear(found):
         assert box.get("class") != "scroll" or (box["tabindex"] == "0" and box["aria-label"])
 
 
-def test_the_same_results_give_the_same_bytes_and_stay_as_they_were(found):
+def test_the_same_results_give_the_same_bytes_and_are_not_changed(found):
     before = copy.deepcopy(found)
     assert html_report.render(found, HOW) == html_report.render(found, HOW)
     assert found.comparison == before.comparison
@@ -117,7 +117,7 @@ def test_the_same_results_give_the_same_bytes_and_stay_as_they_were(found):
 
 
 @pytest.mark.parametrize("classes", [("no", HOSTILE), ("no", "&", HOSTILE)], ids=["two classes", "three classes"])
-def test_texts_names_and_places_show_as_they_are_and_make_no_element(tmp_path, classes):
+def test_texts_names_and_paths_are_escaped(tmp_path, classes):
     (tmp_path / "plain").mkdir()
     (tmp_path / "hostile").mkdir()
     plain = rendered(results(tmp_path / "plain", classes=("a", "b", "c")[: len(classes)], texts=["a"] * 60))
@@ -129,7 +129,7 @@ def test_texts_names_and_places_show_as_they_are_and_make_no_element(tmp_path, c
     assert shown.text.count(HOSTILE) > 20
 
 
-def test_figures_have_the_colours_of_the_other_figures(tmp_path):
+def test_charts_have_the_colours_of_the_png_plots(tmp_path):
     html = html_report.render(results(tmp_path), HOW)
     light = re.search(r":root \{(.*?)\}", html, re.DOTALL)[1]
     colours = png_plots.STYLE["axes.prop_cycle"].by_key()["color"]
@@ -140,23 +140,13 @@ def test_the_page_of_many_long_reviews_stays_small(tmp_path):
     names = ("nb_svm", "lstm", "cnn_lstm", "lstm_attention", "rnn", "gru", "ffnn", "bilstm", "text_cnn")
     html = html_report.render(results(tmp_path, names=names, texts=["word " * 20_000] * 60, right=False), HOW)
     assert len(html.encode()) < 2_000_000
-    assert "the beginning of 100,000 characters." in html
+    assert "The text has 100,000 characters." in html
 
 
-# what it says
+# content
 
 
-def test_every_model_stands_in_the_order_of_the_comparison(found):
-    shown = rendered(found)
-    names = [model["architecture"] for model in found.comparison["models"]]
-    title = re.search(r"Sentiment models: (\w+) is right", shown.text)
-    assert title[1] == names[0]
-    table = shown.text[shown.text.index("All models on test") : shown.text.index("Accuracy on test")]
-    places = [table.index(f" {name} ") for name in names]
-    assert places == sorted(places)
-
-
-def test_scores_say_what_they_are_of(tmp_path):
+def test_averages_of_scores_are_stated(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "three").mkdir()
     assert "recall are those of “positive”" in rendered(results(tmp_path / "two")).text
@@ -165,18 +155,19 @@ def test_scores_say_what_they_are_of(tmp_path):
     assert "ublished" not in three
 
 
-def test_table_of_models_is_in_order_of_its_first_column(found):
+def test_table_of_models_is_sorted_by_its_first_column_and_the_best_is_in_the_title(found):
     shown = rendered(found).text
-    table = shown[shown.index("All models on test") : shown.index("Accuracy on test")]
+    table = shown[shown.index("All models on test") : shown.index("Every score on every split")]
     assert "Model valid F1 Accuracy F1 Loss" in table
     models = found.comparison["models"]
     values = [float(re.search(rf" {model['architecture']} (\d\.\d+) ", table)[1]) for model in models]
     assert values == sorted(values, reverse=True)
     assert values == [pytest.approx(model["scores"]["valid"]["f1_score"], abs=0.0006) for model in models]
     assert "Ordered by F1 on valid, then by loss on valid" in shown
+    assert re.search(r"Sentiment models: (\w+) is right", shown)[1] == models[0]["architecture"]
 
 
-def test_one_model_is_compared_with_nothing(tmp_path):
+def test_a_single_model_is_not_compared(tmp_path):
     shown = rendered(results(tmp_path, names=("nb_svm",))).text
     assert "nb_svm is the only model of this run." in shown
     assert "McNemar" not in shown
@@ -195,7 +186,7 @@ def test_confusion_counts_are_those_of_the_predictions(tmp_path):
     assert [float(share) for share, _ in counts] == pytest.approx(shares, abs=0.0006)
 
 
-def test_of_many_classes_the_most_confused_pairs_are_listed_and_long_tables_collapsed(tmp_path):
+def test_many_classes_have_a_list_of_confused_pairs_and_collapsed_tables(tmp_path):
     classes = tuple(f"class {number:02}" for number in range(25))
     found = results(tmp_path, classes=classes, rows=300, right=False)
     shown = rendered(found)
@@ -216,7 +207,7 @@ def test_ten_classes_have_a_confusion_matrix_each_and_a_column_of_the_splits(tmp
     assert "Reviews of each class" not in shown.text
 
 
-def test_the_size_of_every_split_is_there(tmp_path):
+def test_sizes_of_all_splits_are_shown(tmp_path):
     found = results(tmp_path)
     shown = rendered(found).text
     for split, rows in found.splits["rows"].items():
@@ -227,11 +218,11 @@ def test_the_size_of_every_split_is_there(tmp_path):
 def test_a_run_without_mistakes_says_so(tmp_path):
     shown = rendered(results(tmp_path, right=True)).text
     assert "nb_svm: 0 mistakes" in shown
-    assert "They answer every test review alike." in shown
-    assert "On no group is a model weaker" in shown
+    assert "They give the same prediction for every test review." in shown
+    assert "On no group is a model significantly weaker" in shown
 
 
-def test_a_review_is_there_from_its_beginning_to_its_end_once(tmp_path):
+def test_a_review_is_shown_in_full_and_once(tmp_path):
     texts = [" ".join([*(f"word{i}" for i in range(50)), f"number{n}", *(f"word{i}" for i in range(50, 100))]) for n in range(60)]
     html = html_report.render(results(tmp_path, names=("nb_svm",), texts=texts), HOW)
     assert html.count("word0 word1") == html.count("word98 word99</") > 0
@@ -239,16 +230,16 @@ def test_a_review_is_there_from_its_beginning_to_its_end_once(tmp_path):
     assert "…</p>" not in html
 
 
-def test_vocabularies_are_there_with_a_review_decoded_in_each_view(tmp_path):
+def test_vocabularies_are_shown_with_a_review_decoded_in_each_view(tmp_path):
     found = results(tmp_path, texts=["The Film <b>WAS</b> dull"] * 60)
     text = rendered(found).text
     frequent = found.vocabulary["text"]["most_frequent"]
     assert " · ".join(word for word, _ in frequent[:15]) in text
-    assert found.errors.read_as["text"].iloc[0] in text
+    assert found.errors["read_as"]["text"].iloc[0] in text
     assert "The Film <b>WAS</b> dull" in text
 
 
-def test_machines_stand_once_each_with_their_models(tmp_path):
+def test_each_machine_is_shown_once_with_its_models(tmp_path):
     found = results(tmp_path)
     assert rendered(found).text.count("a processor") == 1
     other = dataclasses.replace(found.models["lstm"], environment={**found.models["lstm"].environment, "gpus": ["a GPU"]})
@@ -258,14 +249,14 @@ def test_machines_stand_once_each_with_their_models(tmp_path):
     assert both.count("GPU none") == 1
 
 
-def test_the_tuning_report_is_there_where_something_was_tuned(tmp_path):
+def test_tuning_is_shown_if_a_model_was_tuned(tmp_path):
     found = results(tmp_path)
     assert "Tuning" not in rendered(found).text
     changes = tuning.changes({"units": 8}, {"units": 16}, {"units": "a larger state"})
     answers = found.models["lstm"].predictions, found.models["nb_svm"].predictions
     tuned = tuning.report(("lstm", "nb_svm"), changes, answers, HOW, seed=1)
     shown = rendered(with_comparison(found, tuning=tuned)).text
-    assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {html_report.p_value(tuned['p'])}." in shown
+    assert f"{tuning.verdict(tuned)} McNemar\u2019s exact test: {page.p_value(tuned['p'])}." in shown
     tuning_section = shown[shown.index(tuning.verdict(tuned)) :]
     assert significance.ONE_SEED in tuning_section
     assert tuning.INTERVALS in tuning_section
@@ -303,25 +294,25 @@ def compared(*models):
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (("b", 0.87, 0.0001), "3.0 points above b, the second on valid: more than chance ({} p < 0.001)."),
-        (("b", 0.895, 0.4), "0.5 points above b, the second on valid: not more than chance ({} p = 0.400)."),
-        (("b", 0.93, 0.01), "3.0 points below b, the second on valid: more than chance ({} p = 0.010)."),
+        (("b", 0.87, 0.0001), "3.0 points above b, the second on valid: significant ({} p < 0.001)."),
+        (("b", 0.895, 0.4), "0.5 points above b, the second on valid: not significant ({} p = 0.400)."),
+        (("b", 0.93, 0.01), "3.0 points below b, the second on valid: significant ({} p = 0.010)."),
         (("b", 0.9, 1.0), "equal to b, the second on valid ({} p = 1.000)."),
     ],
 )
-def test_the_verdict_says_how_far_the_second_is_away_and_whether_that_is_chance(second, said):
-    sentences = html_report.verdict(compared(("a", 0.9, None), second), 0.95)
+def test_conclusion_gives_the_distance_to_the_second_model_and_its_significance(second, said):
+    sentences = html_report.conclusion(compared(("a", 0.9, None), second), 0.95)
     assert sentences[0] == "a is best on valid (F1 0.900)."
     assert sentences[1] == "On test its accuracy is 90.0% on 1,000 reviews (95% interval 89.0% to 91.0%)."
     assert sentences[2:] == [f"That is {said.format(html_report.TEST)}"]
 
 
-def test_the_verdict_names_the_models_that_may_be_as_good():
+def test_conclusion_names_the_models_that_do_not_differ_significantly():
     models = [("a", 0.9, None), ("b", 0.8, 0.001), ("c", 0.89, 0.3), ("d", 0.89, 0.06)]
-    assert html_report.verdict(compared(*models), 0.95)[-1] == "The difference to c and d is not more than chance."
-    assert html_report.verdict(compared(*models), 0.6)[-1] == "The difference to every other model is more than chance."
+    assert html_report.conclusion(compared(*models), 0.95)[-1] == "The difference to c and d is not significant."
+    assert html_report.conclusion(compared(*models), 0.6)[-1] == "The difference to every other model is significant."
     many = [("a", 0.9, None), *((f"b{i}", 0.89, 0.3) for i in range(9))]
-    assert html_report.verdict(compared(*many), 0.95)[-1] == "The difference to 8 of the 8 other models is not more than chance."
+    assert html_report.conclusion(compared(*many), 0.95)[-1] == "The difference to 8 of the 8 other models is not significant."
 
 
 CARD = {
@@ -367,16 +358,16 @@ SPLITS = {"left_out": 0, "left_out_conflicts": 0, "shared_films": {"train-test":
         ({"kinds": ["csv"], "location": "data/external/IMDB Dataset.csv"}, {"shared_films": None}, "does not say which film"),
     ],
 )
-def test_what_is_wrong_with_the_data_is_said_and_nothing_else(card, split, said):
+def test_each_problem_of_the_data_gives_one_finding(card, split, said):
     [finding] = html_report.findings(CARD | card, SPLITS | split)
     assert said in finding
 
 
-def test_data_without_a_fault_have_no_findings():
+def test_data_without_problems_have_no_findings():
     assert html_report.findings(CARD, SPLITS) == []
 
 
-def test_of_data_that_are_not_about_films_nothing_is_said_of_films():
+def test_films_are_mentioned_only_for_film_reviews():
     assert html_report.findings(CARD, SPLITS | {"shared_films": None}) == []
 
 
@@ -388,7 +379,7 @@ def test_of_data_that_are_not_about_films_nothing_is_said_of_films():
         (-0.06, -0.02, "points at words that matter less than others."),
     ],
 )
-def test_the_deletion_check_is_judged_by_its_interval(low, high, said):
+def test_deletion_test_is_decided_by_its_interval(low, high, said):
     sentence = html_report.about_deletion(
         {
             "architecture": "a",
@@ -406,16 +397,16 @@ def test_the_deletion_check_is_judged_by_its_interval(low, high, said):
     assert "falls by 8.0 points" in sentence
 
 
-def test_words_are_shaded_by_their_weight_and_those_against_the_answer_in_another_hue(tmp_path):
+def test_words_are_shaded_by_weight_with_another_hue_for_negative_ones(tmp_path):
     html = html_report.render(results(tmp_path, names=("nb_svm", "lstm")), HOW)
     words = re.findall(r'<span class="([a-z ]*)" style="--share:([\d.]+)">(\w+)</span>', html)
     assert ("", "0.367", "dull") in words  # 0.7 of the attention of three words
     assert ("minus", "0.200", "dull") in words
     assert (" unknown", "0.000", "story") in words  # less than an equal share
-    assert "Heaviest: “dull” -0.40, “a” +0.02, “story” +0.00." in html
+    assert "Largest weights: “dull” -0.40, “a” +0.02, “story” +0.00." in html
 
 
-def test_a_group_is_weak_only_by_more_than_chance():
+def test_only_significantly_worse_groups_are_weak():
     lines = [("a", "length", "short", 200, 0.95), ("a", "length", "long", 200, 0.6), ("b", "length", "short", 20, 0.9)]
     lines += [("b", "length", "long", 20, 0.8)]
     slices = pd.DataFrame(lines, columns=["architecture", "slice", "group", "reviews", "accuracy_score"])
@@ -424,25 +415,70 @@ def test_a_group_is_weak_only_by_more_than_chance():
     assert weak["rest"].to_list() == pytest.approx([0.95])
 
 
-# tables beside the page
+# tables of the error analysis
 
 
-def test_a_table_is_read_as_it_was_written(tmp_path):
+def test_csv_values_stay_text(tmp_path):
     (tmp_path / "t.csv").write_text('"row","label","text"\n1,"1","NA"\n2,"null","\'=1+1"\n', encoding="utf-8")
     table = html_report.read_texts(tmp_path / "t.csv")
     assert table.to_numpy().tolist() == [["1", "1", "NA"], ["2", "null", "=1+1"]]
 
 
-def test_a_table_that_was_cut_off_is_an_error_that_names_it(tmp_path):
+def test_damaged_table_is_named_in_the_error(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"row,text\n1,\xff\n")
     with pytest.raises(InputError, match=r"t\.csv was cut off or changed"):
         html_report.read_texts(tmp_path / "t.csv")
 
 
-def test_a_model_whose_every_word_weighs_nothing_is_shown_unshaded(tmp_path):
+def test_words_of_zero_weight_are_not_shaded(tmp_path):
     found = results(tmp_path, names=("nb_svm",))
     [explanation] = found.explanations["explanations"]
     flat = {**explanation, "weights": [0.0] * 3, "strengths": [0.0] * 3}
     html = html_report.render(dataclasses.replace(found, explanations={"explanations": [flat], "deletion": []}), HOW)
     assert html.count("--share:0.000") >= 3
     assert "No model of this run has an attention layer" in html
+
+
+# pages of their own, and the verdict
+
+
+def test_details_are_pages_of_their_own_and_every_model_has_one(found):
+    shown = rendered(found)
+    pages = {section["id"] for section in shown.all("section") if section.get("class") == "sheet"}
+    assert {f"model-{name}" for name in found.models} < pages
+    assert {"models", "data", "errors", "explanations", "machine"} < pages
+    overview = html_report.render(found, HOW).partition('class="sheet"')[0]
+    assert "<details" not in overview
+
+
+RULES = (
+    decision_page.Rule("floor", True, "at least 0.8", "accuracy 0.9"),
+    decision_page.Rule("latency", False, "at most 100 ms", "120 ms"),
+    decision_page.Rule("gain", None, "at least +0.0000", "there is no champion"),
+)
+
+
+def decided(text):
+    version = decision_page.Version("champion", text, "3", "364f22f", "2026-11-30 19:54 UTC", text)
+    row = decision_page.Row("nb_svm", 0.9, 0.88, 0.92, 0.02, version="3", role="champion", latency_ms=3.21, seconds=5.04)
+    rules = [*RULES, decision_page.Rule("size", True, text, text)]
+    return decision_page.Decision(f"Ship {text}.", text, [version], text, rules, [row], text, "2026-11-30 20:00 UTC")
+
+
+def test_decision_is_the_report_with_the_verdict_rules_and_times_first(tmp_path):
+    report = html_report.render(results(tmp_path), HOW)
+    shown = Page(decision_page.insert(report, decided("nb_svm")))
+    assert "Sentiment models Ship nb_svm. nb_svm" in shown.text
+    assert "floor ✓ passes at least 0.8 accuracy 0.9 latency ✗ fails at most 100 ms 120 ms gain not checked" in shown.text
+    assert "git commit 364f22f registered 2026-11-30 19:54 UTC" in shown.text
+    assert "nb_svm 90.0% 88.0% to 92.0% 2.0% 3.2 ms – 5.0 s 3 champion" in shown.text
+    assert "sentiflow repro" not in shown.text  # how to get a verdict
+    before, after = (text.partition("Comparison on the test set")[2] for text in (Page(report).text, shown.text))
+    assert before == after
+
+
+def test_names_and_texts_of_a_verdict_make_no_element(tmp_path):
+    report = html_report.render(results(tmp_path), HOW)
+    plain, hostile = (Page(decision_page.insert(report, decided(text))) for text in ("a", HOSTILE))
+    assert [tag for tag, _ in plain.elements] == [tag for tag, _ in hostile.elements]
+    assert hostile.text.count(HOSTILE) >= 7

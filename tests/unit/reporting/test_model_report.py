@@ -25,7 +25,7 @@ TABLES = {
 
 
 def evaluated(classes, *, epochs=4, count=200):
-    """An evaluated model whose answers are right more often than not."""
+    """An evaluated model that is better than chance."""
     draw = np.random.default_rng(len(classes))
     labels = draw.integers(0, len(classes), count)
     probabilities = 0.7 * draw.dirichlet(np.ones(len(classes)), count)
@@ -61,11 +61,11 @@ def written(model, tmp_path_factory):
 
 
 def named_in(function):
-    """What a docstring sets in backquotes, if it is a file or a table."""
+    """Names in backquotes in a docstring."""
     return set(re.findall(r"`([\w.]+)`", function.__doc__))
 
 
-def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written):
+def test_report_is_the_files_of_the_docstring_and_the_figures(written):
     folder, _ = written
     names = {file.name for file in folder.iterdir()}
     assert named_in(model_report.write) == TEXTS
@@ -75,13 +75,13 @@ def test_a_report_is_the_files_that_its_docstring_names_and_the_figures(written)
             image.load()
 
 
-def test_the_scores_come_back_from_the_report_as_they_were(model, written):
+def test_scores_are_stored_unchanged(model, written):
     assert json.loads((written[0] / "scores.json").read_text(encoding="utf-8")) == model.scores
 
 
-def test_the_layers_come_with_the_number_of_all_their_weights(model, written):
-    told = json.loads((written[0] / "layers.json").read_text(encoding="utf-8"))
-    assert told == {"layers": model.layers, "weights": 9}
+def test_layers_are_stored_with_the_total_number_of_weights(model, written):
+    stored = json.loads((written[0] / "layers.json").read_text(encoding="utf-8"))
+    assert stored == {"layers": model.layers, "weights": 9}
 
 
 def test_the_classification_report_names_every_class_and_counts_every_review(model, written):
@@ -91,7 +91,7 @@ def test_the_classification_report_names_every_class_and_counts_every_review(mod
     assert int(rows["accuracy"][-1]) == len(model.labels)
 
 
-def test_the_plot_data_are_the_tables_that_its_docstring_names(written):
+def test_plot_data_are_the_tables_of_the_docstring(written):
     _, folder = written
     assert named_in(model_report.write_plot_data) == {name for name in TABLES if "/" not in name} | {"epochs"}
     assert {file.relative_to(folder).as_posix() for file in folder.rglob("*.csv")} == {f"{name}.csv" for name in TABLES}
@@ -102,7 +102,7 @@ def test_the_plot_data_are_the_tables_that_its_docstring_names(written):
         assert table.notna().all(axis=None)
 
 
-def test_the_plot_data_hold_what_was_measured(model, written):
+def test_plot_data_match_the_model(model, written):
     tables = {name: pd.read_csv(written[1] / f"{name}.csv") for name in TABLES}
     counted = metrics.confusion_matrix(tables["confusion"]["actual"], tables["confusion"]["predicted"], labels=model.classes)
     np.testing.assert_array_equal(counted, metrics.confusion_matrix(model.labels, model.probabilities.argmax(axis=1)))
@@ -113,7 +113,7 @@ def test_the_plot_data_hold_what_was_measured(model, written):
     assert set(tables["roc"]["class"]) == set(tables["precision_recall"]["class"]) == set(shown)
 
 
-def test_the_same_model_gives_the_same_bytes_and_stays_as_it_was(model, written, tmp_path):
+def test_the_same_model_gives_the_same_bytes_and_is_not_changed(model, written, tmp_path):
     before = model.history.copy(), model.labels.copy(), model.probabilities.copy(), json.dumps(model.scores)
     model_report.write(model, tmp_path)
     model_report.write_plot_data(model, tmp_path)

@@ -95,7 +95,7 @@ def figure(request, tmp_path_factory):
     return file, FIGURES[request.param]
 
 
-def test_every_figure_of_the_module_is_drawn_here():
+def test_every_plot_function_is_tested():
     public = {name for name, thing in vars(png_plots).items() if callable(thing) and thing.__module__ == png_plots.__name__}
     assert {name for name in public if not name.startswith("_")} == {name.split()[0] for name in FIGURES}
 
@@ -124,7 +124,7 @@ def test_other_data_give_another_figure(tmp_path):
     assert (tmp_path / "3").read_bytes() != (tmp_path / "4").read_bytes()
 
 
-def test_the_style_of_others_figures_is_left_alone(tmp_path):
+def test_the_global_matplotlib_style_is_unchanged(tmp_path):
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
@@ -132,14 +132,14 @@ def test_the_style_of_others_figures_is_left_alone(tmp_path):
     assert dict(mpl.rcParams) == before
 
 
-def test_no_window_or_figure_stays_open_after_drawing(tmp_path):
+def test_no_figure_stays_open(tmp_path):
     import matplotlib.pyplot as plt
 
     FIGURES["overlaid_curves of 3"](tmp_path / "figure.png")
     assert plt.get_fignums() == []
 
 
-def test_the_data_stay_as_they_were(tmp_path):
+def test_the_data_are_not_changed(tmp_path):
     curve, scores = curves("roc", THREE), table(["lstm", "nb_svm"])
     before = curve.copy(), scores.copy()
     png_plots.roc(curve, "lstm", tmp_path / "roc.png")
@@ -150,7 +150,7 @@ def test_the_data_stay_as_they_were(tmp_path):
 
 @pytest.mark.parametrize("classes", [("$", "$$"), ("good", r"$\bad$"), ("50%", "a_b^c{")], ids=["prices", "formula", "signs"])
 @pytest.mark.parametrize("kind", ["confusion_matrix", "roc"])
-def test_the_name_of_a_class_is_drawn_as_it_stands_and_is_no_formula(tmp_path, kind, classes):
+def test_class_names_are_not_parsed_as_formulas(tmp_path, kind, classes):
     if kind == "roc":
         png_plots.roc(curves("roc", classes), "lstm, test", tmp_path / "figure.png")
     else:
@@ -158,14 +158,13 @@ def test_the_name_of_a_class_is_drawn_as_it_stands_and_is_no_formula(tmp_path, k
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
-def test_no_history_of_several_epochs_gives_an_empty_figure_without_a_warning(tmp_path):
-    """As where nb_svm runs alone, which has no epochs."""
+def test_no_history_gives_an_empty_figure_without_a_warning(tmp_path):
     png_plots.overlaid_curves({}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_an_interval_beside_its_score_is_drawn_too(tmp_path):
-    """A narrow interval (evaluate.confidence 0.05, say) need not hold the score itself."""
+def test_an_interval_that_does_not_contain_its_score_is_drawn(tmp_path):
+    """An interval of low confidence (evaluate.confidence: 0.05) may not contain the score."""
     scores = table(["lstm", "nb_svm"])
     scores["accuracy_score_low"] = scores["accuracy_score"] + 0.001
     png_plots.scores_with_intervals(scores, tmp_path / "scores.png")
