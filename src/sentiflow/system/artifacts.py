@@ -1,4 +1,4 @@
-"""Reads what an earlier stage wrote. A file that is gone or damaged is an error that names it and says how to make it anew."""
+"""Reads and writes the outputs of stages. A missing or damaged file is an error that says how to create it again."""
 
 import errno
 import json
@@ -44,6 +44,11 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise damaged(file, error) from None
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a JSON file with sorted keys."""
+    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def damaged(file: Path, error: Exception) -> InputError:

@@ -157,16 +157,16 @@ def test_words_of_any_script_are_allowed_and_composed(with_changes):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("x" * 101, "expected the name of a class, 1 to 100 characters, got 101"),
-        ("", "expected the name of a class, 1 to 100 characters, got 0"),
+        ("x" * 101, "expected a class name of 1 to 100 characters, got 101"),
+        ("", "expected a class name of 1 to 100 characters, got 0"),
         ("two\nlines", r"without line breaks and invisible characters, got '\n' in it"),
         ("un\u202eseen", r"without line breaks and invisible characters, got '\u202e' in it"),
-        (" negative", "without spaces around it, got ' negative'"),
+        (" negative", "without surrounding spaces, got ' negative'"),
     ],
 )
 def test_a_class_has_a_name_that_every_table_can_show(with_changes, name, told):
     said = refusal(with_changes({"download.csv.labels.negative": name}))
-    assert "download.csv.labels.negative: expected the name of a class" in said
+    assert "download.csv.labels.negative: expected a class name" in said
     assert told in said
 
 
@@ -183,7 +183,7 @@ def test_there_are_at_most_ten_thousand_classes(with_changes):
 
 def test_a_model_has_one_network(with_changes):
     assert settings.load(with_changes({"run.gru": "recurrent"})).networks["gru"] == "recurrent"
-    assert "run and others give different networks of gru" in refusal(with_changes({"run.gru": "logistic"}))
+    assert "run and others have different networks for gru" in refusal(with_changes({"run.gru": "logistic"}))
 
 
 def test_a_model_without_settings_is_named_with_one_that_may_be_meant(with_changes):
@@ -194,9 +194,9 @@ def test_a_model_without_settings_is_named_with_one_that_may_be_meant(with_chang
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("my model", "letters without accents"),
-        ("../lstm", "letters without accents"),
-        ("", "letters without accents"),
+        ("my model", "ASCII letters"),
+        ("../lstm", "ASCII letters"),
+        ("", "ASCII letters"),
         ("x" * 65, "at most 64"),
         ("comparison", "reserved"),
     ],
@@ -319,7 +319,7 @@ def test_several_slips_are_all_named_at_once(with_changes, changes):
 @pytest.mark.parametrize(("key", "quoted"), [(1, '"1"'), (True, '"true"'), (2.5, '"2.5"')])
 def test_a_label_that_yaml_takes_for_something_else_is_to_be_quoted(with_changes, key, quoted):
     said = refusal(with_changes({"download.csv.labels": {key: "positive", "no": "negative"}}))
-    assert f"download.csv.labels: {key!r} must be in quotes, as a label is text: {quoted}" in said
+    assert f"download.csv.labels: {key!r} must be quoted because labels are strings: {quoted}" in said
 
 
 @pytest.mark.parametrize("changes", [{"download.csv.quote": ","}, {"download.csv.escape": '"'}])

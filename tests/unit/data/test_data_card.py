@@ -60,9 +60,9 @@ def test_a_text_that_is_a_large_part_of_the_reviews_is_named_on_the_page_and_war
     several, one = data_card.warnings(card)
     assert several == (
         "'Not Available' is the text of 50 of 200 rows (25.0%), with 2 labels: 30 negative, 20 positive; remove these rows from "
-        "the source, unless split.leave_out_conflicts in params.yaml leaves them out"
+        "the source, unless split.leave_out_conflicts in params.yaml excludes them"
     )
-    assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all are put in the ")
+    assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all in the ")
     page = data_card.to_markdown(card)
     assert re.search(r"^\| 'Not Available' +\| 50 +\| 25\.0% \| 30 negative, 20 positive \|$", page, re.MULTILINE)
     assert r"'&lt;i&gt;N/A&lt;/i&gt;\|=1'" in page
@@ -144,7 +144,7 @@ def test_page_names_the_terms_of_the_data():
     assert "ACL-HLT 2011" in page(card | {"source": "aclimdb", "kinds": ["aclimdb"]})
     assert "ACL-HLT 2011" in page(card | {"location": "data/external/IMDB Dataset.csv"})
     assert "Pang" in page(card | {"source": "package", "kinds": ["rotten_tomatoes"]})
-    assert "brought no terms" in page(card)
+    assert "are not known" in page(card)
 
 
 def test_no_label_can_break_a_table():

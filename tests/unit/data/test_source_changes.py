@@ -12,7 +12,7 @@ import yaml
 from sources import TOP, csv, download, settings
 
 from sentiflow.data import source_changes
-from sentiflow.data.sources import aclimdb, fetching
+from sentiflow.data.sources import fetching, folders
 from sentiflow.system.errors import InputError, UnavailableError
 
 FILE = Path("data/external/reviews.csv")
@@ -85,7 +85,7 @@ def test_a_file_that_was_read_is_unchanged_until_rows_are_appended_and_again_whe
 def test_without_a_download_everything_is_new():
     FILE.write_text(csv(40))
     change = source_changes.changed(settings("csv", location=str(FILE)))
-    assert "no download has ended well here yet" in change.in_words
+    assert "no download has succeeded here yet" in change.in_words
     assert change.seen_by_dvc
 
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_being_written_is_not_settled_whatever_is_in_it_so_far(re
     FILE.write_text(content)
     change = source_changes.changed(read_file, settle_seconds=60)
     assert not change.settled
-    assert "so it may not be whole yet" in change.in_words
+    assert "so it may be incomplete" in change.in_words
 
 
 def test_a_copy_that_keeps_the_old_time_is_being_written_all_the_same(read_file, tmp_path):
@@ -183,7 +183,7 @@ def test_what_the_download_would_refuse_is_an_error_and_no_new_data():
     p = settings("csv", location=str(FILE), sha256=fetching.sha256_of(FILE))
     assert source_changes.changed(p) is None
     append()
-    with pytest.raises(InputError, match=r"not the file that params\.yaml asks for"):
+    with pytest.raises(InputError, match=r"not have the checksum in params\.yaml"):
         source_changes.changed(p)
 
 
@@ -284,7 +284,7 @@ def test_files_that_are_no_reviews_do_not_change_a_folder(read_folder, folder):
 def test_a_folder_is_read_once_as_long_as_nobody_writes_to_it(read_folder, monkeypatch):
     time.sleep(0.01)
     assert source_changes.changed(read_folder) is None
-    monkeypatch.setattr(aclimdb, "sha256_of_folder", lambda p: pytest.fail("read once more"))
+    monkeypatch.setattr(folders, "sha256_of", lambda contents: pytest.fail("read once more"))
     assert source_changes.changed(read_folder) is None
 
 
@@ -295,20 +295,20 @@ def test_a_folder_that_is_being_unpacked_is_not_settled(read_folder, folder):
 
 def test_a_review_that_goes_while_the_folder_is_read_is_no_error(read_folder, folder, monkeypatch):
     (folder / "train/pos/900_9.txt").write_text("one more")
-    sha256_of_folder = aclimdb.sha256_of_folder
+    sha256_of = folders.sha256_of
 
-    def gone_meanwhile(p):
+    def removed_meanwhile(contents):
         (folder / "train/neg/0_2.txt").unlink()
-        return sha256_of_folder(p)
+        return sha256_of(contents)
 
-    monkeypatch.setattr(aclimdb, "sha256_of_folder", gone_meanwhile)
+    monkeypatch.setattr(folders, "sha256_of", removed_meanwhile)
     assert not source_changes.changed(read_folder).settled
 
 
 def test_an_empty_folder_is_an_error(read_folder, folder):
     shutil.rmtree(folder)
     folder.mkdir()
-    with pytest.raises(InputError, match="holds no review"):
+    with pytest.raises(InputError, match="contains no reviews"):
         source_changes.changed(read_folder)
 
 
@@ -329,7 +329,7 @@ def test_a_url_is_unchanged_until_its_etag_changes_and_again_when_it_was_fetched
     site.change(csv(50))
     change = source_changes.changed(read_url)
     assert change.in_words.startswith(f"{site.url}: ETag ")
-    assert "the last download saw ETag " in change.in_words
+    assert "at the last download ETag " in change.in_words
     assert not change.seen_by_dvc
     assert change.settled
     assert source_changes.changed(read_url) == change
@@ -380,7 +380,7 @@ def test_a_server_that_says_nothing_counts_as_unchanged_and_the_download_says_so
     site.says, site.chunked = set(), True
     p = settings("csv", location=site.url)
     download(p)
-    assert f"{site.url}: the server gives neither ETag nor time nor length" in caplog.text
+    assert f"{site.url}: the server sends neither ETag nor Last-Modified nor Content-Length" in caplog.text
     site.change(csv(50))
     assert source_changes.changed(p) is None
 
@@ -390,7 +390,7 @@ def test_a_lost_memory_of_the_etag_counts_as_changed_until_one_more_download(rea
     note = fetching._note_file(site.url, source_changes.DOWNLOADS)
     note.unlink() if content is None else note.write_text(content)
     change = source_changes.changed(read_url)
-    assert "what the last download saw is not known here any more" in change.in_words
+    assert "the version of the last download is not recorded here" in change.in_words
     assert not change.seen_by_dvc
     assert source_changes.changed(read_url).fingerprint == change.fingerprint
     download(read_url)
@@ -402,7 +402,7 @@ def test_a_file_that_was_fetched_but_could_not_be_used_stays_new_data(read_url, 
     with pytest.raises(InputError, match="cannot be used"):
         download(read_url)
     change = source_changes.changed(read_url)
-    assert "the file that was fetched last has SHA-256" in change.in_words
+    assert "the last downloaded file has SHA-256" in change.in_words
     site.change(csv(40))  # put right: what it was before
     assert source_changes.changed(read_url).fingerprint != change.fingerprint
     download(read_url)
@@ -429,7 +429,7 @@ def test_a_url_with_a_hash_in_params_is_not_even_asked(site):
     site.change(csv(50))
     assert source_changes.changed(p) is None
     other = settings("csv", location=site.url, sha256="0" * 64)
-    assert "params.yaml asks for SHA-256 000000000000…" in source_changes.changed(other).in_words
+    assert "params.yaml expects SHA-256 000000000000…" in source_changes.changed(other).in_words
     assert source_changes.changed(other).seen_by_dvc
     assert site.asked == []
 
@@ -461,7 +461,7 @@ def test_a_server_that_refuses_for_good_is_an_error_that_is_not_worth_a_retry(re
 def test_a_server_that_is_not_there_is_unavailable_and_no_message_repeats_a_secret():
     port = ports.free()
     p = settings("csv", location=f"http://ann:hunter2@127.0.0.1:{port}/reviews.csv?token=s3cret")
-    with pytest.raises(UnavailableError, match=rf"http://127\.0\.0\.1:{port}/reviews\.csv does not answer .*refused") as raised:
+    with pytest.raises(UnavailableError, match=rf"http://127\.0\.0\.1:{port}/reviews\.csv does not respond .*refused") as raised:
         source_changes.changed(p)
     assert "hunter2" not in str(raised.value)
     assert "s3cret" not in str(raised.value)
@@ -471,5 +471,5 @@ def test_a_server_that_never_answers_is_unavailable(read_url, site, monkeypatch)
     monkeypatch.setattr(fetching, "LOOK_TIMEOUT", (0.1, 0.1))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         p = settings("csv", location=f"http://127.0.0.1:{silent.getsockname()[1]}/reviews.csv")
-        with pytest.raises(UnavailableError, match="does not answer"):
+        with pytest.raises(UnavailableError, match="does not respond"):
             source_changes.changed(p)

@@ -318,15 +318,15 @@ OFFICIAL = r"^split\.method is official, but the source has no "
 @pytest.mark.parametrize(
     ("half", "lacks"),
     [
-        (None, "train and test halves of its own"),
-        ("train", "test half, only 100 in train"),
-        ("test", "train half, only 100 in test"),
+        (None, "official train and test splits"),
+        ("train", "test split, only 100 in train"),
+        ("test", "train split, only 100 in test"),
     ],
 )
 @pytest.mark.parametrize(
     ("source", "action"),
     [
-        ("tsv", "set download.tsv.split to the column that holds train and test, or give a file per split as the location; or "),
+        ("tsv", "set download.tsv.split to the column with train and test, or use one file per split as the location; or "),
         ("aclimdb", ""),
     ],
 )
@@ -340,7 +340,7 @@ def test_official_without_a_half_is_an_error_that_says_which_and_what_to_set(hal
 def test_official_is_refused_where_some_reviews_are_in_no_half():
     reviews = corpus([1] * 100)
     reviews.loc[:6, "split"] = None
-    message = r"7 of the 100 reviews are in no half; .*complete the column that download\.csv\.split names"
+    message = r"7 of the 100 reviews are not in train, valid or test; complete the column download\.csv\.split, or"
     with pytest.raises(InputError, match=message):
         splits.assign(reviews, how("official"), seed=1)
 
@@ -420,7 +420,7 @@ def test_texts_with_several_labels_are_left_out_if_asked(method):
 def test_a_label_that_is_on_conflicting_texts_alone_cannot_be_left_out_unnoticed():
     reviews = with_rows(corpus([1] * 100), text=["so so"] * 12, label=["neutral"] * 11 + ["negative"])
     message = (
-        r"split\.leave_out_conflicts is true, and the texts of all 11 reviews labelled neutral have another label as well.*"
+        r"split\.leave_out_conflicts is true, and the texts of all 11 reviews labelled neutral also have another label.*"
         r"map that label to null in download\.csv\.labels, or set it to false"
     )
     with pytest.raises(InputError, match=message):
@@ -432,7 +432,7 @@ def test_a_label_that_is_on_conflicting_texts_alone_cannot_be_left_out_unnoticed
 
 def test_keeping_films_together_without_films_is_an_error_that_says_what_to_change():
     message = (
-        r"split\.keep_films_together is true.*names no films.*set it to false in params\.yaml"
+        r"split\.keep_films_together is true.*has no films.*set it to false in params\.yaml"
         r", and download\.csv\.group to the column whose rows belong together$"
     )
     with pytest.raises(InputError, match=message):
@@ -443,7 +443,7 @@ def test_keeping_films_together_without_films_is_an_error_that_says_what_to_chan
 
 @pytest.mark.parametrize("method", METHODS)
 def test_too_few_reviews_are_an_error_that_names_the_split_and_the_missing_label(method):
-    with pytest.raises(InputError, match=r"(train|valid|test) would hold \d+ reviews and none labelled .*, of 6 in all"):
+    with pytest.raises(InputError, match=r"(train|valid|test) would have \d+ reviews and none labelled .*, of 6 in total"):
         splits.assign(corpus([1] * 6), how(method, valid=0.05, test=0.05), seed=1)
 
 
@@ -453,13 +453,13 @@ def test_a_label_of_nothing_but_copies_is_an_error_that_says_of_how_many_texts(t
     positive = reviews["label"] == "positive"
     reviews.loc[positive, "text"] = [f"all the same {i % texts}" for i in range(positive.sum())]
     message = (
-        rf"none labelled positive, of 100 in all; 50 reviews labelled positive are copies of {texts} texts?; a label needs at "
-        r"least 3 different texts or groups, one for each split \(about 5 where a split is 0\.2 of them\); add different ones, "
+        rf"none labelled positive, of 100 in total; 50 reviews labelled positive are copies of {texts} texts?; a label needs at "
+        r"least 3 distinct texts or groups, one per split \(about 5 if a split has a fraction of 0\.2\); add more, "
         r"or map that label to null in download\.csv\.labels$"
     )
     with pytest.raises(InputError, match=message):
         splits.assign(reviews, how(), seed=1)
-    with pytest.raises(InputError, match=r"add different ones$"):
+    with pytest.raises(InputError, match=r"add more$"):
         splits.assign(reviews.assign(source="imdb"), how(), seed=1)
 
 
@@ -479,7 +479,7 @@ def test_a_label_of_one_group_is_an_error_that_says_so():
 def test_a_half_of_the_source_that_lacks_a_label_is_an_error_that_names_another_method():
     reviews = corpus([1] * 100)
     reviews["split"] = reviews["label"].map({"positive": "train", "negative": "test"})
-    with pytest.raises(InputError, match=r"none labelled negative, .*add some to each half, or choose stratified or hash"):
+    with pytest.raises(InputError, match=r"none labelled negative, .*add some to each split, or choose stratified or hash"):
         splits.assign(reviews, how("official"), seed=1)
 
 

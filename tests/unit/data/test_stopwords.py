@@ -61,6 +61,6 @@ def test_a_language_whose_negations_are_not_known_is_an_error_that_says_what_to_
     unknown = sorted(set(LANGUAGES) - set(NEGATIONS))
     assert "tamil" in unknown
     for language in unknown:
-        with pytest.raises(InputError, match=rf"the negations of {language} are not known.*keep_negations to false or clean\.l"):
+        with pytest.raises(InputError, match=rf"the negations of {language} are not known.*keep_negations: false or clean\.l"):
             Stopwords(language, keep_negations=True).words()
         assert Stopwords(language, keep_negations=False).words()

@@ -92,8 +92,8 @@ def test_words_below_the_minimum_count_are_unknown(fitted, minimum_count, kept):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["", ""], r"the view content holds no words in train: every review is empty in it;"),
-        (["a b c"], r"none occurs tokenize\.minimum_count times; lower tokenize\.minimum_count in params\.yaml"),
+        (["", ""], r"the view content has no words in train: every review is empty in it;"),
+        (["a b c"], r"none reaches tokenize\.minimum_count; lower tokenize\.minimum_count in params\.yaml"),
     ],
 )
 def test_a_view_without_words_has_a_vocabulary_and_fails_only_a_model_that_reads_it(fitted, texts, message):

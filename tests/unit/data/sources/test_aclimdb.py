@@ -119,20 +119,20 @@ def test_reviews_that_cannot_be_used_are_listed_by_their_file(load, write_archiv
 def test_a_file_that_stands_twice_is_listed(load, write_archive):
     named = {f"aclImdb/{name}": content for name, content in texts().items()} | {"./aclImdb/train/pos/0_9.txt": b"another"}
     found = load(write_archive(named))
-    assert found.rejects.reason.tolist() == ["same file name twice"]
+    assert found.rejects.reason.tolist() == ["duplicate file name"]
     assert len(found.reviews) == 48
 
 
 def test_an_archive_or_folder_without_reviews_is_an_error(load, write_archive, tmp_path):
-    with pytest.raises(InputError, match=r"holds no review; expected files such as aclImdb/train/pos/0_9\.txt"):
+    with pytest.raises(InputError, match=r"contains no reviews; expected files such as aclImdb/train/pos/0_9\.txt"):
         load(write_archive({"aclImdb/README": b"nothing else"}))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no review"):
+    with pytest.raises(InputError, match="contains no reviews"):
         load(tmp_path / "empty")
 
 
 def test_a_folder_is_bounded_as_an_archive_is(load, tmp_path):
-    with pytest.raises(InputError, match=r"more than download\.aclimdb\.max_bytes"):
+    with pytest.raises(InputError, match=r"exceeds download\.aclimdb\.max_bytes"):
         load(unpack(tmp_path / "a", texts()), max_bytes=500)
 
 
@@ -146,5 +146,5 @@ def test_what_is_no_plain_file_in_a_folder_is_refused_and_neither_read_nor_waite
     folder = tmp_path / "aclImdb/train/pos"
     folder.mkdir(parents=True)
     plant(folder / "0_9.txt")
-    with pytest.raises(InputError, match=r"0_9\.txt is not a plain file"):
+    with pytest.raises(InputError, match=r"0_9\.txt is not a regular file"):
         load(tmp_path / "aclImdb")

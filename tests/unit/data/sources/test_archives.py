@@ -53,7 +53,7 @@ def test_an_extended_header_that_would_fill_the_memory_is_refused(tmp_path, kind
 
 def test_a_chain_of_extended_headers_is_refused(tmp_path):
     link = member("@LongLink", tarfile.GNUTYPE_LONGNAME, size=2).tobuf() + b"a\0".ljust(512, b"\0")
-    with pytest.raises(InputError, match=r"not a \.tar\.gz archive, or a damaged one"):
+    with pytest.raises(InputError, match=r"not a \.tar\.gz archive, or is damaged"):
         read(pack(tmp_path / "a.tar.gz", link * 3000 + member("a/1.txt").tobuf() + bytes(1024)))
 
 
@@ -88,7 +88,7 @@ def test_headers_that_carry_dates_and_owners_are_passed_over(tmp_path):
         (member("a/1.txt", tarfile.CHRTYPE), "device"),
         (member("a/1.txt", tarfile.BLKTYPE), "device"),
         (member("a/1.txt", tarfile.FIFOTYPE), "pipe"),
-        (member("a/1.txt", b"Z"), "unknown kind"),
+        (member("a/1.txt", b"Z"), "unknown type"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -102,7 +102,7 @@ def test_an_archive_that_points_elsewhere_is_refused(write_archive, tmp_path, ho
 def test_a_header_with_a_wrong_checksum_is_refused(tmp_path):
     header = bytearray(member("a/1.txt", size=3).tobuf()[:512])
     header[0:1] = b"b"
-    with pytest.raises(InputError, match="does not add up"):
+    with pytest.raises(InputError, match="invalid header"):
         read(pack(tmp_path / "a.tar.gz", bytes(header) + b"one".ljust(512, b"\0") + bytes(1024)))
 
 
@@ -148,7 +148,7 @@ def pack(path, content):
 @pytest.mark.parametrize("size", [5, 3000])
 def test_a_header_that_lies_about_the_size_is_found_out(tmp_path, size):
     lying = member("a/1.txt", size=size).tobuf() + b"real content".ljust(1024, b"!") + bytes(1024)
-    with pytest.raises(InputError, match=r"does not add up|unexpected end of data"):
+    with pytest.raises(InputError, match=r"invalid header|unexpected end of data"):
         read(pack(tmp_path / "a.tar.gz", lying))
 
 
@@ -158,7 +158,7 @@ def test_a_size_that_is_negative_or_no_number_is_refused(tmp_path, size):
     header[124:136] = size
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
-    with pytest.raises(InputError, match=r"does not add up|a header has -"):
+    with pytest.raises(InputError, match=r"invalid header|a header has -"):
         read(pack(tmp_path / "a.tar.gz", bytes(header) + bytes(2048)))
 
 
@@ -167,7 +167,7 @@ def test_an_archive_cut_at_any_place_never_passes_for_whole(write_archive, tmp_p
     cut = tmp_path / "cut.tar.gz"
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"ends in the middle|not a \.tar\.gz"):
+        with pytest.raises(InputError, match=r"truncated|not a \.tar\.gz"):
             read(cut)
 
 

@@ -102,13 +102,13 @@ def test_too_many_rejects_are_an_error_with_reasons_and_examples_and_a_list_that
         load(GOOD + bad, max_rejected=0.01)
     said = str(raised.value)
     assert "7 of the 47 rows" in said
-    assert "14.89%; allowed are 1.00%" in said
+    assert "14.89%; 1.00% are allowed" in said
     assert "3 x unknown label; first reviews.csv line 42: 'a'" in said
     assert "'pos' is not mapped; mapped are '0', '1'" in said
     assert "2 x empty text" in said
-    assert "wrong number of fields" not in said, "the three commonest reasons are enough"
+    assert "wrong number of fields" not in said, "only the three most common reasons"
     first, *listed = said.split("\n")
-    assert first.endswith("The commonest reasons:")
+    assert first.endswith("Most common reasons:")
     assert all(line.startswith("  ") for line in listed)  # so that the summary of a run keeps them
     listing = tmp_path / "partial" / "rejects.csv"
     assert str(listing) in said
@@ -126,7 +126,7 @@ def test_labels_that_are_not_mapped_are_listed_as_lines_for_params_yaml_that_map
 
 def test_a_column_of_very_many_labels_is_taken_for_the_wrong_one(load):
     with pytest.raises(
-        InputError, match=r"40 different labels are not mapped: is download\.csv\.label in params.yaml the column"
+        InputError, match=r"40 distinct labels are not mapped: is download\.csv\.label in params.yaml the label column"
     ):
         load([*GOOD, *(("text", f"user {n}") for n in range(40))], max_rejected=0.01)
 
@@ -138,7 +138,7 @@ def test_few_rejects_are_a_warning(load, caplog):
 
 
 def test_too_few_rows_of_a_label_are_an_error_that_counts_them(load):
-    with pytest.raises(InputError, match="gives 9 positive, 20 negative; at least 10 rows of each label are needed: add rows"):
+    with pytest.raises(InputError, match="has 9 positive, 20 negative; at least 10 rows per label are needed: add rows"):
         load([("x", 0)] * 20 + [("y", 1)] * 9)
     with pytest.raises(InputError, match=r"raise download\.sample"):
         load([*GOOD, *((f"other {n}", 2) for n in range(20))], sample=20, labels=LABELS | {"2": "neutral"})
@@ -147,5 +147,5 @@ def test_too_few_rows_of_a_label_are_an_error_that_counts_them(load):
 def test_labels_that_all_mean_the_same_are_an_error(settings, tmp_path):
     (tmp_path / "reviews.csv").write_text("review,sentiment\n" + "x,0\ny,1\n" * 20)
     same = settings("csv", location=str(tmp_path / "reviews.csv"), labels={"0": "review", "1": "review"})
-    with pytest.raises(InputError, match="means 'review'; at least 2"):
+    with pytest.raises(InputError, match="is mapped to 'review'; at least 2"):
         sources.load(same, tmp_path, seed=7)

@@ -64,8 +64,8 @@ def test_every_row_that_cannot_be_used_is_listed_with_its_line_and_reason(load):
         (2, "missing label"),
         (3, "unknown label: 'posotive' is not mapped; did you mean 'positive'? mapped are 'negative', 'positive'"),
         (4, "empty text"),
-        (6, "wrong number of fields: 1 where 2 were expected"),
-        (7, "wrong number of fields: 3 where 2 were expected"),
+        (6, "wrong number of fields: 1, expected 2"),
+        (7, "wrong number of fields: 3, expected 2"),
         (8, "bytes that are not valid in the encoding"),
         (9, "NUL byte in the text"),
         (11, "text longer than 11 characters"),
@@ -144,12 +144,12 @@ def test_a_wrong_encoding_is_an_error_that_names_it(load):
     with pytest.raises(InputError, match="is not utf-16"):
         load(b"\xff\xfe" + PADDING.encode() + b"x\xd8", encoding="utf-16")
     for unknown in ("klingon", "hex"):
-        with pytest.raises(InputError, match=f"no text encoding '{unknown}'"):
+        with pytest.raises(InputError, match=f"unknown text encoding '{unknown}'"):
             load(content, encoding=unknown)
 
 
 def test_a_missing_column_is_an_error_that_names_those_that_are_there(load):
-    named = r"no column 'sentiment', which download\.csv\.label in params.yaml names; it has 'review', 'label', 'id': set"
+    named = r"no column 'sentiment' \(params.yaml: download\.csv\.label\); it has 'review', 'label', 'id': set"
     with pytest.raises(InputError, match=rf"{named} download\.csv\.label to one of its columns$"):
         load("review,label,id\nx,positive,1\n")
 
@@ -164,7 +164,7 @@ def test_a_column_that_stands_twice_is_an_error(load):
         load("review,review,sentiment\nx,y,positive\n")
 
 
-@pytest.mark.parametrize(("content", "said"), [("\n\n", "is empty"), ("review,sentiment\n", "holds no rows")])
+@pytest.mark.parametrize(("content", "said"), [("\n\n", "is empty"), ("review,sentiment\n", "contains no rows")])
 def test_a_file_without_rows_is_an_error(load, content, said):
     with pytest.raises(InputError, match=said):
         load(content)
@@ -190,8 +190,8 @@ def test_columns_without_a_header_are_taken_by_number(load):
     rows = "7\t1\tfine\n7\tbroken\n" + "7\t0\tx\n7\t1\ty\n7\t-1\tz\n" * 10
     found = load(rows, "tsv", header=False, text=2, label=1)
     assert found.reviews.text[0] == "fine"
-    assert rejected(found) == [(2, "wrong number of fields: 2 where 3 were expected")]
-    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.text in params.yaml names; it has '0', '1', '2'"):
+    assert rejected(found) == [(2, "wrong number of fields: 2, expected 3")]
+    with pytest.raises(InputError, match=r"no column 3 \(params.yaml: download\.tsv\.text\); it has '0', '1', '2'"):
         load(rows, "tsv", header=False, text=3, label=1)
 
 

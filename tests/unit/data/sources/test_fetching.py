@@ -7,6 +7,8 @@ import pytest
 from sentiflow.data.sources import fetching
 from sentiflow.system.errors import InputError
 
+TOMORROW = f"{datetime.now(UTC) + timedelta(days=1):%a, %d %b %Y %H:%M:%S} GMT"
+
 
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
@@ -30,7 +32,7 @@ def test_a_cut_connection_is_continued_where_it_broke(site, tmp_path):
 
 def test_a_later_run_continues_what_an_earlier_one_left(site, tmp_path):
     site.answers = [lambda h: h.give(cut=400_000)]
-    with pytest.raises(InputError, match=r"1 attempts.*Run again to go on"):
+    with pytest.raises(InputError, match=r"1 attempts.*Run again to resume"):
         fetching.download(site.url, tmp_path, sha256=None, attempts=1)
     assert not list(tmp_path.glob("*-reviews.csv")), "a cut file passed for whole"
     assert fetching.download(site.url, tmp_path, sha256=None).read_bytes() == site.content
@@ -86,19 +88,16 @@ def test_waits_double_from_one_attempt_to_the_next(site, tmp_path, caplog):
     assert waits == pytest.approx([0.1, 0.2, 0.4])
 
 
-@pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_retry_after_of_the_server_goes_before_our_own_wait(site, tmp_path, said):
-    site.answers = [lambda h: h.refuse(503, Retry_After=said)]
-    path = fetching.download(site.url, tmp_path, sha256=None, first_wait=1000.0)  # ends at once only if the server is heard
-    assert path.read_bytes() == site.content
-
-
-def test_retry_after_is_read_as_seconds_or_as_a_date():
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert fetching._retry_after({"Retry-After": "120"}) == 120
-    assert fetching._retry_after({"Retry-After": f"{tomorrow:%a, %d %b %Y %H:%M:%S} GMT"}) == pytest.approx(86_400, abs=5)
-    assert fetching._retry_after({"Retry-After": "soon"}) is None
-    assert fetching._retry_after({}) is None
+@pytest.mark.parametrize(
+    ("value", "wait"), [("0", 0), ("120", 120), (TOMORROW, 86_400), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", 7)]
+)
+def test_retry_after_in_seconds_or_as_a_date_takes_precedence(site, tmp_path, monkeypatch, value, wait):
+    waits = []
+    monkeypatch.setattr(fetching.time, "sleep", waits.append)
+    monkeypatch.setattr(fetching, "LONGEST_WAIT", 1e9)
+    site.answers = [lambda h: h.refuse(503, Retry_After=value)]
+    fetching.download(site.url, tmp_path, sha256=None, first_wait=7)
+    assert waits == [pytest.approx(wait, abs=60)] if wait > 1000 else waits == [wait]
 
 
 def test_no_wait_is_longer_than_the_bound(site, tmp_path, monkeypatch, caplog):
@@ -148,7 +147,7 @@ def without_length(handler):
 
 def test_a_file_of_unknown_length_needs_a_hash(site, tmp_path):
     site.answers = [without_length]
-    with pytest.raises(InputError, match="does not say how long"):
+    with pytest.raises(InputError, match="does not send the length"):
         fetching.download(site.url, tmp_path, sha256=None)
     site.answers = [without_length]
     assert fetching.download(site.url, tmp_path, sha256=sha256(site.content)).read_bytes() == site.content
@@ -194,7 +193,7 @@ def test_a_server_that_is_not_there_is_an_error_that_says_so(tmp_path):
 @pytest.mark.parametrize("url", ["ftp://example.org/reviews.csv", "file:///etc/passwd", "s3://bucket/reviews.csv", "http:///x"])
 def test_only_http_and_https_can_be_downloaded(url, tmp_path):
     with pytest.raises(InputError, match="only http"):
-        fetching.bring(url, tmp_path, sha256=None)
+        fetching.fetch(url, tmp_path, sha256=None)
 
 
 def test_a_redirect_to_another_scheme_is_refused(site, tmp_path):
@@ -217,23 +216,23 @@ def test_no_message_repeats_a_secret_of_the_url(site, tmp_path, caplog):
 
 def test_a_missing_file_is_an_error_that_says_what_is_beside_it(tmp_path):
     (tmp_path / "IMDB_Dataset.csv").touch()
-    with pytest.raises(InputError, match=r"IMDB Dataset\.csv; beside it are IMDB_Dataset\.csv"):
-        fetching.bring(str(tmp_path / "IMDB Dataset.csv"), tmp_path, sha256=None)
+    with pytest.raises(InputError, match=r"IMDB Dataset\.csv; its folder contains IMDB_Dataset\.csv"):
+        fetching.fetch(str(tmp_path / "IMDB Dataset.csv"), tmp_path, sha256=None)
 
 
 def test_a_folder_or_an_empty_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
-        fetching.bring(str(tmp_path), tmp_path, sha256=None)
+        fetching.fetch(str(tmp_path), tmp_path, sha256=None)
     (tmp_path / "empty.csv").touch()
     with pytest.raises(InputError, match="is empty"):
-        fetching.bring(str(tmp_path / "empty.csv"), tmp_path, sha256=None)
+        fetching.fetch(str(tmp_path / "empty.csv"), tmp_path, sha256=None)
 
 
 def test_a_local_file_with_another_hash_is_an_error_and_stays(tmp_path):
     file = tmp_path / "reviews.csv"
     file.write_bytes(b"mine")
     with pytest.raises(InputError, match=rf"(?s){sha256(b'mine')}.*{sha256(b'theirs')}"):
-        fetching.bring(str(file), tmp_path, sha256=sha256(b"theirs"))
+        fetching.fetch(str(file), tmp_path, sha256=sha256(b"theirs"))
     assert file.read_bytes() == b"mine"
 
 
@@ -245,14 +244,14 @@ def test_a_file_that_dvc_does_not_watch_gives_a_warning(tmp_path, monkeypatch, c
     (tmp_path / "b.csv").write_text("x")
     (watched / "link.csv").symlink_to(tmp_path / "b.csv")  # as DVC links from its cache
     for quiet in ("data/external/a.csv", str(watched / "a.csv"), "data/external/link.csv"):
-        fetching.bring(quiet, tmp_path, sha256=None)
+        fetching.fetch(quiet, tmp_path, sha256=None)
     assert not caplog.records
     for loud in ("b.csv", "data/external/../../b.csv"):
         caplog.clear()
-        fetching.bring(loud, tmp_path, sha256=None)
-        assert "DVC does not see" in caplog.text
+        fetching.fetch(loud, tmp_path, sha256=None)
+        assert "DVC does not detect" in caplog.text
 
 
 def test_location_that_is_no_url_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no URL: .*expected http\(s\)://host/path"):
-        fetching.bring("http://[x/reviews.csv", tmp_path, sha256=None)
+    with pytest.raises(InputError, match=r"not a valid URL: .*expected http\(s\)://host/path"):
+        fetching.fetch("http://[x/reviews.csv", tmp_path, sha256=None)

@@ -44,9 +44,9 @@ def test_another_folder_gives_rejects_unless_it_is_mapped_to_null(load):
 
 
 def test_a_folder_without_reviews_or_with_a_link_is_refused(load, tmp_path):
-    with pytest.raises(InputError, match=r"reviews holds no review; expected files such as reviews/positive/1\.txt"):
+    with pytest.raises(InputError, match=r"reviews contains no reviews; expected files such as reviews/positive/1\.txt"):
         load({})
-    with pytest.raises(InputError, match="not a plain file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load(texts("."), **_linked(tmp_path))
 
 

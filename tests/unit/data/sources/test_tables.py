@@ -146,7 +146,7 @@ def test_quotes_that_are_escaped_are_read_as_set(load):
     found = load(content, escape="\\")
     assert found.reviews.text.iloc[-1] == 'He said "fine", and left; C:\\new\\n'
     assert found.rejects.empty
-    assert "if a backslash escapes quotes, set escape" in load(content).rejects.reason[0]
+    assert "set escape if a backslash escapes quotes" in load(content).rejects.reason[0]
 
 
 def test_a_blank_between_separator_and_quote_does_not_break_the_field(load):
@@ -157,7 +157,7 @@ def test_a_blank_between_separator_and_quote_does_not_break_the_field(load):
 def test_lines_before_the_header_are_skipped_as_set_and_that_of_excel_by_itself(load):
     assert len(load("sep=,\n" + CSV).reviews) == 40
     assert len(load("An export\nof today\n" + CSV, skip_rows=2).reviews) == 40
-    with pytest.raises(InputError, match="separated by ';', as its line 'sep=;' says"):
+    with pytest.raises(InputError, match="separated by ';' according to its line 'sep=;'"):
         load("sep=;\n" + CSV)
 
 
@@ -167,7 +167,7 @@ def test_a_stray_quote_that_would_swallow_rows_costs_one_line(load):
     lines[30] = lines[30].replace(",", '",')
     found = load("review,sentiment\n" + "".join(lines))
     assert [(row.line, row.reason) for row in found.rejects.itertuples()] == [
-        (5, "quotes do not match: a quote is left open, and the lines after it are rows of their own")
+        (5, "quotes do not match: unclosed quote, and the lines after it are separate rows")
     ]
     assert len(found.reviews) == 39
 
@@ -180,7 +180,7 @@ def test_a_review_of_several_lines_is_none_that_swallows_rows(load):
 def test_texts_that_are_cut_because_quotes_are_not_read_are_refused(load):
     content = "".join(f'"{n % 2}","a, {n}"\n' for n in range(40))
     labels = {'"0"': "negative", '"1"': "positive"}
-    with pytest.raises(InputError, match=r"40 of 40 texts begin with a quote that does not end .* set download.tsv.quote"):
+    with pytest.raises(InputError, match=r"40 of 40 texts start with an unclosed quote, .* set download.tsv.quote"):
         load(content, source="tsv", separator=",", header=False, text=1, label=0, labels=labels)
 
 
@@ -215,7 +215,7 @@ def test_json_lines_are_read_and_a_line_that_is_none_is_rejected(load):
     found = load("\n".join(lines), "r.jsonl", label="stars", labels={"1": "negative", "5.0": "positive"})
     assert len(found.reviews) == 40
     assert [row.reason for row in found.rejects.itertuples()] == ["not a JSON object"] * 2 + ["missing label", "empty text"]
-    with pytest.raises(InputError, match="holds no JSON lines"):
+    with pytest.raises(InputError, match="is not JSON lines"):
         load("[]\n", "r.jsonl")
 
 
@@ -235,16 +235,16 @@ def test_parquet_is_read(load):
     content = parquet(review=[text for text, _ in ROWS], sentiment=[int(label == "positive") for _, label in ROWS])
     found = load(content, "r.parquet", labels={"0": "negative", "1": "positive"})
     assert found.reviews.text.tolist() == [text for text, _ in ROWS]
-    with pytest.raises(InputError, match="not a Parquet file, or a damaged one"):
+    with pytest.raises(InputError, match="not a Parquet file, or is damaged"):
         load(content[:-9], "r.parquet", labels={"0": "negative", "1": "positive"})
 
 
 def test_a_spreadsheet_and_what_is_no_text_are_refused_without_a_word_of_encodings(load):
     for content in (zipped("", ("[Content_Types].xml", "xl/workbook.xml")), b"\xd0\xcf\x11\xe0" + bytes(100)):
-        with pytest.raises(InputError, match="is a spreadsheet; save it there as CSV") as refused:
+        with pytest.raises(InputError, match="is a spreadsheet; save it as CSV") as refused:
             load(content, "r.xlsx")
         assert "encoding" not in str(refused.value)
-    with pytest.raises(InputError, match="is no text file") as refused:
+    with pytest.raises(InputError, match="is not a text file") as refused:
         load(b"\x7fELF\x00\x01" * 50, "r.csv")
     assert "encoding" not in str(refused.value)
 
