@@ -1,4 +1,4 @@
-"""Sources of reviews that change: a file, a folder, a web server; and a download stage that ends well."""
+"""Sources that change: a file, a folder, a web server; and a download stage that succeeds."""
 
 import contextlib
 import hashlib
@@ -15,11 +15,11 @@ from sentiflow.config.params import Params
 from sentiflow.data import data_card, source_changes, sources
 
 TOP = Path(__file__).parents[1]
-MOMENT = 1_700_000_000  # seconds since 1970, at which the first content of a site was put there
+MOMENT = 1_700_000_000  # Unix time of the first content of a site
 
 
 def rows(count, *, first=0):
-    """Rows of a csv file, half of them positive."""
+    """Rows of a CSV file, half of them positive."""
     words = {0: "a bore,negative", 1: "a joy,positive"}
     return [f"film {i} was {words[i % 2]}" for i in range(first, first + count)]
 
@@ -29,7 +29,7 @@ def csv(count, *, first=0):
 
 
 def aclimdb(count=24):
-    """The reviews of an unpacked folder by the name of their file."""
+    """Reviews of an unpacked folder by file name."""
     texts = {}
     for i in range(count):
         split, label = ("train", "test")[i % 2], ("neg", "pos")[i // 2 % 2]
@@ -44,7 +44,7 @@ def unpack(folder, texts):
 
 
 def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, method="stratified", **section):
-    """Writes the shipped params.yaml with another source here, and reads it. Attempts wait for a moment only."""
+    """Writes params.yaml with another source, and reads it. Retries do not wait."""
     values = yaml.safe_load((TOP / "params.yaml").read_text())
     values["download"]["source"] = chosen
     values["download"]["max_rejected"] = 0.5
@@ -57,7 +57,7 @@ def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, metho
 
 
 def download(p):
-    """The download stage, as far as it matters here."""
+    """A simplified download stage."""
     found = sources.load(p.download, source_changes.DOWNLOADS, seed=p.seed)
     source_changes.CARD.parent.mkdir(exist_ok=True)
     source_changes.CARD.write_text(json.dumps(data_card.describe(found, p.download.source)))
@@ -65,19 +65,19 @@ def download(p):
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """One file at any path. What it says of the file follows from `says`; `asked` holds the method of each request."""
+    """One file at any path, with the headers in `says`; `asked` has the method of each request."""
 
     daemon_threads = True
 
     def __init__(self, content):
         super().__init__(("127.0.0.1", 0), Handler)
         self.says = {"ETag", "Last-Modified"}
-        self.says_to_head = None  # where that is something else
+        self.says_to_head = None  # if different
         self.refused = {}  # status by method
         self.weak = False
-        self.salt = ""  # another ETag for the same bytes
+        self.salt = ""  # changes the ETag of the same bytes
         self.conditional = True
-        self.chunked = False  # sent without saying how long it is
+        self.chunked = False  # without Content-Length
         self.asked = []
         self.moment = MOMENT
         self.content = content.encode()
@@ -101,7 +101,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle(self):
-        with contextlib.suppress(ConnectionError):  # who asks for a little only hangs up
+        with contextlib.suppress(ConnectionError):  # clients that only read headers close the connection
             super().handle()
 
     def do_HEAD(self):

@@ -50,7 +50,7 @@ class WholeTextSettings(TextSettings):
 class LinearSettings(WholeTextSettings):
     """Settings of a linear classifier over n-grams."""
 
-    ngrams: Annotated[int, Field(ge=1, le=3, description="longer n-grams hold negations and idioms; most occur once")]
+    ngrams: Annotated[int, Field(ge=1, le=3, description="longer n-grams capture negations and idioms; most occur only once")]
     minimum_documents: Annotated[
         Count, Field(description="n-grams that few texts contain describe those texts rather than the language")
     ]
@@ -62,12 +62,12 @@ class NeuralSettings(TextSettings):
 
     length: Annotated[Count, Field(description="more of a long text is read; each step takes longer")]
     padding: Annotated[
-        Literal["pre", "post"], Field(description="the end of the row has most influence on the state of a recurrent layer")
+        Literal["pre", "post"], Field(description="the end of the sequence has the most influence on a recurrent state")
     ]
     truncating: Annotated[Literal["pre", "post"], Field(description="the end of a review often states its verdict")]
     punctuation: Annotated[
         bool,
-        Field(description="exclamation and question marks carry sentiment; they take the place of words in a truncated text"),
+        Field(description="exclamation and question marks carry sentiment; they displace words in a truncated text"),
     ]
     batch: Annotated[Count, Field(description="larger batches make fewer and less noisy steps")]
     epochs: Annotated[Count, Field(description="more epochs fit the training set more closely")]

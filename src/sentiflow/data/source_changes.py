@@ -174,7 +174,7 @@ def _change_of_url(content: Url, read: _Read) -> Change | None:
         return Change(fingerprint, f"{name}: {_first(now)}; {last}", read.stale)
     if now.matches(note.version) is False:
         words = f"{name}: {_first(now)}, at the last download {_first(note.version)}"
-        return Change(fingerprint, words, read.stale, certain=not note.restless)
+        return Change(fingerprint, words, read.stale, certain=not note.unreliable)
     if note.sha256 != read.sha256:
         words = f"{name}: the last downloaded file has SHA-256 {_short(note.sha256)}, {read.in_words}"
         return Change(note.sha256, words, read.stale)

@@ -176,7 +176,7 @@ class Vocabulary:
             return cls.from_json(file.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
-                f"{file} is not the output of Keras's Tokenizer.to_json(); create it again: dvc repro tokenize"
+                f"{file} is not a tokenizer from Keras's Tokenizer.to_json(); create it again: dvc repro tokenize"
             ) from None
 
 

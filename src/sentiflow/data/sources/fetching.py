@@ -24,7 +24,7 @@ WATCHED = Path("data/external")  # dependency of DVC's download stage
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds without a byte
 HEADERS_TIMEOUT = (10.0, 20.0)  # the same for requests without a body
-LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server requests
+LONGEST_WAIT = 60.0  # seconds between attempts, also if the server requests more
 CHUNK = 1 << 18
 UNCOMPRESSED = {"Accept-Encoding": "identity"}  # a compressed response may have another ETag
 
@@ -57,7 +57,7 @@ class Note(NamedTuple):
 
     version: Version
     sha256: str
-    restless: bool  # whether the server had changed its version although the bytes were the same as before
+    unreliable: bool  # whether the server had changed its version although the bytes were the same as before
 
 
 class _InterruptedError(Exception):
@@ -183,8 +183,8 @@ def download(url: str, folder: Path, *, sha256: str | None, attempts: int = 6, f
 def noted(url: str, folder: Path) -> Note | None:
     """The record of the last download of this URL into the folder, or None."""
     try:
-        version, sha256, restless = json.loads(_note_file(url, folder).read_text(encoding="utf-8"))
-        return Note(Version(*version), sha256, restless)
+        version, sha256, unreliable = json.loads(_note_file(url, folder).read_text(encoding="utf-8"))
+        return Note(Version(*version), sha256, unreliable)
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -233,8 +233,8 @@ def _record(url: str, folder: Path, version: Version, sha256: str) -> None:
         )
     before = noted(url, folder)
     same_bytes = before is not None and before.sha256 == sha256
-    restless = before is not None and same_bytes and before.version.matches(version) is False
-    files.write(_note_file(url, folder), json.dumps(Note(version, sha256, restless)) + "\n")
+    unreliable = before is not None and same_bytes and before.version.matches(version) is False
+    files.write(_note_file(url, folder), json.dumps(Note(version, sha256, unreliable)) + "\n")
 
 
 def _note_file(url: str, folder: Path) -> Path:

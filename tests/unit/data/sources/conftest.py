@@ -1,4 +1,4 @@
-"""Settings, archives and a web server that misbehaves as told."""
+"""Settings, archives and a configurable web server."""
 
 import http.server
 import io
@@ -59,7 +59,7 @@ DOWNLOAD = {
 
 @pytest.fixture
 def settings() -> Callable[..., Download]:
-    """settings("csv", max_rejected=0.1, location=...): a key of the source's own section goes there."""
+    """settings("csv", max_rejected=0.1, location=...): keys of the section of the source are set there."""
 
     def build(source: str, **changes: object) -> Download:
         own = DOWNLOAD[source]
@@ -71,7 +71,7 @@ def settings() -> Callable[..., Download]:
 
 @pytest.fixture
 def write_archive(tmp_path: Path) -> Callable[..., Path]:
-    """A .tar.gz of texts by name, and of any TarInfo besides."""
+    """A .tar.gz of texts by name, and of other members."""
 
     def write(texts: dict[str, bytes], *others: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> Path:
         path = tmp_path / "aclImdb_v1.tar.gz"
@@ -88,7 +88,7 @@ def write_archive(tmp_path: Path) -> Callable[..., Path]:
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Serves `content` at any path; `answers` are given first, one a request. `asked` holds the headers of each request."""
+    """Serves `content` at any path, after one of `answers` per request. `asked` has the headers of each request."""
 
     daemon_threads = True
 
@@ -117,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.give()
 
     def give(self, *, cut: int = 0) -> None:
-        """The content from where it is asked for; without its last `cut` bytes, the connection closed in their place."""
+        """The requested range of the content; closes the connection before the last `cut` bytes."""
         start = 0
         if self.server.ranges and self.headers.get("If-Range") == self.server.etag:
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
