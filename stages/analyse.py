@@ -1,15 +1,16 @@
-"""Analyse the errors of the models on test.
+"""Analyse the mistakes on test: by kind of review, by confidence, and where the two best models disagree.
 
 from  test set     raw texts
-      tokens       test set as ragged word ids, and the vocabularies
+      tokens       test, as ragged word ids, and the vocabularies
       predictions  of each model on test
-      models       their configurations
+      models       view and length of the input
       comparison   the models, best on valid first
-to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) with them; the first sample
-                   decoded from its word ids
+to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown); the first sample decoded
+                   from its word ids
       metrics      accuracy by slice
 """
 
+import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -34,8 +35,9 @@ def main(
     texts = artifacts.read_frame(test_file).set_index("row")["text"]
     words = {view: vocabulary.Vocabulary.read(tokens_dir / f"{view}.json") for view in ("text", "content")}
     tokens = {view: vocabulary.read_tokens(tokens_dir / "test.parquet", view) for view in words}
-    predictions = {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in names}
-    answers = error_analysis.collect(predictions, texts)
+    answers = error_analysis.collect(
+        {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in names}, texts
+    )
     stage.log.info("read the predictions of %s on %s test reviews", ", ".join(names), f"{len(answers.labels):,}")
 
     of_texts = error_analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
@@ -48,13 +50,13 @@ def main(
     tables = error_analysis.analyse(answers, slices, p.analyse, seed=p.seed)
     tables["read_as"] = error_analysis.read_as(int(tables["samples"]["row"].iloc[0]), tokens, words)
 
-    with stage.writing(errors_dir, metrics_file) as (errors, metrics):
-        errors.mkdir()
+    with stage.writing(errors_dir, metrics_file) as (errors_place, metrics_place):
+        errors_place.mkdir()
         for name, table in tables.items():
-            (errors / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
+            (errors_place / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
         page = error_report.as_markdown(answers, tables, confidence=p.evaluate.confidence)
-        (errors / "errors.md").write_text(page, encoding="utf-8")
-        artifacts.write_json(metrics, error_analysis.as_metrics(slices))
+        (errors_place / "errors.md").write_text(page, encoding="utf-8")
+        metrics_place.write_text(json.dumps(error_analysis.as_metrics(slices), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote samples, slices, mistakes and disagreements to %s", errors_dir)
 
 

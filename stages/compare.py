@@ -1,15 +1,16 @@
-"""Compare the evaluated models: select on valid, report on test.
+"""Compare the evaluated models: choose on valid, report on test.
 
 from  reports      scores of each model
       predictions  of each model on test
       history      metrics by epoch
-      models       training environment of each
-to    comparison   as a page (Markdown) and as data (JSON)
-      tuning       the different settings of two models and their effect, as a page
+      models       training environment of each model
+to    comparison   as a page (Markdown) and as JSON
+      tuning       changed settings of two models and their effect, as a page
       figures      accuracies with intervals, overlaid curves
-      environment  distinct training environments
+      environment  training environment, without repetitions
 """
 
+import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -35,7 +36,7 @@ def main(
     scores = {name: artifacts.read_json(reports_dir / name / "scores.json") for name in p.run}
     predictions = {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in p.run}
     histories = {name: artifacts.read_csv(history_dir / f"{name}.csv") for name in p.run}
-    environments = {name: artifacts.read_json(models_dir / name / "environment.json") for name in p.run}
+    trained_on = {name: artifacts.read_json(models_dir / name / "environment.json") for name in p.run}
     stage.log.info("read scores and predictions of %s", ", ".join(p.run))
 
     has_published = sources.SOURCES[p.download.source].has_published(p.download)
@@ -48,15 +49,16 @@ def main(
         tuned = tuning.report(pair, changes, (predictions[pair[0]], predictions[pair[1]]), p.evaluate, seed=p.seed)
     compared |= {"tuning": tuned}
 
-    targets = page_file, tuning_file, data_file, figures_dir, environment_file
-    with stage.writing(*targets) as (page, tuning_page, data, figures, environment_data):
-        page.write_text(comparison.as_markdown(compared), encoding="utf-8")
-        tuning_page.write_text(tuning.as_markdown(pair, tuned), encoding="utf-8")
-        artifacts.write_json(data, compared)
-        artifacts.write_json(environment_data, environment.record(environments))
-        figures.mkdir()
-        png_plots.scores_with_intervals(comparison.as_table(compared), figures / "accuracy.png")
-        png_plots.overlaid_curves(histories, figures / "curves.png")
+    written = page_file, tuning_file, data_file, figures_dir, environment_file
+    with stage.writing(*written) as (page_place, tuning_place, data_place, figures_place, environment_place):
+        page_place.write_text(comparison.as_markdown(compared), encoding="utf-8")
+        tuning_place.write_text(tuning.as_markdown(pair, tuned), encoding="utf-8")
+        data_place.write_text(json.dumps(compared, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        kept = json.dumps(environment.record(trained_on), indent=2, sort_keys=True) + "\n"
+        environment_place.write_text(kept, encoding="utf-8")
+        figures_place.mkdir()
+        png_plots.scores_with_intervals(comparison.as_table(compared), figures_place / "accuracy.png")
+        png_plots.overlaid_curves(histories, figures_place / "curves.png")
     stage.log.info("best on %s: %s; wrote %s", compared["chosen_by"], compared["best"], page_file)
 
 

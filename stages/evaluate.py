@@ -1,14 +1,15 @@
 """Evaluate one trained model.
 
 from  model        configuration and weights
-      tokens       train, valid and test as ragged word ids
+      tokens       train, valid and test, as ragged word ids
       history      metrics by epoch
 to    report       scores with intervals, classification report, figures
       plots        data of the figures, for `dvc plots`
-      predictions  probabilities of every review of train, valid and test
+      predictions  probabilities of all reviews of train, valid and test
       metrics      test scores
 """
 
+import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -34,18 +35,19 @@ def main(
     model = loading.load(model_dir, vocabulary.Vocabulary.read(tokens_dir / f"{view}.json"))
     stage.log.info("read the model from %s", model_dir)
 
-    with stage.writing(report_dir, plots_dir, predictions_dir, metrics_file) as (report, plots, predictions, metrics):
-        for folder in (report, plots, predictions):
-            folder.mkdir()
+    with stage.writing(report_dir, plots_dir, predictions_dir, metrics_file) as places:
+        report_place, plots_place, predictions_place, metrics_place = places
+        for place in (report_place, plots_place, predictions_place):
+            place.mkdir()
         scores = {}
-        for split in splits.SPLITS:  # test is last: the report below is about it
+        for split in splits.SPLITS:  # test is last: the report below uses its tokens and probabilities
             tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", view)
             probabilities = model.probabilities(tokens.ids)
             scores[split] = evaluation.evaluate(
                 tokens.labels, probabilities, p.evaluate, temperature=config.temperature, seed=p.seed
             )
             table = evaluation.predictions(tokens.rows, tokens.labels, probabilities, config.classes)
-            table.to_parquet(predictions / f"{split}.parquet", index=False)
+            table.to_parquet(predictions_place / f"{split}.parquet", index=False)
             stage.log.info("%s: %s reviews, accuracy %.4f", split, f"{len(tokens):,}", scores[split]["accuracy_score"])
         evaluated = model_report.Evaluated(
             architecture=model_dir.name,
@@ -58,10 +60,10 @@ def main(
             layers=model.layers(),
             temperature=config.temperature,
         )
-        model_report.write(evaluated, report)
-        model_report.write_plot_data(evaluated, plots)
-        without_intervals = {n: round(value, 6) for n, value in scores["test"].items() if not n.endswith(("_low", "_high"))}
-        artifacts.write_json(metrics, without_intervals)
+        model_report.write(evaluated, report_place)
+        model_report.write_plot_data(evaluated, plots_place)
+        test = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
+        metrics_place.write_text(json.dumps(test, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote the report to %s", report_dir)
 
 

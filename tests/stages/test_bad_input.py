@@ -323,7 +323,7 @@ GOOD = HEADER + "".join(ROWS)
 AGAIN = "download it again"
 
 SOURCES: Mapping[str, Bad] = {
-    "missing file": Bad("download", without(CSV), f"no file {CSV}", "Put the file there, or set its location in params.yaml"),
+    "missing file": Bad("download", without(CSV), f"no file {CSV}", "Put the file there, or change its location in params.yaml"),
     "folder in place of a file": Bad(
         "download", lambda p: a_folder_in_place_of(p, CSV), f"{CSV} is a folder", "use the path of the file in it"
     ),
@@ -344,7 +344,7 @@ SOURCES: Mapping[str, Bad] = {
         "download",
         csv_of(GOOD.replace("fine", "séduisant").encode("latin-1")),
         "40 of the 80 rows",
-        "Correct the file, or its settings",
+        "Correct the file or its settings",
     ),
     "Latin-1 header": Bad(
         "download",
@@ -364,7 +364,7 @@ SOURCES: Mapping[str, Bad] = {
         "or raise the limit",
     ),
     "unclosed quote": Bad(
-        "download", csv_of(GOOD.replace("A fine", '"A fine')), "40 x quotes do not match", "Correct the file, or its settings"
+        "download", csv_of(GOOD.replace("A fine", '"A fine')), "40 x quotes do not match", "Correct the file or its settings"
     ),
     "unmapped label": Bad(
         "download", csv_of(GOOD.replace("positive", "superb")), "40 x unknown label", "mapped are 'negative', 'positive'"

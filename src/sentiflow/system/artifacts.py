@@ -1,4 +1,4 @@
-"""Reads and writes the outputs of stages. A missing or damaged file is an error that says how to create it again."""
+"""Reads what an earlier stage wrote. A file that is gone or damaged is an error that names it and says how to make it anew."""
 
 import errno
 import json

@@ -228,7 +228,7 @@ def test_the_models_of_the_tuning_report_must_exist(with_changes, key):
 
 
 @pytest.mark.parametrize(
-    ("key", "beside"),
+    ("key", "known"),
     [
         ("sead", "seed"),
         ("download.sources", "source"),
@@ -239,9 +239,9 @@ def test_the_models_of_the_tuning_report_must_exist(with_changes, key):
         ("models.lstm.vocab_size", "vocabulary_size"),
     ],
 )
-def test_an_unknown_key_is_an_error_with_the_known_ones(with_changes, key, beside):
+def test_an_unknown_key_is_an_error_with_the_known_ones(with_changes, key, known):
     message = refusal(with_changes({key: 1}))
-    assert re.search(rf"{re.escape(key)}: unknown key;.* known here: .*{beside}", message)
+    assert re.search(rf"{re.escape(key)}: unknown key;.* known here: .*{known}", message)
 
 
 def test_an_unknown_key_gets_a_suggestion(with_changes):

@@ -348,7 +348,7 @@ def test_a_minimal_file_is_read(tmp_path):
     [
         *["", "words", "[]", "3", "null", "{}", '{"config": []}', '{"config": {}}', '["negative", "positive"]'],
         *[keras_json(word_counts="{"), keras_json(word_index={"good": 2}), keras_json(num_words="3"), keras_json(word_index="3")],
-        pytest.param(keras_json(word_index='{"good": "two", "<unk>": 1}'), id="ids that are no numbers"),
+        pytest.param(keras_json(word_index='{"good": "two", "<unk>": 1}'), id="ids that are not numbers"),
         pytest.param(keras_json(word_index="[]"), id="a list of words"),
         pytest.param(keras_json(word_index="{}"), id="no words"),
         pytest.param(keras_json(word_index='{"good": 1}', num_words=2), id="fitted without <unk>, so that 1 is a word"),

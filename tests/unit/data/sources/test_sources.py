@@ -32,9 +32,7 @@ def write(name, *, more=False):
     texts = made.aclimdb(62 if more else 60)
     if name == "folder":
         made.unpack(here / "reviews", {re.sub(r"^[a-z]+/", "", file): text for file, text in texts.items()})
-        values = settings("csv").model_dump() | {"download": settings("csv").download.model_dump() | {"source": "folder"}}
-        values["download"]["folder"]["location"] = "data/external/reviews"
-        return type(settings("csv")).model_validate(values)
+        return settings("folder", location="data/external/reviews")
     if name == "aclimdb":
         made.unpack(here / "aclImdb", texts)
         return settings("aclimdb", location="data/external/aclImdb")
