@@ -1,4 +1,4 @@
-"""Sources that change: a file, a folder, a web server; and a download stage that succeeds."""
+"""Sources of reviews that change: a file, a folder, a web server; and the download of one."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from sentiflow.config.params import Params
 from sentiflow.data import data_card, source_changes, sources
 
 TOP = Path(__file__).parents[1]
-MOMENT = 1_700_000_000  # Unix time of the first content of a site
+MOMENT = 1_700_000_000  # seconds since 1970: Last-Modified of the first content
 
 
 def rows(count, *, first=0):
@@ -29,7 +29,7 @@ def csv(count, *, first=0):
 
 
 def aclimdb(count=24):
-    """Reviews of an unpacked folder by file name."""
+    """Reviews of an unpacked folder, by file name."""
     texts = {}
     for i in range(count):
         split, label = ("train", "test")[i % 2], ("neg", "pos")[i // 2 % 2]
@@ -44,7 +44,7 @@ def unpack(folder, texts):
 
 
 def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, method="stratified", **section):
-    """Writes params.yaml with another source, and reads it. Retries do not wait."""
+    """Write params.yaml with another source, and read it. Retries have almost no delay."""
     values = yaml.safe_load((TOP / "params.yaml").read_text())
     values["download"]["source"] = chosen
     values["download"]["max_rejected"] = 0.5
@@ -58,7 +58,7 @@ def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, metho
 
 
 def download(p):
-    """A simplified download stage."""
+    """Read the source and write the data card, as the download stage does."""
     found = sources.load(p.download, source_changes.DOWNLOADS, seed=p.seed)
     source_changes.CARD.parent.mkdir(exist_ok=True)
     source_changes.CARD.write_text(json.dumps(data_card.describe(found, p.download.source)))
@@ -66,17 +66,17 @@ def download(p):
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """One file at any path, with the headers in `says`; `asked` has the method of each request."""
+    """One file at any path. `says` are the headers that it sends; `asked` the methods of all requests."""
 
     daemon_threads = True
 
     def __init__(self, content):
         super().__init__(("127.0.0.1", 0), Handler)
         self.says = {"ETag", "Last-Modified"}
-        self.says_to_head = None  # if different
+        self.says_to_head = None  # if different from `says`
         self.refused = {}  # status by method
         self.weak = False
-        self.salt = ""  # changes the ETag of the same bytes
+        self.salt = ""  # another ETag for the same bytes
         self.conditional = True
         self.chunked = False  # without Content-Length
         self.asked = []
@@ -102,7 +102,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle(self):
-        with contextlib.suppress(ConnectionError):  # clients that only read headers close the connection
+        with contextlib.suppress(ConnectionError):  # the client may disconnect early
             super().handle()
 
     def do_HEAD(self):

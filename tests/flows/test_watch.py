@@ -254,7 +254,7 @@ def test_a_server_that_is_busy_is_asked_again_and_then_the_look_fails_in_one_sen
     download(settings("csv", location=site.url, attempts=3))
     site.asked.clear()
     site.refused = {"HEAD": 503, "GET": 503}
-    assert said() == f"Failed: look: {site.url}: the server answered 503 Service Unavailable; try again later"
+    assert said() == f"Failed: look: {site.url}: the server answered 503 Service Unavailable; look again later"
     assert site.asked == ["HEAD", "GET"] * 3
     site.refused = {}
     assert said() == "Completed: unchanged"

@@ -333,7 +333,7 @@ SOURCES: Mapping[str, Bad] = {
     "no column of reviews": Bad(
         "download",
         csv_of(GOOD.replace("review,", "opinion,", 1)),
-        "no column 'review' (params.yaml: download.csv.text)",
+        "no column 'review', which download.csv.text in params.yaml requires",
         "it has 'opinion', 'sentiment': set download.csv.text",
     ),
     "duplicate column": Bad(

@@ -130,4 +130,4 @@ def test_registration_accepts_the_models(finished, tmp_path, name):
 
 def test_scores_do_not_grow_with_the_number_of_classes(finished):
     scores = json.loads((finished / "reports/models/nb_svm/scores.json").read_text(encoding="utf-8"))
-    assert len(scores["test"]) < 40  # each is a metric in MLflow
+    assert len(scores["test"]) < 40

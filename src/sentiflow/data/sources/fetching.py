@@ -221,7 +221,7 @@ def version_now(url: str, known: Version | None) -> Version:
         raise InputError(f"{without_secrets(url)} cannot be requested: {type(error).__name__}; check the URL") from error
     reason = f"{without_secrets(url)}: the server answered {status} {response.reason}"
     if _is_busy(status):
-        raise UnavailableError(f"{reason}; try again later")
+        raise UnavailableError(f"{reason}; look again later")
     raise InputError(f"{reason}; check the URL")
 
 

@@ -252,7 +252,7 @@ def _require_position(columns: Sequence[str | int], column: Column, section: Tab
         advice = f"set separator to {separator!r}, or {key} to one of its columns"
     else:
         advice = "rename one of them in the file" if is_duplicate else f"set {key} to one of its columns"
-    raise InputError(f"{name} has {problem} {column!r} (params.yaml: {key}); it has {names}: {advice}")
+    raise InputError(f"{name} has {problem} {column!r}, which {key} in params.yaml requires; it has {names}: {advice}")
 
 
 def _require_no_cut_quotes(found: list[Found], source: str) -> None:

@@ -147,7 +147,7 @@ def test_a_wrong_encoding_is_an_error(load):
 
 
 def test_a_missing_column_is_an_error_with_the_existing_ones(load):
-    named = r"no column 'sentiment' \(params.yaml: download\.csv\.label\); it has 'review', 'label', 'id': set"
+    named = r"no column 'sentiment', which download\.csv\.label in params.yaml requires; it has 'review', 'label', 'id': set"
     with pytest.raises(InputError, match=rf"{named} download\.csv\.label to one of its columns$"):
         load("review,label,id\nx,positive,1\n")
 
@@ -189,7 +189,7 @@ def test_columns_without_a_header_have_numbers(load):
     found = load(rows, "tsv", header=False, text=2, label=1)
     assert found.reviews.text[0] == "fine"
     assert rejected(found) == [(2, "wrong number of fields: 2, expected 3")]
-    with pytest.raises(InputError, match=r"no column 3 \(params.yaml: download\.tsv\.text\); it has '0', '1', '2'"):
+    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.text in params.yaml requires; it has '0', '1', '2'"):
         load(rows, "tsv", header=False, text=3, label=1)
 
 

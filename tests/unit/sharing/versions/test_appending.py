@@ -147,7 +147,7 @@ def test_long_list_of_bad_rows_stands_whole_in_a_file():
     [
         ("", "is empty"),
         ("review,label\n", "holds no rows"),
-        ("review;label\nC.;positive\n", r"no column 'review' \(params.yaml: download.csv.text\)"),
+        ("review;label\nC.;positive\n", "no column 'review', which download.csv.text"),
         ("text,label\nC.,positive\n", "no column 'review'"),
     ],
 )
