@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml, one script each. They import the `src` of their own folder, whichever environment runs them."""
+"""The stages of dvc.yaml, one script each. They import `src` of their own folder in any environment."""
 
 import sys
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""Show where the models go wrong on test: in which reviews, how confidently, and where the two best disagree.
+"""Analyse the mistakes on test: by kind of review, by confidence, and where the two best models disagree.
 
 from  test set     raw texts
       tokens       test, as ragged word ids, and the vocabularies
-      predictions  answers of each model on test
-      models       what each model reads
+      predictions  of each model on test
+      models       view and length of the input
       comparison   the models, best on valid first
-to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown) of them; the first sample
-                   decoded from its word ids
+to    errors       tables (CSV) of samples, slices, mistakes and disagreements, and a page (Markdown); the first sample decoded
+                   from its word ids
       metrics      accuracy by slice
 """
 
@@ -38,7 +38,7 @@ def main(
     answers = error_analysis.collect(
         {name: artifacts.read_frame(predictions_dir / name / "test.parquet") for name in names}, texts
     )
-    stage.log.info("read the answers of %s on %s test reviews", ", ".join(names), f"{len(answers.labels):,}")
+    stage.log.info("read the predictions of %s on %s test reviews", ", ".join(names), f"{len(answers.labels):,}")
 
     of_texts = error_analysis.measures_of_texts(tokens["text"], words["text"], p.analyse)
     measures = {}

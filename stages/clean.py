@@ -1,11 +1,10 @@
 """Clean the reviews into two views.
 
 from  reviews   raw texts and labels
-to    clean     the same rows with `text` (no markup, no case) and `content` (no punctuation, no stopwords either)
-      report    how many reviews clean to nothing
+to    clean     the same rows with `text` (no markup, no case) and `content` (also no punctuation, no stopwords)
+      report    number of reviews that are empty after cleaning
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -28,11 +27,11 @@ def main(reviews_file: Path, clean_file: Path, report_file: Path) -> None:
         "rows_with_empty_content": reviews["row"][views["content"] == ""].tolist()[:100],
     }
 
-    with stage.writing(clean_file, report_file) as (clean_place, report_place):
-        reviews.drop(columns="text").join(views).to_parquet(clean_place, index=False)
-        report_place.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with stage.writing(clean_file, report_file) as (cleaned, metrics):
+        reviews.drop(columns="text").join(views).to_parquet(cleaned, index=False)
+        artifacts.write_json(metrics, report)
     stage.log.info(
-        "wrote %s reviews to %s; %d clean to no text and %d to no content: they are kept, and read as padding",
+        "wrote %s reviews to %s; %d have no text and %d no content after cleaning: they are kept, and read as padding",
         f"{len(views):,}",
         clean_file,
         report["empty_text"],

@@ -1,13 +1,13 @@
 """Compare the evaluated models: choose on valid, report on test.
 
 from  reports      scores of each model
-      predictions  answers of each model on test
-      history      every metric of every epoch
-      models       what each was trained on
-to    comparison   as a page (Markdown) and as data (JSON)
-      tuning       what changed between two models and what it brought, as a page
+      predictions  of each model on test
+      history      metrics by epoch
+      models       training environment of each model
+to    comparison   as a page (Markdown) and as JSON
+      tuning       changed settings of two models and their effect, as a page
       figures      accuracies with intervals, overlaid curves
-      environment  what the models were trained on, once where it is the same
+      environment  training environment, without repetitions
 """
 
 import json

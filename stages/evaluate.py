@@ -2,11 +2,11 @@
 
 from  model        configuration and weights
       tokens       train, valid and test, as ragged word ids
-      history      every metric of every epoch
+      history      metrics by epoch
 to    report       scores with intervals, classification report, figures
-      plots        the data behind the figures, for `dvc plots`
-      predictions  probabilities of every review of train, valid and test
-      metrics      the test scores
+      plots        data of the figures, for `dvc plots`
+      predictions  probabilities of all reviews of train, valid and test
+      metrics      test scores
 """
 
 import json
@@ -40,7 +40,7 @@ def main(
         for place in (report_place, plots_place, predictions_place):
             place.mkdir()
         scores = {}
-        for split in splits.SPLITS:  # test comes last, and the report is about it
+        for split in splits.SPLITS:  # test is last: the report below uses its tokens and probabilities
             tokens = vocabulary.read_tokens(tokens_dir / f"{split}.parquet", view)
             probabilities = model.probabilities(tokens.ids)
             scores[split] = evaluation.evaluate(
@@ -62,8 +62,8 @@ def main(
         )
         model_report.write(evaluated, report_place)
         model_report.write_plot_data(evaluated, plots_place)
-        shown = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
-        metrics_place.write_text(json.dumps(shown, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        test = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
+        metrics_place.write_text(json.dumps(test, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     stage.log.info("wrote the report to %s", report_dir)
 
 

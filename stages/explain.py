@@ -1,11 +1,11 @@
-"""Show which words each model's answers depend on, and whether attended words matter. The best model comes first.
+"""Explain predictions of each model by weights of words, and test whether attended words matter.
 
-from  reviews       raw texts, for examples where params.yaml gives no sentences
+from  reviews       raw texts, for examples if params.yaml has no sentences
       models        configuration and weights of each model
       tokens        vocabularies, and test as ragged word ids
-      predictions   answers of each model on test
-      comparison    the models in order of their valid score
-to    explanations  as data (JSON), as a page (Markdown), and a heatmap of each text under each model
+      predictions   of each model on test
+      comparison    the models, best on valid first
+to    explanations  as JSON, as a page (Markdown), and a heatmap per text and model
 """
 
 import json
@@ -23,7 +23,7 @@ def main(
     reviews_file: Path, models_dir: Path, tokens_dir: Path, predictions_dir: Path, comparison_file: Path, explanations_dir: Path
 ) -> None:
     p = params.load()
-    names = [model["architecture"] for model in artifacts.read_json(comparison_file)["models"]]  # best first
+    names = [model["architecture"] for model in artifacts.read_json(comparison_file)["models"]]
     texts = p.explain.sentences
     if texts is None:
         raw = artifacts.read_table(reviews_file, ["row", "text"]).to_pandas().set_index("row")["text"]
@@ -39,16 +39,10 @@ def main(
                 figure = place / f"{name}_{number}.png"
                 heatmap.draw(each, f"{name}, text {number}", figure, words_a_row=p.explain.words_a_row)
                 explained.append(explanation.as_data(name, text, each))
-            stage.log.info("%s: weighed the words of %s texts by %s", name, len(found), found[0].method)
+            stage.log.info("%s: explained %s texts by %s", name, len(found), found[0].method)
             if explanation.has_attention(model):
                 test = vocabulary.read_tokens(tokens_dir / "test.parquet", model.config.settings.view)
-                checked = explanation.deletion(
-                    model,
-                    test.ids,
-                    p.explain,
-                    confidence=p.evaluate.confidence,
-                    seed=p.seed,
-                )
+                checked = explanation.deletion(model, test.ids, p.explain, confidence=p.evaluate.confidence, seed=p.seed)
                 deletions.append({"architecture": name} | checked)
                 stage.log.info("%s: %s", name, explanation.finding(checked))
         data = {"explanations": explained, "deletion": deletions}

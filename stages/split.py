@@ -1,13 +1,12 @@
 """Split the reviews into train, valid and test, with no text in two of them.
 
-from  reviews   raw texts and the names of the classes
+from  reviews   raw texts and class names
       clean     both views of each review
 to    splits    train, valid and test
-      test set  the raw texts of test with their labels, and hashes of the texts that models are trained and chosen on
-      proof     counts, label balance, overlaps and the digest of the test set
+      test set  raw texts of test with their labels, and hashes of the texts that models are trained and selected on
+      proof     counts, label balance, overlaps and digest of the test set
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -24,7 +23,7 @@ def main(reviews_dir: Path, clean_file: Path, splits_dir: Path, test_set_dir: Pa
     if len(own) and p.split.method != "official":
         counts = ", ".join(f"{count:,} in {name}" for name, count in own.items())
         stage.log.warning(
-            "the source has a split of its own (%s), which split.method: %s does not use; set split.method: official to keep it",
+            "the source has an official split (%s), which split.method: %s ignores; set split.method: official to use it",
             counts,
             p.split.method,
         )
@@ -36,16 +35,16 @@ def main(reviews_dir: Path, clean_file: Path, splits_dir: Path, test_set_dir: Pa
     digest = splits.digest_of_test_set(test["text"], test["label"], artifacts.read_json(reviews_dir / "classes.json"))
     proof = splits.prove(reviews, assigned, p.split) | {"test_set": digest}
 
-    with stage.writing(splits_dir, test_set_dir, proof_file) as (splits_place, test_set_place, proof_place):
-        splits_place.mkdir()
-        test_set_place.mkdir()
-        test.to_parquet(test_set_place / "reviews.parquet", index=False)
-        seen.to_parquet(test_set_place / "seen.parquet", index=False)
+    with stage.writing(splits_dir, test_set_dir, proof_file) as (folder, test_set, metrics):
+        folder.mkdir()
+        test_set.mkdir()
+        test.to_parquet(test_set / "reviews.parquet", index=False)
+        seen.to_parquet(test_set / "seen.parquet", index=False)
         for split in splits.SPLITS:
-            reviews[assigned == split].to_parquet(splits_place / f"{split}.parquet", index=False)
-        proof_place.write_text(json.dumps(proof, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            reviews[assigned == split].to_parquet(folder / f"{split}.parquet", index=False)
+        artifacts.write_json(metrics, proof)
     sizes = ", ".join(f"{rows:,} {split}" for split, rows in proof["rows"].items())
-    stage.log.info("wrote %s to %s, left out %s; no text is in two of them", sizes, splits_dir, f"{proof['left_out']:,}")
+    stage.log.info("wrote %s to %s, left out %s; no text is in two splits", sizes, splits_dir, f"{proof['left_out']:,}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Train one model and keep its best epoch.
 
-from  tokens    train and valid, as ragged word ids
-to    model     configuration and weights of the epoch with the best valid score, its temperature; what it was trained on
-      history   every metric of every epoch
-      cache     what a killed training needs to go on; how long each epoch took and how busy the machine was
+from  tokens    train and valid as ragged word ids
+to    model     configuration, temperature and weights of the epoch with the best valid score; training environment
+      history   metrics by epoch
+      cache     backups to resume a killed training; duration of each epoch and load of the machine
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sentiflow.data import vocabulary
 from sentiflow.evaluation import calibration
 from sentiflow.models import networks, settings, training_record
 from sentiflow.models.model_config import ModelConfig
-from sentiflow.system import environment, stage, system_metrics, threads
+from sentiflow.system import artifacts, environment, stage, system_metrics, threads
 
 
 def main(model: str, network: str, tokens_dir: Path, model_dir: Path, history_file: Path, cache_dir: Path) -> None:
@@ -30,9 +29,9 @@ def main(model: str, network: str, tokens_dir: Path, model_dir: Path, history_fi
     config: ModelConfig[Any] = ModelConfig(model, network, chosen, data.classes)
     stage.log.info("read %s train and %s valid reviews from %s", f"{len(data.train):,}", f"{len(data.valid):,}", tokens_dir)
 
-    with stage.writing(model_dir, history_file) as (model_place, history_place), system_metrics.watching() as system:
+    with stage.writing(model_dir, history_file) as (folder, history_csv), system_metrics.watching() as system:
         if isinstance(chosen, NeuralSettings):
-            from sentiflow.models import training  # here, because a linear model need not wait for TensorFlow
+            from sentiflow.models import training  # here, because linear models do not need TensorFlow
 
             training.use_threads(p.train.threads)
             seed = p.seed if p.train.seed is None else p.train.seed
@@ -45,12 +44,11 @@ def main(model: str, network: str, tokens_dir: Path, model_dir: Path, history_fi
             seconds, gpus = [time.monotonic() - started], []
         temperature = calibration.fit(data.valid.labels, classifier.probabilities(data.valid.ids))
         classifier = dataclasses.replace(classifier, config=dataclasses.replace(config, temperature=temperature))
-        model_place.mkdir()
-        classifier.save(model_place)
-        trained_on = json.dumps(environment.describe(gpus=gpus, threads=p.train.threads), indent=2, sort_keys=True) + "\n"
-        (model_place / "environment.json").write_text(trained_on, encoding="utf-8")
-        history.to_csv(history_place, index=False)
-        training_record.write(cache_dir / "records", model_place, training_record.Record(seconds, system))
+        folder.mkdir()
+        classifier.save(folder)
+        artifacts.write_json(folder / "environment.json", environment.describe(gpus=gpus, threads=p.train.threads))
+        history.to_csv(history_csv, index=False)
+        training_record.write(cache_dir / "records", folder, training_record.Record(seconds, system))
     stage.log.info("wrote the model to %s and its history to %s", model_dir, history_file)
 
 

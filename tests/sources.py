@@ -48,7 +48,8 @@ def settings(chosen, *, again_hours=6.0, settle_seconds=0.001, attempts=2, metho
     values = yaml.safe_load((TOP / "params.yaml").read_text())
     values["download"]["source"] = chosen
     values["download"]["max_rejected"] = 0.5
-    values["download"][chosen] |= {"sha256": None} | section
+    own = values["download"][chosen]
+    own |= {key: None for key in own if key == "sha256"} | section
     values["watch"] = {"again_hours": again_hours, "settle_seconds": settle_seconds}
     values["retrain"] |= {"attempts": attempts, "wait_seconds": 0.01}
     values["split"]["method"] = method

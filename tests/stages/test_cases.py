@@ -1,4 +1,4 @@
-"""Files as people have them, from the download to a trained model: what is read, what is refused, and what is learned."""
+"""Real-world files, from the download to a trained model."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ REVIEWS, TOKENS, MODEL = Path("data/reviews"), Path("data/tokens"), Path("models
 
 
 class Case:
-    """A project whose source is the files of a case."""
+    """A project with the files of a case as its source."""
 
     def __init__(self, name, source="csv", max_rejected=None, splitting=None, **section):
         Path("data/external").mkdir(parents=True)
@@ -59,7 +59,7 @@ class Case:
         return {name: pd.read_parquet(f"data/splits/{name}.parquet") for name in splits.SPLITS}
 
     def accuracy(self):
-        """On test, of the logistic regression."""
+        """Test accuracy of the logistic regression."""
         self.split()
         tokenize.main(Path("data/splits"), REVIEWS / "classes.json", TOKENS, Path("metrics/vocabulary.json"))
         train.main("logistic", "logistic", TOKENS, MODEL, Path("metrics/history/logistic.csv"), Path(".cache/training"))
@@ -68,7 +68,7 @@ class Case:
         return float((model.probabilities(test.ids).argmax(axis=1) == test.labels).mean())
 
     def model(self):
-        """The registered model, once `accuracy` has trained it."""
+        """The registered model, after `accuracy` has trained it."""
         sentiment_model.bundle(
             Path("bundle"), model_dir=MODEL, tokens_dir=TOKENS, stopwords=Stopwords("english", keep_negations=True)
         )
@@ -89,28 +89,28 @@ def test_six_quoted_columns_without_a_header_are_read_by_number():
     assert found["text"][0] == "@bob The film number 0 was wonderful wonderful and wonderful caf\xe9"
 
 
-def test_the_same_without_quotes_is_refused_as_it_would_be_cut_at_commas():
+def test_the_same_without_quotes_is_an_error():
     cut = {"encoding": "latin-1", "labels": {'"0"': "negative", '"4"': "positive"}, "separator": ",", "header": False}
     case = Case("01b-sentiment140-cut", "tsv", location="data/external/tweets.csv", text=5, label=0, **cut)
-    with pytest.raises(InputError, match=r"texts begin with a quote that does not end in their field.*set download\.tsv\.quote"):
+    with pytest.raises(InputError, match=r"texts start with an unclosed quote.*set download\.tsv\.quote"):
         case.download()
 
 
-def test_two_columns_without_a_header_are_read_and_their_escaped_line_ends_are_line_ends():
+def test_two_columns_without_a_header_and_with_escaped_line_ends_are_read():
     labels = {"1": "negative", "2": "positive"}
     found = Case("02-yelp-polarity", location="data/external/train.csv", header=False, text=1, label=0, labels=labels).download()
     assert len(found) == 60
     assert found["text"][0] == 'The film number 0 was wonderful, wonderful and wonderful.\n\nNot "cheap" though'
 
 
-def test_a_label_mapped_to_null_is_counted_apart_from_rejects():
+def test_excluded_rows_are_counted_separately_from_rejects():
     labels = {"1": "negative", "2": "negative", "3": None, "4": "positive", "5": "positive"}
     case = Case("04-stars-drop-3", location="data/external/r.csv", label="stars", labels=labels, max_rejected=0.0)
     assert len(case.download()) == 40
     assert (case.card["excluded_by_label"], case.card["rejected_rows"]) == ({"3": 20}, 0)
 
 
-def test_blanks_around_labels_are_trimmed_and_another_case_is_named():
+def test_blanks_around_labels_are_removed_and_other_case_gets_a_suggestion():
     case = Case("07b-label-case-few", location="data/external/r.csv")
     assert len(case.download()) == 599
     assert "did you mean 'positive'?" in case.rejects[0]
@@ -134,15 +134,15 @@ def test_blanks_around_labels_are_trimmed_and_another_case_is_named():
         ("17b-space-before-quote", {"location": "data/external/r.csv", "text": " review"}),
     ],
 )
-def test_what_is_written_in_another_way_is_read_whole(name, section):
+def test_other_formats_are_read_completely(name, section):
     case = Case(name, **section)
     found = case.download()
     assert (len(found), case.rejects) == (60, [])
     assert found["text"].str.contains("number 0 was wonderful, wonderful and wonderful").any()
 
 
-def test_excel_is_refused_by_name():
-    with pytest.raises(InputError, match="is a spreadsheet; save it there as CSV"):
+def test_an_excel_file_is_an_error():
+    with pytest.raises(InputError, match="is a spreadsheet; save it as CSV"):
         Case("13-xlsx", location="data/external/r.xlsx").download()
 
 
@@ -166,7 +166,7 @@ def test_forms_of_unicode_are_copies_of_one_text():
     assert case.card["surplus_copies"] == 200
 
 
-def test_the_other_form_of_unicode_gets_the_same_answers():
+def test_other_unicode_forms_get_the_same_predictions():
     case = Case("93-nfc-train", location="data/external/r.csv")
     assert case.accuracy() == 1.0
     texts = pd.read_csv("data/external/r.csv")["review"]
@@ -178,16 +178,16 @@ def _once(case):
     return case.model() if not Path("bundle").exists() else sentiment_model.SentimentModel.load(Path("bundle"))
 
 
-def test_a_label_of_too_few_rows_is_left_out_as_the_message_advises():
+def test_a_label_with_too_few_rows_can_be_excluded():
     every = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
     location = "data/external/r.csv"
-    with pytest.raises(InputError, match="map that label to null, which leaves it out"):
+    with pytest.raises(InputError, match="map that label to null to exclude it"):
         Case("51b-class-of-two-left-out", location=location, labels=every).download()
     shutil.rmtree("data")
     assert len(Case("51b-class-of-two-left-out", location=location, labels=every | {"neutral": None}).download()) == 60
 
 
-def test_a_class_of_copies_is_named_as_such():
+def test_a_class_of_copies_is_an_error():
     labels = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
     with pytest.raises(InputError, match="12 reviews labelled neutral are copies of 1 text"):
         Case("52-class-of-copies", location="data/external/r.csv", labels=labels).split()
@@ -197,13 +197,13 @@ def test_reviews_of_emoji_alone_train():
     assert Case("55-emoji-only", location="data/external/r.csv").accuracy() > 0.9
 
 
-def test_a_stray_quote_costs_its_own_line():
+def test_a_stray_quote_affects_its_own_line_only():
     case = Case("80-stray-quote", location="data/external/r.csv")
     assert len(case.download()) == 199
-    assert case.rejects == ["quotes do not match: a quote is left open, and the lines after it are rows of their own"]
+    assert case.rejects == ["quotes do not match: unclosed quote, and the lines after it are separate rows"]
 
 
-def test_a_text_with_a_large_share_of_the_rows_is_named_and_can_be_left_out(caplog):
+def test_a_frequent_text_is_reported_and_can_be_excluded(caplog):
     labels = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
     section = {"location": "data/external/s.txt", "header": False, "text": 2, "label": 1, "labels": labels}
     case = Case("82-semeval", "tsv", splitting={"leave_out_conflicts": True}, **section)
@@ -220,26 +220,26 @@ def test_a_text_with_a_large_share_of_the_rows_is_named_and_can_be_left_out(capl
         {"location": {"train": "data/external/train.csv", "test": "data/external/test.csv"}},
     ],
 )
-def test_files_by_split_are_the_split(section):
+def test_files_per_split_are_the_official_split(section):
     case = Case("84-two-files", splitting={"method": "official"}, **section)
     assert case.download()["split"].value_counts().to_dict() == {"train": 60, "test": 20}
-    with pytest.raises(InputError, match="test would hold 20 reviews and none labelled negative"):
+    with pytest.raises(InputError, match="test would have 20 reviews and none labelled negative"):
         case.split()
 
 
-def test_a_split_of_ones_own_is_kept():
+def test_an_official_split_is_kept():
     case = Case("83-own-split-column", location="data/external/r.csv", split="split", splitting={"method": "official"})
     own = case.download()["split"]
     assert set(own) == {"train", "test"}
     assert set(case.split()["test"]["row"]) == set(np.flatnonzero(own == "test"))
 
 
-def test_a_split_of_ones_own_that_is_not_used_is_named(caplog):
+def test_an_unused_official_split_is_reported(caplog):
     Case("83-own-split-column", location="data/external/r.csv", split="split").split()
-    assert "a split of its own (48 in train, 12 in test), which split.method: stratified does not use" in caplog.text
+    assert "an official split (48 in train, 12 in test), which split.method: stratified ignores" in caplog.text
 
 
-def test_a_split_of_ones_own_that_nobody_names_is_asked_for():
+def test_an_official_split_without_a_column_is_an_error():
     with pytest.raises(InputError, match=r"download\.csv\.split"):
         Case("83-own-split-column", location="data/external/r.csv", splitting={"method": "official"}).split()
 

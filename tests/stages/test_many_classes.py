@@ -1,4 +1,4 @@
-"""130 classes, some with names that are hard to write, through every stage from download to report."""
+"""130 classes, some with unusual names, through every stage from download to report."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 HARD = ["差评", "50 % off/sale", "<b>bold</b>", "a|b", "🤷 unsure", "x" * 100]
 CLASSES = [*HARD, *(f"intent {number:03}" for number in range(124))]
 RUN = ["nb_svm", "logistic"]
-ROWS = 10  # of each class
+ROWS = 10  # per class
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def _run(reviews, tokens, metrics, reports, predictions, models):
     report.main(card, splits, words, best, history, *found, reports / "report.html")
 
 
-def test_test_set_holds_the_raw_texts_of_test_and_its_digest_is_on_record(finished):
+def test_the_test_set_has_the_raw_texts_of_test_and_a_recorded_digest(finished):
     raw = pd.read_parquet(finished / "data/reviews/reviews.parquet").set_index("row")["text"]
     test = pd.read_parquet(finished / "splits/test.parquet")
     reviews = HeldOut.read(
@@ -101,7 +101,7 @@ def test_figures_and_their_data_stay_bounded(finished):
     assert pd.read_csv(finished / "plots/nb_svm/confusion.csv")["actual"].nunique() == 20
 
 
-def test_tables_of_all_classes_are_complete(finished):
+def test_tables_have_all_classes(finished):
     table = (finished / "reports/models/nb_svm/classification_report.txt").read_text(encoding="utf-8")
     assert all(f"{name} " in table for name in CLASSES)
     card = (finished / "reports/data_card.md").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_tables_of_all_classes_are_complete(finished):
     assert sum(line.endswith(f"| {ROWS} |") for line in card.splitlines()) == len(CLASSES)
 
 
-def test_the_page_is_readable_and_names_are_text_there(finished):
+def test_the_page_is_readable_and_class_names_are_escaped(finished):
     page = (finished / "reports/report.html").read_text(encoding="utf-8")
     assert len(page) < 400_000
     assert "130 classes with 10 reviews each" in page

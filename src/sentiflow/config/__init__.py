@@ -1,1 +1,1 @@
-"""params.yaml as validated models."""
+"""Schema of params.yaml."""

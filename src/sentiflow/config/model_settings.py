@@ -1,6 +1,6 @@
-"""What the settings of every network have in common, and the kinds of values they are made of.
+"""Base classes of the settings of networks, and their types.
 
-A network's own settings class is in its file. The description of a setting is what the tuning report says of it.
+The settings class of a network is in its file. The tuning report shows the description of a setting.
 """
 
 import math
@@ -26,7 +26,7 @@ MaskZero = Annotated[bool, Field(description="a recurrent layer that skips paddi
 
 
 class TextSettings(Section):
-    """Which words a model reads."""
+    """Settings of every model: the words it reads."""
 
     view: Annotated[
         Literal["text", "content"],
@@ -40,7 +40,7 @@ class TextSettings(Section):
 
 
 class WholeTextSettings(TextSettings):
-    """Of a model that reads a text of any length whole, with its punctuation."""
+    """Settings of a model that reads whole texts with their punctuation."""
 
     length: ClassVar[float] = math.inf
     truncating: ClassVar[str] = "post"
@@ -48,9 +48,9 @@ class WholeTextSettings(TextSettings):
 
 
 class LinearSettings(WholeTextSettings):
-    """Of a linear classifier over n-grams."""
+    """Settings of a linear classifier over n-grams."""
 
-    ngrams: Annotated[int, Field(ge=1, le=3, description="longer n-grams hold negations and idioms; most occur once")]
+    ngrams: Annotated[int, Field(ge=1, le=3, description="longer n-grams capture negations and idioms; most occur only once")]
     minimum_documents: Annotated[
         Count, Field(description="n-grams that few texts contain describe those texts rather than the language")
     ]
@@ -58,16 +58,16 @@ class LinearSettings(WholeTextSettings):
 
 
 class NeuralSettings(TextSettings):
-    """Of a network that reads a text as a row of word ids of fixed length, and begins with an embedding of them."""
+    """Settings of a network that embeds a sequence of word ids of fixed length."""
 
     length: Annotated[Count, Field(description="more of a long text is read; each step takes longer")]
     padding: Annotated[
-        Literal["pre", "post"], Field(description="the end of the row has most influence on the state of a recurrent layer")
+        Literal["pre", "post"], Field(description="the end of the sequence has the most influence on a recurrent state")
     ]
     truncating: Annotated[Literal["pre", "post"], Field(description="the end of a review often states its verdict")]
     punctuation: Annotated[
         bool,
-        Field(description="exclamation and question marks carry sentiment; they take the place of words in a truncated text"),
+        Field(description="exclamation and question marks carry sentiment; they displace words in a truncated text"),
     ]
     batch: Annotated[Count, Field(description="larger batches make fewer and less noisy steps")]
     epochs: Annotated[Count, Field(description="more epochs fit the training set more closely")]
@@ -76,11 +76,11 @@ class NeuralSettings(TextSettings):
 
     @abstractmethod
     def weights(self, *, vocabulary_size: int, classes: int) -> int:
-        """Number of weights of the network. The check of a downloaded model needs it before Keras allocates them."""
+        """Number of weights of the network, to check a downloaded model before Keras allocates them."""
 
     @abstractmethod
     def widest(self) -> int:
-        """Numbers that the widest layer computes for one text, at least."""
+        """Lower bound of the outputs of the widest layer for one text."""
 
 
 ModelSettings = NeuralSettings | WholeTextSettings
@@ -92,5 +92,5 @@ def dense(inputs: int, outputs: int) -> int:
 
 
 def head(features: int, classes: int) -> int:
-    """Number of weights of the output layer of every network."""
+    """Number of weights of the output layer, the same in every network."""
     return dense(features, 1 if classes == 2 else classes)

@@ -1,9 +1,8 @@
-"""params.yaml as frozen, checked models.
+"""Schema and validation of params.yaml.
 
-Nothing here changes a value: what is checked is what stands in the file, and DVC tracks those values by itself.
+Validation does not change values, so that they are those DVC tracks.
 """
 
-import difflib
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from sentiflow.config.schema import (
     Sha256,
     Share,
     Words,
+    did_you_mean,
 )
 from sentiflow.system.errors import InputError
 
@@ -38,18 +38,18 @@ class PackageSource(Section):
 
 
 def _tagged(**kinds: type) -> Discriminator:
-    """Chooses by the kind of a value, so that an error names what was meant and not every alternative."""
+    """Discriminates by the type of a value, so that an error is about the intended type and not about every alternative."""
     return Discriminator(lambda value: next((f"[{tag}]" for tag, kind in kinds.items() if isinstance(value, kind)), "[other]"))
 
 
 Location = Annotated[str, Field(min_length=1)]
 Character = Annotated[str, Field(pattern=r"^[^\r\n]$")]
-# Its name, or its number from 0 where there is no header.
+# Name of a column, or its number from 0 without a header
 Column = Annotated[Annotated[Annotated[int, Field(ge=0)], Tag("[number]")] | Annotated[str, Tag("[other]")], _tagged(number=int)]
 
 
 class Dialect(Section):
-    """How a table is written; JSON lines and Parquet, which have no choice, pay no heed to it."""
+    """Format of delimited text; ignored for JSON lines and Parquet."""
 
     separator: Separator
     encoding: str
@@ -86,7 +86,7 @@ class TableSource(Dialect):
 
     @property
     def texts(self) -> list[Column]:
-        """The columns whose cells, joined, are the text."""
+        """The columns that are joined to the text."""
         return self.text if isinstance(self.text, list) else [self.text]
 
     @model_validator(mode="after")
@@ -105,9 +105,7 @@ class TableSource(Dialect):
         ]
         if wrong:
             kind = "name" if self.header else "number from 0"
-            raise ValueError(
-                f"{' and '.join(wrong)}, but with header: {str(self.header).lower()} a column is given by its {kind}"
-            )
+            raise ValueError(f"{' and '.join(wrong)}, but header: {str(self.header).lower()} requires the {kind} of a column")
         return self
 
 
@@ -137,7 +135,7 @@ class Download(Section):
 
     @property
     def table(self) -> TableSource:
-        """How tables of reviews are written here, those that do not come from the source included."""
+        """The format of tables of reviews in this project, also of those that are not the source."""
         return self.tsv if self.source == "tsv" else self.csv
 
 
@@ -157,7 +155,7 @@ class Split(Section):
     @model_validator(mode="after")
     def something_is_left_for_train(self) -> "Split":
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid {self.valid} and test {self.test} add up to 1 or more, so nothing is left for train")
+            raise ValueError(f"valid {self.valid} and test {self.test} add up to at least 1, so nothing is left for train")
         return self
 
 
@@ -195,7 +193,7 @@ class Analyse(Section):
 
 class Explain(Section):
     sentences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None
-    words_a_row: Annotated[int, Field(ge=1, le=40)]  # wider than a picture can be
+    words_a_row: Annotated[int, Field(ge=1, le=40)]  # limited by the width of a figure
     reviews: Count
     deleted: Fraction
     draws: Count
@@ -230,8 +228,8 @@ class Drift(Section):
     def enough_reviews_are_read(self) -> "Drift":
         if self.maximum_reviews < self.minimum_reviews:
             raise ValueError(
-                f"maximum_reviews {self.maximum_reviews} is less than minimum_reviews {self.minimum_reviews}, so nothing is "
-                "compared; lower the minimum or raise the maximum"
+                f"maximum_reviews {self.maximum_reviews} is less than minimum_reviews {self.minimum_reviews}, so nothing would "
+                "be compared; lower the minimum or raise the maximum"
             )
         return self
 
@@ -280,37 +278,37 @@ class Params(Section):
     watch: Watch
     retrain: Retrain
     verify: Verify
-    models: dict[ModelName, Any]  # settings, which `models.settings` checks by the class of the model's network
+    models: dict[ModelName, Any]  # `models.settings` validates them by the settings class of the network
 
     @model_validator(mode="after")
     def a_model_has_one_network(self) -> "Params":
         if different := [model for model in self.run.keys() & self.others.keys() if self.run[model] != self.others[model]]:
-            raise ValueError(f"run and others give different networks of {', '.join(sorted(different))}")
+            raise ValueError(f"run and others have different networks for {', '.join(sorted(different))}")
         return self
 
     @property
     def networks(self) -> dict[str, str]:
-        """The network of each model that `run` or `others` names."""
+        """The network of each model in `run` and `others`."""
         return self.run | self.others
 
 
 def load(path: Path = FILE) -> Params:
-    """Reads the file and checks all of it but the settings of each model: for a stage, which depends on one network at most.
+    """Reads and validates the file without the settings of models: for stages, which depend on at most one network.
 
     Raises:
-        InputError: naming every wrong key, its value and what is allowed.
+        InputError: with every wrong key, its value and what is allowed.
     """
     return checked(path, read(path))
 
 
 def read(path: Path) -> Any:
-    """The values of the file, not checked.
+    """The values of the file, not validated.
 
     Raises:
         InputError: if it is missing or not YAML.
     """
     try:
-        # YAML 1.2, as DVC reads it: in 1.1 `1e-3` is a string and `yes` is true. A duplicate key is an error.
+        # YAML 1.2 as in DVC: in 1.1, `1e-3` is a string and `yes` is true. Duplicate keys are errors.
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no {path} in {Path.cwd()}; run this from the top folder of the project") from None
@@ -324,13 +322,13 @@ def read(path: Path) -> Any:
 
 
 def checked(path: Path, values: Any, *, also: Sequence[str] = ()) -> Params:
-    """The values as `Params`.
+    """The validated values.
 
     Args:
-        also: problems that were found otherwise, reported along with those found here.
+        also: other problems to report together with those found here.
 
     Raises:
-        InputError: naming every problem.
+        InputError: with every problem.
     """
     try:
         p = Params.model_validate(values)
@@ -346,28 +344,32 @@ def refusal(path: Path, problems: Sequence[str]) -> str:
     return f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in problems)
 
 
-# The beginning of a value, since aliases of YAML let a few lines stand for more than fits into memory.
+# Shortens values, because YAML aliases can expand a few lines to more than fits into memory
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 2, 120, 40, 120
 
 
 def explained(error: ValidationError, model: type[BaseModel], *, at: tuple[str, ...] = ()) -> list[str]:
-    """A line for each problem: its key, what is wrong with it, and what is allowed.
+    """One line per problem: the key, what is wrong, and what is allowed.
 
     Args:
-        at: where in the file the values of `model` are.
+        at: key of `model` in the file.
     """
     lines = []
     for problem in error.errors():
         parts = (str(part) for part in (*at, *problem["loc"]))
-        where = [part for part in parts if not (part.startswith("[") and part != "[key]")]  # without tags
+        where = [part for part in parts if not part.startswith("[") or part == "[key]"]  # without tags
         key = ".".join(part for part in where if part != "[key]") or "the file as a whole"
         if where[-1:] == ["[key]"] and not isinstance(problem["input"], str):
             name = ".".join(where[:-2])
-            lines.append(f'{name}: {problem["input"]!r} must be in quotes, as a label is text: "{str(problem["input"]).lower()}"')
+            lines.append(
+                f'{name}: {problem["input"]!r} must be quoted because labels are strings: "{str(problem["input"]).lower()}"'
+            )
             continue
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key{_meant(str(problem['loc'][-1]), _keys_beside(model, problem['loc']))}")
+            known = _known_keys(model, problem["loc"])
+            listed = f"; known here: {', '.join(known)}" if known else ""
+            lines.append(f"{key}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}{listed}")
         elif problem["type"] == "missing":
             lines.append(f"{key}: missing; add this key")
         elif problem["type"] == "value_error":
@@ -377,12 +379,7 @@ def explained(error: ValidationError, model: type[BaseModel], *, at: tuple[str, 
     return lines
 
 
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean `{close[0]}`" if close else "") + (f"; known here: {', '.join(known)}" if known else "")
-
-
-def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     section = model
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation

@@ -1,7 +1,7 @@
-"""Two views of a review: `text` without markup and case, `content` without punctuation and stopwords too.
+"""Two views of a review: `text` without markup and case, and `content`, also without punctuation and stopwords.
 
-Every step works on a whole column at once, in linear time, so no review, whatever it holds, can block the stage. Arrow
-compiles a regular expression at every call, so only short ones are left to it.
+Every step processes a whole column in linear time, so that no malicious review can block the stage. Arrow compiles a regular
+expression on every call, so it only gets short ones.
 """
 
 import html
@@ -19,20 +19,20 @@ from sentiflow.data import emoji, markup, normal_form
 from sentiflow.data.stopwords import NO_STOPWORDS, Stopwords
 from sentiflow.system.errors import InputError
 
-URL = r"(?i)\b(?:https?://|www\.)[!#-;=?-~]+"  # of ASCII alone (RFC 3986): a sentence in Chinese may follow without a space
+URL = r"(?i)\b(?:https?://|www\.)[!#-;=?-~]+"  # ASCII only (RFC 3986): Chinese text may follow without a space
 APOSTROPHES = "[\u2018\u2019\u02bc\u0060\u00b4]"
-ROUNDS = 3  # of entities in entities, as in `&amp;amp;#39;`
+ROUNDS = 3  # levels of nested entities, as in `&amp;amp;#39;`
 
-# What a character is to a token. From LETTER on it is part of a word.
+# Kinds of characters for tokenisation. Those from LETTER on are part of words.
 SPACE, MARK, NUMBER, OTHER, LETTER, CHARACTER, EMOJI = range(7)
-# Scripts that put no space between words: each character, with its marks, is a token.
+# Scripts without spaces between words: each character with its marks is a token.
 UNSPACED = (
     r"\p{Balinese}\p{Bopomofo}\p{Han}\p{Javanese}\p{Khmer}\p{Lao}\p{Myanmar}\p{New_Tai_Lue}\p{Tai_Le}\p{Tai_Tham}\p{Tai_Viet}"
-    r"\p{Thai}\p{Yi}\p{scx=Hiragana}\p{scx=Katakana}"  # scx: with the long vowel sign, which both share
+    r"\p{Thai}\p{Yi}\p{scx=Hiragana}\p{scx=Katakana}"  # scx includes the long vowel sign of both scripts
 )
-KINDS = {  # a later pattern has precedence
+KINDS = {  # later patterns take precedence
     SPACE: r"[\p{Z}\p{Cc}]",
-    MARK: r"[\p{M}\u200c\u200d\U000e0020-\U000e007f]",  # joiners and the letters of flags
+    MARK: r"[\p{M}\u200c\u200d\U000e0020-\U000e007f]",  # joiners and tag letters of flags
     NUMBER: r"\p{N}",
     LETTER: r"\p{L}",
     CHARACTER: rf"[\p{{L}}&&[{UNSPACED}]]",
@@ -40,26 +40,25 @@ KINDS = {  # a later pattern has precedence
 }
 CODE_POINTS = "utf-32-le"
 JOINER = ord("\u200d")
-REGIONAL = ord("\U0001f1e6"), ord("\U0001f1ff")  # two of these letters are a flag
+REGIONAL = ord("\U0001f1e6"), ord("\U0001f1ff")  # two of them form a flag
 SKIN = ord("\U0001f3fb"), ord("\U0001f3ff")
 
 VIEWS = ("text", "content")
 
 
 def clean(reviews: pd.Series, *, stopwords: Stopwords, views: Sequence[str] = VIEWS) -> pd.DataFrame:
-    """The views of each review, under the index of `reviews`.
+    """The views of each review, with the same index.
 
     Args:
-        reviews: raw texts, any markup and case; shape (n,).
-        stopwords: what `content` leaves out.
-        views: those that are wanted; one alone takes less time.
+        reviews: raw texts; shape (n,).
+        stopwords: words removed from `content`.
 
     Returns:
-        A column per view, tokens separated by one space; an empty string where nothing is left.
+        One column per view, tokens separated by one space; an empty string if nothing is left.
 
     Raises:
         InputError: if a review is missing.
-        ValueError: if there is no such view.
+        ValueError: if a view is unknown.
 
     >>> stopwords = Stopwords("english", keep_negations=True)
     >>> clean(pd.Series(["It's <b>NOT</b> good&hellip; 2/10!"]), stopwords=stopwords).iloc[0].to_list()
@@ -70,8 +69,8 @@ def clean(reviews: pd.Series, *, stopwords: Stopwords, views: Sequence[str] = VI
     if reviews.hasnans:
         missing = np.flatnonzero(reviews.isna())
         raise InputError(
-            f"{len(missing)} of {len(reviews)} reviews have no text, first number {missing[0] + 1}; "
-            "expected a text for each, which may be empty; leave those rows out"
+            f"{len(missing)} of {len(reviews)} reviews have no text, first number {missing[0] + 1}; expected a text for each, "
+            "which may be empty; remove those rows"
         )
     raw = pa.array([_without_markup(review) for review in reviews.tolist()], pa.large_string())
     raw = pc.replace_substring_regex(raw, URL, " ")
@@ -88,8 +87,8 @@ def clean(reviews: pd.Series, *, stopwords: Stopwords, views: Sequence[str] = VI
 
 
 def clean_all(reviews: pd.Series, *, stopwords: Stopwords, partition_rows: int) -> pd.DataFrame:
-    """`clean` over partitions side by side, with a progress bar; the same rows in the same order."""
-    from dask.base import compute  # here, because it reads pickles of its own while it is imported, and answering needs none
+    """`clean` over partitions in parallel, with a progress bar; the same rows in the same order."""
+    from dask.base import compute  # here, because it unpickles data at import, and serving must not unpickle
     from dask.delayed import delayed
     from tqdm.dask import TqdmCallback
 
@@ -101,7 +100,7 @@ def clean_all(reviews: pd.Series, *, stopwords: Stopwords, partition_rows: int) 
 
 @cache
 def _unwanted(stopwords: Stopwords) -> frozenset[str]:
-    """The stopwords as they are in a cleaned text."""
+    """The stopwords as in a cleaned text."""
     return frozenset(clean(pd.Series(sorted(stopwords.words()), dtype="str"), stopwords=NO_STOPWORDS, views=["text"])["text"])
 
 
@@ -117,13 +116,13 @@ def _without_markup(text: str) -> str:
 def _unescape(text: str) -> str:
     try:
         return html.unescape(text)
-    except ValueError:  # a number of thousands of digits is no character
+    except ValueError:  # a number of thousands of digits is not a character
         return text
 
 
 @cache
 def _kinds() -> np.ndarray:
-    """The kind of every character by its code point; uint8, shape (0x110000,)."""
+    """The kind of every character by code point; uint8, shape (0x110000,)."""
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     kinds = np.full(len(characters), OTHER, np.uint8)
     for kind, pattern in KINDS.items():
@@ -133,15 +132,15 @@ def _kinds() -> np.ndarray:
 
 
 def _tokens(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The code point of every character, each text after a line feed; its kind, that of its word or emoji where it is inside
-    one; and whether a token starts with it. Each of shape (characters,).
+    """Code point of every character, with a line feed before each text; its kind, or the kind of the word or emoji that contains
+    it; whether it starts a token. Each has shape (characters,).
 
-    A token is a word (with inner apostrophes), a character of a script without spaces, an emoji, a number, or one mark of
-    punctuation; marks such as accents belong to the character before them.
+    A token is a word (with inner apostrophes), a character of a script without spaces, an emoji, a number, or one punctuation
+    mark. Combining marks belong to the preceding character.
     """
-    # lower case may be composed where capitals are not: there is \u1e96, but no capital of it
+    # lower case letters may have a composed form that capitals do not have, such as \u1e96
     rows = "\n".join(["", *map(normal_form.composed, pc.replace_substring(texts, "\n", " ").to_pylist())])
-    codes = np.frombuffer(rows.encode(CODE_POINTS), "<u4")  # (characters,), each text after a line feed
+    codes = np.frombuffer(rows.encode(CODE_POINTS), "<u4")  # (characters,)
     kind = _kinds()[codes]
     keycaps = np.flatnonzero(codes == ord(emoji.KEYCAP))  # never first
     kind[[place - 1 for place in keycaps if chr(codes[place - 1]) in emoji.KEYS]] = EMOJI
@@ -166,7 +165,7 @@ def _tokens(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _joined_emoji(codes: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Whether a character belongs to the emoji before it: skin tone, second letter of a flag, or after a joiner."""
+    """Whether a character belongs to the preceding emoji: skin tone, second letter of a flag, or after a joiner."""
     follows = np.zeros(len(codes), bool)
     follows[1:] = kind[:-1] == EMOJI
     previous = np.concatenate([[0], codes[:-1]])
@@ -188,11 +187,11 @@ def _rows(codes: np.ndarray, wanted: np.ndarray, starts: np.ndarray) -> pa.Array
 
 
 def _without_words(texts: pa.Array, unwanted: frozenset[str]) -> pa.Array:
-    """The words but the unwanted, without their apostrophes."""
+    """The texts without the unwanted words and without apostrophes."""
     words = pc.split_pattern(texts, " ")
     bare = pc.replace_substring(words.values, "'", "")
     listed = pa.array(["", *sorted(unwanted)], bare.type)
-    # also those without their apostrophe, since "a's" is then "as"
+    # also compare without apostrophes, because "a's" becomes "as"
     keep = pc.invert(pc.or_(pc.is_in(words.values, listed), pc.is_in(bare, listed)))
     kept_before = np.concatenate([[0], np.cumsum(keep)])
     offsets = pa.array(kept_before[words.offsets.to_numpy()], words.offsets.type)

@@ -1,4 +1,4 @@
-"""Copies of a text before cleaning: which reviews are copies, which texts are frequent, and which have several labels."""
+"""Duplicate texts in raw reviews: counts, frequent texts, and texts with several labels."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from sentiflow.data import cleaning, splits
 from sentiflow.data.sources.rows import excerpt
 from sentiflow.data.stopwords import NO_STOPWORDS
 
-CHUNK = 5_000  # reviews cleaned at once, which limits the memory
-FREQUENT_SHARE, FREQUENT_ROWS = 0.05, 10  # from which on a text is frequent; both must be reached
+CHUNK = 5_000  # reviews cleaned at once, to limit memory
+FREQUENT_SHARE, FREQUENT_ROWS = 0.05, 10  # a frequent text reaches both
 MOST_CONFLICTS = 5  # texts with several labels that are listed
 
 
 def identity(texts: pd.Series) -> pd.Series:
-    """Digest of each text after cleaning, under the same index; equal for copies, and equal to the digest in the splits."""
+    """SHA-256 of each text after cleaning, with the same index; equal for copies, as in the splits."""
     starts = range(0, len(texts), CHUNK)
     digests = [
         splits.digest(cleaning.clean(texts.iloc[start : start + CHUNK], stopwords=NO_STOPWORDS, views=["text"])["text"])
@@ -25,11 +25,11 @@ def identity(texts: pd.Series) -> pd.Series:
 
 
 def describe(texts: pd.Series, labels: pd.Series) -> dict[str, Any]:
-    """Copies and conflicts among raw texts, ready for JSON.
+    """Copies and label conflicts among raw texts, as JSON.
 
     Returns:
-        The counts of `splits.copies`; `frequent_texts`, each at least 5 % of the reviews; and `conflicting_texts`, the most
-        frequent ones with several labels. Each has excerpt, rows, share and rows per label; the most frequent text is first.
+        The counts of `splits.copies`; `frequent_texts`, each at least 5 % of the reviews; `conflicting_texts`, the most frequent
+        texts with several labels. Each text has its excerpt, rows, share and rows per label; the most frequent is first.
     """
     digests = identity(texts)
     conflicts = splits.conflicting(digests, labels)
@@ -43,7 +43,7 @@ def describe(texts: pd.Series, labels: pd.Series) -> dict[str, Any]:
             "excerpt": excerpt(texts[copied].iloc[0]),
             "rows": int(rows[key]),
             "share": round(int(rows[key]) / len(texts), 4),
-            "labels": {str(label): int(count) for label, count in labels[copied].value_counts().sort_index().items()},
+            "labels": splits.counts(labels[copied]),
         }
 
     return {

@@ -1,4 +1,4 @@
-"""What is in a corpus and what is wrong with it: the facts a reader needs before believing any score on it."""
+"""Data card: content and known problems of a corpus."""
 
 import hashlib
 import json
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow.data import copies, markup, normal_form
+from sentiflow.data import copies, markup, normal_form, splits
 from sentiflow.data.sources import SOURCES, Corpus
 from sentiflow.system import markdown
 
-DAMAGED = 0.01  # share of the texts with one sign of damage, above which it is a warning
+DAMAGED = 0.01  # fraction of texts with a sign of damage above which there is a warning
 PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
 def describe(corpus: Corpus, source: str) -> dict[str, Any]:
-    """The card of a corpus: plain numbers and strings, the same for the same corpus, ready for JSON.
+    """The card of a corpus as JSON; deterministic.
 
-    Lengths are of raw texts; a word is what stands between white space. A percentile is the length of a text that exists.
+    Lengths are those of raw texts, in words separated by white space and in characters. Percentiles are not interpolated.
     """
     reviews = corpus.reviews
     text, label, split = reviews["text"], reviews["label"], reviews["split"]
@@ -35,29 +35,29 @@ def describe(corpus: Corpus, source: str) -> dict[str, Any]:
             part: _per_class(label[split == part], corpus.classes) for part in sorted(split.dropna().unique())
         },
         "rejected_rows": len(corpus.rejects),
-        "rejected_by_reason": _counts(corpus.rejects["reason"].str.split(":").str[0]),
+        "rejected_by_reason": splits.counts(corpus.rejects["reason"].str.split(":").str[0]),
         "excluded_by_label": dict(corpus.excluded),
         "words": _percentiles([len(review.split()) for review in text]),
         "characters": _percentiles([len(review) for review in text]),
         "markup_share": round(float((text.map(markup.removed) != text).mean()), 4),
-        "damaged_texts": _counts(text.map(normal_form.damage).explode().dropna()),
+        "damaged_texts": splits.counts(text.map(normal_form.damage).explode().dropna()),
         **copies.describe(text, label),
         "rows_with_film": int(reviews["film"].notna().sum()),
         "films": int(reviews["film"].nunique()),
-        "rows_per_rating": _counts(reviews["rating"].dropna()),
+        "rows_per_rating": splits.counts(reviews["rating"].dropna()),
     }
 
 
 def content_hash(reviews: pd.DataFrame) -> str:
-    """SHA-256 over the texts and labels in their order, whatever file, format or library they came through."""
-    whole = hashlib.sha256()
+    """SHA-256 over the texts and labels in their order, independent of file format and library."""
+    digest = hashlib.sha256()
     for row in zip(reviews["text"], reviews["label"], strict=True):
-        whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    return whole.hexdigest()
+        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def to_markdown(card: Mapping[str, Any]) -> str:
-    """The card as a page."""
+    """The card as a Markdown page."""
     facts = [
         ("source", card["source"]),
         ("location", markdown.cell(card["location"])),
@@ -68,23 +68,23 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         ("reviews with markup", f"{card['markup_share']:.1%}"),
     ]
     if card["films"]:
-        facts += [("reviews whose film is known", card["rows_with_film"]), ("films", card["films"])]
+        facts += [("reviews with a known film", card["rows_with_film"]), ("films", card["films"])]
     parts = ["# Data card", _table(["", ""], facts), "## Reviews per label", _per_label(card)]
     if card["rows_per_rating"]:
         parts += ["## Reviews per rating", _table(["rating", "reviews"], card["rows_per_rating"].items())]
     lengths = [(unit, *card[unit].values()) for unit in ("words", "characters")]
     parts += ["## Lengths", _table(["", *PERCENTILES], lengths)]
-    parts += ["`p5` means: 5 % of the reviews are this long or shorter. A word is what stands between white space."]
+    parts += ["`p5`: 5 % of the reviews have at most this length. Words are separated by white space."]
     if card["damaged_texts"]:
         parts += ["## Texts that may be damaged", _table(["sign", "texts"], card["damaged_texts"].items())]
-        parts += ["What could be repaired for certain is not counted here. Look at the source, or at how it was exported."]
+        parts += ["Damage that was repaired is not counted. Check the source, or how it was exported."]
     parts += ["## Copies", *_copies(card)]
     if card["rejected_by_reason"]:
         parts += ["## Rejected rows", _table(["reason", "rows"], card["rejected_by_reason"].items())]
-        parts += ["`rejects.csv` beside the reviews lists each of them."]
+        parts += ["`rejects.csv`, next to the reviews, lists them."]
     if card["excluded_by_label"]:
         excluded = [(markdown.cell(label), rows) for label, rows in card["excluded_by_label"].items()]
-        parts += ["## Rows left out on purpose", _table(["label", "rows"], excluded)]
+        parts += ["## Excluded rows", _table(["label", "rows"], excluded)]
         parts += ["params.yaml maps these labels to null."]
     terms = SOURCES[card["source"]].terms
     parts += ["## Terms", *dict.fromkeys(terms(kind, card["location"]) for kind in card["kinds"])]
@@ -92,20 +92,20 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def warnings(card: Mapping[str, Any]) -> list[str]:
-    """A line for each text that is a large part of the reviews, and for each sign that texts are damaged."""
+    """A warning for each frequent text, and for each sign of damage that many texts have."""
     damaged = [
-        f"{count:,} of {card['rows']:,} texts have {sign}, so they may be damaged; see how the source was exported"
+        f"{count:,} of {card['rows']:,} texts have {sign}, so they may be damaged; check how the source was exported"
         for sign, count in card["damaged_texts"].items()
         if count > DAMAGED * card["rows"]
     ]
     return damaged + [
         f"{text['excerpt']} is the text of {text['rows']:,} of {card['rows']:,} rows ({text['share']:.1%}), "
         + (
-            f"with {len(text['labels'])} labels: {_counted(text['labels'])}; remove these rows from the source, unless "
-            "split.leave_out_conflicts in params.yaml leaves them out"
+            f"with {len(text['labels'])} labels: {_listed(text['labels'])}; remove these rows from the source, unless "
+            "split.leave_out_conflicts in params.yaml excludes them"
             if len(text["labels"]) > 1
-            else f"all labelled {next(iter(text['labels']))}, and all are put in the same split; keep one of these rows in the "
-            "source and remove the others, unless they are different reviews"
+            else f"all labelled {next(iter(text['labels']))}, and all in the same split; keep only one of these rows in the "
+            "source, unless they are different reviews"
         )
         for text in card["frequent_texts"]
     ]
@@ -118,7 +118,7 @@ def _copies(card: Mapping[str, Any]) -> list[str]:
         ("texts with several labels", card["texts_with_conflicting_labels"]),
         ("reviews with such a text", card["rows_with_conflicting_labels"]),
     ]
-    parts = [_table(["", ""], counts), "Texts are equal if they are equal after markup, case and spacing are removed."]
+    parts = [_table(["", ""], counts), "Texts are copies if they are equal without markup, case and spacing."]
     for title, texts in (
         (f"Texts of at least {copies.FREQUENT_SHARE:.0%} of the reviews:", card["frequent_texts"]),
         ("The most frequent texts with several labels:", card["conflicting_texts"]),
@@ -129,7 +129,7 @@ def _copies(card: Mapping[str, Any]) -> list[str]:
                     markdown.cell(text["excerpt"]),
                     f"{text['rows']:,}",
                     f"{text['share']:.1%}",
-                    markdown.cell(_counted(text["labels"])),
+                    markdown.cell(_listed(text["labels"])),
                 ]
                 for text in texts
             ]
@@ -145,7 +145,7 @@ def _per_label(card: Mapping[str, Any]) -> str:
     return _table(["label", "reviews", *splits], rows)
 
 
-def _counted(labels: Mapping[str, int]) -> str:
+def _listed(labels: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {label}" for label, count in labels.items())
 
 
@@ -157,10 +157,6 @@ def _percentiles(lengths: list[int]) -> dict[str, int]:
 def _per_class(labels: "pd.Series[Any]", classes: list[str]) -> dict[str, int]:
     counts = labels.value_counts()
     return {name: int(counts.get(name, 0)) for name in classes}
-
-
-def _counts(values: "pd.Series[Any]") -> dict[str, int]:
-    return {str(value): int(count) for value, count in values.value_counts().sort_index().items()}
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -1,13 +1,13 @@
-"""Which characters are emoji. Sequences of them, such as a flag or a family, are put together in `cleaning`."""
+"""Emoji characters. `cleaning` joins sequences of them, such as flags and families."""
 
 import regex
 
-# As in Unicode's emoji data, without punctuation (‼), signs (© ® ™) and arrows, which have a text style of their own.
+# Unicode's emoji data without punctuation (‼), signs (© ® ™) and arrows, which are text by default.
 EMOJI = (
     r"[[\p{Emoji}&&[\p{Extended_Pictographic}\p{Emoji_Presentation}]&&\p{S}]"
     r"--[\u00a9\u00ae\u2122\u2190-\u21ff\u27a1\u2934\u2935\u2b05-\u2b07]]"
 )
-KEYCAP = "\u20e3"  # encloses the digit, # or * before it
+KEYCAP = "\u20e3"  # encloses the preceding digit, # or *
 KEYS = "0123456789#*"
 _FIRST = regex.compile(f"{EMOJI}|[{KEYS}]{KEYCAP}", regex.V1)
 

@@ -1,4 +1,4 @@
-"""HTML in a text: what is certain to be markup is removed, and nothing else."""
+"""Removes HTML from texts, but only what is certain to be markup."""
 
 import re
 
@@ -14,7 +14,7 @@ _NAMES = (
 )
 ELEMENTS = frozenset(_NAMES.split())
 
-# `</b>`, `<br />` or a tag with attributes. So `<happy>`, `<i love it>`, `<b and c>` and `<3` stay.
+# `</b>`, `<br />` or a tag with attributes, but not `<happy>`, `<i love it>`, `<b and c>` or `<3`.
 _TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9]*+)(?:\s*+/?|\s(?=[^<>]*+>)[^<>]*?[A-Za-z]=[^<>]*+)>")
 _DOCTYPE = re.compile(r"<!(?i:doctype)\s[^<>]*+>")
 _WITH_CONTENT = (
@@ -22,18 +22,18 @@ _WITH_CONTENT = (
     (re.compile(r"<(?i:style)(?:\s[^<>]*+)?>"), re.compile(r"</(?i:style)\s*+>")),
     (re.compile(r"<!--"), re.compile(r"-->")),
 )
-_STARTS_OTHERWISE = re.compile(r"<(?:!|[Ss][CcTt])")
+_OTHER_MARKUP = re.compile(r"<(?:!|[Ss][CcTt])")
 
 
 def removed(text: str) -> str:
-    """The text with a space for each tag and each comment; scripts and styles are removed with their content.
+    """Replaces each tag and each comment by a space, and scripts and styles including their content.
 
     >>> removed("one<br />two <happy> <b>3</b> < 4<!-- five -->")
     'one two <happy>  3  < 4 '
     """
     if "<" not in text:
         return text
-    if _STARTS_OTHERWISE.search(text):
+    if _OTHER_MARKUP.search(text):
         for start, end in _WITH_CONTENT:
             text = _without_content(text, start, end)
         text = _DOCTYPE.sub(" ", text)

@@ -1,9 +1,9 @@
-r"""One spelling for texts that read alike, applied when texts are downloaded and again whenever a text is cleaned.
+r"""Text normalisation, applied at download and again before cleaning.
 
-- Mojibake and C1 controls are repaired where ftfy is certain; then Unicode's NFC.
-- Invisible characters are removed: soft hyphens, zero-width spaces, inner byte order marks, marks of direction, variation
-  selectors. Joiners stay inside words, where Persian and Hindi need them, and inside emoji.
-- Escapes left by JSON exporters (`\u2019`, `\n`, `\"`) become what they stand for, where that is certain.
+- Repairs mojibake and C1 controls if ftfy is certain, then applies Unicode's NFC.
+- Removes invisible characters: soft hyphens, zero-width spaces, inner byte order marks, direction marks, variation selectors.
+  Joiners are kept inside words, where Persian and Hindi need them, and inside emoji.
+- Decodes unambiguous escapes left by JSON exporters (`\u2019`, `\n`, `\"`).
 """
 
 import json
@@ -18,12 +18,12 @@ from ftfy.badness import is_bad
 
 from sentiflow.data.emoji import EMOJI
 
-# ASCII that is not next to other characters. ftfy spends a microsecond on every character, so these are kept from it.
+# ASCII away from other characters. ftfy needs a microsecond per character, so it does not get these.
 _FAR = re.compile(r"(?<=[\x00-\x7f]{3})[\x00-\x7f]+(?=[\x00-\x7f]{3})")
 _IN_PLACE = "\0"
 
 SOFT_HYPHEN = "\u00ad"
-LONGEST_RUN = 30  # combining marks, Unicode's stream-safe limit (UAX 15): Python takes quadratic time to sort a run of them
+LONGEST_RUN = 30  # combining marks, the stream-safe limit of UAX 15: Python needs quadratic time to sort a run of them
 _LONG_RUN = regex.compile(rf"\p{{M}}{{{LONGEST_RUN + 1}}}")
 
 _TAGGED_FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"  # Scotland's, for example
@@ -38,13 +38,13 @@ _STRAY_JOINER = regex.compile(
 
 _PAIR = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = regex.compile(rf'(?<!\\)\\(?:{_PAIR}|u[0-9a-fA-F]{{4}}|[nrt"/])')
-# What prose, LaTeX (`\newline`, `G\"odel`) and faces (`\o/`) do not hold.
+# Not in prose, LaTeX (`\newline`, `G\"odel`) or emoticons (`\o/`).
 _CERTAIN = regex.compile(
     rf'(?<!\\)\\(?:{_PAIR}|u(?!00[0-7]|[dD][89a-fA-F])[0-9a-fA-F]{{4}}|u00(?:2[267]|3[ceCE])|[nrt](?![a-z])|"(?!\p{{L}}))'
     r'|(?<![\\\p{L}])\\"|(?<=<)\\/|\\/(?=>)|:\\/\\/|(?<=\d)\\/(?=\d)|(?<=[a-z]{2})\\/(?=[a-z]{2})'
 )
 _WINDOWS_PATH = regex.compile(r"(?<![a-zA-Z])[a-zA-Z]:\\")
-_DECODED_ASCII = "\t\n\r\"&'/<>"  # exporters escape these too; all else that is ASCII stays escaped
+_DECODED_ASCII = "\t\n\r\"&'/<>"  # the only ASCII escapes that are decoded, because exporters write them
 
 
 def normalise(texts: pd.Series) -> pd.Series:
@@ -53,25 +53,25 @@ def normalise(texts: pd.Series) -> pd.Series:
 
 
 def normalised(text: str) -> str:
-    r"""The normal form of a text, in linear time; the normal form of a normal form is itself.
+    r"""The normal form of a text, in linear time. Idempotent.
 
     >>> normalised("cafÃ©"), normalised("cafe\u0301 \u00adok\u200b"), normalised(r"wonderful.\n\nNot \u00e9t\u00e9")
     ('café', 'café ok', 'wonderful.\n\nNot été')
     """
     if text.isascii() and "\\" not in text:
         return text
-    plain = _visible(text, _INVISIBLE_BUT_SOFT_HYPHEN)  # a soft hyphen may be a byte of mojibake
+    plain = _visible(text, _INVISIBLE_BUT_SOFT_HYPHEN)  # a soft hyphen may be part of mojibake
     repaired = _repaired(_unescaped(plain))
     if repaired == plain and SOFT_HYPHEN not in plain:
         return plain
     repaired = _visible(repaired, _INVISIBLE)
     if _unescaped(repaired) == repaired and _repaired(repaired) == repaired:
         return repaired
-    return plain  # a repair that leaves more to repair is not certain
+    return plain  # a repair that can be repaired again is not certain
 
 
 def damage(text: str) -> list[str]:
-    """What still seems wrong with a text in normal form, and cannot be repaired for certain."""
+    """Signs of damage in a normalised text, which cannot be repaired with certainty."""
     signs = {
         "lost characters (U+FFFD)": "\ufffd" in text,
         "characters as of a wrong encoding": not text.isascii() and is_bad(text.replace("\ufffd", "")),
@@ -81,7 +81,7 @@ def damage(text: str) -> list[str]:
 
 
 def composed(text: str) -> str:
-    """The text in NFC; as is with more than LONGEST_RUN combining marks in a row, which no language has."""
+    """The text in NFC; unchanged if it has more than LONGEST_RUN combining marks in a row, which no language has."""
     if text.isascii() or _LONG_RUN.search(text):
         return text
     return unicodedata.normalize("NFC", text)
@@ -102,7 +102,7 @@ def _repaired(text: str) -> str:
     if fixed == near:
         return text
     parts, far = fixed.split(_IN_PLACE), _FAR.findall(text)
-    if len(parts) != len(far) + 1:  # the text holds NUL
+    if len(parts) != len(far) + 1:  # the text contains NUL
         return str(ftfy.fix_encoding(text))
     return "".join(chain.from_iterable(zip_longest(parts, far, fillvalue="")))
 

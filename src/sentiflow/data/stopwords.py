@@ -1,4 +1,4 @@
-"""NLTK's stopword lists, which are files of this package, and which of their words negate."""
+"""NLTK's stopword lists, which are bundled with this package, and the negations in them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from sentiflow.config.schema import NO_LANGUAGE, Language
 from sentiflow.system.errors import InputError
 
-OLDER_LANGUAGE: Language = "english"  # of versions that were registered before a language could be chosen
+OLDER_LANGUAGE: Language = "english"  # of model versions registered before the language was configurable
 LISTS = Path(__file__).parent / "nltk_data" / "corpora/stopwords"
 
-# The words of each list that turn a meaning round.
+# Negations in each list
 NEGATIONS = {
     "albanian": "nuk mos s jo pa",
     "arabic": "لا ليس ليست ليسا ليستا ليسوا لسن لست لستم لستما لستن لسنا لم لن غير دون كلا",
@@ -52,16 +52,16 @@ NEGATIONS = {
 
 @dataclass(frozen=True)
 class Stopwords:
-    """Which words the view `content` leaves out."""
+    """Words excluded from the view `content`."""
 
-    language: str  # of NLTK's lists, or none
+    language: str  # one of NLTK's lists, or none
     keep_negations: bool  # whether words such as `not` stay in the view
 
     def words(self) -> frozenset[str]:
-        """The words as NLTK's file has them.
+        """The words as in NLTK's file.
 
         Raises:
-            InputError: if the negations of the language are to be kept and are not known.
+            InputError: if negations should be kept, but those of the language are not known.
 
         >>> "not" in Stopwords("english", keep_negations=False).words()
         True
@@ -73,7 +73,7 @@ class Stopwords:
         if self.keep_negations and self.language not in NEGATIONS:
             raise InputError(
                 f"clean.keep_negations is true, but the negations of {self.language} are not known, expected one of "
-                f"{', '.join(NEGATIONS)}; in params.yaml set clean.keep_negations to false or clean.language to {NO_LANGUAGE}"
+                f"{', '.join(NEGATIONS)}; set clean.keep_negations: false or clean.language: {NO_LANGUAGE} in params.yaml"
             )
         words = frozenset((LISTS / self.language).read_text(encoding="utf-8").split())
         return words - frozenset(NEGATIONS[self.language].split()) if self.keep_negations else words

@@ -1,7 +1,7 @@
-"""Text to word ids and back. The one adapter over Keras's Tokenizer, which only fits; reading needs Arrow alone.
+"""Text to word ids and back. Keras's Tokenizer fits the vocabulary; applying it needs Arrow only.
 
-Ids: 0 is <pad>, 1 is <unk>, and from 2 on words stand in order of their frequency in train. So one fit serves every
-vocabulary size: cutting at a size turns every id from there on into <unk>.
+Ids: 0 is <pad>, 1 is <unk>, and words from 2 on are ordered by their frequency in train. One fit serves every vocabulary size:
+ids from the size on become <unk>.
 """
 
 import json
@@ -23,16 +23,16 @@ from sentiflow.system import artifacts
 from sentiflow.system.errors import InputError
 
 PAD, UNKNOWN = 0, 1
-FEW = 20_000  # tokens; up to here asking a dict for each is faster than Arrow, which hashes the whole vocabulary first
+FEW = 20_000  # tokens up to which dict lookups are faster than Arrow, which hashes the whole vocabulary first
 SPECIAL = ("<pad>", "<unk>")
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Word ids of n reviews of any length: review i is `values[offsets[i]:offsets[i + 1]]`."""
+    """Word ids of n reviews: review i is `values[offsets[i]:offsets[i + 1]]`."""
 
     values: np.ndarray  # int32, shape (tokens,)
-    offsets: np.ndarray  # int64, shape (n + 1,), from 0
+    offsets: np.ndarray  # int64, shape (n + 1,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -54,16 +54,16 @@ class Ragged:
         return pa.ListArray.from_arrays(self.offsets.astype(np.int32), self.values)
 
     def keep(self, wanted: np.ndarray) -> Self:
-        """Without the tokens where `wanted`, shape (tokens,), is false."""
+        """The tokens for which `wanted`, shape (tokens,), is true."""
         kept_before = np.concatenate([[0], np.cumsum(wanted)])
         return type(self)(self.values[wanted], kept_before[self.offsets])
 
     def padded(self, length: int, *, padding: str, truncating: str) -> np.ndarray:
-        """One row a review, of `length` ids; int32, shape (n, length). The same as Keras's `pad_sequences`, at once.
+        """One row of `length` ids per review, as Keras's `pad_sequences` but vectorised; int32, shape (n, length).
 
         Args:
-            padding: side that is filled with <pad> in a shorter review, pre or post.
-            truncating: side that is cut from a longer one, pre or post.
+            padding: side of a shorter review filled with <pad>, pre or post.
+            truncating: side cut from a longer review, pre or post.
         """
         sizes = np.diff(self.offsets)
         kept = np.minimum(sizes, length)
@@ -79,10 +79,10 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The reviews of one split as a model reads them."""
+    """One split as the input of a model."""
 
-    rows: np.ndarray  # number of each review in the downloaded data, shape (n,)
-    labels: np.ndarray  # index of each review's class, shape (n,)
+    rows: np.ndarray  # row of each review in the downloaded data, shape (n,)
+    labels: np.ndarray  # class index of each review, shape (n,)
     ids: Ragged
 
     def __len__(self) -> int:
@@ -109,11 +109,11 @@ class Vocabulary:
 
     @cached_property
     def is_word(self) -> np.ndarray:
-        """By id: false for marks of punctuation."""
+        """By id: False for punctuation marks."""
         return np.array([word in SPECIAL or word[0].isalnum() or is_emoji(word) for word in self.words])
 
     def ids(self, texts: pd.Series) -> Ragged:
-        """Word ids of cleaned texts, words not in train as <unk>.
+        """Word ids of cleaned texts; words not in train are <unk>.
 
         >>> words = Vocabulary(("<pad>", "<unk>", "good", "film"), np.array([0, 0, 9, 5]))
         >>> words.ids(pd.Series(["good old film"]))[0].tolist()
@@ -126,11 +126,11 @@ class Vocabulary:
         else:
             values = pc.index_in(split.values, self._lookup).fill_null(UNKNOWN).to_numpy()
         ids = Ragged(values.astype(np.int32), split.offsets.to_numpy().astype(np.int64))
-        # Arrow splits an empty text into one empty word.
+        # Arrow splits an empty text into one empty word
         return ids.keep(pc.not_equal(split.values, "").to_numpy(zero_copy_only=False))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The words behind the ids, without padding.
+        """The words of the ids, without padding.
 
         >>> Vocabulary(("<pad>", "<unk>", "good", "film"), np.array([0, 0, 9, 5])).decode([0, 0, 2, 1, 3])
         'good <unk> film'
@@ -138,12 +138,12 @@ class Vocabulary:
         return " ".join(self.words[i] for i in ids if i != PAD)
 
     def size(self, *, at_most: int | None, minimum_count: int) -> int:
-        """Number of ids a model keeps, <pad> and <unk> included."""
+        """Number of ids a model uses, including <pad> and <unk>."""
         frequent = len(SPECIAL) + int(np.count_nonzero(self.counts >= minimum_count))
         return min(frequent, len(self) if at_most is None else at_most)
 
     def cut(self, ids: Ragged, *, size: int, punctuation: bool) -> Ragged:
-        """The ids that a model reads: <unk> from `size` on, marks of punctuation left out if not wanted."""
+        """The ids that a model reads: <unk> from `size` on, and optionally without punctuation marks."""
         if not punctuation:
             ids = ids.keep(self.is_word[ids.values])
         return Ragged(np.where(ids.values < size, ids.values, UNKNOWN).astype(np.int32), ids.offsets)
@@ -153,21 +153,21 @@ class Vocabulary:
         """Reads a Keras tokenizer's `to_json()`.
 
         Raises:
-            ValueError, KeyError, TypeError or AttributeError: if it is none, or was fitted without <unk>.
+            ValueError, KeyError, TypeError or AttributeError: if it is not one, or was fitted without <unk>.
         """
         config = json.loads(text)["config"]
         counts = json.loads(config["word_counts"])
         index = json.loads(config["word_index"])
         words = sorted(index, key=index.__getitem__)  # from id 1
         if words[:1] != [SPECIAL[UNKNOWN]] or [index[word] for word in words] != list(range(1, len(words) + 1)):
-            raise ValueError("ids must count from 1, which is <unk>")
+            raise ValueError("ids must be consecutive from 1, which is <unk>")
         if config["num_words"] is not None:
             words = words[: config["num_words"] - 1]
         return cls((SPECIAL[PAD], *words), np.array([0] + [counts.get(word, 0) for word in words]))
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Reads what `fit` gave from a file.
+        """Reads the JSON of `fit` from a file.
 
         Raises:
             InputError: if the file is not a Keras tokenizer.
@@ -176,25 +176,25 @@ class Vocabulary:
             return cls.from_json(file.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
-                f"{file} is not a tokenizer as Keras's Tokenizer.to_json() writes it; make it anew: dvc repro tokenize"
+                f"{file} is not a tokenizer from Keras's Tokenizer.to_json(); create it again: dvc repro tokenize"
             ) from None
 
 
 def fit(texts: pd.Series, *, minimum_count: int) -> str:
-    """Fits a Keras Tokenizer and gives it as JSON, the same bytes for the same texts.
+    """The JSON of a fitted Keras Tokenizer; deterministic.
 
     Args:
         texts: cleaned texts of train, tokens separated by one space.
-        minimum_count: occurrences below which a word is <unk>; every word may be.
+        minimum_count: occurrences below which a word is <unk>.
     """
-    from tensorflow.keras.preprocessing.text import Tokenizer  # here, because reading must not need TensorFlow
+    from tensorflow.keras.preprocessing.text import Tokenizer  # here, because applying a vocabulary must not load TensorFlow
 
     tokenizer = Tokenizer(oov_token=SPECIAL[UNKNOWN], filters="", lower=False)
     tokenizer.fit_on_texts(tqdm(texts.tolist(), desc="fit vocabulary", unit="review", disable=None, leave=False))
     kept = sum(count >= minimum_count for count in tokenizer.word_counts.values())
     tokenizer.num_words = kept + len(SPECIAL)
     saved = json.loads(tokenizer.to_json())
-    # Keras counts documents over sets of words, whose order differs from process to process.
+    # Keras counts documents over sets of words, whose order differs between processes
     saved["config"] = {key: _sorted_json(value) for key, value in saved["config"].items()}
     return json.dumps(saved, sort_keys=True)
 
@@ -206,12 +206,12 @@ def _sorted_json(value: Any) -> Any:
 
 
 def unknown_rate(ids: Ragged, size: int) -> float:
-    """Fraction of tokens that are <unk> where only the `size` first ids are kept; 0 where there are no tokens."""
+    """Fraction of tokens that are <unk> with a vocabulary of `size` ids; 0 without tokens."""
     return float(np.mean((ids.values >= size) | (ids.values == UNKNOWN))) if len(ids.values) else 0.0
 
 
 def describe(words: Vocabulary, ids: dict[str, Ragged]) -> dict[str, Any]:
-    """Size, most frequent words, and for each split the rate of unknown words by vocabulary size."""
+    """Size, most frequent words, and out-of-vocabulary rate by split and vocabulary size."""
     sizes = [size for size in (1_000, 5_000, 10_000, 20_000) if size < len(words)] + [len(words)]
     return {
         "words": len(words) - len(SPECIAL),
@@ -224,7 +224,7 @@ def describe(words: Vocabulary, ids: dict[str, Ragged]) -> dict[str, Any]:
 
 
 def write_tokens(file: Path, rows: pd.Series, labels: pd.Series, views: dict[str, Ragged]) -> None:
-    """Writes one split: `row`, `label` (index of the class) and one column of ids a view."""
+    """Writes one split: `row`, `label` (class index) and one column of ids per view."""
     columns = {"row": pa.array(rows), "label": pa.array(labels, pa.int16())}
     columns |= {view: ids.to_arrow() for view, ids in views.items()}
     pq.write_table(pa.table(columns), file)
@@ -242,7 +242,7 @@ def read_tokens(file: Path, view: str) -> Tokens:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that a model may see before it is evaluated."""
+    """All data that a model may see before its evaluation."""
 
     train: Tokens
     valid: Tokens
@@ -251,12 +251,12 @@ class TrainingData:
 
 
 def read_classes(tokens_dir: Path) -> tuple[str, ...]:
-    """The names of the classes, in order of their index."""
+    """The class names by index."""
     return tuple(artifacts.read_json(tokens_dir / "classes.json"))
 
 
 def read_training_data(tokens_dir: Path, view: str) -> TrainingData:
-    """Reads one view of train and valid, with the vocabulary they are written in."""
+    """Reads one view of train and valid, and its vocabulary."""
     return TrainingData(
         read_tokens(tokens_dir / "train.parquet", view),
         read_tokens(tokens_dir / "valid.parquet", view),
@@ -266,13 +266,13 @@ def read_training_data(tokens_dir: Path, view: str) -> TrainingData:
 
 
 def require_words(data: TrainingData, view: str, model: str) -> None:
-    """Raises InputError if the view that a model reads has no words to learn from."""
+    """Raises InputError if the view of a model has no words in train."""
     if len(data.vocabulary) > len(SPECIAL):
         return
     if len(data.train.ids.values):
-        why, advice = "none occurs tokenize.minimum_count times", "lower tokenize.minimum_count in params.yaml, use more reviews"
+        why, advice = "none reaches tokenize.minimum_count", "lower tokenize.minimum_count in params.yaml, use more reviews"
     else:
         why, advice = "every review is empty in it", "check metrics/cleaning.json"
     raise InputError(
-        f"the view {view} holds no words in train: {why}; {advice}, or choose another view for {model} (models.{model}.view)"
+        f"the view {view} has no words in train: {why}; {advice}, or choose another view for {model} (models.{model}.view)"
     )

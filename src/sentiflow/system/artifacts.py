@@ -43,6 +43,11 @@ def read_json(file: Path) -> Any:
         raise damaged(file, error) from None
 
 
+def write_json(file: Path, value: Any) -> None:
+    """Writes a JSON file with sorted keys."""
+    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def damaged(file: Path, error: Exception) -> InputError:
     return InputError(
         f"{file} was cut off or changed after its stage wrote it ({error}); delete it and run `dvc repro` to rebuild it"

@@ -23,50 +23,12 @@ ALL_ENGLISH = Stopwords("english", keep_negations=False)
 reproducibly = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 PIECES = [
-    *[
-        "The",
-        "film",
-        "isn't",
-        "NOT",
-        "don\u2019t",
-        "A's",
-        "rock'n'roll",
-        "'tis",
-        "s",
-        "cannot",
-        "na\u00efve",
-        "\u00c9T\u00c9",
-        "e\u0301",
-    ],
-    *[
-        "<br />",
-        "</p>",
-        "<b",
-        ">",
-        "<",
-        "<3",
-        "<!-- x -->",
-        '<a href="http://a.b">',
-        "&amp;",
-        "&lt;i&gt;",
-        "&#39;",
-        "&nbsp;",
-        "&",
-    ],
-    *[
-        "http://a.b/c?d=1",
-        "www.a.b",
-        "HTTPS://",
-        "10",
-        "10/10",
-        "\u00bd",
-        "...",
-        "!",
-        "\u2026",
-        "\U0001f600",
-        "\u2764\ufe0f",
-        "$",
-    ],
+    *["The", "film", "isn't", "NOT", "don\u2019t", "A's", "rock'n'roll", "'tis", "s", "cannot", "na\u00efve"],
+    *["\u00c9T\u00c9", "e\u0301"],
+    *["<br />", "</p>", "<b", ">", "<", "<3", "<!-- x -->", '<a href="http://a.b">', "&amp;", "&lt;i&gt;", "&#39;", "&nbsp;"],
+    *["&"],
+    *["http://a.b/c?d=1", "www.a.b", "HTTPS://", "10", "10/10", "\u00bd", "...", "!", "\u2026", "\U0001f600", "\u2764\ufe0f"],
+    *["$"],
     *[" ", "\n", "\t", "\u00a0", "\u2003", "\x85", "\u200b", "\x00", "'", "`", "-"],
     *["\u200d", "\u200c", "\U0001f469\u200d\U0001f4bb", "\U0001f1e9", "\U0001f3fd", "1\ufe0f\u20e3", "\u2194", "\u2122"],
     *["\u597d", "\u30fc", "\u0e31", "\u0e32", "\ud55c", "\u06cc", "\u0915\u094d", "\u00c3\u00a9", r"\n", r"\u2019", "\\"],
@@ -113,7 +75,7 @@ def content(review, *, stopwords=ENGLISH):
         ("one<script>two <!-- three", "one two < ! - - three"),
     ],
 )
-def test_markup_is_removed_and_a_lone_angle_stays(review, cleaned):
+def test_markup_is_removed_and_a_lone_angle_bracket_is_kept(review, cleaned):
     assert text(review) == cleaned
 
 
@@ -124,7 +86,7 @@ def test_markup_is_removed_and_a_lone_angle_stays(review, cleaned):
         *["<url>", "x <y> z", "<3 <3", "</love>", "<!important>", "<a <b", "<http://a>"],
     ],
 )
-def test_what_is_not_certain_to_be_markup_keeps_every_word(review):
+def test_words_in_ambiguous_markup_are_kept(review):
     assert set(re.findall(r"[a-z]+|3", review)) - {"http", "a"} <= set(text(review).split())
 
 
@@ -147,7 +109,7 @@ def test_what_is_not_certain_to_be_markup_keeps_every_word(review):
         ("so&shy;ft&zwnj; &#146;", "soft '"),
     ],
 )
-def test_entities_become_characters_before_markup_is_looked_for(review, cleaned):
+def test_entities_are_decoded_before_markup_is_removed(review, cleaned):
     assert text(review) == cleaned
 
 
@@ -164,7 +126,7 @@ def test_entities_become_characters_before_markup_is_looked_for(review, cleaned)
         ("http://\u043f.\u0440\u0444", "http : / / \u043f . \u0440\u0444"),
     ],
 )
-def test_an_address_goes_whole_before_punctuation_could_take_it_apart(review, cleaned):
+def test_urls_are_removed_before_punctuation_is_split(review, cleaned):
     assert text(review) == cleaned
 
 
@@ -188,7 +150,7 @@ def test_an_address_goes_whole_before_punctuation_could_take_it_apart(review, cl
         ("  a \t\r\n b  ", "a b"),
     ],
 )
-def test_each_word_number_and_mark_is_a_token_of_its_own(review, cleaned):
+def test_each_word_number_and_mark_is_a_token(review, cleaned):
     assert text(review) == cleaned
 
 
@@ -203,7 +165,7 @@ def test_each_word_number_and_mark_is_a_token_of_its_own(review, cleaned):
     ],
     ids=["Chinese", "Japanese", "Thai", "Burmese", "mixed"],
 )
-def test_a_character_of_a_script_without_spaces_is_a_token_in_both_views(review, cleaned):
+def test_each_character_of_a_script_without_spaces_is_a_token_in_both_views(review, cleaned):
     assert text(review) == cleaned
     assert content(review).split() == [token for token in cleaned.split() if token[0].isalpha()]
 
@@ -229,7 +191,7 @@ def test_a_joiner_inside_a_word_does_not_split_it(review):
     ],
     ids=ascii,
 )
-def test_an_emoji_is_one_word_in_both_views_however_it_is_put_together(emoji, cleaned):
+def test_an_emoji_sequence_is_one_word_in_both_views(emoji, cleaned):
     cleaned = cleaned or emoji
     assert views(emoji) == (cleaned, cleaned)
     assert views(emoji * 3) == (" ".join([cleaned] * 3),) * 2
@@ -246,7 +208,7 @@ def test_signs_and_arrows_are_punctuation():
 @pytest.mark.parametrize(
     "space", [c for c in map(chr, range(0x3001)) if c.isspace() and c != "\x85"], ids=lambda c: f"U+{ord(c):04X}"
 )
-def test_every_kind_of_space_separates_tokens_and_is_none(space):
+def test_every_unicode_space_separates_tokens(space):
     assert text(f"good{space}film{space}") == "good film"
 
 
@@ -267,18 +229,18 @@ def test_content_has_words_without_digits_marks_and_stopwords(review, cleaned):
     assert content(review, stopwords=ALL_ENGLISH) == cleaned
 
 
-def test_negations_stay_in_content_if_asked():
+def test_negations_are_kept_in_content_if_configured():
     review = "No, this is NOT good nor fun; I don't, won\u2019t and couldn't like it"
     assert content(review, stopwords=ENGLISH) == "no not good nor fun dont wont couldnt like"
     assert content(review, stopwords=ALL_ENGLISH) == "good fun like"
 
 
-def test_text_is_the_same_whether_negations_are_kept_or_not():
+def test_keep_negations_does_not_change_text():
     review = "I don't say no"
     assert views(review, stopwords=ENGLISH)[0] == views(review, stopwords=ALL_ENGLISH)[0] == "i don't say no"
 
 
-def test_words_that_negate_but_are_no_stopwords_always_stay():
+def test_negations_that_are_not_stopwords_are_always_kept():
     assert content("never cannot nothing without", stopwords=ALL_ENGLISH) == "never cannot nothing without"
 
 
@@ -295,7 +257,7 @@ def test_a_letter_with_an_apostrophe_does_not_become_a_stopword():
         ("greek", "\u03a4\u039f \u03ad\u03c1\u03b3\u03bf", "\u03ad\u03c1\u03b3\u03bf"),
     ],
 )
-def test_stopwords_are_those_of_the_language_whatever_their_case_and_form(language, review, cleaned):
+def test_stopwords_of_the_language_are_removed_in_any_case_and_unicode_form(language, review, cleaned):
     assert content(review, stopwords=Stopwords(language, keep_negations=False)) == cleaned
 
 
@@ -306,7 +268,7 @@ def test_a_stopword_is_removed_with_any_apostrophe():
 # rows
 
 
-def test_a_review_of_nothing_but_markup_is_empty_and_keeps_its_row():
+def test_a_review_of_markup_only_is_empty_and_keeps_its_row():
     cleaned = cleaning.clean(pd.Series(["", " \n", "<br />", "http://a.b", "The 10!", "ok"]), stopwords=ENGLISH)
     assert cleaned["text"].to_list() == ["", "", "", "", "the 10 !", "ok"]
     assert cleaned["content"].to_list() == ["", "", "", "", "", "ok"]
@@ -315,13 +277,13 @@ def test_a_review_of_nothing_but_markup_is_empty_and_keeps_its_row():
 @pytest.mark.parametrize(
     "index", [pd.Index([7, 3, 5]), pd.Index(["a", "b", "a"]), pd.RangeIndex(4, 10, 2), pd.Index([1, 2, 3], name="row")]
 )
-def test_both_views_stand_under_the_index_of_the_reviews(index):
+def test_both_views_have_the_index_of_the_reviews(index):
     cleaned = cleaning.clean(pd.Series(["One", "Two", "Three"], index=index), stopwords=ENGLISH)
     pd.testing.assert_index_equal(cleaned.index, index)
     assert cleaned["text"].to_list() == ["one", "two", "three"]
 
 
-def test_the_reviews_themselves_stay_as_they_were():
+def test_the_input_is_not_modified():
     raw = pd.Series(["A &amp; B", "C<br>"])
     before = raw.copy()
     cleaning.clean(raw, stopwords=ENGLISH)
@@ -329,20 +291,19 @@ def test_the_reviews_themselves_stay_as_they_were():
 
 
 @pytest.mark.parametrize("dtype", ["str", "object", "string"])
-def test_any_dtype_of_strings_gives_the_same(dtype):
+def test_any_string_dtype_gives_the_same_result(dtype):
     cleaned = cleaning.clean(pd.Series(["A &amp; B", "C<br>"], dtype=dtype), stopwords=ENGLISH)
     assert cleaned["text"].to_list() == ["a & b", "c"]
     assert [str(kind) for kind in cleaned.dtypes] == ["str", "str"]
 
 
-def test_reviews_put_together_from_several_tables_are_cleaned():
-    """pandas keeps such a column in several pieces of Arrow memory."""
+def test_a_column_of_several_arrow_chunks_is_cleaned():
     together = pd.concat([pd.Series(["Good &amp; <b>fine</b>"]), pd.Series(["Bad"])], ignore_index=True)
     assert cleaning.clean(together, stopwords=ENGLISH)["text"].to_list() == ["good & fine", "bad"]
 
 
 @pytest.mark.parametrize("view", ["text", "content"])
-def test_one_view_alone_is_as_it_is_beside_the_other(view):
+def test_one_view_alone_equals_that_of_both(view):
     raw = pd.Series(["It's <b>NOT</b> good&hellip; 2/10!", "", "The end."], index=[3, 1, 2])
     alone = cleaning.clean(raw, stopwords=ENGLISH, views=[view])
     pd.testing.assert_frame_equal(alone, cleaning.clean(raw, stopwords=ENGLISH)[[view]])
@@ -353,7 +314,7 @@ def test_no_reviews_give_no_rows():
 
 
 @pytest.mark.parametrize("partition_rows", [1, 7, 60, 61])
-def test_partitions_give_the_same_as_the_whole(partition_rows):
+def test_partitions_give_the_same_result(partition_rows):
     draw = np.random.default_rng(1)
     raw = pd.Series([" ".join(draw.choice(PIECES, 20)) for _ in range(60)], index=range(100, 160))
     whole = cleaning.clean(raw, stopwords=ENGLISH)
@@ -362,7 +323,7 @@ def test_partitions_give_the_same_as_the_whole(partition_rows):
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 @pytest.mark.parametrize("dtype", ["str", "object", "string"])
-def test_a_missing_review_is_an_error_that_says_where(missing, dtype):
+def test_a_missing_review_is_an_error_with_its_number(missing, dtype):
     with pytest.raises(InputError, match=r"2 of 4 reviews have no text, first number 2; expected a text for each"):
         cleaning.clean(pd.Series(["good & fine", missing, "", missing], dtype=dtype), stopwords=ENGLISH)
 
@@ -381,7 +342,6 @@ TOKEN = regex.compile(rf"{WORD.pattern}|(?:(?![0-9]\u20e3)\p{{N}})+|[^\p{{Z}}\p{
 
 
 def tokens_by_a_regular_expression(texts):
-    """Slow, but plain."""
     return [" ".join(TOKEN.findall(unicodedata.normalize("NFC", text))) for text in texts.to_pylist()]
 
 
@@ -396,7 +356,7 @@ def lower_case(texts):
     )
 )
 @example(texts=["e\u0301'e\u0301l", "!\u0301'a", "1\u03012", " \u0301\u0301a", "''a''b'", "\n'\n"])
-def test_tokens_are_those_of_one_regular_expression(texts):
+def test_tokens_match_a_reference_regular_expression(texts):
     lower = lower_case(map(normalised, texts))
     codes, kind, starts = cleaning._tokens(lower)
     text = cleaning._rows(codes, kind != cleaning.SPACE, starts)
@@ -406,20 +366,20 @@ def test_tokens_are_those_of_one_regular_expression(texts):
 
 
 @pytest.mark.parametrize("around", ["a{}b", "a'{}'b", "!{}\u0301", "1{}1"])
-def test_every_character_is_of_the_kind_that_unicode_says(around):
+def test_every_character_has_its_unicode_kind(around):
     every = [around.format(chr(code)) for code in range(0x30000) if not 0xD800 <= code < 0xE000]
     lower = lower_case([" . ".join(every[start : start + 1000]) for start in range(0, len(every), 1000)])
     codes, kind, starts = cleaning._tokens(lower)
     assert cleaning._rows(codes, kind != cleaning.SPACE, starts).to_pylist() == tokens_by_a_regular_expression(lower)
 
 
-# any review at all
+# properties of any review
 
 
 @reproducibly
 @given(review=reviews)
 @example(review="a\u00a0b")
-def test_text_has_neither_capitals_nor_markup_nor_any_space_but_one_between_tokens(review):
+def test_text_has_no_capitals_no_markup_and_single_spaces(review):
     cleaned = text(review)
     assert not [character for character in cleaned if character.lower() != character]
     assert not re.search(r"<[a-z/!]", cleaned)
@@ -430,7 +390,7 @@ def test_text_has_neither_capitals_nor_markup_nor_any_space_but_one_between_toke
 @given(review=reviews, stopwords=st.sampled_from([ENGLISH, ALL_ENGLISH, NO_STOPWORDS]))
 @example(review="straight A's", stopwords=ENGLISH)
 @example(review="\u2764\ufe0f", stopwords=ENGLISH)
-def test_content_has_nothing_but_words_without_apostrophes_and_no_stopword(review, stopwords):
+def test_content_has_only_words_without_apostrophes_and_no_stopwords(review, stopwords):
     for token in filter(None, content(review, stopwords=stopwords).split(" ")):
         assert WORD.fullmatch(token)
         assert "'" not in token
@@ -440,7 +400,7 @@ def test_content_has_nothing_but_words_without_apostrophes_and_no_stopword(revie
 @reproducibly
 @given(review=reviews)
 @example(review="A's")
-def test_cleaning_a_cleaned_review_changes_nothing(review):
+def test_cleaning_is_idempotent(review):
     first = views(review)
     again = cleaning.clean(pd.Series(first), stopwords=ENGLISH)
     assert (again["text"].iloc[0], again["content"].iloc[0]) == first
@@ -449,84 +409,41 @@ def test_cleaning_a_cleaned_review_changes_nothing(review):
 
 @reproducibly
 @given(first=reviews, second=reviews)
-def test_a_review_is_cleaned_alike_whatever_stands_beside_it(first, second):
+def test_a_review_is_cleaned_independently_of_others(first, second):
     together = cleaning.clean(pd.Series([first, second]), stopwords=ENGLISH)
     assert [tuple(row) for row in together.to_numpy()] == [views(first), views(second)]
 
 
 HOSTILE = [
-    *[
-        "<",
-        "<a",
-        "<b>",
-        "<a =",
-        "<a b=c ",
-        "<script>",
-        "<script></style>",
-        "<style><script></script>",
-        "<!--",
-        "<!-- <b>",
-        "<!DOCTYPE ",
-    ],
-    *[
-        "&lt;",
-        "&amp;",
-        "&amp;amp;",
-        f"&{'a' * 32}",
-        "http://",
-        "a'",
-        "\\u",
-        r"\u20",
-        r"\n",
-        r"\u20\u200b",
-        "C:\\",
-        "\u200d",
-        "a\u200d",
-    ],
-    *[
-        "\U0001f469\u200d",
-        "\U0001f1e9",
-        "\U0001f3f4\U000e0067",
-        "1\u20e3",
-        "\u0301",
-        "\u0315\u0300",
-        "\U0001f600\u0301",
-        "\u00ad",
-    ],
-    *[
-        "\u00c3\u00a9",
-        "\u00c3",
-        "\u00e2\u20ac\u2039",
-        "\u00c3\u200b",
-        "\u0096",
-        "\u0400\u00a0",
-        " ",
-        "a",
-        "\x00",
-        "\u4e00",
-        "\ufe0f",
-    ],
+    *["<", "<a", "<b>", "<a =", "<a b=c ", "<script>", "<script></style>", "<style><script></script>", "<!--", "<!-- <b>"],
+    *["<!DOCTYPE "],
+    *["&lt;", "&amp;", "&amp;amp;", f"&{'a' * 32}", "http://", "a'", "\\u", r"\u20", r"\n", r"\u20\u200b", "C:\\", "\u200d"],
+    *["a\u200d"],
+    *["\U0001f469\u200d", "\U0001f1e9", "\U0001f3f4\U000e0067", "1\u20e3", "\u0301", "\u0315\u0300", "\U0001f600\u0301"],
+    *["\u00ad"],
+    *["\u00c3\u00a9", "\u00c3", "\u00e2\u20ac\u2039", "\u00c3\u200b", "\u0096", "\u0400\u00a0", " ", "a", "\x00", "\u4e00"],
+    *["\ufe0f"],
 ]
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
-def test_time_grows_with_the_length_of_a_hostile_text(piece):
+def test_time_is_linear_in_the_length_of_a_malicious_text(piece):
     small, large = (piece * (size // len(piece)) for size in (5_000, 40_000))
     assert growth(text, small, large) < 8 * 4
 
 
-def test_text_is_at_most_as_long_again_as_the_review():
+def test_text_is_at_most_twice_as_long_as_the_review():
     for piece in HOSTILE:
         assert len(text(piece * 1000)) <= 2 * len(piece * 1000)
 
 
-def test_an_entity_of_thousands_of_digits_is_text_like_any_other():
-    """Python refuses to read a number that long."""
+def test_an_entity_of_thousands_of_digits_is_ordinary_text():
+    """Python does not parse numbers of this length."""
     review = f"good &#{'9' * 5000}; film"
     assert text(review).split()[0] == "good"
     assert text(review).split()[-1] == "film"
 
 
-def test_view_that_does_not_exist_is_refused():
+def test_unknown_view_is_an_error():
     with pytest.raises(ValueError, match="received contents as views, expected some of text, content"):
         cleaning.clean(pd.Series(["good"]), stopwords=ENGLISH, views=["contents"])

@@ -13,7 +13,7 @@ REJECTS = pd.DataFrame({"reason": ["unknown label: 'x' is not mapped", "unknown 
 
 
 def corpus_of(*rows, rejects=REJECTS[:0], location="reviews.csv"):
-    """Rows are (text, label) and, where known, split, rating, film."""
+    """Rows are (text, label[, split, rating, film])."""
     columns = ["text", "label", "split", "rating", "film"]
     reviews = pd.DataFrame([row + (None,) * (5 - len(row)) for row in rows], columns=columns)
     reviews = reviews.assign(source="csv", group=None).astype(TYPES)
@@ -32,7 +32,7 @@ def test_counts_copies_and_texts_with_two_labels():
     assert card["rows_per_label"] == {"negative": 3, "positive": 3}
 
 
-def test_copies_and_conflicts_are_those_that_the_splits_count():
+def test_copies_and_conflicts_equal_those_of_the_splits():
     written = ["A <b>good</b> film", "a good  film", "A GOOD FILM", "It&apos;s dull", "it\u2019s dull"]
     texts = [*written, *(f"review {i} of a film" for i in range(200))]
     corpus = corpus_of(*((text, ("negative", "positive")[i % 2]) for i, text in enumerate(texts)))
@@ -44,14 +44,14 @@ def test_copies_and_conflicts_are_those_that_the_splits_count():
     assert [card[name] for name in counted] == [sum(proof[name].values()) for name in counted] == [202, 3, 2, 5]
 
 
-def made_up(*counts):
-    """As many rows of a text as given, by label; and a hundred other rows."""
+def corpus_with(*counts):
+    """Texts with the number of rows per label, and 100 other rows."""
     rows = [(text, label) for text, labels in counts for label, count in labels.items() for _ in range(count)]
     return corpus_of(*rows, *((f"review {i}", "positive") for i in range(100)))
 
 
-def test_a_text_that_is_a_large_part_of_the_reviews_is_named_on_the_page_and_warned_about():
-    found = made_up(("Not Available", {"negative": 30, "positive": 20}), ("<i>N/A</i>|=1", {"negative": 50}))
+def test_a_frequent_text_is_on_the_page_and_in_a_warning():
+    found = corpus_with(("Not Available", {"negative": 30, "positive": 20}), ("<i>N/A</i>|=1", {"negative": 50}))
     card = data_card.describe(found, "csv")
     assert [text["rows"] for text in card["frequent_texts"]] == [50, 50]
     assert card["conflicting_texts"] == [
@@ -60,16 +60,16 @@ def test_a_text_that_is_a_large_part_of_the_reviews_is_named_on_the_page_and_war
     several, one = data_card.warnings(card)
     assert several == (
         "'Not Available' is the text of 50 of 200 rows (25.0%), with 2 labels: 30 negative, 20 positive; remove these rows from "
-        "the source, unless split.leave_out_conflicts in params.yaml leaves them out"
+        "the source, unless split.leave_out_conflicts in params.yaml excludes them"
     )
-    assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all are put in the ")
+    assert one.startswith("'<i>N/A</i>|=1' is the text of 50 of 200 rows (25.0%), all labelled negative, and all in the ")
     page = data_card.to_markdown(card)
     assert re.search(r"^\| 'Not Available' +\| 50 +\| 25\.0% \| 30 negative, 20 positive \|$", page, re.MULTILINE)
     assert r"'&lt;i&gt;N/A&lt;/i&gt;\|=1'" in page
 
 
 @pytest.mark.parametrize(("copied", "others"), [(9, 20), (10, 191)])
-def test_a_text_that_is_repeated_little_is_no_large_part(copied, others):
+def test_a_text_below_the_limits_is_not_frequent(copied, others):
     rows = [("the same", "negative")] * copied + [(f"review {i}", "positive") for i in range(others)]
     card = data_card.describe(corpus_of(*rows), "csv")
     assert card["surplus_copies"] == copied - 1
@@ -77,7 +77,7 @@ def test_a_text_that_is_repeated_little_is_no_large_part(copied, others):
 
 
 def test_the_five_most_frequent_conflicting_texts_are_listed_and_all_are_counted():
-    found = made_up(*((f"so so {i}", {"negative": 1, "positive": 1 + i % 4}) for i in range(8)))
+    found = corpus_with(*((f"so so {i}", {"negative": 1, "positive": 1 + i % 4}) for i in range(8)))
     card = data_card.describe(found, "csv")
     assert [(text["excerpt"], text["rows"]) for text in card["conflicting_texts"]] == [
         ("'so so 3'", 5), ("'so so 7'", 5), ("'so so 2'", 4), ("'so so 6'", 4), ("'so so 1'", 3),
@@ -85,7 +85,7 @@ def test_the_five_most_frequent_conflicting_texts_are_listed_and_all_are_counted
     assert (card["texts_with_conflicting_labels"], card["rows_with_conflicting_labels"]) == (8, 28)
 
 
-def test_counts_splits_ratings_and_films_where_they_are_known():
+def test_counts_splits_ratings_and_films():
     rows = [("a", "positive", "train", 10, "tt1"), ("b", "positive", "test", 9, "tt1"), ("c", "negative", "test", 2, None)]
     card = data_card.describe(corpus_of(*rows), "aclimdb")
     assert card["rows_per_split_and_label"] == {"test": {"negative": 1, "positive": 1}, "train": {"negative": 0, "positive": 1}}
@@ -109,7 +109,7 @@ def test_percentiles_are_lengths_of_texts_that_exist():
         *[("cut <br", 0), ("<happy> <i am>", 0), ("x < y", 0), ("<3 this", 0), ("1 < 2 > 0", 0)],
     ],
 )
-def test_markup_is_told_from_a_heart(text, markup):
+def test_only_real_markup_counts(text, markup):
     assert data_card.describe(corpus_of((text, "positive")), "csv")["markup_share"] == markup
 
 
@@ -120,7 +120,7 @@ def test_rejects_are_counted_by_kind_of_reason():
     assert "| unknown label | 2 |" in data_card.to_markdown(card)
 
 
-def test_content_hash_follows_texts_labels_and_their_order_and_nothing_else():
+def test_content_hash_depends_only_on_texts_labels_and_their_order():
     rows = [("a", "positive"), ("b", "negative")]
     same = data_card.content_hash(corpus_of(*rows, location="elsewhere.csv").reviews)
     assert same == data_card.content_hash(corpus_of(*((*row, "train", 9, "tt1") for row in rows)).reviews)
@@ -137,14 +137,14 @@ def test_card_is_plain_json():
     assert json.loads(json.dumps(card)) == card
 
 
-def test_page_names_the_terms_of_the_data():
+def test_page_contains_the_terms_of_use():
     card = data_card.describe(corpus_of(("a", "positive")), "csv")
     page = data_card.to_markdown
     assert "ACL-HLT 2011" in page(card | {"source": "package", "kinds": ["imdb"]})
     assert "ACL-HLT 2011" in page(card | {"source": "aclimdb", "kinds": ["aclimdb"]})
     assert "ACL-HLT 2011" in page(card | {"location": "data/external/IMDB Dataset.csv"})
     assert "Pang" in page(card | {"source": "package", "kinds": ["rotten_tomatoes"]})
-    assert "brought no terms" in page(card)
+    assert "are not known" in page(card)
 
 
 def test_no_label_can_break_a_table():
@@ -153,7 +153,7 @@ def test_no_label_can_break_a_table():
     assert "| a\\|b c | 0 |" in data_card.to_markdown(data_card.describe(odd, "csv"))
 
 
-def test_texts_that_may_be_damaged_are_counted_and_warned_about():
+def test_damaged_texts_are_counted_with_a_warning():
     texts = ["caf\ufffd", "\u00c3\u00a9t\u00c3", "see \\\\new", *(f"review {i} of caf\u00e9" for i in range(20))]
     card = data_card.describe(corpus_of(*((text, "positive") for text in texts)), "csv")
     assert card["damaged_texts"]["lost characters (U+FFFD)"] == 1

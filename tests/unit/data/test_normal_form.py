@@ -25,12 +25,12 @@ reproducibly = settings(max_examples=300, deadline=None, derandomize=True, datab
         ("“curly” ﬁ ｗｉｄｅ &amp; ½", "“curly” ﬁ ｗｉｄｅ &amp; ½"),
     ],
 )
-def test_texts_that_read_alike_have_one_form(text, expected):
+def test_equivalent_texts_have_the_same_normal_form(text, expected):
     assert normalised(text) == expected
 
 
 @pytest.mark.parametrize("text", ["naïve", "voilà", "ÂNGELA", "Ça va ?", "5 € £ ©", "Größe", "«oui»", "señor ¿qué?", "100 °C"])
-def test_what_is_spelled_right_stays(text):
+def test_correct_text_is_unchanged(text):
     assert normalised(text) == text
 
 
@@ -49,7 +49,7 @@ def test_what_is_spelled_right_stays(text):
     ],
     ids=ascii,
 )
-def test_joiners_stay_where_a_script_or_an_emoji_needs_them_and_nothing_visible_is_removed(text, expected):
+def test_joiners_are_kept_where_needed_and_no_visible_character_is_removed(text, expected):
     assert normalised(text) == (expected or text)
 
 
@@ -66,7 +66,7 @@ def test_joiners_stay_where_a_script_or_an_emoji_needs_them_and_nothing_visible_
         (r"tab\t2", "tab\t2"),
     ],
 )
-def test_escapes_of_json_are_decoded_where_they_are_certain(text, expected):
+def test_unambiguous_json_escapes_are_decoded(text, expected):
     assert normalised(text) == expected
 
 
@@ -77,11 +77,11 @@ def test_escapes_of_json_are_decoded_where_they_are_certain(text, expected):
         *[r"\\srv\Nina", r"\\u2019", r"\ud83d alone", r"\u0041", r"\u005cu2019", r"\u20", r"\x41", "\\", r"a\u20\u200b19"],
     ],
 )
-def test_what_may_be_meant_as_it_is_stays(text):
+def test_ambiguous_escapes_are_kept(text):
     assert normalised(text) == text
 
 
-def test_half_a_surrogate_pair_stays_and_is_no_error():
+def test_a_lone_surrogate_is_kept():
     assert normalised("bad \ud800 byte é") == "bad \ud800 byte é"
 
 
@@ -92,26 +92,8 @@ def test_a_column_keeps_its_index_name_and_dtype():
 
 PIECES = [
     *["\u00ad", "\u200b", "\u200c", "\u200d", "\ufeff", "\ufe0f", "\u0301", "\u0315\u0300", "\u0600", "\U000e0067", "\U000e007f"],
-    *[
-        "\U0001f3f4",
-        "\u2764",
-        "\U0001f525",
-        "\u2194",
-        "م",
-        "क",
-        "é",
-        "e",
-        "Ã",
-        "©",
-        "Â",
-        " ",
-        "â€",
-        "‹",
-        "™",
-        "ï»¿",
-        "\u0096",
-        "\0",
-    ],
+    *["\U0001f3f4", "\u2764", "\U0001f525", "\u2194", "م", "क", "é", "e", "Ã", "©", "Â", " ", "â€", "‹", "™", "ï»¿"],
+    *["\u0096", "\0"],
     *["\\", "\\u", "2019", "\\u200b", "\\ud83d", "\\ude00", "\\n", "n", "N", '\\"', "\\/", "/", "<", "C:", "\\u005c", "\\u00c3"],
 ]
 
@@ -122,7 +104,7 @@ PIECES = [
 @example(text="Ãâ€‹©")
 @example(text=r"\u20\u200b19")
 @example(text=r"\u20\u20\u200b0b19")
-def test_the_normal_form_of_a_normal_form_is_itself(text):
+def test_normalisation_is_idempotent(text):
     once = normalised(text)
     assert normalised(once) == once
 
@@ -144,39 +126,13 @@ def test_mojibake_of_mojibake_is_repaired(layers):
 @pytest.mark.parametrize(
     "piece",
     [
-        *[
-            "Ã©",
-            "Ã",
-            "Ãƒ",
-            "â€‹",
-            "Ã\u200b",
-            "Ã\u00ad",
-            "\u0096",
-            "é",
-            "ÐšÐ",
-            "Ã ",
-            "\u0315\u0300",
-            "a\u0301",
-            "\u200d",
-            "م\u200d",
-        ],
-        *[
-            "\\",
-            "\\u",
-            "\\u20",
-            "\\n",
-            "\\n ",
-            "\\u2019",
-            "\\u20\\u200b",
-            "\\ud83d",
-            "\\/",
-            '\\"',
-            "a:\\",
-            "\U0001f3f4\U000e0067",
-        ],
+        *["Ã©", "Ã", "Ãƒ", "â€‹", "Ã\u200b", "Ã\u00ad", "\u0096", "é", "ÐšÐ", "Ã ", "\u0315\u0300", "a\u0301", "\u200d"],
+        *["م\u200d"],
+        *["\\", "\\u", "\\u20", "\\n", "\\n ", "\\u2019", "\\u20\\u200b", "\\ud83d", "\\/", '\\"', "a:\\"],
+        *["\U0001f3f4\U000e0067"],
     ],
     ids=ascii,
 )
-def test_time_grows_with_the_length_of_a_hostile_text(piece):
+def test_time_is_linear_in_the_length_of_a_malicious_text(piece):
     small, large = (piece * (size // len(piece)) for size in (10_000, 80_000))
     assert growth(normalised, small, large) < 8 * 4

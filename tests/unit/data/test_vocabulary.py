@@ -25,7 +25,7 @@ TRAIN = ["a good film .", "good , good story", "", "a film", "caf\u00e9 \U0001f6
 
 
 def random_texts(count, *, seed):
-    """Texts of words, marks and numbers, rare and frequent ones; some are empty."""
+    """Texts of rare and frequent words, marks and numbers; some are empty."""
     draw = random.Random(seed)
     words = [f"w{i}" for i in range(60)] + ["it's", "\u00e9t\u00e9", "\u597d", ",", ".", "!", "\U0001f600", "10", "\u00bd"]
     weights = [1 / (i + 1) for i in range(len(words))]
@@ -34,7 +34,7 @@ def random_texts(count, *, seed):
 
 @pytest.fixture(scope="module")
 def keras_text():
-    """Keras's own module, imported once."""
+    """Keras's module, imported once."""
     from tensorflow.keras.preprocessing import text
 
     return text
@@ -42,7 +42,7 @@ def keras_text():
 
 @pytest.fixture
 def fitted(keras_text, tmp_path):
-    """The vocabulary of some texts, by way of its file."""
+    """Writes the vocabulary of texts to a file and reads it."""
 
     def fit(texts, *, minimum_count=1):
         file = tmp_path / "text.json"
@@ -69,7 +69,7 @@ def as_lists(ids):
 # fit
 
 
-def test_words_stand_in_order_of_their_frequency_after_padding_and_unknown(fitted):
+def test_words_are_ordered_by_frequency_after_padding_and_unknown(fitted):
     found = fitted(TRAIN)
     expected = Counter(" ".join(TRAIN).split())
     assert found.words[:5] == ("<pad>", "<unk>", "good", "a", "film")
@@ -92,11 +92,11 @@ def test_words_below_the_minimum_count_are_unknown(fitted, minimum_count, kept):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["", ""], r"the view content holds no words in train: every review is empty in it;"),
-        (["a b c"], r"none occurs tokenize\.minimum_count times; lower tokenize\.minimum_count in params\.yaml"),
+        (["", ""], r"the view content has no words in train: every review is empty in it;"),
+        (["a b c"], r"none reaches tokenize\.minimum_count; lower tokenize\.minimum_count in params\.yaml"),
     ],
 )
-def test_a_view_without_words_has_a_vocabulary_and_fails_only_a_model_that_reads_it(fitted, texts, message):
+def test_a_view_without_words_fails_only_models_that_read_it(fitted, texts, message):
     found = fitted(texts, minimum_count=2)
     assert (found.words, found.counts.tolist()) == (("<pad>", "<unk>"), [0, 0])
     ids = found.ids(pd.Series(texts))
@@ -109,7 +109,7 @@ def test_a_view_without_words_has_a_vocabulary_and_fails_only_a_model_that_reads
 
 
 @pytest.mark.parametrize("minimum_count", [1, 3])
-def test_ids_are_those_of_keras_itself(keras_text, fitted, minimum_count):
+def test_ids_equal_those_of_keras(keras_text, fitted, minimum_count):
     train, others = random_texts(150, seed=1), pd.concat([random_texts(40, seed=2), pd.Series(["unseen w0 words"])])
     others = pd.Series(others.to_list())
     theirs = keras_text.tokenizer_from_json(vocabulary.fit(train, minimum_count=minimum_count))
@@ -118,7 +118,7 @@ def test_ids_are_those_of_keras_itself(keras_text, fitted, minimum_count):
         assert as_lists(ours.ids(texts)) == theirs.texts_to_sequences(texts.to_list())
 
 
-def test_a_tokenizer_that_keras_wrote_without_our_help_gives_the_same_ids(keras_text, tmp_path):
+def test_a_tokenizer_written_by_keras_gives_the_same_ids(keras_text, tmp_path):
     train, others = random_texts(150, seed=1), random_texts(40, seed=2)
     theirs = keras_text.Tokenizer(oov_token="<unk>", filters="", lower=False)
     theirs.fit_on_texts(train.to_list())
@@ -129,14 +129,13 @@ def test_a_tokenizer_that_keras_wrote_without_our_help_gives_the_same_ids(keras_
     assert ours.counts[2] == max(theirs.word_counts.values())
 
 
-def test_every_count_is_how_often_the_id_stands_in_train(fitted):
+def test_every_count_is_the_frequency_of_the_id_in_train(fitted):
     for texts in (random_texts(150, seed=1), pd.Series(TRAIN)):
         found = fitted(texts)
         assert np.bincount(found.ids(texts).values, minlength=len(found)).tolist() == found.counts.tolist()
 
 
-def test_every_count_of_cleaned_reviews_is_how_often_the_id_stands_in_them(fitted):
-    """Also where reviews hold spaces that are not the usual ones."""
+def test_every_count_is_the_frequency_of_the_id_in_cleaned_reviews(fitted):
     raw = ["A good\u00a0film\x85", "good\u2003\u3000film \x1c", "It's&nbsp;good \u2764\ufe0f \u200b 10/10<br />"]
     cleaned = cleaning.clean(pd.Series(raw), stopwords=Stopwords("english", keep_negations=True))
     for view in ("text", "content"):
@@ -151,7 +150,7 @@ sys.stdout.write(vocabulary.fit(pd.Series(sys.stdin.read().split("\\n")), minimu
 """
 
 
-def test_two_processes_give_the_same_bytes_whatever_order_their_sets_have(keras_text):
+def test_two_processes_with_other_hash_seeds_give_the_same_bytes(keras_text):
     texts = random_texts(100, seed=3)
     here = vocabulary.fit(texts, minimum_count=2)
     other_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
@@ -166,14 +165,14 @@ def test_two_processes_give_the_same_bytes_whatever_order_their_sets_have(keras_
     assert there.stdout == here.encode()
 
 
-def test_the_same_texts_give_the_same_bytes_again_and_stay_as_they_were(keras_text):
+def test_the_same_texts_give_the_same_bytes_and_are_not_modified(keras_text):
     texts = random_texts(50, seed=4)
     before = texts.copy()
     assert vocabulary.fit(texts, minimum_count=1) == vocabulary.fit(texts, minimum_count=1)
     pd.testing.assert_series_equal(texts, before)
 
 
-def test_the_vocabulary_of_the_stage_never_saw_valid_or_test(keras_text, tmp_path, monkeypatch):
+def test_the_vocabulary_of_the_stage_is_fitted_on_train_only(keras_text, tmp_path, monkeypatch):
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     Path("splits").mkdir()
@@ -196,8 +195,8 @@ def test_the_vocabulary_of_the_stage_never_saw_valid_or_test(keras_text, tmp_pat
     assert data.train.labels.tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize(("valid", "is_told"), [("a good film", False), ("another one altogether", True)])
-def test_stage_warns_where_valid_is_mostly_words_that_train_lacks(keras_text, tmp_path, monkeypatch, caplog, valid, is_told):
+@pytest.mark.parametrize(("valid", "has_warning"), [("a good film", False), ("another one altogether", True)])
+def test_stage_warns_if_most_words_of_valid_are_out_of_vocabulary(keras_text, tmp_path, monkeypatch, caplog, valid, has_warning):
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     Path("splits").mkdir()
@@ -208,14 +207,14 @@ def test_stage_warns_where_valid_is_mostly_words_that_train_lacks(keras_text, tm
     with caplog.at_level("WARNING", logger="sentiflow"):
         importlib.import_module("stages.tokenize").main(*map(Path, ["splits", "classes.json", "tokens", "report.json"]))
     warnings = [record.getMessage().partition(",")[0] for record in caplog.records]
-    assert warnings == ["100% of the words in valid are not in the vocabulary of train"] * is_told
+    assert warnings == ["100% of the words in valid are not in the vocabulary of train"] * has_warning
     assert Vocabulary.read(Path("tokens/content.json")).words == ("<pad>", "<unk>")
 
 
-# ids and back
+# ids and decoding
 
 
-def test_known_words_come_back_from_their_ids(fitted):
+def test_known_words_are_decoded_from_their_ids(fitted):
     texts = random_texts(60, seed=5)
     found = fitted(texts)
     ids = found.ids(texts)
@@ -228,20 +227,19 @@ def test_an_unseen_word_is_unknown_and_padding_is_not_decoded(words):
     assert words.decode([0, 0, 2, 1, 0]) == "good <unk>"
 
 
-def test_ids_are_whole_numbers_of_32_bits_and_offsets_start_at_0(words):
+def test_ids_are_int32_and_offsets_start_at_0(words):
     ids = words.ids(pd.Series(["", "good film", ""]))
     assert (ids.values.dtype, ids.offsets.tolist()) == (np.int32, [0, 0, 2, 2])
 
 
 @pytest.mark.parametrize("dtype", ["str", "object", "string"])
-def test_texts_of_any_dtype_and_index_give_the_same_ids(words, dtype):
+def test_any_dtype_and_index_gives_the_same_ids(words, dtype):
     texts = pd.Series(["good film", "old"], index=[9, 3], dtype=dtype)
     assert as_lists(words.ids(texts)) == [[2, 4], [7]]
     assert as_lists(words.ids(texts[1:])) == [[7]]
 
 
-def test_texts_put_together_from_several_tables_have_ids(words):
-    """pandas keeps such a column in several pieces of Arrow memory."""
+def test_a_column_of_several_arrow_chunks_has_ids(words):
     assert as_lists(words.ids(pd.concat([pd.Series(["good film"]), pd.Series(["old"])], ignore_index=True))) == [[2, 4], [7]]
 
 
@@ -251,7 +249,7 @@ def test_no_texts_give_no_ids(words):
 
 
 @pytest.mark.parametrize("few", [0, 10**9])
-def test_few_tokens_are_looked_up_as_many_are(fitted, monkeypatch, few):
+def test_few_and_many_tokens_have_the_same_ids(fitted, monkeypatch, few):
     train, others = random_texts(150, seed=1), random_texts(40, seed=2)
     found = fitted(train, minimum_count=2)
     at_hand = {word: i for i, word in enumerate(found.words)}
@@ -265,7 +263,7 @@ def test_few_tokens_are_looked_up_as_many_are(fitted, monkeypatch, few):
 # sizes
 
 
-def test_a_cut_makes_ids_from_the_size_on_unknown_and_leaves_the_others(words):
+def test_a_cut_maps_ids_from_the_size_on_to_unknown(words):
     ids = ragged([2, 3, 7, 1], [], [5, 4])
     cut = words.cut(ids, size=5, punctuation=True)
     assert as_lists(cut) == [[2, 3, 1, 1], [], [1, 4]]
@@ -273,7 +271,7 @@ def test_a_cut_makes_ids_from_the_size_on_unknown_and_leaves_the_others(words):
     assert as_lists(ids) == [[2, 3, 7, 1], [], [5, 4]]
 
 
-def test_a_cut_without_punctuation_drops_marks_and_keeps_words_numbers_and_unknowns(words):
+def test_a_cut_without_punctuation_removes_only_marks(words):
     cut = words.cut(ragged([3, 2, 3], [6, 5], [3], [1, 6, 7]), size=8, punctuation=False)
     assert as_lists(cut) == [[2], [5], [], [1, 7]]
 
@@ -284,7 +282,7 @@ def test_an_emoji_is_a_word(fitted):
     assert {word for word, is_word in zip(found.words[2:], found.is_word[2:], strict=True) if is_word} == set(emoji)
 
 
-def test_a_mark_beyond_the_size_is_dropped_and_not_unknown(words):
+def test_a_mark_beyond_the_size_is_removed_and_not_unknown(words):
     assert as_lists(words.cut(ragged([2, 6, 7]), size=4, punctuation=False)) == [[2, 1]]
 
 
@@ -292,12 +290,11 @@ def test_a_mark_beyond_the_size_is_dropped_and_not_unknown(words):
     ("at_most", "minimum_count", "size"),
     [(None, 1, 8), (None, 5, 5), (4, 1, 4), (100, 1, 8), (6, 5, 5), (3, 5, 3), (None, 100, 2)],
 )
-def test_the_size_is_the_lesser_of_what_is_asked_and_what_is_frequent_enough(words, at_most, minimum_count, size):
+def test_the_size_is_the_minimum_of_the_limit_and_the_frequent_words(words, at_most, minimum_count, size):
     assert words.size(at_most=at_most, minimum_count=minimum_count) == size
 
 
-def test_a_cut_at_a_size_reads_as_if_keras_had_fewer_words(keras_text, fitted):
-    """One fit serves every vocabulary size."""
+def test_a_cut_equals_keras_with_num_words(keras_text, fitted):
     train, others = random_texts(150, seed=1), random_texts(40, seed=2)
     theirs = keras_text.Tokenizer(num_words=20, oov_token="<unk>", filters="", lower=False)
     theirs.fit_on_texts(train.to_list())
@@ -306,7 +303,7 @@ def test_a_cut_at_a_size_reads_as_if_keras_had_fewer_words(keras_text, fitted):
 
 
 @pytest.mark.parametrize(("size", "rate"), [(8, 1 / 6), (5, 3 / 6), (3, 4 / 6), (2, 1.0)])
-def test_the_unknown_rate_is_the_share_of_tokens_that_a_size_does_not_know(size, rate):
+def test_the_unknown_rate_is_the_fraction_of_tokens_beyond_the_size(size, rate):
     assert vocabulary.unknown_rate(ragged([2, 2, 7], [], [1, 4, 5]), size) == pytest.approx(rate)
 
 
@@ -339,7 +336,7 @@ def keras_json(**config):
     return json.dumps({"class_name": "Tokenizer", "config": usual | config})
 
 
-def test_a_file_as_small_as_can_be_is_read(tmp_path):
+def test_a_minimal_file_is_read(tmp_path):
     file = tmp_path / "text.json"
     file.write_text(keras_json())
     found = Vocabulary.read(file)
@@ -351,21 +348,23 @@ def test_a_file_as_small_as_can_be_is_read(tmp_path):
     [
         *["", "words", "[]", "3", "null", "{}", '{"config": []}', '{"config": {}}', '["negative", "positive"]'],
         *[keras_json(word_counts="{"), keras_json(word_index={"good": 2}), keras_json(num_words="3"), keras_json(word_index="3")],
-        pytest.param(keras_json(word_index='{"good": "two", "<unk>": 1}'), id="ids that are no numbers"),
+        pytest.param(keras_json(word_index='{"good": "two", "<unk>": 1}'), id="ids that are not numbers"),
         pytest.param(keras_json(word_index="[]"), id="a list of words"),
         pytest.param(keras_json(word_index="{}"), id="no words"),
         pytest.param(keras_json(word_index='{"good": 1}', num_words=2), id="fitted without <unk>, so that 1 is a word"),
         pytest.param(keras_json(word_index='{"<unk>": 1, "good": 3}', num_words=4), id="a gap among the ids"),
     ],
 )
-def test_any_other_file_is_refused_by_name_with_how_to_make_it(tmp_path, content):
+def test_any_other_file_is_an_error_that_says_how_to_create_it(tmp_path, content):
     file = tmp_path / "text.json"
     file.write_text(content)
-    with pytest.raises(InputError, match=r"text\.json is not a tokenizer as Keras's Tokenizer\.to_json\(\).*dvc repro tokenize"):
+    with pytest.raises(
+        InputError, match=r"text\.json is not a tokenizer from Keras's Tokenizer\.to_json\(\).*dvc repro tokenize"
+    ):
         Vocabulary.read(file)
 
 
-def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
+def test_a_file_that_is_not_text_is_an_error(tmp_path):
     file = tmp_path / "text.json"
     file.write_bytes(b"\x89PNG\xff")
     with pytest.raises(InputError, match=r"text\.json is not a tokenizer"):
@@ -376,7 +375,7 @@ REVIEWS = [[2, 3, 1], [], [5], [], []]
 
 
 @pytest.mark.parametrize("reviews", [REVIEWS, [[], []], [[7]], []], ids=["some empty", "all empty", "one", "none"])
-def test_tokens_come_back_as_they_were_written(tmp_path, reviews):
+def test_tokens_are_read_as_they_were_written(tmp_path, reviews):
     file = tmp_path / "valid.parquet"
     rows, labels = pd.Series(range(10, 10 + len(reviews))), pd.Series([i % 2 for i in range(len(reviews))])
     reversed_reviews = [review[::-1] for review in reviews]
@@ -399,7 +398,7 @@ def test_the_same_tokens_give_the_same_bytes(tmp_path):
 # ragged
 
 
-def test_a_slice_of_an_arrow_column_is_read_from_its_own_start():
+def test_a_slice_of_an_arrow_column_is_read_from_its_start():
     lists = pa.array([[1, 2], [3], [], [4, 5]], pa.list_(pa.int32()))
     part = Ragged.from_arrow(lists.slice(1, 2))
     assert (part.values.tolist(), part.offsets.tolist()) == ([3], [0, 1, 1])
@@ -419,7 +418,7 @@ def test_the_owner_of_a_token_is_its_review():
 )
 @example(reviews=[], length=3, padding="pre", truncating="pre")
 @example(reviews=[[], [1, 2, 3, 4], []], length=3, padding="pre", truncating="post")
-def test_padded_rows_are_those_of_keras(keras_text, reviews, length, padding, truncating):
+def test_padded_rows_equal_those_of_keras(keras_text, reviews, length, padding, truncating):
     from tensorflow.keras.preprocessing.sequence import pad_sequences
 
     theirs = pad_sequences(reviews, maxlen=length, padding=padding, truncating=truncating)
@@ -428,12 +427,12 @@ def test_padded_rows_are_those_of_keras(keras_text, reviews, length, padding, tr
     assert ours.tolist() == theirs.tolist()
 
 
-def test_keeping_some_tokens_moves_the_offsets_along():
+def test_keeping_some_tokens_adjusts_the_offsets():
     kept = ragged([5, 6], [7], [], [8, 9]).keep(np.array([True, False, False, True, True]))
     assert as_lists(kept) == [[5], [], [], [8, 9]]
 
 
-def test_labels_of_thousands_of_classes_come_back_as_they_were(tmp_path):
+def test_labels_of_thousands_of_classes_are_read_as_they_were_written(tmp_path):
     file, labels = tmp_path / "train.parquet", pd.Series([0, 127, 128, 9_999])
     vocabulary.write_tokens(file, pd.Series(range(4)), labels, {"text": ragged([2], [3], [2], [3])})
     assert vocabulary.read_tokens(file, "text").labels.tolist() == labels.tolist()

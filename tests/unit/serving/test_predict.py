@@ -345,7 +345,7 @@ def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp
         sparse.truncate(10 * 2**30)
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="is no text file"):
+        with pytest.raises(InputError, match="is not a text file"):
             predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally:

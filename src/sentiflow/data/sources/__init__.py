@@ -1,4 +1,7 @@
-"""Where reviews come from. To add a source: write its file, with its SOURCE; add its line here, and its section to params."""
+"""Sources of reviews: `download.source: NAME` in params.yaml is the module NAME here.
+
+To add a source, write its module with SOURCE, and its section in config/params.py and params.yaml.
+"""
 
 import ast
 import json
@@ -6,14 +9,15 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 from tqdm import tqdm
 
 from sentiflow.config.params import Download
 from sentiflow.data import normal_form
-from sentiflow.data.sources import aclimdb, folder, package, tables
 from sentiflow.data.sources.rows import EMPTY, UNKNOWN_LABEL, Found, Origin, by_tidied, excerpt, flaw, tidied
 from sentiflow.data.sources.source import Source
 from sentiflow.system import terminal
@@ -22,25 +26,21 @@ from sentiflow.system.errors import InputError
 log = logging.getLogger("sentiflow")
 
 SOURCES: dict[str, Source] = {
-    "package": package.SOURCE,
-    "csv": tables.source("csv", has_published=lambda location: "imdb" in location),
-    "tsv": tables.source("tsv", has_published=lambda location: "tweets" in location),
-    "folder": folder.SOURCE,
-    "aclimdb": aclimdb.SOURCE,
+    name: import_module(f"{__name__}.{name}").SOURCE for name in get_args(Download.model_fields["source"].annotation)
 }
 
-FEWEST = 10  # rows a label, so that each of three splits can get some
+FEWEST = 10  # rows per label
 TYPES = {"text": "str", "label": "str", "source": "str", "split": "str", "rating": "Int8", "film": "str", "group": "str"}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled reviews and where they came from.
+    """Labelled reviews and their origin.
 
-    reviews: row, text, label, source, split, rating, film, group; the last four are empty where the source does not know them.
-    rejects: source (a file), line, reason, excerpt of each row that could not be used.
-    excluded: rows that were left out on purpose, by their label.
-    classes: every label the source may have, in the order of the labels mapping.
+    reviews: row, text, label, source, split, rating, film, group; the last four are empty if the source does not have them.
+    rejects: source (file), line, reason, excerpt of each rejected row.
+    excluded: rows excluded by their label, which is mapped to null.
+    classes: all classes of the source, in the order of the labels mapping.
     """
 
     reviews: pd.DataFrame
@@ -52,13 +52,13 @@ class Corpus:
 
 
 def load(p: Download, partial_dir: Path, *, seed: int) -> Corpus:
-    """Reads the source that params choose.
+    """Reads the source selected in params.yaml.
 
     Args:
-        partial_dir: keeps downloads, whole and partial; and rejects.csv, if too many rows are rejected.
+        partial_dir: folder for downloads, and for rejects.csv if too many rows are rejected.
 
     Raises:
-        InputError: if the source cannot be read, too much of it cannot be used, or what is left is too little to learn from.
+        InputError: if the source cannot be read, too many rows are rejected, or too few are left.
     """
     origin = SOURCES[p.source].find(p, partial_dir)
     reviews, rejects, excluded = sort(origin, p.max_characters)
@@ -75,11 +75,9 @@ def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFram
     kept: list[Found] = []
     rejected: list[tuple[str, int, str, str]] = []
     excluded: Counter[str] = Counter()
-    read = 0
     labels = by_tidied(origin.labels)
     classes = {label: name for label, name in labels.items() if name is not None}
     for row in tqdm(origin.found, desc="reading", unit=" rows", disable=None, delay=2):
-        read += 1
         label = tidied(row.label)
         if row.flaw is None and label in labels and label not in classes:
             excluded[label] += 1
@@ -95,17 +93,13 @@ def sort(origin: Origin, max_characters: int) -> tuple[pd.DataFrame, pd.DataFram
     reviews = pd.DataFrame(kept, columns=list(Found._fields))[list(TYPES)].astype(TYPES)
     reviews.insert(0, "row", pd.RangeIndex(len(reviews)).to_numpy("int64"))
     rejects = pd.DataFrame(rejected, columns=["source", "line", "reason", "excerpt"]).astype({"line": "int64"})
-    if read != len(reviews) + len(rejects) + excluded.total():
-        raise RuntimeError(
-            f"{read:,} rows read, but {len(reviews):,} kept, {len(rejects):,} rejected, {excluded.total():,} excluded"
-        )
     return reviews, rejects, dict(sorted(excluded.items()))
 
 
 def sample(reviews: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """That many rows, drawn evenly over label and split, in their own order and numbered again; all if there are fewer.
+    """At most `count` random rows, balanced over label and split, in their original order and renumbered.
 
-    Every group of label and split gives a random row in turn until there are enough, so a small group gives all it has.
+    Each group of label and split contributes one row in turn, so a small group contributes all its rows.
     """
     shuffled = reviews.sample(frac=1, random_state=seed)
     turn = shuffled.groupby(["label", "split"], dropna=False).cumcount()
@@ -118,44 +112,44 @@ def _require_few_rejects(p: Download, origin: Origin, reviews: pd.DataFrame, rej
     if rejects.empty:
         return
     rows = len(reviews) + len(rejects)
-    share = len(rejects) / rows
-    counted = f"{len(rejects):,} of the {rows:,} rows of {origin.location} cannot be used, {share:.2%}"
-    reasons = _commonest(rejects)
-    if share <= p.max_rejected:
-        log.warning("%s; they are listed in rejects.csv:\n%s", counted, reasons)
+    fraction = len(rejects) / rows
+    summary = f"{len(rejects):,} of the {rows:,} rows of {origin.location} are invalid, {fraction:.2%}"
+    reasons = _most_common_reasons(rejects)
+    if fraction <= p.max_rejected:
+        log.warning("%s; rejects.csv lists them:\n%s", summary, reasons)
         return
     listing.parent.mkdir(parents=True, exist_ok=True)
     rejects.to_csv(listing, index=False, lineterminator="\n")
     reasons = "\n".join([reasons, *_labels_to_set(p, origin, reviews, rejects)])
     raise InputError(
-        f"{counted}; allowed are {p.max_rejected:.2%} (download.max_rejected). Correct the file, or its settings in "
-        f"params.yaml, or allow more; {listing} lists every row. The commonest reasons:\n{reasons}"
+        f"{summary}; {p.max_rejected:.2%} are allowed (download.max_rejected). Correct the file or its settings in params.yaml, "
+        f"or raise the limit; {listing} lists every row. Most common reasons:\n{reasons}"
     )
 
 
 def _labels_to_set(p: Download, origin: Origin, reviews: pd.DataFrame, rejects: pd.DataFrame) -> list[str]:
-    """Where labels are not mapped, lines for params.yaml that map every label of the file."""
+    """If labels are not mapped: lines for params.yaml that map every label of the file."""
     unmapped = rejects["reason"].str.extract(f"^{UNKNOWN_LABEL}: (.+) is not mapped")[0].dropna().value_counts()
     if unmapped.empty:
         return []
     key = f"download.{p.source}"
-    if len(unmapped) > (len(reviews) + len(rejects)) / FEWEST:  # too many to be labels, of which each needs some rows
-        return [f"  {len(unmapped):,} different labels are not mapped: is {key}.label in params.yaml the column of the labels?"]
+    if len(unmapped) > (len(reviews) + len(rejects)) / FEWEST:  # too many for labels with FEWEST rows each
+        return [f"  {len(unmapped):,} distinct labels are not mapped: is {key}.label in params.yaml the label column?"]
     labels = {label: name for label, name in origin.labels.items() if name is None or name in set(reviews["label"])}
-    meant = {tidied(label).lower(): name for label, name in labels.items()}  # what differs in case alone has the same class
+    lower = {tidied(label).lower(): name for label, name in labels.items()}  # labels that differ only in case have the same class
     found = map(ast.literal_eval, unmapped.index[~unmapped.index.str.endswith("...")])
-    labels |= {label: meant.get(label.lower(), label) for label in found}
+    labels |= {label: lower.get(label.lower(), label) for label in found}
     lines = [
         f"      {json.dumps(label, ensure_ascii=False)}: {json.dumps(name, ensure_ascii=False)}" for label, name in labels.items()
     ]
     return [
-        f"  Set the labels of {key} in params.yaml, each to its class, or to null to leave its rows out; all labels of the file:",
+        f"  Set the labels of {key} in params.yaml: each to its class, or to null to exclude its rows. All labels of the file:",
         "    labels:",
         *lines,
     ]
 
 
-def _commonest(rejects: pd.DataFrame) -> str:
+def _most_common_reasons(rejects: pd.DataFrame) -> str:
     kinds = rejects["reason"].str.split(":").str[0]
     lines = []
     for kind, count in Counter(kinds).most_common(3):
@@ -168,17 +162,15 @@ def _commonest(rejects: pd.DataFrame) -> str:
 
 def _require_enough(reviews: pd.DataFrame, classes: list[str], location: str, sampled: int | None) -> None:
     if not classes:
-        raise InputError(f"every label of {location} is mapped to null, so no row is left; map two or more to their classes")
+        raise InputError(f"every label of {location} is mapped to null, so no rows are left; map at least 2 labels to classes")
     if reviews.empty:
-        raise InputError(f"{location} holds no rows; expected one a review")
-    counts = reviews["label"].value_counts().reindex(classes, fill_value=0)
-    found = terminal.some(f"{count:,} {name}" for name, count in counts.items())
+        raise InputError(f"{location} contains no rows; expected one per review")
     if len(classes) < 2:
-        raise InputError(f"every label of {location} means {classes[0]!r}; at least 2 different ones are needed")
+        raise InputError(f"every label of {location} is mapped to {classes[0]!r}; at least 2 classes are needed")
+    counts = reviews["label"].value_counts().reindex(classes, fill_value=0)
     if counts.min() < FEWEST:
-        advice = (
-            "raise download.sample or set it to null" if sampled else "add rows, or map that label to null, which leaves it out"
-        )
+        advice = "raise download.sample or set it to null" if sampled else "add rows, or map that label to null to exclude it"
         found = terminal.some(f"{count:,} {name}" for name, count in counts.sort_values(kind="stable").items())
-        raise InputError(f"{location} gives {found}; at least {FEWEST} rows of each label are needed: {advice}")
+        raise InputError(f"{location} has {found}; at least {FEWEST} rows per label are needed: {advice}")
+    found = terminal.some(f"{count:,} {name}" for name, count in counts.items())
     log.info("%s reviews from %s: %s", f"{len(reviews):,}", location, found)

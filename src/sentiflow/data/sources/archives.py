@@ -1,8 +1,8 @@
-"""Reads the files of a .tar.gz one by one, in memory, without trusting it. Nothing is written to disk.
+"""Reads an untrusted .tar.gz file by file, in memory. Nothing is written to disk.
 
-`tarfile` reads the format. Three checks are added, against hostile or damaged archives: a limit on what is unpacked, because a
-few kilobytes can unpack to gigabytes; a limit on extended headers, because `tarfile` reads each into memory; and an error for a
-damaged header, because `tarfile` takes one for the end of the archive.
+Three checks are added to `tarfile`, against malicious or damaged archives: a limit on the unpacked size, because a few kilobytes
+can unpack to gigabytes; a limit on extended headers, because `tarfile` reads each into memory; and an error for a damaged
+header, which `tarfile` treats as the end of the archive.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sentiflow.system.errors import InputError
 
 CHUNK = 65536
-HEADER = 8192  # bytes of an extended header at most (name, date, owner); before 3.11.10 `tarfile` takes quadratic time for one
+HEADER = 8192  # maximum bytes of an extended header (name, date, owner); `tarfile` before 3.11.10 needs quadratic time for one
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 KINDS = {
     tarfile.LNKTYPE: "a hard link",
@@ -27,19 +27,18 @@ KINDS = {
     tarfile.FIFOTYPE: "a pipe",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
-REFUSED = "only plain files and folders are read, so the whole archive is refused; fetch it again from where it is published"
+REJECTED = "only regular files and folders are allowed, so the archive is rejected; download it again from its publisher"
 
 
 def members(path: Path, *, wanted: Callable[[str], bool], max_bytes: int, max_member: int) -> Iterator[tuple[str, bytes]]:
-    """The name and the content of every regular file whose name is wanted; of a longer one the first max_member bytes.
+    """The name and the first `max_member` bytes of every regular file whose name is wanted.
 
     Args:
-        max_bytes: unpacked bytes at most, those of unwanted members and of headers included.
-        max_member: bytes of one member at most that are held in memory.
+        max_bytes: limit on all unpacked bytes, including headers and unwanted members.
 
     Raises:
-        InputError: if the archive is cut, is none, holds anything but files and folders, names a place outside itself, or
-            unpacks to more than max_bytes.
+        InputError: if the file is not a .tar.gz archive, is truncated, contains anything but files and folders or a path outside
+            the archive, or unpacks to more than `max_bytes`.
     """
     size = path.stat().st_size
     with path.open("rb") as file, tqdm.wrapattr(file, "read", total=size, desc=path.name, disable=None, delay=2) as counted:
@@ -54,20 +53,20 @@ def members(path: Path, *, wanted: Callable[[str], bool], max_bytes: int, max_me
                 errors="surrogateescape",
             ) as archive:
                 while (member := archive.next()) is not None:
-                    archive.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
+                    archive.members.clear()  # type: ignore[attr-defined]  # frees the headers
                     _check(member, path)
                     if member.isfile() and wanted(member.name):
                         content = archive.extractfile(member)
                         assert content is not None
                         yield member.name, content.read(max_member)
         except (tarfile.TarError, RecursionError) as error:
-            raise InputError(f"{path} is not a .tar.gz archive, or a damaged one ({error}); fetch it again") from None
-        while unpacked.read(CHUNK):  # the checksum of gzip is at the very end
+            raise InputError(f"{path} is not a .tar.gz archive, or is damaged ({error}); download it again") from None
+        while unpacked.read(CHUNK):  # to the checksum of gzip at the end
             pass
 
 
 class _Unpacked:
-    """Reads no more bytes in all than the limit."""
+    """A file that raises InputError beyond a total number of bytes."""
 
     def __init__(self, unpacked: gzip.GzipFile, limit: int, path: Path) -> None:
         self.unpacked, self.limit, self.left, self.path = unpacked, limit, limit, path
@@ -76,19 +75,19 @@ class _Unpacked:
         try:
             data = self.unpacked.read(count)
         except EOFError:
-            raise InputError(f"{self.path} ends in the middle; the file is not whole, so fetch it again") from None
+            raise InputError(f"{self.path} is truncated; download it again") from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{self.path} is not a .tar.gz archive, or a damaged one ({error}); fetch it again") from None
+            raise InputError(f"{self.path} is not a .tar.gz archive, or is damaged ({error}); download it again") from None
         self.left -= len(data)
         if self.left < 0:
             raise InputError(
-                f"{self.path} unpacks to more than max_bytes, {self.limit:,}; if you trust it, raise download.aclimdb.max_bytes"
+                f"{self.path} unpacks to more than max_bytes, {self.limit:,}; raise download.aclimdb.max_bytes if you trust it"
             )
         return data
 
 
 class _Header(tarfile.TarInfo):
-    """Raises ReadError for a damaged header, which `TarFile.next` would take for the end of the archive."""
+    """Raises ReadError for a damaged header, which `TarFile.next` would treat as the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -101,17 +100,17 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # two blocks of zeros: the end
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # two blocks of zeros
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"it ends in the middle, or a header in it does not add up: {error}") from None
+            raise tarfile.ReadError(f"truncated, or with an invalid header: {error}") from None
 
 
 def _check(member: tarfile.TarInfo, path: Path) -> None:
     if member.name.startswith("/") or ".." in member.name.split("/"):
-        raise InputError(f"{path}: {member.name!r} names a place outside the archive; {REFUSED}")
+        raise InputError(f"{path}: {member.name!r} is a path outside the archive; {REJECTED}")
     if member.size < 0:
-        raise InputError(f"{path}: {member.name!r} has {member.size} bytes; {REFUSED}")
+        raise InputError(f"{path}: {member.name!r} has {member.size} bytes; {REJECTED}")
     if not (member.isfile() or member.isdir()) or member.issparse() or member.type not in tarfile.SUPPORTED_TYPES:
-        kind = KINDS.get(member.type, "a sparse file" if member.issparse() else f"of the unknown kind {member.type!r}")
-        raise InputError(f"{path}: {member.name!r} is {kind}; {REFUSED}")
+        kind = KINDS.get(member.type, "a sparse file" if member.issparse() else f"of the unknown type {member.type!r}")
+        raise InputError(f"{path}: {member.name!r} is {kind}; {REJECTED}")

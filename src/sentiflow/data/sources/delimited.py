@@ -1,4 +1,4 @@
-"""Records of delimited text, such as CSV and TSV. Whatever cannot be read costs its own line and no other."""
+"""Parses delimited text such as CSV and TSV. A parse error affects its own line only."""
 
 import codecs
 import contextlib
@@ -16,29 +16,29 @@ from sentiflow.data.sources import unpacking
 from sentiflow.data.sources.rows import INVALID, excerpt
 from sentiflow.system.errors import InputError
 
-MOST_CHARACTERS = 2_000_000_000  # of a file, which is in memory as a whole
-LONGEST = 100_000_000  # characters in a line or a field, of which the csv module takes four bytes each
-PEEKED = 4096  # bytes in which something shows that is no text
-BROKEN = 0.1  # share of records that cannot be read, from which blanks before quotes are tried as the reason
-EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # the line that tells Excel the separator
-# What an escaped character is while the csv module reads, which would drop the escape of any character: noncharacters of Unicode.
+MOST_CHARACTERS = 2_000_000_000  # in a file, which is read into memory
+LONGEST = 100_000_000  # characters in a line or field; the csv module needs four bytes for each
+PEEKED = 4096  # bytes to detect binary files
+BROKEN = 0.1  # fraction of broken records above which the file is parsed again with blanks allowed before quotes
+EXCEL = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # Excel's line that declares the separator
+# Unicode noncharacters that replace escaped characters during parsing, because the csv module would drop every escape character.
 STANDINS = ("\ufdd0", "\ufdd1", "\ufdd2")
 
 
 class Record(NamedTuple):
-    line: int  # physical line on which it starts, from 1
+    line: int  # first physical line, from 1
     fields: list[str]
     flaw: str | None
 
 
 class Content(NamedTuple):
-    columns: Sequence[str | int]  # empty where there is not even a header
+    columns: Sequence[str | int]  # empty for an empty file
     records: list[Record]
-    blank_before_quote: bool
+    blank_before_quote: bool  # whether fields may have blanks before their quote
 
 
 def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str], most: int = MOST_CHARACTERS) -> Content:
-    """The columns and every record of a file, blank lines left out; see `tables.read`."""
+    """The columns and records of a file without its blank lines; see `tables.read`."""
     lines = list(lines_of(file, dialect.encoding, path, most=most))
     first = preamble(lines[: dialect.skip_rows + 1], dialect, path)
     records = list(_records(lines, first, dialect, labels, blank_before_quote=False))
@@ -59,17 +59,17 @@ def read(file: IO[bytes], dialect: Dialect, path: Path, labels: Collection[str],
 
 
 def lines_of(file: IO[bytes], encoding: str, path: Path, *, most: int | None) -> Iterator[str]:
-    """The lines of a file with their ends; bytes that are not valid in the encoding come out as lone surrogates.
+    """The lines of a file with their line ends. Bytes that are invalid in the encoding become lone surrogates.
 
     Args:
-        most: characters of the unpacked file, at most; None where only a part of it is ever in memory.
+        most: maximum characters of the file; None if the caller does not keep it in memory.
 
     Raises:
-        InputError: if the file is no text, not in this encoding, or too large.
+        InputError: if the file is not text, not in this encoding, or too large.
     """
     try:
         if codecs.lookup(encoding).name == "utf-8":
-            encoding = "utf-8-sig"  # the same, without the byte order mark that some programs put first
+            encoding = "utf-8-sig"  # skips a byte order mark
         buffered = io.BufferedReader(file)  # type: ignore[type-var]
         text = io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="")
         size = 0
@@ -82,58 +82,54 @@ def lines_of(file: IO[bytes], encoding: str, path: Path, *, most: int | None) ->
                     raise InputError(f"{path} is too large: expected at most {limit}{LONGEST:,} characters in a line; split it")
                 yield line
         finally:
-            with contextlib.suppress(ValueError):  # the caller, whose file it is, has closed it already
+            with contextlib.suppress(ValueError):  # the caller has closed the file already
                 text.detach()
                 buffered.detach()
     except LookupError:
-        raise InputError(f"no text encoding {encoding!r}; use one that Python knows, such as utf-8 or cp1252") from None
+        raise InputError(f"unknown text encoding {encoding!r}; use one that Python supports, such as utf-8 or cp1252") from None
     except UnicodeError as error:
-        raise InputError(f"{path} is not {encoding}: {error}; set encoding to that of the file") from None
+        raise InputError(f"{path} is not {encoding}: {error}; set encoding to the encoding of the file") from None
 
 
 def preamble(lines: Sequence[str], dialect: Dialect, path: Path) -> int:
-    """The number of lines before the header: those to skip, and the line that tells Excel the separator.
+    """The number of lines before the header: `skip_rows`, and Excel's line that declares the separator.
 
     Raises:
-        InputError: if that line names another separator than the dialect.
+        InputError: if that line declares another separator than the dialect.
     """
     line = next(iter(lines[dialect.skip_rows :]), "")
-    if not (said := EXCEL.fullmatch(line)):
+    if not (declared := EXCEL.fullmatch(line)):
         return dialect.skip_rows
-    if said[1] != dialect.separator:
-        raise InputError(f"{path} is separated by {said[1]!r}, as its line {line.strip()!r} says; set separator to that")
+    if declared[1] != dialect.separator:
+        raise InputError(f"{path} is separated by {declared[1]!r} according to its line {line.strip()!r}; set separator to it")
     return dialect.skip_rows + 1
 
 
 def header(record: Record, dialect: Dialect, path: Path) -> list[str]:
-    """The names of the columns, without white space around them.
-
-    Raises:
-        InputError: if they cannot be read.
-    """
+    """The names of the columns, without surrounding white space."""
     if record.flaw is not None or any("\0" in name or INVALID.search(name) for name in record.fields):
         raise InputError(
             f"{path}: the header on line {record.line} cannot be read as {dialect.encoding}: "
             f"{excerpt(dialect.separator.join(record.fields))}{f' ({record.flaw})' if record.flaw else ''}; "
-            "set encoding, separator, quote and skip_rows to those of the file"
+            "check encoding, separator, quote and skip_rows"
         )
     return [name.strip() for name in record.fields]
 
 
 def reader(lines: Iterator[str], dialect: Dialect, *, blank_before_quote: bool = False) -> Any:
-    """A strict reader of the csv module; `unescaped` undoes what `escaped` has done to the lines."""
+    """A strict csv.reader of `escaped` lines; call `unescaped` on its rows."""
     return csv.reader(
         lines,
         delimiter=dialect.separator,
         quotechar=dialect.quote,
         quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
-        skipinitialspace=blank_before_quote and not dialect.separator.isspace(),  # Python 3.13 refuses the two together
+        skipinitialspace=blank_before_quote and not dialect.separator.isspace(),  # Python 3.13 does not allow both
         strict=True,
     )
 
 
 def escaped(line: str, dialect: Dialect) -> str:
-    """The line with a stand-in for each escaped quote, separator and escape."""
+    """The line with each escaped quote, separator and escape character replaced by its noncharacter."""
     if dialect.escape is None or dialect.escape not in line:
         return line
     standins = dict(zip((dialect.escape, dialect.quote or "", dialect.separator), STANDINS, strict=True))
@@ -150,9 +146,8 @@ def unescaped(fields: list[str], dialect: Dialect) -> list[str]:
 def _records(
     lines: list[str], start: int, dialect: Dialect, labels: Collection[str], *, blank_before_quote: bool
 ) -> Iterator[Record]:
-    # Where quotes do not match, one line is given up and reading starts again on the next, so that a quote left open takes
-    # no good rows with it. A file made of such lines would be read over and over: when `spare` lines were read again, all
-    # lines up to the error are given up.
+    # If quotes do not match, one line is rejected and parsing restarts on the next, so that an unclosed quote does not swallow
+    # valid rows. To keep the time linear, all lines up to the error are rejected once `spare` lines have been parsed again.
     spare = 10 * len(lines)
     width = 0
     with _long_fields():
@@ -165,7 +160,7 @@ def _records(
                     end = start + parsed.line_num
                     width = width or len(fields)
                     if end - first > 2 and spare > 0 and _holds_a_row(lines[first + 1 : end - 1], dialect, width, labels):
-                        raise csv.Error("a quote is left open, and the lines after it are rows of their own")
+                        raise csv.Error("unclosed quote, and the lines after it are separate rows")
                     if fields:
                         yield Record(first + 1, unescaped(fields, dialect), None)
                     first = end
@@ -176,12 +171,12 @@ def _records(
                 spare -= last - start
                 for index in range(first, start):
                     line = lines[index].rstrip("\r\n")
-                    hint = "; if a backslash escapes quotes, set escape" if dialect.escape is None and '\\"' in line else ""
+                    hint = "; set escape if a backslash escapes quotes" if dialect.escape is None and '\\"' in line else ""
                     yield Record(index + 1, [line], f"quotes do not match: {error}{hint}")
 
 
 def _holds_a_row(lines: list[str], dialect: Dialect, width: int, labels: Collection[str]) -> bool:
-    """Whether one of the lines within a field is a row with a label: then the quote before it was left open."""
+    """Whether a line inside a quoted field is a row with a label, so that the quote before it was not closed."""
     for line in lines:
         try:
             fields: list[str] = next(reader(iter([escaped(line, dialect)]), dialect), [])
@@ -194,7 +189,7 @@ def _holds_a_row(lines: list[str], dialect: Dialect, width: int, labels: Collect
 
 @contextlib.contextmanager
 def _long_fields() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST)  # 131,072 characters by default; the caller checks the length of a review
+    before = csv.field_size_limit(LONGEST)  # default: 131,072 characters; the caller limits the length of reviews
     try:
         yield
     finally:
@@ -202,13 +197,12 @@ def _long_fields() -> Iterator[None]:
 
 
 def _broken(records: list[Record]) -> float:
-    """Share of records that are flawed or have another number of fields than the first."""
-    return sum(record.flaw is not None or len(record.fields) != len(records[0].fields) for record in records) / max(
-        1, len(records)
-    )
+    """Fraction of records that are flawed or have another number of fields than the first."""
+    broken = [record.flaw is not None or len(record.fields) != len(records[0].fields) for record in records]
+    return sum(broken) / max(1, len(broken))
 
 
 def _of_width(record: Record, width: int) -> Record:
     if record.flaw is not None or len(record.fields) == width:
         return record
-    return record._replace(flaw=f"wrong number of fields: {len(record.fields)} where {width} were expected")
+    return record._replace(flaw=f"wrong number of fields: {len(record.fields)}, expected {width}")

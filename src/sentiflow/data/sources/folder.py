@@ -1,4 +1,4 @@
-"""Reviews in one text file each, in a folder per class: CLASS/*, or train/CLASS/*, valid/CLASS/* and test/CLASS/*."""
+"""One text file per review, one folder per class: CLASS/*, or train/CLASS/*, valid/CLASS/* and test/CLASS/*."""
 
 import codecs
 from collections.abc import Iterator
@@ -7,70 +7,57 @@ from pathlib import Path
 from sentiflow.config.params import Download
 from sentiflow.data.sources import fetching, folders, terms
 from sentiflow.data.sources.rows import SPLITS, Found, Origin
-from sentiflow.data.sources.source import Files, Source
+from sentiflow.data.sources.source import Source
 from sentiflow.system.errors import InputError
 
 
 def find(p: Download, partial_dir: Path) -> Origin:
-    """Rows in the order of their paths; a folder that the labels do not name gives rejects."""
+    """Rows in the order of their paths."""
     location = Path(p.folder.location)
     fetching.warn_if_not_watched(location)
     contents = list(_contents(p))
-    return Origin(str(location), folders.sha256_of(contents), p.folder.labels, _found(contents, p))
+    return Origin(str(location), folders.sha256_of(contents), p.folder.labels, _found(contents, p.folder.encoding))
 
 
-def files_of(p: Download) -> list[Path]:
-    """The files that are read, in their order; hidden ones are none.
-
-    Raises:
-        InputError: if there are none.
-    """
+def _files(p: Download) -> list[Path]:
     location = Path(p.folder.location)
     paths = [path for pattern in ("*/*", "*/*/*") for path in location.glob(pattern) if not path.is_dir()]
-    places = {path: path.relative_to(location) for path in paths}
-    found = [
-        path for path in paths if not places[path].name.startswith(".") and (len(places[path].parts) == 2 or _split(places[path]))
-    ]
+    found = [path for path in paths if not path.name.startswith(".") and _is_review(path.relative_to(location))]
     if not found:
         raise InputError(
-            f"{location} holds no review; expected files such as {location}/positive/1.txt or {location}/train/positive/1.txt"
+            f"{location} contains no reviews; expected files such as {location}/positive/1.txt or {location}/train/positive/1.txt"
         )
     return sorted(found)
 
 
-def sha256_of_folder(p: Download) -> str:
-    """The SHA-256 that `find` gives; one file at a time is in memory."""
-    return folders.sha256_of(_contents(p))
+def _is_review(path: Path) -> bool:
+    return len(path.parts) == 2 or _split(path) is not None
+
+
+def _split(path: Path) -> str | None:
+    return SPLITS.get(path.parts[0].lower()) if len(path.parts) == 3 else None
 
 
 def _contents(p: Download) -> Iterator[tuple[str, bytes]]:
-    limit = 4 * p.max_characters + 1  # a character has 4 bytes at most: what is cut here is still too long
-    return folders.contents(Path(p.folder.location), files_of(p), max_bytes=p.folder.max_bytes, max_member=limit, key="folder")
+    limit = 4 * p.max_characters + 1  # UTF-8 has at most 4 bytes per character: a truncated text is still rejected as too long
+    return folders.contents(Path(p.folder.location), _files(p), max_bytes=p.folder.max_bytes, max_member=limit, key="folder")
 
 
-def _split(place: Path) -> str | None:
-    return SPLITS.get(place.parts[0].lower()) if len(place.parts) == 3 else None
-
-
-def _found(contents: list[tuple[str, bytes]], p: Download) -> Iterator[Found]:
+def _found(contents: list[tuple[str, bytes]], encoding: str) -> Iterator[Found]:
     try:
-        decode = codecs.getdecoder(p.folder.encoding)
+        decode = codecs.getdecoder(encoding)
     except LookupError:
-        raise InputError(f"no text encoding {p.folder.encoding!r}; use one that Python knows, such as utf-8 or cp1252") from None
+        raise InputError(f"unknown text encoding {encoding!r}; use one that Python supports, such as utf-8 or cp1252") from None
     for name, content in contents:
         text, _ = decode(content, "surrogateescape")
         yield Found("folder", name, 1, text, Path(name).parent.name, _split(Path(name)))
 
 
-def content(p: Download) -> Files:
-    return folders.files(p.folder.location, lambda: files_of(p), lambda: sha256_of_folder(p))
-
-
 SOURCE = Source(
     find,
-    content,
+    content=lambda p: folders.files(p.folder.location, lambda: _files(p), lambda: _contents(p)),
     location=lambda p: str(Path(p.folder.location)),
-    terms=terms.of_a_file,
+    terms=terms.of_file,
     has_published=lambda p: False,
-    no_append="with one file per review; put new files into that folder yourself",
+    no_append="a folder with one file per review; put new files into that folder yourself",
 )

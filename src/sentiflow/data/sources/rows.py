@@ -1,4 +1,4 @@
-"""A row of a source, and whether it can be used."""
+"""Rows of a source and their validation."""
 
 import difflib
 import re
@@ -8,43 +8,43 @@ from typing import NamedTuple
 
 from sentiflow.system.terminal import some
 
-INVALID = re.compile("[\ud800-\udfff]")  # what errors="surrogateescape" makes of bytes that the encoding does not know
+INVALID = re.compile("[\ud800-\udfff]")  # bytes that are invalid in the encoding, decoded with errors="surrogateescape"
 UNKNOWN_LABEL = "unknown label"
 EMPTY = "empty text"
-EXCERPT = 80  # characters of a rejected text that are shown
-SPLITS = {
+EXCERPT = 80  # characters
+SPLITS = {  # name of a split in the source: our name
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
-}  # what a source calls a split: the split
+}
 
 
 class Found(NamedTuple):
-    """One row as it is in the source, usable or not."""
+    """One raw row of a source, valid or not."""
 
     source: str  # kind of source: imdb, rotten_tomatoes, csv, tsv, folder, aclimdb
-    file: str  # the file it is in
-    line: int  # physical line on which it starts, from 1
+    file: str
+    line: int  # first physical line, from 1
     text: str
-    label: str  # as written there
+    label: str  # not mapped to its class yet
     split: str | None = None  # train, valid or test
     rating: int | None = None
     film: str | None = None
-    group: str | None = None  # rows with the same one stay in one split
-    flaw: str | None = None  # why it could not be read, where its reader already knows
+    group: str | None = None  # all rows of a group are in the same split
+    flaw: str | None = None  # parse error
 
 
 class Origin(NamedTuple):
     """An opened source."""
 
-    location: str  # for people; the same on every machine, without passwords
+    location: str  # the same on every machine, without passwords
     sha256: str
-    labels: Mapping[str, str | None]  # label in the source: its class, or None to leave its rows out
+    labels: Mapping[str, str | None]  # label: class, or None to exclude its rows
     found: Iterable[Found]
 
 
 def tidied(label: str) -> str:
-    """A label as it is compared: without white space around it, in Unicode's normal form.
+    """A label in NFC without surrounding white space.
 
     >>> tidied(" positive\\t")
     'positive'
@@ -53,15 +53,15 @@ def tidied(label: str) -> str:
 
 
 def by_tidied(labels: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The class, or None, by the tidied label."""
+    """The labels mapping with tidied keys."""
     return {tidied(label): name for label, name in labels.items()}
 
 
 def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> str | None:
-    """Why a row cannot be used, or None. The part before the first colon is the kind of flaw, of which there are few.
+    """Why a row is rejected, as "kind: details", or None if it is valid.
 
     Args:
-        labels: by the tidied label.
+        labels: class by tidied label.
 
     >>> flaw(Found("csv", "reviews.csv", 2, "Fine film.", "Positive"), {"0": "negative", "positive": "positive"}, 1000)
     "unknown label: 'Positive' is not mapped; did you mean 'positive'? mapped are '0', 'positive'"
@@ -89,12 +89,12 @@ def flaw(row: Found, labels: Mapping[str, str | None], max_characters: int) -> s
 
 
 def _meant(label: str, labels: Iterable[str]) -> str | None:
-    """The label that is the same number, or differs in case or a few letters."""
+    """The known label that is the same number, or differs only in case or a few letters."""
     by_form = {each.lower().removesuffix(".0"): each for each in labels}
     close = difflib.get_close_matches(label.lower().removesuffix(".0"), by_form, n=1, cutoff=0.8)
     return by_form[close[0]] if close else None
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in quotes, with whatever is not printable escaped, so that it is safe in a terminal or a sheet."""
+    """The beginning of a text as a quoted literal without control characters: safe in a terminal or a spreadsheet."""
     return repr(text[:EXCERPT]) + ("..." if len(text) > EXCERPT else "")

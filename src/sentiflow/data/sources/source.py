@@ -1,4 +1,4 @@
-"""What the rest of the project knows of a source: one value of `sources.SOURCES`."""
+"""Interface of a source. `download.source: NAME` in params.yaml uses SOURCE of the module NAME in this package."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,35 +10,31 @@ from sentiflow.data.sources.rows import Origin
 
 @dataclass(frozen=True)
 class Url:
-    """Content behind a URL. `sha256` is what params.yaml asks for, or None."""
-
     url: str
-    sha256: str | None
+    sha256: str | None  # expected by params.yaml
 
 
 @dataclass(frozen=True)
 class Files:
-    """Content in files: one or several, or all that are found in a folder."""
-
-    shown: str  # for people
-    top: list[Path]  # the files, or the folder
+    name: str  # for messages
+    roots: list[Path]  # the files, or the folder
     find: Callable[[], list[Path]]  # the files that are read
-    fingerprint: Callable[[], str]  # SHA-256 that changes with the content of one of them
-    require: Callable[[str], None]  # raises InputError if the download would refuse content with this fingerprint
+    fingerprint: Callable[[], str]  # SHA-256 over the content of all files
+    require: Callable[[str], None]  # raises InputError if the download would reject content with this fingerprint
     what: str = "its SHA-256"
-    may_grow: bool = True  # False where nobody writes to it piece by piece
+    may_grow: bool = True  # whether a file may still be being written
 
 
 @dataclass(frozen=True)
 class Source:
     """One kind of source.
 
-    find: opens it; the folder keeps what is fetched.
-    content: where to look for a change.
-    location: what the data card calls the place that params.yaml names; None where it names none.
-    terms: of use of one kind of row (`Found.source`) from a location.
-    has_published: whether there are published figures of its reviews.
-    no_append: why rows cannot be appended, and what to do; None where they can.
+    find: opens the source; the folder caches downloads.
+    content: the files or the URL to watch for changes.
+    location: the location in params.yaml, as in the data card; None if the source has no such setting.
+    terms: terms of use, by kind of row (`Found.source`) and location.
+    has_published: whether published scores exist for these reviews.
+    no_append: why rows cannot be appended, and what to do instead; None if they can.
     """
 
     find: Callable[[Download, Path], Origin]

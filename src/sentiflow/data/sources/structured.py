@@ -1,4 +1,4 @@
-"""Tables whose format leaves no choice: JSON (lines, or one list) and Parquet. A cell that is no text is written as JSON."""
+"""Tables in JSON (lines, or one list) and Parquet. Cells that are not strings are converted to JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from sentiflow.data.sources.unpacking import Unpacked
 from sentiflow.system.errors import InputError
 
 JSON = (".jsonl", ".ndjson", ".json")
-SKIPPED = object()  # a blank line
+BLANK = object()
 
 
 def is_json(name: str) -> bool:
@@ -21,10 +21,10 @@ def is_json(name: str) -> bool:
 
 
 def read(content: Unpacked, path: Path, most: int = MOST_CHARACTERS) -> tuple[Sequence[str], Iterator[Record]]:
-    """The columns and the records of a file; JSON objects have the columns of all of them, and an absent one is empty.
+    """The columns and the records of a file. A key that is missing in a JSON object is an empty cell.
 
     Args:
-        most: characters, or bytes of Parquet's columns, at most.
+        most: maximum characters, or bytes of Parquet's columns.
     """
     return _parquet(content, path, most) if content.is_parquet else _json(content, path, most)
 
@@ -32,11 +32,11 @@ def read(content: Unpacked, path: Path, most: int = MOST_CHARACTERS) -> tuple[Se
 def _json(content: Unpacked, path: Path, most: int) -> tuple[Sequence[str], Iterator[Record]]:
     lines = list(lines_of(content.file, "utf-8", path, most=most))
     whole = _parsed("".join(lines)) if "".join(lines[:1]).lstrip().startswith("[") else None
-    values = whole if isinstance(whole, list) else [_parsed(line) if line.strip() else SKIPPED for line in lines]
+    values = whole if isinstance(whole, list) else [_parsed(line) if line.strip() else BLANK for line in lines]
     columns = list(dict.fromkeys(name.strip() for value in values if isinstance(value, dict) for name in value))
     if not columns and any(line.strip() for line in lines):
-        raise InputError(f'{path} holds no JSON lines; expected an object such as {{"text": ..., "label": ...}} in each line')
-    return columns, (_record(number, value, columns) for number, value in enumerate(values, 1) if value is not SKIPPED)
+        raise InputError(f'{path} is not JSON lines; expected an object such as {{"text": ..., "label": ...}} in each line')
+    return columns, (_record(number, value, columns) for number, value in enumerate(values, 1) if value is not BLANK)
 
 
 def _parsed(text: str) -> Any:
@@ -58,7 +58,7 @@ def _parquet(content: Unpacked, path: Path, most: int) -> tuple[Sequence[str], I
         file = pq.ParquetFile(content.file)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a Parquet file, or a damaged one ({error}); write it again") from None
+        raise InputError(f"{path} is not a Parquet file, or is damaged ({error}); write it again") from None
     if size > most:
         raise InputError(f"{path} is too large: {size:,} bytes of data, expected at most {most:,}; split it")
     columns = [name.strip() for name in file.schema_arrow.names]

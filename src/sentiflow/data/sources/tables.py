@@ -1,14 +1,14 @@
-"""Reviews in tables: delimited text, JSON lines or Parquet, in one file or in several.
+"""Reviews in tables: delimited text, JSON lines or Parquet, in one or several files.
 
-With quotes, a field may hold separators, line ends and quotes. Without, as tweets are published, a quote is a character like any
-other: a record is a line, and cannot hold a separator.
+With a quote character, fields may contain separators, line ends and quotes. Without one, each line is a record and a quote is an
+ordinary character.
 """
 
 import contextlib
 import glob
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,26 +21,26 @@ from sentiflow.data.sources.unpacking import unpacked
 from sentiflow.system.errors import InputError
 
 MOST_COLUMNS = 1_000
-NAMED = 20  # columns in an error
+NAMED = 20  # columns in an error message
 PATTERN = frozenset("*?[")
-SUFFIXES = ("jsonl", "ndjson", "json", "parquet")  # of tables that a dialect has no say in
+SUFFIXES = ("jsonl", "ndjson", "json", "parquet")  # of formats without a dialect
 PLAIN = Dialect(separator=",", encoding="utf-8", quote='"', escape=None, skip_rows=0, header=True)
 
 
 class Table(NamedTuple):
-    columns: Sequence[str | int]  # names, or numbers from 0 where there is no header
-    records: list[delimited.Record]  # every one that is not flawed has a field a column
+    columns: Sequence[str | int]  # names, or numbers from 0 without a header
+    records: list[delimited.Record]  # with one field per column, unless flawed
 
 
 class Written(NamedTuple):
-    """How a table is written, as far as its first bytes say."""
+    """The format of a table, as detected from its first bytes."""
 
     dialect: Dialect
     blank_before_quote: bool
 
 
 class Columns(NamedTuple):
-    """The places of the columns, from 0."""
+    """Indices of the columns, from 0."""
 
     texts: list[int]
     label: int | None
@@ -54,10 +54,10 @@ def find(source: str, p: Download, partial_dir: Path) -> Origin:
     found: list[Found] = []
     hashes = []
     for split, location in files:
-        path = fetching.bring(location, partial_dir, sha256=section.sha256)
+        path = fetching.fetch(location, partial_dir, sha256=section.sha256)
         table = read(path, section, labels=section.labels)
-        where = places(table.columns, section, f"download.{source}", str(path))
-        found += rows(table, where, source, fetching.name_of(location), split=split)
+        columns = places(table.columns, section, f"download.{source}", str(path))
+        found += rows(table, columns, source, fetching.name_of(location), split=split)
         hashes.append(fetching.sha256_of(path))
     if section.quote is None:
         _require_no_cut_quotes(found, source)
@@ -65,32 +65,29 @@ def find(source: str, p: Download, partial_dir: Path) -> Origin:
 
 
 def located(section: TableSource) -> list[tuple[str | None, str]]:
-    """The split, or None, and the path or URL of each file of a source.
-
-    Raises:
-        InputError: if a pattern matches no file, or several files shall have one hash, or one of several is a URL.
-    """
-    where = section.location
+    """The split, if it has one, and the path or URL of each file of a source."""
+    location = section.location
     files: list[tuple[str | None, str]]
-    if isinstance(where, dict):
-        files = list(where.items())
-    elif fetching.is_url(where) or not PATTERN & set(where) or Path(where).exists():
-        files = [(None, where)]
+    if isinstance(location, dict):
+        files = list(location.items())
+    elif fetching.is_url(location) or not PATTERN & set(location) or Path(location).exists():
+        files = [(None, location)]
     else:
-        found = sorted(path for path in map(Path, glob.glob(where)) if path.is_file())  # noqa: PTH207 Path takes no absolute one
+        matches = map(Path, glob.glob(location))  # noqa: PTH207 Path.glob rejects absolute patterns
+        found = sorted(path for path in matches if path.is_file())
         if not found:
-            raise InputError(f"no file matches the pattern {where}; put the files there, or set the location in params.yaml")
+            raise InputError(f"no file matches the pattern {location}; add the files, or change the location in params.yaml")
         splits = [SPLITS.get(path.name.partition(".")[0].lower()) for path in found]
         files = [(split if all(splits) else None, str(path)) for split, path in zip(splits, found, strict=True)]
     if len(files) > 1 and section.sha256 is not None:
-        raise InputError("the location in params.yaml names several files, and sha256 is that of one; set sha256 to null")
+        raise InputError("the location in params.yaml has several files, but sha256 is for a single one; set sha256 to null")
     if len(files) > 1 and any(fetching.is_url(each) for _, each in files):
-        raise InputError("the location in params.yaml names several files, and one is a URL; download it, and give its path")
+        raise InputError("the location in params.yaml has several files, and one is a URL; download it and use its path")
     return files
 
 
 def location_of(section: TableSource) -> str:
-    """For people: the same on every machine, without passwords."""
+    """The location for messages, without passwords."""
     if isinstance(section.location, dict):
         return ", ".join(f"{split}: {each}" for split, each in section.location.items())
     return fetching.without_secrets(section.location)
@@ -104,9 +101,8 @@ def content(source: str, p: Download) -> Url | Files:
     return files([Path(each) for each in locations], ", ".join(locations), section.sha256)
 
 
-def files(paths: list[Path], shown: str, sha256: str | None, *, may_grow: bool = True) -> Files:
-    """The content of files that the download refuses where one is missing or empty, or where the first has another SHA-256."""
-
+def files(paths: list[Path], name: str, sha256: str | None, *, may_grow: bool = True) -> Files:
+    """The content of files that the download rejects if one is missing or empty, or the first has another checksum."""
     for path in paths:
         if not path.is_file():
             fetching.require_file(path, sha256=None)
@@ -120,7 +116,7 @@ def files(paths: list[Path], shown: str, sha256: str | None, *, may_grow: bool =
     def fingerprint() -> str:
         return combined([fetching.sha256_of(path) for path in paths])
 
-    return Files(shown, paths, lambda: paths, fingerprint, require, may_grow=may_grow)
+    return Files(name, paths, lambda: paths, fingerprint, require, may_grow=may_grow)
 
 
 def combined(hashes: list[str]) -> str:
@@ -128,40 +124,40 @@ def combined(hashes: list[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def rows(table: Table, where: Columns, source: str, file: str, *, split: str | None = None) -> Iterator[Found]:
-    """One row per record; `split` is that of the whole file."""
+def rows(table: Table, columns: Columns, source: str, file: str, *, split: str | None = None) -> Iterator[Found]:
+    """One row per record; `split` applies to all of them."""
     for line, fields, flaw in table.records:
         if flaw is not None:
             yield Found(source, file, line, " ".join(fields), "", flaw=flaw)
             continue
-        said = fields[where.split].strip() if where.split is not None else ""
+        own = fields[columns.split].strip() if columns.split is not None else ""
         yield Found(
             source,
             file,
             line,
-            text_of(fields, where.texts),
-            "" if where.label is None else fields[where.label],
-            split=split or SPLITS.get(said.lower(), said) or None,
-            group=fields[where.group].strip() or None if where.group is not None else None,
+            text_of(fields, columns.texts),
+            "" if columns.label is None else fields[columns.label],
+            split=split or SPLITS.get(own.lower(), own) or None,
+            group=fields[columns.group].strip() or None if columns.group is not None else None,
         )
 
 
 def text_of(fields: Sequence[str], places: Sequence[int]) -> str:
-    """The text of a row: the cells of its columns, each on a line of its own."""
+    """The text of a row: the cells of its text columns, joined by line feeds."""
     return fields[places[0]] if len(places) == 1 else "\n".join(filter(None, (fields[place] for place in places)))
 
 
 def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int = delimited.MOST_CHARACTERS) -> Table:
-    """Every record of a file, those that cannot be read included; only blank lines are left out.
+    """Every record of a file, including malformed ones, but no blank lines.
 
-    Bytes that are not valid in the encoding come out as lone surrogates, so that they cost their own row and no other.
+    Bytes that are invalid in the encoding become lone surrogates, so that they affect their own row only.
 
     Args:
-        labels: by which a row that a quote left open has swallowed is known as one.
-        most: characters of the unpacked file, at most.
+        labels: known labels, to recognise rows inside an unclosed quote.
+        most: maximum characters of the unpacked file.
 
     Raises:
-        InputError: if the file is empty, no table, or its header cannot be read.
+        InputError: if the file is empty or not a table, or its header cannot be read.
     """
     with unpacked(path) as content:
         if content.is_parquet or structured.is_json(content.name):
@@ -176,52 +172,50 @@ def read(path: Path, dialect: Dialect, *, labels: Iterable[str] = (), most: int 
 
 
 def check_width(columns: Sequence[object], name: str) -> None:
-    """Raises InputError if a table has too many columns; `name` is that of the table."""
+    """Raises InputError if the table `name` has too many columns."""
     if len(columns) > MOST_COLUMNS:
-        raise InputError(
-            f"{name} has {len(columns):,} columns, expected at most {MOST_COLUMNS:,}; keep the text and what belongs to it"
-        )
+        raise InputError(f"{name} has {len(columns):,} columns, expected at most {MOST_COLUMNS:,}; remove unused columns")
 
 
 def places(columns: Sequence[str | int], section: TableSource, key: str, name: str, *, only_text: bool = False) -> Columns:
-    """The places of the columns that a section of params.yaml names.
+    """The indices of the columns in a section of params.yaml.
 
     Args:
-        key: of the section, such as download.csv.
-        name: of the file, for errors.
-        only_text: the label may be missing, and split and group do not matter.
+        key: key of the section, such as download.csv.
+        name: file name, for errors.
+        only_text: whether the label may be missing, and split and group are ignored.
 
     Raises:
-        InputError: if the file does not have one of them exactly once.
+        InputError: if a column does not occur exactly once.
     """
 
     def place(what: str, column: Column | None) -> int | None:
-        return None if column is None else _place(columns, column, section, f"{key}.{what}", name)
+        return None if column is None else _require_position(columns, column, section, f"{key}.{what}", name)
 
-    texts = [_place(columns, each, section, f"{key}.text", name) for each in section.texts]
+    texts = [_require_position(columns, each, section, f"{key}.text", name) for each in section.texts]
     if only_text:
         return Columns(texts, place("label", section.label) if _is_named(section.label, columns) else None, None, None)
     return Columns(texts, place("label", section.label), place("split", section.split), place("group", section.group))
 
 
 def positions(columns: Sequence[str | int], wanted: Sequence[Column]) -> list[int] | None:
-    """The places of several columns, or None where there is not exactly one of each."""
+    """The indices of several columns, or None unless each occurs exactly once."""
     found = [place for column in wanted if (place := position(columns, column)) is not None]
     return found if len(found) == len(wanted) else None
 
 
 def position(columns: Sequence[str | int], column: Column) -> int | None:
-    """The place of a column, or None where there is not exactly one."""
+    """The index of a column, or None unless it occurs exactly once."""
     found = [place for place, each in enumerate(columns) if str(each).strip() == str(column).strip()]
     return found[0] if len(found) == 1 else None
 
 
 def dialect_of(start: bytes, section: TableSource, columns: Sequence[Column]) -> Written | None:
-    """How a table from elsewhere is written, if it is one as the section describes; None if it is not.
+    """The format of a table if it matches a section of params.yaml, else None.
 
     Args:
-        start: the first bytes of the table, unpacked.
-        columns: that it must have, where the section has a header.
+        start: the first bytes of the unpacked table.
+        columns: required columns.
     """
     start = start[: start.rfind(b"\n") + 1] or start
     dialect = section
@@ -244,45 +238,45 @@ def _is_named(column: Column, columns: Sequence[str | int]) -> bool:
     return str(column).strip() in map(str, columns)
 
 
-def _place(columns: Sequence[str | int], column: Column, section: TableSource, key: str, name: str) -> int:
+def _require_position(columns: Sequence[str | int], column: Column, section: TableSource, key: str, name: str) -> int:
     if (place := position(columns, column)) is not None:
         return place
-    is_twice = _is_named(column, columns)
-    problem = "more than one column" if is_twice else "no column"
-    there = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
+    is_duplicate = _is_named(column, columns)
+    problem = "more than one column" if is_duplicate else "no column"
+    names = ", ".join(excerpt(str(each)) for each in columns[:NAMED]) + (", ..." if len(columns) > NAMED else "")
     single = str(columns[0]) if len(columns) == 1 else ""
-    other = next((mark for mark in ",;\t|" if mark in single), None)
+    separator = next((mark for mark in ",;\t|" if mark in single), None)
     if {tidied(label) for label in section.labels} & {str(each) for each in columns}:
-        advice = "its first line looks like a review, so set header: false, and give columns by their number from 0"
-    elif other is not None:
-        advice = f"set separator to {other!r}, or {key} to one of its columns"
+        advice = "the first line looks like a review, so set header: false and use column numbers from 0"
+    elif separator is not None:
+        advice = f"set separator to {separator!r}, or {key} to one of its columns"
     else:
-        advice = "rename one of them in the file" if is_twice else f"set {key} to one of its columns"
-    raise InputError(f"{name} has {problem} {column!r}, which {key} in params.yaml names; it has {there}: {advice}")
+        advice = "rename one of them in the file" if is_duplicate else f"set {key} to one of its columns"
+    raise InputError(f"{name} has {problem} {column!r}, which {key} in params.yaml requires; it has {names}: {advice}")
 
 
 def _require_no_cut_quotes(found: list[Found], source: str) -> None:
-    """Refuses texts that were cut at a separator because nobody said that the file has quotes."""
+    """Raises InputError if many texts were cut at a separator because the quote character is not configured."""
     usable = [row for row in found if row.flaw is None]
     cut = [row for row in usable if row.text.startswith('"') and row.text.count('"') % 2]
     if len(cut) > max(2, 0.05 * len(usable)):
         raise InputError(
-            f"{len(cut):,} of {len(usable):,} texts begin with a quote that does not end in their field, such as "
-            f"{excerpt(cut[0].text)} in line {cut[0].line}, so they are cut at a separator; set download.{source}.quote: '\"'"
+            f"{len(cut):,} of {len(usable):,} texts start with an unclosed quote, such as {excerpt(cut[0].text)} in line "
+            f"{cut[0].line}, so they are cut at a separator; set download.{source}.quote: '\"'"
         )
 
 
-def source(name: str, *, has_published: Callable[[str], bool]) -> Source:
+def source(name: str, *, published: str) -> Source:
     """A source of tables.
 
     Args:
-        name: of its section in params.yaml.
-        has_published: whether there are published figures of the reviews at a location.
+        name: its section in params.yaml.
+        published: part of the location of the data set with published scores, in lower case.
     """
     return Source(
         partial(find, name),
         partial(content, name),
         location=lambda p: location_of(getattr(p, name)),
-        terms=terms.of_a_file,
-        has_published=lambda p: has_published(str(getattr(p, name).location).lower()),
+        terms=terms.of_file,
+        has_published=lambda p: published in str(getattr(p, name).location).lower(),
     )

@@ -1,4 +1,4 @@
-"""Settings, archives and a web server that misbehaves as told."""
+"""Settings, archives and a configurable web server."""
 
 import http.server
 import io
@@ -6,72 +6,38 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sentiflow.config import params
 from sentiflow.config.params import Download
 
-DOWNLOAD = {
-    "source": "csv",
-    "sample": None,
-    "max_rejected": 1.0,
-    "max_characters": 1_000_000,
-    "package": {"part": "imdb", "sha256": "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"},
-    "csv": {
-        "location": "reviews.csv",
-        "sha256": None,
-        "separator": ",",
-        "encoding": "utf-8",
-        "quote": '"',
-        "escape": None,
-        "skip_rows": 0,
-        "header": True,
-        "text": "review",
-        "label": "sentiment",
-        "split": None,
-        "group": None,
-        "labels": {"negative": "negative", "positive": "positive"},
-    },
-    "folder": {
-        "location": "reviews",
-        "encoding": "utf-8",
-        "max_bytes": 5_000_000,
-        "labels": {"neg": "negative", "pos": "positive"},
-    },
+SHIPPED = params.load().download.model_dump() | {"max_rejected": 1.0}
+SMALL: dict[str, dict[str, Any]] = {
+    "package": {},
+    "csv": {"location": "reviews.csv"},
+    "tsv": {"location": "tweets.tsv"},
+    "folder": {"location": "reviews", "max_bytes": 5_000_000},
     "aclimdb": {"location": "aclImdb_v1.tar.gz", "sha256": None, "max_bytes": 5_000_000},
-    "tsv": {
-        "location": "tweets.tsv",
-        "sha256": None,
-        "separator": "\t",
-        "encoding": "utf-8",
-        "quote": None,
-        "escape": None,
-        "skip_rows": 0,
-        "header": True,
-        "text": "text",
-        "label": "label",
-        "split": None,
-        "group": None,
-        "labels": {"-1": "negative", "0": "neutral", "1": "positive"},
-    },
 }
 
 
 @pytest.fixture
 def settings() -> Callable[..., Download]:
-    """settings("csv", max_rejected=0.1, location=...): a key of the source's own section goes there."""
+    """settings("csv", max_rejected=0.1, location=...): keys of the section of the source are set there."""
 
     def build(source: str, **changes: object) -> Download:
-        own = DOWNLOAD[source]
+        own = SHIPPED[source] | SMALL[source]
         section = {key: changes.pop(key, value) for key, value in own.items()}
-        return Download.model_validate(DOWNLOAD | {"source": source, source: section} | changes)
+        return Download.model_validate(SHIPPED | {"source": source, source: section} | changes)
 
     return build
 
 
 @pytest.fixture
 def write_archive(tmp_path: Path) -> Callable[..., Path]:
-    """A .tar.gz of texts by name, and of any TarInfo besides."""
+    """A .tar.gz of texts by name, and of other members."""
 
     def write(texts: dict[str, bytes], *others: tarfile.TarInfo, form: int = tarfile.GNU_FORMAT) -> Path:
         path = tmp_path / "aclImdb_v1.tar.gz"
@@ -88,7 +54,7 @@ def write_archive(tmp_path: Path) -> Callable[..., Path]:
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Serves `content` at any path; `answers` are given first, one a request. `asked` holds the headers of each request."""
+    """Serves `content` at any path, after one of `answers` per request. `asked` has the headers of each request."""
 
     daemon_threads = True
 
@@ -117,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.give()
 
     def give(self, *, cut: int = 0) -> None:
-        """The content from where it is asked for; without its last `cut` bytes, the connection closed in their place."""
+        """The requested range of the content; closes the connection before the last `cut` bytes."""
         start = 0
         if self.server.ranges and self.headers.get("If-Range") == self.server.etag:
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))

@@ -9,7 +9,7 @@ from sentiflow.system.errors import InputError
 
 
 def texts():
-    """12 reviews a folder, numbered as in the real data set; what must be left out as well."""
+    """12 reviews per folder, numbered as in the published data set, and files to ignore."""
     made = {}
     for split in ("train", "test"):
         for label, rating in (("pos", 9), ("neg", 2)):
@@ -63,7 +63,7 @@ def test_reads_labels_ratings_splits_and_films_in_a_fixed_order(load, archive):
 
 
 @pytest.mark.parametrize("top", ["", "aclImdb"])
-def test_folder_and_archive_give_the_same(load, archive, tmp_path, top):
+def test_folder_and_archive_give_the_same_reviews(load, archive, tmp_path, top):
     folder = tmp_path / "unpacked"
     unpack(folder / top, texts())
     from_archive, from_folder = load(archive), load(folder, sha256="0" * 64)
@@ -71,7 +71,7 @@ def test_folder_and_archive_give_the_same(load, archive, tmp_path, top):
     assert from_archive.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
-def test_the_hash_of_a_folder_is_that_of_sha256sum_over_its_files_by_name(load, tmp_path):
+def test_the_checksum_of_a_folder_is_that_of_the_output_of_sha256sum(load, tmp_path):
     contents = texts()
     read = {name: content for name, content in contents.items() if "/" in name and "unsup" not in name and "._" not in name}
     listing = "".join(f"{hashlib.sha256(read[name]).hexdigest()}  {name}\n" for name in sorted(read))
@@ -79,13 +79,13 @@ def test_the_hash_of_a_folder_is_that_of_sha256sum_over_its_files_by_name(load, 
     assert load(folder).sha256 == hashlib.sha256(listing.encode()).hexdigest()
 
 
-def test_order_and_kind_of_the_archive_do_not_matter(load, write_archive):
+def test_order_and_format_of_the_archive_do_not_matter(load, write_archive):
     named = {f"./aclImdb/{name}": content for name, content in reversed(texts().items())}
     backwards = load(write_archive(named, form=tarfile.PAX_FORMAT)).reviews
     assert backwards.equals(load(write_archive({f"aclImdb/{name}": content for name, content in texts().items()})).reviews)
 
 
-def test_films_are_left_empty_where_nothing_tells_them(load, write_archive):
+def test_films_are_empty_without_a_url(load, write_archive):
     contents = texts()
     del contents["train/urls_pos.txt"]
     contents["train/urls_neg.txt"] = b"http://www.imdb.com/title/tt0000001/usercomments\nno address\n"
@@ -95,7 +95,7 @@ def test_films_are_left_empty_where_nothing_tells_them(load, write_archive):
     assert train.film[train.label == "negative"].dropna().tolist() == ["tt0000001"]
 
 
-def test_reviews_that_cannot_be_used_are_listed_by_their_file(load, write_archive):
+def test_invalid_reviews_are_listed_by_file(load, write_archive):
     bad = {
         "train/pos/100_9.txt": b"  ",
         "train/pos/101_9.txt": b"caf\xe9",
@@ -116,23 +116,23 @@ def test_reviews_that_cannot_be_used_are_listed_by_their_file(load, write_archiv
     assert len(found.reviews) == 48
 
 
-def test_a_file_that_stands_twice_is_listed(load, write_archive):
+def test_a_duplicate_file_is_rejected(load, write_archive):
     named = {f"aclImdb/{name}": content for name, content in texts().items()} | {"./aclImdb/train/pos/0_9.txt": b"another"}
     found = load(write_archive(named))
-    assert found.rejects.reason.tolist() == ["same file name twice"]
+    assert found.rejects.reason.tolist() == ["duplicate file name"]
     assert len(found.reviews) == 48
 
 
 def test_an_archive_or_folder_without_reviews_is_an_error(load, write_archive, tmp_path):
-    with pytest.raises(InputError, match=r"holds no review; expected files such as aclImdb/train/pos/0_9\.txt"):
+    with pytest.raises(InputError, match=r"contains no reviews; expected files such as aclImdb/train/pos/0_9\.txt"):
         load(write_archive({"aclImdb/README": b"nothing else"}))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no review"):
+    with pytest.raises(InputError, match="contains no reviews"):
         load(tmp_path / "empty")
 
 
-def test_a_folder_is_bounded_as_an_archive_is(load, tmp_path):
-    with pytest.raises(InputError, match=r"more than download\.aclimdb\.max_bytes"):
+def test_the_size_of_a_folder_is_limited(load, tmp_path):
+    with pytest.raises(InputError, match=r"exceeds download\.aclimdb\.max_bytes"):
         load(unpack(tmp_path / "a", texts()), max_bytes=500)
 
 
@@ -142,9 +142,9 @@ def test_an_archive_at_a_url_is_read(load, archive, site):
 
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()])
-def test_what_is_no_plain_file_in_a_folder_is_refused_and_neither_read_nor_waited_for(load, tmp_path, plant):
+def test_a_file_in_a_folder_that_is_not_regular_is_an_error_and_is_not_opened(load, tmp_path, plant):
     folder = tmp_path / "aclImdb/train/pos"
     folder.mkdir(parents=True)
     plant(folder / "0_9.txt")
-    with pytest.raises(InputError, match=r"0_9\.txt is not a plain file"):
+    with pytest.raises(InputError, match=r"0_9\.txt is not a regular file"):
         load(tmp_path / "aclImdb")

@@ -22,26 +22,26 @@ def member(name, kind=tarfile.REGTYPE, *, link="", size=0):
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_gives_the_wanted_files_as_they_were_packed(write_archive, form):
+def test_wanted_files_are_read(write_archive, form):
     texts = {"a/1.txt": b"one", "a/2.txt": b"", "a/3.bin": b"x" * 5000, "a/4.txt": b"y" * 512, "long/" * 25 + "5.txt": b"five"}
     path = write_archive(texts, member("a", tarfile.DIRTYPE), form=form)
     assert read(path) == [(name, text) for name, text in texts.items() if name.endswith(".txt")]
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_names_longer_than_a_plain_header_holds_are_read(write_archive, form):
+def test_names_longer_than_a_plain_header_are_read(write_archive, form):
     texts = {f"{'é' * 400}/1.txt": b"one", f"{'folder/' * 60}2.txt": b"two"}
     assert read(write_archive(texts, form=form)) == list(texts.items())
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_a_long_name_that_leads_outside_is_refused(write_archive, form):
+def test_a_long_name_outside_the_archive_is_rejected(write_archive, form):
     with pytest.raises(InputError, match="outside the archive"):
         read(write_archive({f"{'folder/' * 60}{'../' * 70}evil.txt": b"evil"}, form=form))
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-def test_an_extended_header_that_would_fill_the_memory_is_refused(tmp_path, kind):
+def test_an_extended_header_that_would_fill_the_memory_is_rejected(tmp_path, kind):
     huge = member("@LongLink", kind, size=4_000_000).tobuf() + bytes(4_000_256)
     path = pack(tmp_path / "a.tar.gz", huge + member("a/1.txt").tobuf() + bytes(1024))
     tracemalloc.start()
@@ -51,14 +51,14 @@ def test_an_extended_header_that_would_fill_the_memory_is_refused(tmp_path, kind
     tracemalloc.stop()
 
 
-def test_a_chain_of_extended_headers_is_refused(tmp_path):
+def test_a_chain_of_extended_headers_is_rejected(tmp_path):
     link = member("@LongLink", tarfile.GNUTYPE_LONGNAME, size=2).tobuf() + b"a\0".ljust(512, b"\0")
-    with pytest.raises(InputError, match=r"not a \.tar\.gz archive, or a damaged one"):
+    with pytest.raises(InputError, match=r"not a \.tar\.gz archive, or is damaged"):
         read(pack(tmp_path / "a.tar.gz", link * 3000 + member("a/1.txt").tobuf() + bytes(1024)))
 
 
 @pytest.mark.parametrize("size", [-512, -1_000_000])
-def test_a_negative_size_in_an_extended_header_is_refused(tmp_path, size):
+def test_a_negative_size_in_an_extended_header_is_rejected(tmp_path, size):
     record = f" size={size}\n"
     record = f"{len(record) + 2}{record}".encode()
     extended = member("pax", tarfile.XHDTYPE, size=len(record)).tobuf() + record.ljust(512, b"\0")
@@ -66,7 +66,7 @@ def test_a_negative_size_in_an_extended_header_is_refused(tmp_path, size):
         read(pack(tmp_path / "a.tar.gz", extended + member("a/1.txt", size=3).tobuf() + b"one".ljust(512, b"\0") + bytes(1024)))
 
 
-def test_headers_that_carry_dates_and_owners_are_passed_over(tmp_path):
+def test_headers_with_dates_and_owners_are_ignored(tmp_path):
     path = tmp_path / "mac.tar.gz"
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
         made = member("a/1.txt", size=3)
@@ -88,26 +88,26 @@ def test_headers_that_carry_dates_and_owners_are_passed_over(tmp_path):
         (member("a/1.txt", tarfile.CHRTYPE), "device"),
         (member("a/1.txt", tarfile.BLKTYPE), "device"),
         (member("a/1.txt", tarfile.FIFOTYPE), "pipe"),
-        (member("a/1.txt", b"Z"), "unknown kind"),
+        (member("a/1.txt", b"Z"), "unknown type"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_an_archive_that_points_elsewhere_is_refused(write_archive, tmp_path, hostile, said):
+def test_links_devices_and_paths_outside_are_rejected(write_archive, tmp_path, hostile, said):
     path = write_archive({"a/0.txt": b"good"}, hostile)
     with pytest.raises(InputError, match=said):
         read(path)
     assert list(tmp_path.iterdir()) == [path], "something was written"
 
 
-def test_a_header_with_a_wrong_checksum_is_refused(tmp_path):
+def test_a_header_with_a_wrong_checksum_is_rejected(tmp_path):
     header = bytearray(member("a/1.txt", size=3).tobuf()[:512])
     header[0:1] = b"b"
-    with pytest.raises(InputError, match="does not add up"):
+    with pytest.raises(InputError, match="invalid header"):
         read(pack(tmp_path / "a.tar.gz", bytes(header) + b"one".ljust(512, b"\0") + bytes(1024)))
 
 
 @pytest.mark.parametrize("name", ["a/1.txt", "unwanted"])
-def test_a_bomb_is_stopped_early_and_in_little_memory(tmp_path, name):
+def test_unpacking_stops_at_the_limit_in_little_memory(tmp_path, name):
     path = tmp_path / "bomb.tar.gz"
     header = member(name, size=2_000_000_000).tobuf()
     with gzip.open(path, "wb", compresslevel=1) as packed:
@@ -124,7 +124,7 @@ def test_a_bomb_is_stopped_early_and_in_little_memory(tmp_path, name):
 
 
 @pytest.mark.parametrize("after", ["a member", "the end mark"])
-def test_what_is_unpacked_counts_and_not_what_headers_say(tmp_path, after):
+def test_the_limit_counts_unpacked_bytes_and_not_sizes_in_headers(tmp_path, after):
     path = tmp_path / "bomb.tar.gz"
     with gzip.open(path, "wb", compresslevel=1) as packed:
         for number in range(3 if after == "a member" else 0):
@@ -134,7 +134,7 @@ def test_what_is_unpacked_counts_and_not_what_headers_say(tmp_path, after):
         read(path)
 
 
-def test_of_a_long_file_only_the_beginning_is_held(write_archive):
+def test_only_the_beginning_of_a_long_file_is_in_memory(write_archive):
     path = write_archive({"a/1.txt": b"x" * 100_000, "a/2.txt": b"two"})
     assert read(path, max_member=10) == [("a/1.txt", b"x" * 10), ("a/2.txt", b"two")]
 
@@ -146,32 +146,32 @@ def pack(path, content):
 
 
 @pytest.mark.parametrize("size", [5, 3000])
-def test_a_header_that_lies_about_the_size_is_found_out(tmp_path, size):
+def test_a_header_with_a_wrong_size_is_rejected(tmp_path, size):
     lying = member("a/1.txt", size=size).tobuf() + b"real content".ljust(1024, b"!") + bytes(1024)
-    with pytest.raises(InputError, match=r"does not add up|unexpected end of data"):
+    with pytest.raises(InputError, match=r"invalid header|unexpected end of data"):
         read(pack(tmp_path / "a.tar.gz", lying))
 
 
 @pytest.mark.parametrize("size", [b"-0000000512\0", b"\xff" * 12, b"00000000x05\0"])
-def test_a_size_that_is_negative_or_no_number_is_refused(tmp_path, size):
+def test_a_size_that_is_negative_or_not_a_number_is_rejected(tmp_path, size):
     header = bytearray(member("a/1.txt").tobuf()[:512])
     header[124:136] = size
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
-    with pytest.raises(InputError, match=r"does not add up|a header has -"):
+    with pytest.raises(InputError, match=r"invalid header|a header has -"):
         read(pack(tmp_path / "a.tar.gz", bytes(header) + bytes(2048)))
 
 
-def test_an_archive_cut_at_any_place_never_passes_for_whole(write_archive, tmp_path):
+def test_an_archive_truncated_anywhere_is_rejected(write_archive, tmp_path):
     whole = write_archive({f"a/{n}.txt": f"review {n}".encode() * 50 for n in range(4)}).read_bytes()
     cut = tmp_path / "cut.tar.gz"
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"ends in the middle|not a \.tar\.gz"):
+        with pytest.raises(InputError, match=r"truncated|not a \.tar\.gz"):
             read(cut)
 
 
-def test_a_damaged_archive_gives_an_error_or_the_right_texts(write_archive, tmp_path):
+def test_a_damaged_archive_is_an_error_or_gives_the_right_texts(write_archive, tmp_path):
     texts = {f"a/{n}.txt": f"review {n}".encode() * 50 for n in range(4)}
     whole = write_archive(texts).read_bytes()
     damaged = tmp_path / "damaged.tar.gz"
@@ -181,11 +181,11 @@ def test_a_damaged_archive_gives_an_error_or_the_right_texts(write_archive, tmp_
             assert read(damaged) == list(texts.items())
 
 
-NO_TAR = gzip.compress(b"no tar in here" * 100, mtime=0)  # its bytes are in the test's name, which must not change with the time
+NO_TAR = gzip.compress(b"no tar in here" * 100, mtime=0)  # mtime=0: the bytes are in the name of the test
 
 
 @pytest.mark.parametrize("content", [b"review,sentiment\n", NO_TAR, b"PK\x03\x04 a zip"])
-def test_a_file_that_is_no_archive_is_an_error(tmp_path, content):
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path, content):
     path = tmp_path / "not.tar.gz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"not a \.tar\.gz archive"):

@@ -10,14 +10,12 @@ from sentiflow.data import sources
 from sentiflow.data.sources import fetching, tables
 from sentiflow.system.errors import InputError
 
-PADDING = "".join(
-    f"review number {n},{('negative', 'positive')[n % 2]}\n" for n in range(20)
-)  # so that there is enough to learn from
+PADDING = "".join(f"review number {n},{('negative', 'positive')[n % 2]}\n" for n in range(20))  # enough rows
 
 
 @pytest.fixture
 def load(tmp_path, settings, monkeypatch):
-    """Writes a file, loads it as the settings say, and gives the corpus."""
+    """Writes a file and loads it with changed settings."""
     monkeypatch.chdir(tmp_path)
 
     def run(content, source="csv", **changes):
@@ -32,21 +30,21 @@ def rejected(found):
     return [(row.line, row.reason) for row in found.rejects.itertuples()]
 
 
-def test_quoted_fields_hold_separators_line_ends_and_doubled_quotes(load):
+def test_quoted_fields_contain_separators_line_ends_and_doubled_quotes(load):
     found = load('review,sentiment\n"Good, ""very"" good.<br />\nReally.",positive\n' + PADDING)
     assert found.reviews.text[0] == 'Good, "very" good.<br />\nReally.'
     assert found.reviews.label[0] == "positive"
     assert found.rejects.empty
 
 
-def test_classes_stand_in_the_order_of_the_mapping_and_not_of_the_file(load):
+def test_classes_are_in_the_order_of_the_mapping(load):
     labels = {"b": "two", "a": "one", "c": "two"}
     found = load("review,sentiment\n" + "x,a\ny,b\nz,c\n" * 10, labels=labels)
     assert found.classes == ["two", "one"]
     assert found.reviews.label[:3].tolist() == ["one", "two", "two"]
 
 
-def test_every_row_that_cannot_be_used_is_listed_with_its_line_and_reason(load):
+def test_every_invalid_row_is_listed_with_line_and_reason(load):
     bad = (
         b"no label,\n"  # 2
         b"typing slip,posotive\n"  # 3
@@ -64,8 +62,8 @@ def test_every_row_that_cannot_be_used_is_listed_with_its_line_and_reason(load):
         (2, "missing label"),
         (3, "unknown label: 'posotive' is not mapped; did you mean 'positive'? mapped are 'negative', 'positive'"),
         (4, "empty text"),
-        (6, "wrong number of fields: 1 where 2 were expected"),
-        (7, "wrong number of fields: 3 where 2 were expected"),
+        (6, "wrong number of fields: 1, expected 2"),
+        (7, "wrong number of fields: 3, expected 2"),
         (8, "bytes that are not valid in the encoding"),
         (9, "NUL byte in the text"),
         (11, "text longer than 11 characters"),
@@ -76,29 +74,29 @@ def test_every_row_that_cannot_be_used_is_listed_with_its_line_and_reason(load):
     assert len(found.reviews) == 20
 
 
-def test_a_quote_left_open_costs_its_own_line_and_no_other(load):
+def test_an_unclosed_quote_affects_its_own_line_only(load):
     found = load('review,sentiment\n"left open,positive\n"good, film",positive\nplain,negative\n' + PADDING)
     assert rejected(found) == [(2, "quotes do not match: ',' expected after '\"'")]
     assert found.reviews.text[:2].tolist() == ["good, film", "plain"]
 
 
-def test_a_quote_left_open_on_the_last_lines_is_reported(load):
+def test_an_unclosed_quote_on_the_last_lines_is_reported(load):
     found = load("review,sentiment\n" + PADDING + '"cut in the mid\ndle of')
     assert [line for line, _ in rejected(found)] == [22, 23]
     assert "unexpected end of data" in rejected(found)[0][1]
     assert len(found.reviews) == 20
 
 
-def test_a_file_made_to_be_read_over_and_over_takes_linear_time_and_loses_no_line(tmp_path):
+def test_a_malicious_file_is_parsed_in_linear_time_without_losing_lines(tmp_path):
     path = tmp_path / "hostile.csv"
-    path.write_text("review,sentiment\n" + 'x",y,"\n' * 20_000)  # each line opens a quote that no line before has closed
+    path.write_text("review,sentiment\n" + 'x",y,"\n' * 20_000)  # each line opens a quote
     started = time.monotonic()
     table = tables.read(path, tables.PLAIN)
     assert time.monotonic() - started < 5
     assert [record.line for record in table.records if record.flaw] == list(range(2, 20_002))
 
 
-def test_whatever_is_written_is_read_back_or_rejected(tmp_path):
+def test_whatever_csv_writes_is_read_back(tmp_path):
     draw = random.Random(7)
     alphabet = ["a", "é", " ", ",", '"', '""', "\n", "\r\n", "<br />", "\t"]
     for trial in range(50):
@@ -121,13 +119,13 @@ def test_a_review_of_a_megabyte_is_read(load):
     assert rejected(found) == [(3, "text longer than 1,000,000 characters")]
 
 
-def test_the_field_limit_of_the_csv_module_is_left_as_it_was(load):
+def test_the_field_limit_of_the_csv_module_is_restored(load):
     before = csv.field_size_limit()
     load("review,sentiment\n" + PADDING)
     assert csv.field_size_limit() == before
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(load):
+def test_a_byte_order_mark_is_not_part_of_the_first_column(load):
     assert len(load("\ufeffreview,sentiment\n" + PADDING).reviews) == 20
 
 
@@ -137,19 +135,19 @@ def test_other_encodings_are_read(load, encoding):
     assert found.reviews.text[0] == "café"
 
 
-def test_a_wrong_encoding_is_an_error_that_names_it(load):
+def test_a_wrong_encoding_is_an_error(load):
     content = ("review,sentiment\n" + PADDING).encode("utf-16")
     with pytest.raises(InputError, match=r"is UTF-16 text .* set encoding: utf-16"):
         load(content)
     with pytest.raises(InputError, match="is not utf-16"):
         load(b"\xff\xfe" + PADDING.encode() + b"x\xd8", encoding="utf-16")
     for unknown in ("klingon", "hex"):
-        with pytest.raises(InputError, match=f"no text encoding '{unknown}'"):
+        with pytest.raises(InputError, match=f"unknown text encoding '{unknown}'"):
             load(content, encoding=unknown)
 
 
-def test_a_missing_column_is_an_error_that_names_those_that_are_there(load):
-    named = r"no column 'sentiment', which download\.csv\.label in params.yaml names; it has 'review', 'label', 'id': set"
+def test_a_missing_column_is_an_error_with_the_existing_ones(load):
+    named = r"no column 'sentiment', which download\.csv\.label in params.yaml requires; it has 'review', 'label', 'id': set"
     with pytest.raises(InputError, match=rf"{named} download\.csv\.label to one of its columns$"):
         load("review,label,id\nx,positive,1\n")
 
@@ -159,18 +157,18 @@ def test_a_header_of_one_field_hints_at_the_separator(load):
         load("review;sentiment\nx;positive\n")
 
 
-def test_a_column_that_stands_twice_is_an_error(load):
+def test_a_duplicate_column_is_an_error(load):
     with pytest.raises(InputError, match="more than one column 'review'"):
         load("review,review,sentiment\nx,y,positive\n")
 
 
-@pytest.mark.parametrize(("content", "said"), [("\n\n", "is empty"), ("review,sentiment\n", "holds no rows")])
+@pytest.mark.parametrize(("content", "said"), [("\n\n", "is empty"), ("review,sentiment\n", "contains no rows")])
 def test_a_file_without_rows_is_an_error(load, content, said):
     with pytest.raises(InputError, match=said):
         load(content)
 
 
-def test_a_file_at_a_url_is_downloaded_and_called_by_its_name(load, site):
+def test_a_file_at_a_url_is_downloaded_and_reported_by_its_name(load, site):
     site.content = ("review,sentiment\n,positive\n" + PADDING).encode()
     found = load("", location=site.url + "?token=s3cret")
     assert len(found.reviews) == 20
@@ -178,7 +176,7 @@ def test_a_file_at_a_url_is_downloaded_and_called_by_its_name(load, site):
     assert found.rejects.source.tolist() == ["reviews.csv"]
 
 
-def test_tweets_keep_their_bare_quotes(load):
+def test_tweets_keep_their_quotes(load):
     rows = 'text\tlabel\n"so good\t1\nhe said "no" to me\t0\n"" meh "\t-1\n' + "x\t1\ny\t0\nz\t-1\n" * 10
     found = load(rows, "tsv")
     assert found.reviews.text[:3].tolist() == ['"so good', 'he said "no" to me', '"" meh "']
@@ -186,12 +184,12 @@ def test_tweets_keep_their_bare_quotes(load):
     assert found.classes == ["negative", "neutral", "positive"]
 
 
-def test_columns_without_a_header_are_taken_by_number(load):
+def test_columns_without_a_header_have_numbers(load):
     rows = "7\t1\tfine\n7\tbroken\n" + "7\t0\tx\n7\t1\ty\n7\t-1\tz\n" * 10
     found = load(rows, "tsv", header=False, text=2, label=1)
     assert found.reviews.text[0] == "fine"
-    assert rejected(found) == [(2, "wrong number of fields: 2 where 3 were expected")]
-    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.text in params.yaml names; it has '0', '1', '2'"):
+    assert rejected(found) == [(2, "wrong number of fields: 2, expected 3")]
+    with pytest.raises(InputError, match=r"no column 3, which download\.tsv\.text in params.yaml requires; it has '0', '1', '2'"):
         load(rows, "tsv", header=False, text=3, label=1)
 
 

@@ -7,12 +7,14 @@ import pytest
 from sentiflow.data.sources import fetching
 from sentiflow.system.errors import InputError
 
+LATER = f"{datetime.now(UTC) + timedelta(hours=3):%a, %d %b %Y %H:%M:%S} GMT"
+
 
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def test_brings_the_file_that_the_server_has(site, tmp_path):
+def test_a_url_is_downloaded_unchanged(site, tmp_path):
     path = fetching.download(site.url, tmp_path, sha256=sha256(site.content))
     assert path.read_bytes() == site.content
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.seen"]
@@ -20,7 +22,7 @@ def test_brings_the_file_that_the_server_has(site, tmp_path):
     assert site.asked[0]["Accept-Encoding"] == "identity", "the hash is that of the file, not of what a server packs"
 
 
-def test_a_cut_connection_is_continued_where_it_broke(site, tmp_path):
+def test_an_interrupted_download_resumes(site, tmp_path):
     site.answers = [lambda h: h.give(cut=400_000), lambda h: h.give(cut=100_000)]
     path = fetching.download(site.url, tmp_path, sha256=None, first_wait=0.0)
     assert path.read_bytes() == site.content
@@ -28,22 +30,22 @@ def test_a_cut_connection_is_continued_where_it_broke(site, tmp_path):
     assert [asked.get("If-Range") for asked in site.asked] == [None, '"first"', '"first"']
 
 
-def test_a_later_run_continues_what_an_earlier_one_left(site, tmp_path):
+def test_a_later_run_resumes_the_download(site, tmp_path):
     site.answers = [lambda h: h.give(cut=400_000)]
-    with pytest.raises(InputError, match=r"1 attempts.*Run again to go on"):
+    with pytest.raises(InputError, match=r"1 attempts.*Run again to resume"):
         fetching.download(site.url, tmp_path, sha256=None, attempts=1)
-    assert not list(tmp_path.glob("*-reviews.csv")), "a cut file passed for whole"
+    assert not list(tmp_path.glob("*-reviews.csv")), "a truncated file counted as complete"
     assert fetching.download(site.url, tmp_path, sha256=None).read_bytes() == site.content
     assert site.asked[1]["Range"] == "bytes=624000-"
 
 
-def test_a_server_without_ranges_is_asked_from_the_start(site, tmp_path):
+def test_a_server_without_ranges_restarts_the_download(site, tmp_path):
     site.ranges = False
     site.answers = [lambda h: h.give(cut=400_000)]
     assert fetching.download(site.url, tmp_path, sha256=None, first_wait=0.0).read_bytes() == site.content
 
 
-def test_a_file_that_changed_in_between_is_not_mixed_of_both(site, tmp_path):
+def test_a_file_that_changed_during_the_download_is_not_mixed(site, tmp_path):
     def cut_then_change(handler):
         handler.give(cut=400_000)
         site.content, site.etag = site.content[::-1], '"second"'
@@ -52,7 +54,7 @@ def test_a_file_that_changed_in_between_is_not_mixed_of_both(site, tmp_path):
     assert fetching.download(site.url, tmp_path, sha256=None, first_wait=0.0).read_bytes() == site.content
 
 
-def test_a_server_that_ignores_if_range_does_not_get_to_mix_two_files(site, tmp_path):
+def test_a_server_that_ignores_if_range_does_not_mix_two_files(site, tmp_path):
     def cut_then_change(handler):
         handler.give(cut=400_000)
         site.content, site.etag = site.content[::-1], '"second"'
@@ -66,7 +68,7 @@ def test_a_server_that_ignores_if_range_does_not_get_to_mix_two_files(site, tmp_
     assert len(site.asked) == 3
 
 
-def test_range_not_satisfiable_starts_anew(site, tmp_path):
+def test_range_not_satisfiable_restarts_the_download(site, tmp_path):
     site.answers = [lambda h: h.give(cut=400_000), lambda h: h.refuse(416)]
     path = fetching.download(site.url, tmp_path, sha256=None, first_wait=0.0)
     assert path.read_bytes() == site.content
@@ -74,34 +76,31 @@ def test_range_not_satisfiable_starts_anew(site, tmp_path):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(site, tmp_path, status):
+def test_a_busy_server_is_retried(site, tmp_path, status):
     site.answers = [lambda h: h.refuse(status)] * 2
     assert fetching.download(site.url, tmp_path, sha256=None, first_wait=0.0).read_bytes() == site.content
 
 
-def test_waits_double_from_one_attempt_to_the_next(site, tmp_path, caplog):
+def test_waits_double_between_attempts(site, tmp_path, caplog):
     site.answers = [lambda h: h.refuse(503)] * 3
     fetching.download(site.url, tmp_path, sha256=None, first_wait=0.1)
     waits = [record.args[-1] for record in caplog.records if record.levelname == "WARNING"]
     assert waits == pytest.approx([0.1, 0.2, 0.4])
 
 
-@pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
-def test_retry_after_of_the_server_goes_before_our_own_wait(site, tmp_path, said):
-    site.answers = [lambda h: h.refuse(503, Retry_After=said)]
-    path = fetching.download(site.url, tmp_path, sha256=None, first_wait=1000.0)  # ends at once only if the server is heard
-    assert path.read_bytes() == site.content
+@pytest.mark.parametrize(
+    ("value", "wait"), [("0", 0), ("120", 120), (LATER, 10_800), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", 7)]
+)
+def test_retry_after_in_seconds_or_as_a_date_takes_precedence(site, tmp_path, monkeypatch, value, wait):
+    waits = []
+    monkeypatch.setattr(fetching.time, "sleep", waits.append)
+    monkeypatch.setattr(fetching, "LONGEST_WAIT", 1e9)
+    site.answers = [lambda h: h.refuse(503, Retry_After=value)]
+    fetching.download(site.url, tmp_path, sha256=None, first_wait=7)
+    assert waits == [pytest.approx(wait, abs=3600 if value == LATER else 0)]
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date():
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert fetching._retry_after({"Retry-After": "120"}) == 120
-    assert fetching._retry_after({"Retry-After": f"{tomorrow:%a, %d %b %Y %H:%M:%S} GMT"}) == pytest.approx(86_400, abs=5)
-    assert fetching._retry_after({"Retry-After": "soon"}) is None
-    assert fetching._retry_after({}) is None
-
-
-def test_no_wait_is_longer_than_the_bound(site, tmp_path, monkeypatch, caplog):
+def test_waits_are_limited(site, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(fetching, "LONGEST_WAIT", 0.01)
     site.answers = [lambda h: h.refuse(503, Retry_After="86400")]
     fetching.download(site.url, tmp_path, sha256=None)
@@ -109,14 +108,14 @@ def test_no_wait_is_longer_than_the_bound(site, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_refusal_names_the_url_and_the_status_and_is_not_repeated(site, tmp_path, status):
+def test_a_client_error_has_url_and_status_and_is_not_retried(site, tmp_path, status):
     site.answers = [lambda h: h.refuse(status)]
     with pytest.raises(InputError, match=rf"{site.url}.*{status}"):
         fetching.download(site.url, tmp_path, sha256=None)
     assert len(site.asked) == 1
 
 
-def test_another_file_is_an_error_that_names_both_hashes_and_the_next_run_starts_anew(site, tmp_path):
+def test_a_wrong_checksum_is_an_error_with_both_and_the_next_run_restarts(site, tmp_path):
     wanted = sha256(b"what was published")
     with pytest.raises(InputError, match=rf"(?s){sha256(site.content)}.*{wanted}"):
         fetching.download(site.url, tmp_path, sha256=wanted)
@@ -125,14 +124,14 @@ def test_another_file_is_an_error_that_names_both_hashes_and_the_next_run_starts
     assert fetching.download(site.url, tmp_path, sha256=wanted).read_bytes() == site.content
 
 
-def test_a_whole_file_with_the_right_hash_is_not_asked_for_again(site, tmp_path):
+def test_a_complete_file_is_not_downloaded_again(site, tmp_path):
     wanted = sha256(site.content)
     first = fetching.download(site.url, tmp_path, sha256=wanted)
     assert fetching.download(site.url, tmp_path, sha256=wanted) == first
     assert len(site.asked) == 1
 
 
-def test_a_damaged_whole_file_is_replaced(site, tmp_path):
+def test_a_damaged_complete_file_is_replaced(site, tmp_path):
     wanted = sha256(site.content)
     fetching.download(site.url, tmp_path, sha256=wanted).write_bytes(b"damaged")
     assert fetching.download(site.url, tmp_path, sha256=wanted).read_bytes() == site.content
@@ -146,16 +145,16 @@ def without_length(handler):
     handler.close_connection = True
 
 
-def test_a_file_of_unknown_length_needs_a_hash(site, tmp_path):
+def test_a_file_of_unknown_length_needs_a_checksum(site, tmp_path):
     site.answers = [without_length]
-    with pytest.raises(InputError, match="does not say how long"):
+    with pytest.raises(InputError, match="does not send the length"):
         fetching.download(site.url, tmp_path, sha256=None)
     site.answers = [without_length]
     assert fetching.download(site.url, tmp_path, sha256=sha256(site.content)).read_bytes() == site.content
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_chunked_file_is_whole_only_with_its_last_chunk(site, tmp_path, ends):
+def test_a_chunked_response_is_complete_only_with_its_last_chunk(site, tmp_path, ends):
     def chunked(handler):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -171,7 +170,7 @@ def test_a_chunked_file_is_whole_only_with_its_last_chunk(site, tmp_path, ends):
             fetching.download(site.url, tmp_path, sha256=None, attempts=1)
 
 
-def test_a_packed_file_is_kept_as_it_was_sent(site, tmp_path):
+def test_a_compressed_file_is_not_decompressed(site, tmp_path):
     site.content = b"\x1f\x8b not really gzip"
 
     def labelled_gzip(handler):
@@ -185,74 +184,74 @@ def test_a_packed_file_is_kept_as_it_was_sent(site, tmp_path):
     assert fetching.download(site.url, tmp_path, sha256=None).read_bytes() == site.content
 
 
-def test_a_server_that_is_not_there_is_an_error_that_says_so(tmp_path):
+def test_an_unreachable_server_is_an_error(tmp_path):
     port = ports.free()
     with pytest.raises(InputError, match=r"in 2 attempts.*refused"):
         fetching.download(f"http://127.0.0.1:{port}/reviews.csv", tmp_path, sha256=None, attempts=2, first_wait=0.0)
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/reviews.csv", "file:///etc/passwd", "s3://bucket/reviews.csv", "http:///x"])
-def test_only_http_and_https_can_be_downloaded(url, tmp_path):
+def test_only_http_and_https_are_supported(url, tmp_path):
     with pytest.raises(InputError, match="only http"):
-        fetching.bring(url, tmp_path, sha256=None)
+        fetching.fetch(url, tmp_path, sha256=None)
 
 
-def test_a_redirect_to_another_scheme_is_refused(site, tmp_path):
+def test_a_redirect_to_another_scheme_is_rejected(site, tmp_path):
     site.answers = [lambda h: h.refuse(302, Location="file:///etc/passwd")]
     with pytest.raises(InputError, match="InvalidSchema"):
         fetching.download(site.url, tmp_path, sha256=None)
 
 
-def test_no_message_repeats_a_secret_of_the_url(site, tmp_path, caplog):
+def test_no_message_contains_a_secret_of_the_url(site, tmp_path, caplog):
     caplog.set_level("INFO")
     url = site.url.replace("http://", "http://ann:hunter2@") + "?token=s3cret"
     site.answers = [lambda h: h.give(cut=10), lambda h: h.refuse(404)]
     with pytest.raises(InputError) as raised:
         fetching.download(url, tmp_path, sha256=None, first_wait=0.0)
-    said = str(raised.value) + caplog.text + " ".join(file.name for file in tmp_path.iterdir())
-    assert site.url in said
-    assert "hunter2" not in said
-    assert "s3cret" not in said
+    message = str(raised.value) + caplog.text + " ".join(file.name for file in tmp_path.iterdir())
+    assert site.url in message
+    assert "hunter2" not in message
+    assert "s3cret" not in message
 
 
-def test_a_missing_file_is_an_error_that_says_what_is_beside_it(tmp_path):
+def test_a_missing_file_is_an_error_that_lists_its_folder(tmp_path):
     (tmp_path / "IMDB_Dataset.csv").touch()
-    with pytest.raises(InputError, match=r"IMDB Dataset\.csv; beside it are IMDB_Dataset\.csv"):
-        fetching.bring(str(tmp_path / "IMDB Dataset.csv"), tmp_path, sha256=None)
+    with pytest.raises(InputError, match=r"IMDB Dataset\.csv; its folder contains IMDB_Dataset\.csv"):
+        fetching.fetch(str(tmp_path / "IMDB Dataset.csv"), tmp_path, sha256=None)
 
 
 def test_a_folder_or_an_empty_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
-        fetching.bring(str(tmp_path), tmp_path, sha256=None)
+        fetching.fetch(str(tmp_path), tmp_path, sha256=None)
     (tmp_path / "empty.csv").touch()
     with pytest.raises(InputError, match="is empty"):
-        fetching.bring(str(tmp_path / "empty.csv"), tmp_path, sha256=None)
+        fetching.fetch(str(tmp_path / "empty.csv"), tmp_path, sha256=None)
 
 
-def test_a_local_file_with_another_hash_is_an_error_and_stays(tmp_path):
+def test_a_local_file_with_a_wrong_checksum_is_an_error_and_is_kept(tmp_path):
     file = tmp_path / "reviews.csv"
     file.write_bytes(b"mine")
     with pytest.raises(InputError, match=rf"(?s){sha256(b'mine')}.*{sha256(b'theirs')}"):
-        fetching.bring(str(file), tmp_path, sha256=sha256(b"theirs"))
+        fetching.fetch(str(file), tmp_path, sha256=sha256(b"theirs"))
     assert file.read_bytes() == b"mine"
 
 
-def test_a_file_that_dvc_does_not_watch_gives_a_warning(tmp_path, monkeypatch, caplog):
+def test_a_file_that_dvc_does_not_track_gives_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     watched = tmp_path / "data" / "external"
     watched.mkdir(parents=True)
     (watched / "a.csv").write_text("x")
     (tmp_path / "b.csv").write_text("x")
-    (watched / "link.csv").symlink_to(tmp_path / "b.csv")  # as DVC links from its cache
+    (watched / "link.csv").symlink_to(tmp_path / "b.csv")  # as DVC links to its cache
     for quiet in ("data/external/a.csv", str(watched / "a.csv"), "data/external/link.csv"):
-        fetching.bring(quiet, tmp_path, sha256=None)
+        fetching.fetch(quiet, tmp_path, sha256=None)
     assert not caplog.records
     for loud in ("b.csv", "data/external/../../b.csv"):
         caplog.clear()
-        fetching.bring(loud, tmp_path, sha256=None)
-        assert "DVC does not see" in caplog.text
+        fetching.fetch(loud, tmp_path, sha256=None)
+        assert "DVC does not detect" in caplog.text
 
 
-def test_location_that_is_no_url_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no URL: .*expected http\(s\)://host/path"):
-        fetching.bring("http://[x/reviews.csv", tmp_path, sha256=None)
+def test_an_invalid_url_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"not a valid URL: .*expected http\(s\)://host/path"):
+        fetching.fetch("http://[x/reviews.csv", tmp_path, sha256=None)

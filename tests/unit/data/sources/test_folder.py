@@ -26,27 +26,27 @@ def texts(*parents):
     }
 
 
-def test_reads_a_folder_per_class_with_any_names_of_files(load):
+def test_reads_one_folder_per_class_with_any_file_names(load):
     found = load(texts(".") | {"pos/.hidden": "x", "readme.txt": "x"})
     assert found.reviews.label.value_counts().to_dict() == {"negative": 10, "positive": 10}
     assert found.reviews.split.isna().all()
 
 
-def test_reads_the_splits_that_the_folders_are_in(load):
+def test_reads_the_splits_from_folder_names(load):
     found = load(texts("train", "test", "other"))
     assert found.reviews.split.value_counts().to_dict() == {"train": 20, "test": 20}
 
 
-def test_another_folder_gives_rejects_unless_it_is_mapped_to_null(load):
+def test_an_unmapped_folder_gives_rejects_and_one_mapped_to_null_is_excluded(load):
     more = texts(".") | {"unsup/1.txt": "x"}
     assert load(more).rejects.reason.str.startswith("unknown label: 'unsup'").all()
     assert load(more, labels={"neg": "negative", "pos": "positive", "unsup": None}).excluded == {"unsup": 1}
 
 
-def test_a_folder_without_reviews_or_with_a_link_is_refused(load, tmp_path):
-    with pytest.raises(InputError, match=r"reviews holds no review; expected files such as reviews/positive/1\.txt"):
+def test_a_folder_without_reviews_or_with_a_link_is_an_error(load, tmp_path):
+    with pytest.raises(InputError, match=r"reviews contains no reviews; expected files such as reviews/positive/1\.txt"):
         load({})
-    with pytest.raises(InputError, match="not a plain file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load(texts("."), **_linked(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""What holds for every source of the table."""
+"""Contract of every source."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ TWEETS = "text\tlabel\n" + "".join(f"tweet {i}\t{i % 3 - 1}\n" for i in range(60
 
 
 def write(name, *, more=False):
-    """A tiny source with its settings; with more, another review is in it."""
+    """A small source with its settings; `more` adds a review."""
     here = Path("data/external")
     here.mkdir(parents=True, exist_ok=True)
     if name == "csv":
@@ -32,9 +32,7 @@ def write(name, *, more=False):
     texts = made.aclimdb(62 if more else 60)
     if name == "folder":
         made.unpack(here / "reviews", {re.sub(r"^[a-z]+/", "", file): text for file, text in texts.items()})
-        values = settings("csv").model_dump() | {"download": settings("csv").download.model_dump() | {"source": "folder"}}
-        values["download"]["folder"]["location"] = "data/external/reviews"
-        return type(settings("csv")).model_validate(values)
+        return settings("folder", location="data/external/reviews")
     if name == "aclimdb":
         made.unpack(here / "aclImdb", texts)
         return settings("aclimdb", location="data/external/aclImdb")
@@ -48,13 +46,13 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(source_changes, "TICK", 0.0)
 
 
-def test_sources_are_those_that_params_may_name_and_each_has_a_section():
+def test_every_source_has_a_section_in_params():
     assert set(SOURCES) == set(get_args(Download.model_fields["source"].annotation))
     assert set(SOURCES) <= set(Download.model_fields)
 
 
 @every_source
-def test_source_reads_its_reviews_and_says_where_they_are_from(name):
+def test_source_reads_its_reviews_with_location_and_terms(name):
     p = write(name)
     found = download(p)
     assert len(found.reviews) >= 40
@@ -64,8 +62,8 @@ def test_source_reads_its_reviews_and_says_where_they_are_from(name):
     assert any(terms in data_card.to_markdown(card) for terms in (MAAS, PANG_LEE, UNKNOWN))
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "package"])  # whose file nobody writes to
-def test_fingerprint_changes_with_the_content(name):
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "package"])  # its file does not change
+def test_fingerprint_depends_on_the_content(name):
     p = write(name)
     download(p)
     assert source_changes.changed(p) is None
@@ -98,21 +96,21 @@ def test_content_behind_a_url_is_its_url(name):
         ("tsv", {"location": "data/external/phones.tsv"}, False),
     ],
 )
-def test_published_figures_are_those_of_imdb_and_of_the_tweets(name, section, expected):
+def test_published_scores_exist_for_imdb_and_the_tweets(name, section, expected):
     assert SOURCES[name].has_published(settings(name, **section).download) is expected
 
 
-def test_folder_of_reviews_has_no_published_figures():
+def test_a_folder_has_no_published_scores():
     assert SOURCES["folder"].has_published(write("folder").download) is False
 
 
 @every_source
-def test_rows_are_appended_to_tables_alone_and_the_others_say_what_to_do(name):
+def test_rows_can_be_appended_to_tables_only(name):
     reason = SOURCES[name].no_append
     assert (reason is None) == (name in ("csv", "tsv"))
 
 
-def test_a_source_is_one_entry_in_the_table(monkeypatch):
+def test_a_source_is_one_entry(monkeypatch):
     rows = [Found("csv", "notes", i, f"text {i}", ("neg", "pos")[i % 2]) for i in range(40)]
     fingerprints = iter(["0" * 64, "1" * 64])
     files = [Path("params.yaml")]
@@ -128,6 +126,6 @@ def test_a_source_is_one_entry_in_the_table(monkeypatch):
     found = download(p)
     assert found.reviews["label"].value_counts().to_dict() == {"negative": 20, "positive": 20}
     assert "Terms of the database." in data_card.to_markdown(data_card.describe(found, "csv"))
-    monkeypatch.setattr(source_changes, "TICK", 1e9)  # no hash is remembered
+    monkeypatch.setattr(source_changes, "TICK", 1e9)  # no hash is cached
     assert source_changes.changed(p) is None
     assert source_changes.changed(p).in_words.startswith("a database: its SHA-256 is now 111111111111")
