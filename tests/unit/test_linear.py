@@ -29,7 +29,7 @@ def columns(n, mark=","):
 
 
 def csv_of(header):
-    return list(predict.rows([header + "\n"], longest=10**8, name="it"))
+    return list(predict.rows([header + "\n"], longest=10**8, name="it", written=predict.DEFAULT))
 
 
 def table(folder, content, **limits):

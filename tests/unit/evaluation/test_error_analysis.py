@@ -23,7 +23,7 @@ from sentiflow.system.errors import InputError
 TOP = Path(__file__).parents[3]
 TWO = ("negative", "positive")
 THREE = ("negative", "neutral", "positive")
-HOW = params.Analyse(
+OPTIONS = params.Analyse(
     samples=3, samples_with_text=6, mistakes=4, disagreements=5, negations=["not", "no"], contrasts=["but", "yet"]
 )
 
@@ -71,9 +71,9 @@ def tokens_of(texts):
     return vocabulary.Tokens(np.arange(len(texts)) + 100, np.zeros(len(texts), np.int64), words.ids(texts)), words
 
 
-def page_of(answers, how=HOW, measures=None):
+def page_of(answers, options=OPTIONS, measures=None):
     slices = error_analysis.accuracy_by_slice(answers, measures or measured(answers), confidence=0.95)
-    found = error_analysis.analyse(answers, slices, how, seed=7)
+    found = error_analysis.analyse(answers, slices, options, seed=7)
     return error_report.as_markdown(answers, found, confidence=0.95)
 
 
@@ -125,7 +125,7 @@ def test_reviews_that_were_never_downloaded_are_an_error_that_names_one():
 
 def test_words_negations_and_contrasts_are_counted_and_marks_are_no_words():
     tokens, words = tokens_of(["it is not good , but no . don't !", "fine", "yet not not can't", "", "knot note but-ter"])
-    found = error_analysis.measures_of_texts(tokens, words, HOW)
+    found = error_analysis.measures_of_texts(tokens, words, OPTIONS)
     assert found.index.to_list() == [100, 101, 102, 103, 104]
     assert found["length"].to_list() == [7, 1, 4, 0, 3]
     assert found["negation"].to_list() == [3, 0, 3, 0, 0]
@@ -275,9 +275,9 @@ def test_metrics_are_json_with_six_digits_and_nothing_lost():
 # samples
 
 
-def tables_of(answers, how=HOW, seed=7):
+def tables_of(answers, options=OPTIONS, seed=7):
     return error_analysis.analyse(
-        answers, error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.95), how, seed=seed
+        answers, error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.95), options, seed=seed
     )
 
 
@@ -435,7 +435,7 @@ def test_the_page_names_who_says_what_beside_the_text():
 def test_the_page_names_who_says_what_in_one_column_where_there_are_many_answers():
     labels = list("abcdefgh")
     answers = answered(labels, best=labels, second=["b", *labels[1:]])
-    _, [[header, _, *lines]] = section(page_of(answers, HOW.model_copy(update={"samples_with_text": 8})), "8 random")
+    _, [[header, _, *lines]] = section(page_of(answers, OPTIONS.model_copy(update={"samples_with_text": 8})), "8 random")
     assert header == ["row", "label", "answers", "text"]
     assert sorted(lines)[:2] == [["0", "a", "a: best; b: second", "text 0"], ["1", "b", "b: all 2", "text 1"]]
 

@@ -11,7 +11,7 @@ from sentiflow.config.params import Evaluate
 from sentiflow.evaluation import calibration, evaluation, metrics, significance
 from sentiflow.evaluation.metrics import scores, tracked
 
-HOW = Evaluate(resamples=300, confidence=0.95, bins=10)
+OPTIONS = Evaluate(resamples=300, confidence=0.95, bins=10)
 
 
 def intervals(labels, probabilities, *, resamples=300, confidence=0.95, seed=1):
@@ -31,7 +31,7 @@ two_and_more_classes = pytest.mark.parametrize("classes", [2, 3, 4])
 @two_and_more_classes
 def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(classes):
     labels, probabilities = answers(200, classes, seed=1)
-    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    found = evaluation.evaluate(labels, probabilities, OPTIONS, temperature=1.0, seed=3)
     ends = {f"{name}_{end}" for name in tracked() for end in ("low", "high")}
     averages = {f"{kind}_{name}_score" for kind in ("macro", "weighted") for name in ("precision", "recall", "f1")}
     assert set(found) == {
@@ -54,7 +54,7 @@ def test_an_evaluation_has_every_score_with_its_interval_calibration_and_auc(cla
 @pytest.mark.parametrize("classes", [2, 3])
 def test_averages_count_every_class_or_every_review_alike(classes):
     labels, probabilities = answers(200, classes, seed=1)
-    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    found = evaluation.evaluate(labels, probabilities, OPTIONS, temperature=1.0, seed=3)
     right = labels == probabilities.argmax(axis=1)
     recalls = [right[labels == label].mean() for label in range(classes)]
     assert found["macro_recall_score"] == pytest.approx(np.mean(recalls))
@@ -66,13 +66,13 @@ def test_averages_count_every_class_or_every_review_alike(classes):
 def test_the_reviews_and_answers_stay_as_they_were():
     labels, probabilities = answers(100, 3, seed=1)
     before = labels.copy(), probabilities.copy()
-    evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    evaluation.evaluate(labels, probabilities, OPTIONS, temperature=1.0, seed=3)
     np.testing.assert_array_equal(labels, before[0])
     np.testing.assert_array_equal(probabilities, before[1])
 
 
 def test_a_class_that_is_never_predicted_is_evaluated_without_a_warning():
-    found = evaluation.evaluate(np.array([0, 1, 2] * 5), np.array([[0.8, 0.1, 0.1]] * 15), HOW, temperature=1.0, seed=1)
+    found = evaluation.evaluate(np.array([0, 1, 2] * 5), np.array([[0.8, 0.1, 0.1]] * 15), OPTIONS, temperature=1.0, seed=1)
     assert found["precision_score"] == pytest.approx(1 / 9)
     assert found["precision_score_low"] < found["precision_score"] < found["precision_score_high"]
 
@@ -316,8 +316,8 @@ def test_predictions_come_back_from_parquet_as_they_were(tmp_path):
 
 def test_scores_before_the_temperature_are_those_of_the_probabilities_without_it():
     labels, raw = answers(200, 2, seed=1)
-    found = evaluation.evaluate(labels, calibration.scaled(raw, 2.0), HOW, temperature=2.0, seed=3)
-    assert found["uncalibrated_error"] == pytest.approx(metrics.calibration_error(labels, raw, bins=HOW.bins))
+    found = evaluation.evaluate(labels, calibration.scaled(raw, 2.0), OPTIONS, temperature=2.0, seed=3)
+    assert found["uncalibrated_error"] == pytest.approx(metrics.calibration_error(labels, raw, bins=OPTIONS.bins))
     assert found["uncalibrated_log_loss"] == pytest.approx(scores(labels, raw)["log_loss"])
     assert found["calibration_error"] != pytest.approx(found["uncalibrated_error"])
 

@@ -102,12 +102,12 @@ def test_every_score_is_a_plain_number_under_its_name():
 # every metric of the table
 
 
-HOW = Evaluate(resamples=100, confidence=0.9, bins=10)
+OPTIONS = Evaluate(resamples=100, confidence=0.9, bins=10)
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
 def value_of(metric, labels, probabilities):
-    return evaluation.evaluate(np.array(labels), np.array(probabilities), HOW, temperature=1.0, seed=1)[metric.name]
+    return evaluation.evaluate(np.array(labels), np.array(probabilities), OPTIONS, temperature=1.0, seed=1)[metric.name]
 
 
 @every_metric
@@ -166,7 +166,7 @@ def test_a_metric_is_one_entry_in_the_table(monkeypatch):
     labels, probabilities = answers(200, 2, seed=1)
     entry = Metric("specificity_score", "specificity", of_counts=lambda counts: recall(counts)[..., 0])
     monkeypatch.setitem(METRICS, entry.name, entry)
-    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    found = evaluation.evaluate(labels, probabilities, OPTIONS, temperature=1.0, seed=3)
     assert found["specificity_score"] == (probabilities.argmax(axis=1) == labels)[labels == 0].mean()
     assert found["specificity_score_low"] < found["specificity_score"] < found["specificity_score_high"]
 
@@ -176,7 +176,7 @@ def test_a_metric_is_one_entry_in_the_table(monkeypatch):
     page = comparison.as_markdown(compared)
     assert "| valid specificity | " in page
     assert f"{found['specificity_score']:.4f} ({found['specificity_score_low']:.4f} to " in page
-    effects = tuning.effects(table, table, HOW, seed=1)
+    effects = tuning.effects(table, table, OPTIONS, seed=1)
     assert effects[-1]["score"] == "specificity_score"
 
 

@@ -140,7 +140,9 @@ def test_without_models_or_near_copies_that_is_said(project, capsys):
 
 def test_without_splits_is_an_error_that_says_what_to_run(project):
     (project / "data/splits/valid.parquet").unlink()
-    with pytest.raises(InputError, match=r"no data/splits/valid\.parquet: the reviews are not split yet; run `sentiflow repro`"):
+    with pytest.raises(
+        InputError, match=r"data/splits/valid\.parquet missing: the reviews are not split yet; run `sentiflow repro`"
+    ):
         near_copies.report(similarity=0.8)
 
 

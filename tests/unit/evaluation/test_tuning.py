@@ -5,7 +5,7 @@ from sentiflow.config import params
 from sentiflow.evaluation import evaluation, significance, tuning
 from sentiflow.evaluation.metrics import tracked
 
-HOW = params.Evaluate(resamples=300, confidence=0.95, bins=5)
+OPTIONS = params.Evaluate(resamples=300, confidence=0.95, bins=5)
 CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
 
 
@@ -22,7 +22,7 @@ def report(before, after, classes=2):
     reasons = {"units": "a larger state", "view": "", "dropout": "against overfitting"}
     changes = tuning.changes({"units": 32, "view": "text"}, {"units": 64, "view": "text", "dropout": 0.2}, reasons)
     tables = answers(before, classes, seed=1), answers(after, classes, seed=2)
-    return tuning.report(("small", "tuned"), changes, tables, HOW, seed=7)
+    return tuning.report(("small", "tuned"), changes, tables, OPTIONS, seed=7)
 
 
 def test_changes_are_the_settings_that_differ_or_that_only_one_has():
@@ -44,12 +44,12 @@ def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(cl
 
 def test_interval_of_the_difference_is_paired():
     table = answers(0.8)
-    [effect] = [e for e in tuning.effects(table, table, HOW, seed=7) if e["score"] == "accuracy_score"]
+    [effect] = [e for e in tuning.effects(table, table, OPTIONS, seed=7) if e["score"] == "accuracy_score"]
     assert effect["difference"] == effect["low"] == effect["high"] == 0
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no difference beyond chance.")]
+    ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no significant difference.")]
 )
 def test_verdict_says_better_worse_or_chance(before, after, ending):
     assert tuning.verdict(report(before, after)).endswith(ending)
@@ -73,7 +73,7 @@ def test_page_without_one_of_the_two_says_what_to_do():
 @pytest.mark.parametrize("accuracy", [0.8, 0.83, 0.85, 0.87, 0.9])
 def test_verdict_and_p_agree(accuracy):
     found = report(0.8, accuracy)
-    assert ("beyond chance" in tuning.verdict(found)) == (found["p"] >= 1 - HOW.confidence)
+    assert ("no significant" in tuning.verdict(found)) == (found["p"] >= 1 - OPTIONS.confidence)
 
 
 def test_p_is_that_of_the_comparison():

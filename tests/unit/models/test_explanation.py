@@ -69,7 +69,7 @@ def model_of(kind, data, **changes):
         return feeling_model(data, **changes)
     if kind == "nb_svm":
         p = params.load()
-        model, _ = networks.module("nb_svm").fit(configuration("nb_svm", data.classes), data, how=p.train)
+        model, _ = networks.module("nb_svm").fit(configuration("nb_svm", data.classes), data, options=p.train)
         return model
     return neural.NeuralClassifier.create(tiny_configuration(kind, data.classes, **changes), data.vocabulary)
 
@@ -260,7 +260,7 @@ part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
 config = ModelConfig("nb_svm", "nb_svm", settings.of(p, "nb_svm", "nb_svm"), data.classes)
-model, _ = networks.module("nb_svm").fit(config, data, how=p.train)
+model, _ = networks.module("nb_svm").fit(config, data, options=p.train)
 [explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """
@@ -341,7 +341,7 @@ def test_attended_words_that_change_nothing_do_not_matter(two_classes):
     )
     assert found["difference_low"] == found["difference"] == found["difference_high"] == 0
     assert found["attended"] == found["random"] == {"drop": 0, "flipped": 0}
-    assert explanation.finding(found).startswith("it does not show that")
+    assert explanation.finding(found).startswith("no evidence that")
 
 
 def test_attended_words_that_speak_against_the_answer_matter_less(two_classes):
@@ -415,7 +415,7 @@ def test_one_review_alone_shows_nothing(two_classes):
     assert found["reviews"] == 1
     assert found["difference"] > 0
     assert (found["difference_low"], found["difference_high"]) == (-1, 1)
-    assert explanation.finding(found).startswith("it does not show that")
+    assert explanation.finding(found).startswith("no evidence that")
 
 
 def test_interval_of_a_mean_is_students():
@@ -490,7 +490,7 @@ def test_the_page_names_the_strongest_words_first_whichever_way_they_pull():
 
 def test_the_page_says_of_a_sentence_without_a_word_that_none_was_read():
     page = explanation.as_markdown([made_up(words=(), sentence="...")], [])
-    assert "| reads no word of it " in page
+    assert "| none that the model reads " in page
 
 
 def test_the_page_shows_a_hostile_sentence_as_text():
@@ -518,8 +518,8 @@ def test_the_page_says_whether_attended_words_matter():
     ("low", "high", "verdict"),
     [
         (0.01, 0.2, "attended words matter more than random ones"),
-        (0.0, 0.2, "it does not show that attended words matter more than random ones"),
-        (-0.1, 0.2, "it does not show that attended words matter more than random ones"),
+        (0.0, 0.2, "no evidence that attended words matter more than random ones"),
+        (-0.1, 0.2, "no evidence that attended words matter more than random ones"),
         (-0.2, -0.1, "attended words matter less than random ones"),
     ],
 )

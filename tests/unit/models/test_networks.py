@@ -34,7 +34,7 @@ TINY = {
     "batch": 16,
     "epochs": 2,
 }
-HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
+OPTIONS = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
 MODELS = params.load(PARAMS).networks
 NEURAL = [name for name, network in MODELS.items() if issubclass(networks.settings_class(network), NeuralSettings)]
 
@@ -49,12 +49,12 @@ def tiny(name, classes=("negative", "positive"), **changes):
     return configuration(name, classes, **{key: value for key, value in TINY.items() if shipped.get(key)} | changes)
 
 
-def fit(name, data, backups, *, how=HOW):
+def fit(name, data, backups, *, options=OPTIONS):
     """The fitted model and its history."""
     config = tiny(name, data.classes)
     if name in NEURAL:
-        return training.fit(config, data, how=how, seed=7, backups=backups)[:2]
-    return networks.module(config.network).fit(config, data, how=how)
+        return training.fit(config, data, options=options, seed=7, backups=backups)[:2]
+    return networks.module(config.network).fit(config, data, options=options)
 
 
 def weights_of(model):
@@ -156,7 +156,7 @@ def test_class_weights_make_a_rare_class_likelier(name, two_classes, tmp_path):
     assert few.labels.mean() < 0.25
     said = {}
     for weights in (None, "balanced"):
-        model, _ = fit(name, data, tmp_path, how=HOW.model_copy(update={"class_weights": weights}))
+        model, _ = fit(name, data, tmp_path, options=OPTIONS.model_copy(update={"class_weights": weights}))
         said[weights] = model.probabilities(data.valid.ids)[:, 1].mean()
     assert said["balanced"] > said[None]
 
@@ -244,7 +244,7 @@ def test_counts_of_ngrams_are_those_made_by_hand(seed):
 
 
 def test_unknown_network_is_an_error_that_names_the_choices():
-    with pytest.raises(InputError, match=r"no network 'lstn'; choose one of logistic, nb_svm"):
+    with pytest.raises(InputError, match=r"unknown network 'lstn'; expected one of logistic, nb_svm"):
         networks.module("lstn")
 
 

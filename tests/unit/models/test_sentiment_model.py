@@ -62,7 +62,7 @@ def test_model_that_answers_otherwise_than_when_it_was_registered_is_refused(tra
     told = json.loads(probe.read_text())
     told["probabilities"][0] = [0.5, 0.5]
     probe.write_text(json.dumps(told))
-    with pytest.raises(InputError, match="does not answer as it did when it was registered"):
+    with pytest.raises(InputError, match="probabilities differ from those when it was registered"):
         served.prove(tmp_path / "bundle")
 
 

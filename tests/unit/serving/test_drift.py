@@ -22,7 +22,7 @@ from sentiflow.system import markdown
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
-HOW = params.load(TOP / "params.yaml").drift
+OPTIONS = params.load(TOP / "params.yaml").drift
 CLASSES = ("negative", "positive")
 
 
@@ -58,7 +58,7 @@ KNOWN = known_of(measured(5000, 1), measured(2500, 2))
 
 def compared(found, known=KNOWN, **changes):
     """Findings by measure, and notes."""
-    findings, notes = drift.compare(known, found, HOW.model_copy(update=changes), resamples=200, seed=7)
+    findings, notes = drift.compare(known, found, OPTIONS.model_copy(update=changes), resamples=200, seed=7)
     return {each.measure: each for each in findings}, notes
 
 
@@ -92,7 +92,7 @@ def test_each_kind_of_drift_is_found_and_named_alone(change, measure):
 def test_a_difference_that_is_large_and_may_be_chance_is_unclear():
     few = measured(30, 3).assign(label=["positive"] * 20 + ["negative"] * 10)
     found = compared(few, minimum_reviews=20)[0]["share of positive"]
-    assert abs(found.difference) > HOW.label_share
+    assert abs(found.difference) > OPTIONS.label_share
     assert found.outcome == drift.UNCLEAR
 
 
@@ -121,7 +121,7 @@ def test_interval_of_a_share_is_newcombes():
     # Newcombe (1998), table II, example (a): 56 of 70 against 48 of 80, method 10
     after = pd.Series(["yes"] * 56 + ["no"] * 14)
     before = pd.Series(["yes"] * 48 + ["no"] * 32)
-    found = drift._share("yes", before, after, HOW)
+    found = drift._share("yes", before, after, OPTIONS)
     assert (round(found.difference, 4), round(found.low, 4), round(found.high, 4)) == (0.2, 0.0524, 0.3339)
 
 
@@ -131,7 +131,7 @@ def test_interval_of_a_distance_holds_the_true_one_as_often_as_it_says():
     held = 0
     for _ in range(200):
         samples = pd.Series(draw.random(400)), pd.Series(draw.random(100) + 0.25)
-        found = drift._distance("length", *samples, HOW, 0.1, str)
+        found = drift._distance("length", *samples, OPTIONS, 0.1, str)
         held += found.low <= 0.25 <= found.high
     assert held >= 0.95 * 200
 
@@ -140,8 +140,8 @@ def test_interval_of_a_mean_is_that_of_students_t_where_there_are_many_reviews()
     from scipy import stats
 
     before, after = KNOWN.test["unknown"], measured(2000, 3, unknown=0.03)["unknown"]
-    found = drift._mean_difference("unknown words", before, after, HOW, 2000, 7)
-    low, high = stats.ttest_ind(after, before, equal_var=False).confidence_interval(HOW.confidence)
+    found = drift._mean_difference("unknown words", before, after, OPTIONS, 2000, 7)
+    low, high = stats.ttest_ind(after, before, equal_var=False).confidence_interval(OPTIONS.confidence)
     np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.0003)
 
 
@@ -165,7 +165,7 @@ def test_labels_are_not_compared_where_few_have_one_and_a_note_says_so():
     found.loc[150:, "label"] = None
     findings, notes = compared(found)
     assert set(findings) == {"length", "unknown words", "probability of positive"}
-    assert notes == ("Labels were not compared: 150 of 1,000 reviews have one, and drift.minimum_reviews asks for 200.",)
+    assert notes == ("Labels were not compared: 150 of 1,000 reviews have one; drift.minimum_reviews requires 200.",)
 
 
 def test_a_class_that_the_champion_does_not_know_is_drift_of_labels():
@@ -196,19 +196,19 @@ def told(findings, notes=(), **changes):
 
 
 def test_sentence_names_what_drifted_by_how_much_and_what_is_allowed():
-    findings, _ = drift.compare(KNOWN, measured(500, 3, words=4.0, unknown=0.1), HOW, resamples=200, seed=7)
+    findings, _ = drift.compare(KNOWN, measured(500, 3, words=4.0, unknown=0.1), OPTIONS, resamples=200, seed=7)
     found = told(findings)
     assert found.is_reason
-    assert found.in_words.startswith("500 incoming reviews differ from what version 3 (lstm) learned from: length (0.")
+    assert found.in_words.startswith("500 incoming reviews differ from the reviews of version 3 (lstm): length (0.")
     assert "allowed 0.15), unknown words (+8." in found.in_words
     assert found.in_words.endswith("points, allowed 2.0).")
-    calm, _ = drift.compare(KNOWN, measured(500, 4), HOW, resamples=200, seed=7)
+    calm, _ = drift.compare(KNOWN, measured(500, 4), OPTIONS, resamples=200, seed=7)
     assert not told(calm).is_reason
-    assert "do not differ from what version 3 (lstm)" in told(calm).in_words
+    assert "do not differ from the reviews of version 3 (lstm)" in told(calm).in_words
 
 
 def test_page_shows_every_measure_and_what_was_not_used_and_no_name_of_a_file_acts_on_it():
-    findings, notes = drift.compare(KNOWN, measured(500, 3).assign(label=None), HOW, resamples=200, seed=7)
+    findings, notes = drift.compare(KNOWN, measured(500, 3).assign(label=None), OPTIONS, resamples=200, seed=7)
     page = drift.as_markdown(
         told(findings, notes, rejects={"empty text": 2}, passed_over={"<b>|[x](y).csv": "it is empty"}, left_out=True)
     )
@@ -217,8 +217,8 @@ def test_page_shows_every_measure_and_what_was_not_used_and_no_name_of_a_file_ac
         assert f"| {name}" in page
     assert "Labels were not compared" in page
     assert "2 x empty text" in page
-    assert "older ones, which drift.maximum_reviews leaves out" in page
-    assert "&lt;b&gt;\\|\\[x\\](y).csv was passed over: it is empty" in page
+    assert "older ones were left out because of drift.maximum_reviews" in page
+    assert "Skipped &lt;b&gt;\\|\\[x\\](y).csv: it is empty" in page
     widths = {line.count(" | ") for line in page.splitlines() if line.startswith("| ")}
     assert len(widths) == 1
 
@@ -291,8 +291,8 @@ def test_other_reviews_differ_from_those_that_the_champion_learned(look):
     ("champion", "count", "said"),
     [
         (None, 80, "There is no champion yet"),
-        ("2", 80, "Version 2, the champion, keeps no reference"),
-        ("1", 40, "40 usable reviews came in, too few to tell: drift.minimum_reviews asks for 60"),
+        ("2", 80, "Version 2, the champion, has no reference"),
+        ("1", 40, "Only 40 usable incoming reviews; drift.minimum_reviews requires 60"),
     ],
 )
 def test_where_nothing_can_be_compared_a_sentence_says_why(look, trained, champion, count, said):
@@ -351,15 +351,15 @@ def test_command_prints_the_page_and_keeps_it(look, trained, command):
     assert "80 incoming reviews do not differ" in out
     assert drift.PAGE.read_text(encoding="utf-8").startswith("# Drift\n")
     like_train(trained)[:30].to_csv("few.csv", index=False)
-    assert "too few to tell" in command("few.csv")[1]
+    assert "drift.minimum_reviews requires 60" in command("few.csv")[1]
 
 
 def test_command_says_that_there_are_none_and_refuses_a_file_that_is_not_there(look, command):
     look("1", None)
-    assert command()[:2] == (0, "No incoming reviews in data/incoming, so nothing was compared.\n")
+    assert command()[:2] == (0, "No incoming reviews in data/incoming; nothing to compare.\n")
     status, _, err = command("gone.csv")
     assert status == 1
-    assert err.startswith("error: received gone.csv")
+    assert err.startswith("error: gone.csv is missing")
 
 
 def test_reading_stops_at_the_largest_number_of_reviews(project, tmp_path):

@@ -67,7 +67,7 @@ def make_project(top, classes):
         folder.mkdir(parents=True)
         if name == "nb_svm":
             data = vocabulary.read_training_data(tokens_dir, "text")
-            model, _ = networks.module(name).fit(configuration(name, classes), data, how=p.train)
+            model, _ = networks.module(name).fit(configuration(name, classes), data, options=p.train)
         else:
             keras.utils.set_random_seed(3)
             config = configuration(name, classes, **TINY)
@@ -157,7 +157,7 @@ def predicted(capsys, text):
 def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(run, capsys):
     label, probability = predicted(capsys, TEXT)
     printed = run(TEXT)
-    assert printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}\n")
+    assert printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}\n")
     assert "no version is champion" not in printed
     shutil.rmtree("models")  # the champion is the registered version, not what was trained here last
     assert run(TEXT) == printed
@@ -166,9 +166,9 @@ def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(r
 @pytest.mark.usefixtures("champion")
 def test_of_a_named_model_it_says_that_it_is_not_the_champion_and_what_that_answers(run, capsys):
     label, probability = predicted(capsys, TEXT)
-    answer = f"the champion is version 1 (nb_svm), which answers {label}, probability {probability}\n"
+    answer = f"the champion is version 1 (nb_svm), which predicts {label}, probability {probability}\n"
     printed = run(TEXT, "lstm_attention")
-    assert printed.startswith("lstm_attention answers ")
+    assert printed.startswith("lstm_attention predicts ")
     assert f"\nlstm_attention is not the champion; {answer}" in printed
     assert f"\nnb_svm as trained last; {answer}" in run(TEXT, "nb_svm")
 
@@ -179,35 +179,35 @@ def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_t
     text = "a great film " + "dull boring awful story " * 5
     label, probability = predicted(capsys, text)
     printed = run(text)
-    assert not printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}")
-    assert f"of the whole text it answers {label}, probability {probability}, as `sentiflow predict` does\n" in printed
+    assert not printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}")
+    assert f"for the whole text it predicts {label}, probability {probability}, as `sentiflow predict` does\n" in printed
 
 
 def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/folder/mlflow.db")
     printed = run(TEXT, "nb_svm")
-    assert printed.startswith("nb_svm answers ")
-    assert "\nwhat the champion answers is not known: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
+    assert printed.startswith("nb_svm predicts ")
+    assert "\nthe champion's prediction is unknown: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
 
 
 def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
     write_params(run={"lstm": "recurrent", "nb_svm": "nb_svm"})
     printed = run("A great film")
-    assert printed.startswith("lstm answers ")
+    assert printed.startswith("lstm predicts ")
     assert "\nno version is champion, so this is lstm, the first in `run`\n" in printed
     Path("metrics").mkdir()
     Path("metrics/comparison.json").write_text('{"best": "nb_svm"}')
     printed = run("A great film")
-    assert printed.startswith("nb_svm answers ")
+    assert printed.startswith("nb_svm predicts ")
     assert "\nno version is champion, so this is nb_svm, the best on valid\n" in printed
     shutil.rmtree("models/nb_svm")  # a best that is not trained here any more
-    assert run("A great film").startswith("lstm answers ")
+    assert run("A great film").startswith("lstm predicts ")
 
 
 def test_a_named_model_without_a_champion_says_that_there_is_none(run):
     for name in RUN:
         printed = run("A great film", name)
-        assert printed.startswith(f"{name} answers ")
+        assert printed.startswith(f"{name} predicts ")
         assert "\nno version is champion yet\n" in printed
 
 
@@ -217,7 +217,7 @@ def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
     printed = run(text, name)
     model = explanation.read(Path("models") / name, Path("data/tokens"))
     [expected] = explanation.explain(model, [text], stopwords=Stopwords("english", keep_negations=True))
-    assert f"{name} answers {expected.label}, probability {expected.probability:.3f}\n" in printed
+    assert f"{name} predicts {expected.label}, probability {expected.probability:.3f}\n" in printed
     weights = dict(re.findall(r"(\S+)\((-?[\d.]+)\)", printed))
     assert [word.strip("[]") for word in weights] == list(dict.fromkeys(expected.words))
     last = dict(zip(expected.words, expected.weights, strict=True))
@@ -235,17 +235,17 @@ def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, 
 
 
 def test_words_that_the_model_does_not_know_are_listed_once_and_not_without_end(run):
-    assert "unknown to the model, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
-    assert "unknown" not in run("great film", "nb_svm")
+    assert "out-of-vocabulary, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
+    assert "out-of-vocabulary" not in run("great film", "nb_svm")
     many = " ".join("q" + letter * 3 for letter in "abcdefghijklmnop")
     assert "qjjj and 6 more\n" in run(many, "nb_svm")
 
 
 def test_it_says_how_many_words_were_cut_off_and_on_which_side(run, monkeypatch):
-    assert "cut off: the first 8 words; the answer is of the other 12\n" in run("film great " * 10, "lstm_attention")
-    assert "cut off" not in run("film great", "lstm_attention")
+    assert "truncated: the first 8 words; the prediction is for the other 12\n" in run("film great " * 10, "lstm_attention")
+    assert "truncated" not in run("film great", "lstm_attention")
     monkeypatch.setattr(explanation, "MOST_WORDS", 5)
-    assert "cut off: the last 15 words; the answer is of the other 5\n" in run("film great " * 10, "nb_svm")
+    assert "truncated: the last 15 words; the prediction is for the other 5\n" in run("film great " * 10, "nb_svm")
 
 
 def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
@@ -259,9 +259,11 @@ def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
 def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkeypatch, name):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 500_000 + b" great film" * 50_000)))
     monkeypatch.setattr(explanation, "MOST_WORDS", 30)
-    cut = {"nb_svm": "the last 99,971 words; the answer is of the other 30", "lstm_attention": "the first 99,989 words"}[name]
+    cut = {"nb_svm": "the last 99,971 words; the prediction is for the other 30", "lstm_attention": "the first 99,989 words"}[
+        name
+    ]
     printed = run("-", name)
-    assert f"cut off: {cut}" in printed
+    assert f"truncated: {cut}" in printed
     assert len(printed) < 2000
 
 
@@ -271,7 +273,7 @@ def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkey
         (("",), 'received no text; expected a review, for example: sentiflow explain "A film I loved."'),
         ((" \n ",), "received no text"),
         (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another model: --model"),
-        (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are left out; give"),
+        (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are removed; give"),
         (("good", "lstn"), "received --model lstn, which is not trained here; expected one of nb_svm, lstm, lstm_attention."),
         (("good", "gru"), "add it to `run` in params.yaml and run: sentiflow repro"),
         (("good", "../models/lstm"), "which is not trained here"),

@@ -145,7 +145,7 @@ def test_the_column_is_the_one_named_or_called_text_or_review_or_the_only_one(an
 
 
 def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
-    with pytest.raises(InputError, match=r"column 'id' of .* holds numbers, expected texts; name one with --column"):
+    with pytest.raises(InputError, match=r"column 'id' of .* contains numbers, expected texts; name a column with --column"):
         answered("id\n1\n2\n")
     assert answered("id\n1\n2\n", "id")[0].rows == 2
     assert answered("text\n10\n")[0].rows == 1
@@ -158,7 +158,10 @@ def test_any_table_that_python_writes_is_read_back(table):
     written = io.StringIO(newline="")
     csv.writer(written).writerows([["id", "text"], *table])
     lines = io.StringIO(written.getvalue(), newline="")
-    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it")] == [["id", "text"], *table]
+    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it", written=predict.DEFAULT)] == [
+        ["id", "text"],
+        *table,
+    ]
 
 
 def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
@@ -199,11 +202,11 @@ REFUSED = {
     "many columns": (",".join(f"c{i}" for i in range(1001)) + "\n", "has 1,001 columns, expected at most 1,000"),
     "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
     "two that could be": ("text,review,review\na,b,c\n", "columns of the same name: 'review'"),
-    "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
+    "none that could be": ("id,body\n1,b\n", "is ambiguous; name it with --column: 'id', 'body'"),
     "semicolons": ("id;text\n1;b\n", "seems to be separated by ';'"),
     "tabs": ("id\ttext\n1\tb\n", r"seems to be separated by '\\t'"),
-    "an answer already": ("text,predicted\na,b\n", "columns named as an answer's: 'predicted'; rename them"),
-    "probabilities already": ("text,p_positive\na,0.5\n", "columns named as an answer's: 'p_positive'"),
+    "an answer already": ("text,predicted\na,b\n", "columns named like those of the predictions: 'predicted'; rename them"),
+    "probabilities already": ("text,p_positive\na,0.5\n", "columns named like those of the predictions: 'p_positive'"),
 }
 
 
@@ -290,12 +293,12 @@ def command(capsys, *arguments):
         ([], "expected either a text or a file"),
         (["--text", "a", "b.csv"], "expected either a text or a file"),
         (["--text", " \n"], "received no text"),
-        (["--text", "a", "--out", "b.csv"], "they belong to a file"),
-        (["no.csv"], "received no.csv, which is not there; expected a file of reviews"),
-        (["src"], "received src, which is no file; expected a file of reviews"),
+        (["--text", "a", "--out", "b.csv"], "are options for a file"),
+        (["no.csv"], "no.csv is missing; expected a file of reviews"),
+        (["src"], "src is not a file; expected a file of reviews"),
         (["README.md", "--out", "src"], "received --out src, which is a folder or a device"),
         (["README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
-        (["/dev/zero"], "received /dev/zero, which is no file; expected a file of reviews"),
+        (["/dev/zero"], "/dev/zero is not a file; expected a file of reviews"),
         (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
         (["README.md", "--out", "./README.md"], "for both the reviews and --out"),
         (["README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
@@ -330,7 +333,7 @@ def test_no_name_of_the_input_is_taken_as_output(capsys, tmp_path, made):
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(capsys, tmp_path):
     os.mkfifo(tmp_path / "reviews.csv")
-    assert "which is no file" in command(capsys, tmp_path / "reviews.csv")
+    assert "is not a file" in command(capsys, tmp_path / "reviews.csv")
 
 
 def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
@@ -365,6 +368,6 @@ def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypa
         return answer(self, texts)
 
     monkeypatch.setattr(sentiment_model.SentimentModel, "predict", and_grow)
-    with pytest.raises(InputError, match="was changed while it was read; wait until it is complete, then run again"):
+    with pytest.raises(InputError, match="changed while it was read; wait until it is complete, then run again"):
         predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
     assert not (tmp_path / "answers.csv").exists()

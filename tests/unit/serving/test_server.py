@@ -244,8 +244,8 @@ def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, mon
     monkeypatch.setitem(model.__dict__, "view", "no such view")
     answer = asked(server.Application(watch, LIMITS, TABLE), {"inputs": [SECRET]})
     assert answer.status == 500
-    assert answer.json == {"error": "version 14 could not answer; the server's log says why"}
-    assert "version 14 could not answer 1 texts" in caplog.text
+    assert answer.json == {"error": "version 14 failed; see the server's log"}
+    assert "version 14 failed to predict 1 texts" in caplog.text
     assert "no such view" in caplog.text
     assert SECRET not in caplog.text
 
@@ -253,7 +253,7 @@ def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, mon
 def test_a_version_that_mlflow_cannot_ask_is_refused_before_anyone_asks_it(model):
     version = opened("14", model)
     version.metadata.signature = ModelSignature(Schema([ColSpec(DataType.long)]))
-    with pytest.raises(InputError, match="version 14 is refused: MLflow cannot ask it"):
+    with pytest.raises(InputError, match="version 14 is refused: MLflow cannot call it"):
         server.served(version)
 
 
@@ -297,7 +297,7 @@ def test_dropping_the_rest_of_a_refused_body_ends_when_its_time_is_over(app):
 def test_a_slow_body_is_refused_when_its_time_is_over(app):
     answer = ask(app, parts=[b'{"inputs"', b": "], ends=False)
     assert answer.status == 408
-    assert answer.json == {"error": "received part of a body within 0.3 s, expected all of it; send it faster"}
+    assert answer.json == {"error": "received part of a body within 0.3 s, expected all of it"}
 
 
 def test_a_client_that_leaves_is_not_answered(app):
@@ -328,9 +328,9 @@ def test_edges_of_rows_and_characters(app):
 
 
 REFUSED = {
-    "nothing": (b"", JSON, 400, "is not JSON"),
-    "cut": (b'{"inputs": ["' + SECRET.encode(), JSON, 400, "is not JSON"),
-    "trailing": (b'{"inputs": ["a"]} ' + SECRET.encode(), JSON, 400, "is not JSON"),
+    "nothing": (b"", JSON, 400, "invalid JSON"),
+    "cut": (b'{"inputs": ["' + SECRET.encode(), JSON, 400, "invalid JSON"),
+    "trailing": (b'{"inputs": ["a"]} ' + SECRET.encode(), JSON, 400, "invalid JSON"),
     "not UTF-8": (b'{"inputs": ["\xff"]}', JSON, 400, "not UTF-8"),
     "UTF-16": ('{"inputs": ["a"]}'.encode("utf-16"), JSON, 400, "not UTF-8"),
     "NaN": (b'{"inputs": ["a", NaN]}', JSON, 400, "received NaN"),
@@ -342,9 +342,9 @@ REFUSED = {
     "string": (b'"tell nobody of this"', JSON, 400, "received a string"),
     "null": (b"null", JSON, 400, "received null"),
     "no key": (b"{}", JSON, 400, "object of 0 keys"),
-    "other key": (b'{"tell nobody of this": ["a"]}', JSON, 400, "object of 1 keys, known of them: none"),
-    "two keys": (b'{"inputs": ["a"], "instances": ["a"]}', JSON, 400, "known of them: inputs, instances"),
-    "parameters": (b'{"inputs": ["a"], "params": {"tell nobody of this": 1}}', JSON, 400, "known of them: inputs, params"),
+    "other key": (b'{"tell nobody of this": ["a"]}', JSON, 400, "object of 1 keys, known: none"),
+    "two keys": (b'{"inputs": ["a"], "instances": ["a"]}', JSON, 400, "known: inputs, instances"),
+    "parameters": (b'{"inputs": ["a"], "params": {"tell nobody of this": 1}}', JSON, 400, "known: inputs, params"),
     "a chat": (b'{"messages": [{"role": "user", "content": "a"}]}', JSON, 400, "object of 1 keys"),
     "no texts": (b'{"inputs": []}', JSON, 400, "received no text"),
     "no records": (b'{"dataframe_records": []}', JSON, 400, "received no text"),
@@ -355,24 +355,29 @@ REFUSED = {
     "object": (b'{"instances": [{"text": "tell nobody of this"}]}', JSON, 400, "received an object as text 1"),
     "list of lists": (b'{"inputs": [["a"]]}', JSON, 400, "received a list as text 1"),
     "inputs by name": (b'{"inputs": {"text": ["a"]}}', JSON, 400, "received an object as inputs"),
-    "half a character": (b'{"inputs": ["\\ud83d"]}', JSON, 400, "half a character"),
+    "lone surrogate": (b'{"inputs": ["\\ud83d"]}', JSON, 400, "lone surrogate"),
     "records of other keys": (b'{"dataframe_records": [{"text": "a"}, {"review": "a"}]}', JSON, 400, "different keys"),
     "records of texts": (b'{"dataframe_records": ["a"]}', JSON, 400, "list of objects"),
     "unclear records": (b'{"dataframe_records": [{"a": "a", "b": "a"}]}', JSON, 400, "received 2 columns"),
     "empty records": (b'{"dataframe_records": [{}]}', JSON, 400, "received 0 columns"),
     "split of a list": (b'{"dataframe_split": [["a"]]}', JSON, 400, "dataframe_split"),
     "split without data": (b'{"dataframe_split": {"columns": ["text"]}}', JSON, 400, "dataframe_split"),
-    "split of uneven rows": (b'{"dataframe_split": {"columns": ["text"], "data": [["a"], ["a", "b"]]}}', JSON, 400, "do not fit"),
-    "split of texts": (b'{"dataframe_split": {"columns": ["text"], "data": ["a"]}}', JSON, 400, "do not fit"),
+    "split of uneven rows": (
+        b'{"dataframe_split": {"columns": ["text"], "data": [["a"], ["a", "b"]]}}',
+        JSON,
+        400,
+        "do not match",
+    ),
+    "split of texts": (b'{"dataframe_split": {"columns": ["text"], "data": ["a"]}}', JSON, 400, "do not match"),
     "split of numbers": (b'{"dataframe_split": {"columns": ["text"], "data": [[1]]}}', JSON, 400, "a number as text 1"),
     "same key twice": (b'{"inputs": ["a"], "inputs": ["b"]}', JSON, 400, "an object with the same key twice"),
     "same key twice within": (b'{"dataframe_records": [{"text": "a", "text": "b"}]}', JSON, 400, "the same key twice"),
     "long number in a list": (b'{"inputs": ["a", ' + b"1" * 900 + b"]}", JSON, 400, "a number as text 2"),
-    "mark in the middle": (b'{"inputs":\xef\xbb\xbf["a"]}', JSON, 400, "is not JSON"),
-    "split by a strange name": (b'{"dataframe_split": {"columns": {"text": 1}, "data": [["a"]]}}', JSON, 400, "do not fit"),
-    "empty text": (b'{"inputs": ["a", ""]}', JSON, 400, "received no word in text 2, which is empty or blank"),
-    "blank text": (b'{"inputs": [" \\n\\t"]}', JSON, 400, "received no word in text 1"),
-    "empty CSV cell": (b'text\na\n""\n', CSV, 400, "received no word in text 2"),
+    "mark in the middle": (b'{"inputs":\xef\xbb\xbf["a"]}', JSON, 400, "invalid JSON"),
+    "split by a strange name": (b'{"dataframe_split": {"columns": {"text": 1}, "data": [["a"]]}}', JSON, 400, "do not match"),
+    "empty text": (b'{"inputs": ["a", ""]}', JSON, 400, "received an empty or blank text 2"),
+    "blank text": (b'{"inputs": [" \\n\\t"]}', JSON, 400, "received an empty or blank text 1"),
+    "empty CSV cell": (b'text\na\n""\n', CSV, 400, "received an empty or blank text 2"),
     "no CSV": (b"", CSV, 400, "received no text"),
     "only a header": (b"text\n", CSV, 400, "received no text"),
     "open quote": (b'text\n"tell nobody of this', CSV, 400, "the row that begins in line 2"),
@@ -480,7 +485,7 @@ def test_a_port_that_is_taken_ends_the_command_with_an_error_that_names_it(capsy
         port = other.getsockname()[1]
         status, _, said = commands.run(capsys, "serve", "--port", port)
     assert status == 1
-    assert f"error: port {port} of 127.0.0.1 cannot be taken (Address already in use)" in said
+    assert f"error: port {port} of 127.0.0.1 is not available (Address already in use)" in said
 
 
 def test_nothing_is_unpickled():
