@@ -207,9 +207,8 @@ def mistakes(answers: Answers, count: int) -> pd.DataFrame:
     Returns:
         Columns architecture, row, label, predicted, confidence, text; most confident first within an architecture.
     """
-    tables = []
-    for name, right in answers.right.items():
-        table = pd.DataFrame(
+    tables = [
+        pd.DataFrame(
             {
                 "architecture": str(name),
                 "row": right.index,
@@ -218,8 +217,9 @@ def mistakes(answers: Answers, count: int) -> pd.DataFrame:
                 "confidence": answers.confidence[name],
                 "text": answers.texts,
             }
-        )
-        tables.append(table[~right].nlargest(count, "confidence"))
+        )[~right].nlargest(count, "confidence")
+        for name, right in answers.right.items()
+    ]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -284,8 +284,8 @@ def as_markdown(drift: Drift) -> str:
             *markdown.markdown(header, rows),
             "",
             "Labels and length are compared with the champion's training reviews; unknown words and probabilities with its test "
-            "reviews, which it never saw. Shares differ by percentage points. Length and probability differ by a distance: the largest "
-            "difference between the shares of reviews up to any value, 0 for equal distributions and 1 for disjoint ones. "
+            "reviews, which it never saw. Shares differ by percentage points. Length and probability differ by a distance: the "
+            "largest difference between the shares of reviews up to any value, 0 for equal and 1 for disjoint distributions. "
             f"Confidence of the intervals: {drift.confidence:.0%}. `drifted`: the whole interval is beyond the allowed "
             "difference; `within`: none of it is; `unclear`: part of it is, and more reviews are needed.",
             "",

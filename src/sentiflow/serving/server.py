@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -181,7 +182,7 @@ class Application:
         body = _Body(scope, receive, self.limits.body_seconds)
         try:
             response = await self._respond(current, scope, body)
-        except _DisconnectedError:
+        except ClientDisconnect:
             return
         except RefusedError as refused:
             response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
@@ -257,10 +258,6 @@ async def _ask(current: Served, scope: Scope, payload: bytes, rest: Receive) -> 
     return Response(b"".join(message.get("body", b"") for message in sent), media_type="application/json")
 
 
-class _DisconnectedError(Exception):
-    """The client disconnected."""
-
-
 class _Body:
     """The body of a request, as far as it is not read yet."""
 
@@ -302,7 +299,7 @@ class _Body:
         start["headers"].append((b"connection", b"close"))
         await send(start)
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
-        with contextlib.suppress(TimeoutError, _DisconnectedError):
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
             while not self._ended:
                 await self._next()
         await send({"type": "http.response.body"})
@@ -311,7 +308,7 @@ class _Body:
         async with asyncio.timeout_at(self._until):
             message = await self.receive()
         if message["type"] == "http.disconnect":
-            raise _DisconnectedError
+            raise ClientDisconnect
         self._ended = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part

@@ -45,7 +45,7 @@ def test_more_classes_are_scored_as_scikit_learns_unweighted_means(classes):
     )
 
 
-def test_a_case_reckoned_by_hand():
+def test_a_case_calculated_by_hand():
     labels = np.array([1, 1, 1, 0, 0])
     probabilities = np.array([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])  # a tie goes to the first class
     assert scores(labels, probabilities) == pytest.approx(
@@ -70,7 +70,7 @@ def test_a_class_that_is_never_predicted_has_precision_0_and_gives_no_warning():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
-def test_reviews_of_one_label_alone_are_scored_without_a_warning(labels):
+def test_reviews_of_a_single_class_are_scored_without_a_warning(labels):
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
     found = scores(np.array(labels), probabilities)
     assert found["accuracy_score"] == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
@@ -83,17 +83,17 @@ def test_a_class_without_a_review_counts_in_the_means():
     assert found["f1_score"] == pytest.approx(2 / 3)
 
 
-def test_a_wrong_answer_that_was_sure_costs_much_and_not_infinitely_much():
+def test_a_certain_mistake_has_a_finite_loss():
     found = scores(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
     assert 10 < found["log_loss"] < 50
 
 
-def test_probabilities_of_32_bits_give_the_same_scores_without_a_warning():
+def test_float32_probabilities_give_the_same_scores():
     labels, probabilities = answers(200, 3, seed=1)
     assert scores(labels, probabilities.astype(np.float32)) == pytest.approx(scores(labels, probabilities), rel=1e-5)
 
 
-def test_every_score_is_a_plain_number_under_its_name():
+def test_every_score_is_a_float():
     found = scores(*answers(50, 2, seed=1))
     assert tuple(found) == tuple(tracked())
     assert {type(value) for value in found.values()} == {float}
@@ -119,7 +119,7 @@ def test_metric_has_a_name_a_label_and_one_function(metric):
 
 @every_metric
 @pytest.mark.parametrize("classes", [2, 3])
-def test_perfect_answers_have_the_best_value_and_wrong_ones_the_worst(metric, classes):
+def test_perfect_predictions_have_the_best_value_and_wrong_ones_the_worst(metric, classes):
     labels = np.arange(60) % classes
     perfect = np.eye(classes)[labels]
     wrong = perfect[:, ::-1] if classes == 2 else np.eye(classes)[(labels + 1) % classes]
@@ -139,7 +139,7 @@ def test_values_are_in_the_range_of_the_metric(metric, classes):
 
 
 @every_metric
-def test_better_answers_have_a_better_value(metric):
+def test_better_predictions_have_a_better_value(metric):
     """The same answers, but every tenth review is answered as surely wrong as it was right."""
     labels = np.arange(100) % 2
     good = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
@@ -154,7 +154,7 @@ def test_better_answers_have_a_better_value(metric):
 
 @pytest.mark.parametrize("name", tracked())
 @pytest.mark.parametrize("is_right", [True, False])
-def test_interval_of_a_value_at_an_end_of_its_range_is_more_than_a_point(name, is_right):
+def test_interval_at_an_end_of_the_range_has_positive_width(name, is_right):
     labels = np.arange(40) % 2
     probabilities = np.where((np.eye(2)[labels] == 1) == is_right, 0.8, 0.2) + np.linspace(0, 0.1, 40)[:, None] * [1, -1]
     low, high = evaluation.intervals(labels, probabilities, resamples=100, confidence=0.9, seed=1)[name]
@@ -181,7 +181,7 @@ def test_a_metric_is_one_entry_in_the_table(monkeypatch):
 
 
 @pytest.mark.parametrize(("section", "key"), [(Train, "keep_best"), (Promotion, "metric")])
-def test_metrics_that_params_may_name_are_in_the_table_with_intervals(section, key):
+def test_metrics_of_params_yaml_are_tracked(section, key):
     names = get_args(section.model_fields[key].annotation)
     assert names
     assert set(names) <= set(tracked())

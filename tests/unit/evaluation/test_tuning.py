@@ -25,13 +25,13 @@ def report(before, after, classes=2):
     return tuning.report(("small", "tuned"), changes, tables, OPTIONS, seed=7)
 
 
-def test_changes_are_the_settings_that_differ_or_that_only_one_has():
+def test_changes_are_the_settings_that_differ():
     changes = {change["setting"]: (change["baseline"], change["tuned"]) for change in report(0.8, 0.8)["changes"]}
     assert changes == {"units": ("32", "64"), "dropout": ("none", "0.2")}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(classes):
+def test_effects_are_differences_within_their_intervals(classes):
     found = report(0.6, 0.9, classes)
     assert [effect["score"] for effect in found["effects"]] == list(tracked())
     for effect in found["effects"]:
@@ -51,11 +51,11 @@ def test_interval_of_the_difference_is_paired():
 @pytest.mark.parametrize(
     ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no significant difference.")]
 )
-def test_verdict_says_better_worse_or_chance(before, after, ending):
+def test_verdict_is_better_worse_or_not_significant(before, after, ending):
     assert tuning.verdict(report(before, after)).endswith(ending)
 
 
-def test_page_holds_verdict_changes_effects_and_p():
+def test_page_contains_verdict_changes_effects_and_p():
     found = report(0.6, 0.9)
     page = tuning.as_markdown(("small", "tuned"), found)
     assert page.startswith("# Tuning: small to tuned\n\n" + tuning.verdict(found))
@@ -66,7 +66,7 @@ def test_page_holds_verdict_changes_effects_and_p():
     assert page.endswith(f"{significance.ONE_SEED}\n")
 
 
-def test_page_without_one_of_the_two_says_what_to_do():
+def test_page_without_one_of_the_two_has_advice():
     assert "both must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
 
 
@@ -76,6 +76,6 @@ def test_verdict_and_p_agree(accuracy):
     assert ("no significant" in tuning.verdict(found)) == (found["p"] >= 1 - OPTIONS.confidence)
 
 
-def test_p_is_that_of_the_comparison():
+def test_p_value_is_that_of_the_comparison():
     right = [(answers(0.7, seed=seed)["predicted"] == answers(0.7, seed=seed)["label"]).to_numpy() for seed in (1, 2)]
     assert report(0.7, 0.7)["p"] == significance.mcnemar(*right)

@@ -76,7 +76,7 @@ def fitted(tmp_path_factory, request):
 
 @every_model
 @two_and_three_classes
-def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
+def test_one_row_of_probabilities_per_review(name, data, fitted, request):
     model, _ = fitted(name, data)
     tokens = request.getfixturevalue(data).valid
     probabilities = model.probabilities(tokens.ids)
@@ -87,7 +87,7 @@ def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
 
 @every_model
 @two_and_three_classes
-def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, request):
+def test_a_loaded_model_predicts_the_same(name, data, fitted, tmp_path, request):
     model, _ = fitted(name, data)
     known = request.getfixturevalue(data)
     model.save(tmp_path)
@@ -108,7 +108,7 @@ def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes,
 
 
 @every_model
-def test_answers_a_review_without_words_and_one_of_unknown_words(name, fitted, two_classes):
+def test_reviews_without_words_or_of_unknown_words_are_predicted(name, fitted, two_classes):
     model, _ = fitted(name, "two_classes")
     ids = vocabulary.Ragged(np.ones(3, np.int32), np.array([0, 0, 3]))
     probabilities = model.probabilities(ids)
@@ -129,7 +129,7 @@ def test_history_has_every_score_of_train_and_valid(name, fitted):
 
 @every_model
 @two_and_three_classes
-def test_layers_tell_where_all_weights_are(name, data, fitted):
+def test_layers_account_for_all_weights(name, data, fitted):
     model, _ = fitted(name, data)
     layers = model.layers()
     assert all(set(layer) == {"name", "kind", "output", "weights"} for layer in layers)
@@ -139,7 +139,7 @@ def test_layers_tell_where_all_weights_are(name, data, fitted):
 
 
 @pytest.mark.parametrize(("name", "weights"), [("stacked_rnn", 197_185), ("stacked_lstm", 293_953)])
-def test_has_as_many_weights_as_its_document_says(name, weights):
+def test_number_of_weights_is_that_of_the_recipe(name, weights):
     words = ("<pad>", "<unk>", *(f"word{i}" for i in range(6000)))
     known = vocabulary.Vocabulary(words, np.full(len(words), 9))
     model = NeuralClassifier.create(configuration(name), known)
@@ -147,7 +147,7 @@ def test_has_as_many_weights_as_its_document_says(name, weights):
 
 
 @pytest.mark.parametrize("name", ["logistic", "nb_svm", "lstm"])  # the neural ones are all fitted by the same function
-def test_class_weights_make_a_rare_class_likelier(name, two_classes, tmp_path):
+def test_class_weights_increase_the_probability_of_a_rare_class(name, two_classes, tmp_path):
     rows = np.flatnonzero((two_classes.train.labels == 0) | (np.arange(len(two_classes.train)) % 8 == 1))
     offsets = np.concatenate([[0], np.cumsum(np.diff(two_classes.train.ids.offsets)[rows])])
     values = np.concatenate([two_classes.train.ids[row] for row in rows])
@@ -163,7 +163,7 @@ def test_class_weights_make_a_rare_class_likelier(name, two_classes, tmp_path):
 
 @every_neural_model
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=len)
-def test_settings_tell_how_many_weights_the_network_has_and_how_wide_it_is(name, classes):
+def test_settings_compute_the_number_of_weights_and_the_widest_layer(name, classes):
     words = vocabulary.Vocabulary(("<pad>", "<unk>", *(f"w{i}" for i in range(50))), np.full(52, 9))
     config = tiny(name, classes)
     model = NeuralClassifier.create(config, words).model
@@ -190,14 +190,14 @@ def test_gradients_reach_every_weight(name, classes, two_classes, three_classes)
 
 
 @every_neural_model
-def test_every_layer_with_weights_has_a_name_of_its_own(name, two_classes):
+def test_every_layer_with_weights_is_named(name, two_classes):
     model = NeuralClassifier.create(tiny(name), two_classes.vocabulary).model
     for layer in model.layers:
         if layer.weights:
             assert not layer.name.startswith(type(layer).__name__.lower()), layer.name
 
 
-def test_reads_the_words_and_the_part_of_a_text_that_its_settings_say(two_classes):
+def test_input_follows_the_settings(two_classes):
     config = tiny("cnn_lstm", vocabulary_size=6, length=4, padding="post", truncating="post")
     model = NeuralClassifier.create(config, two_classes.vocabulary)
     comma = two_classes.vocabulary.words.index(",")
@@ -205,23 +205,12 @@ def test_reads_the_words_and_the_part_of_a_text_that_its_settings_say(two_classe
     assert model.matrix(ids).tolist() == [[2, 3, 1, 4], [2, 0, 0, 0]]
 
 
-def test_naive_bayes_weights_point_to_the_class_that_holds_the_word(fitted, two_classes):
+def test_naive_bayes_weights_favour_the_class_that_contains_the_word(fitted, two_classes):
     model, _ = fitted("nb_svm", "two_classes")
     grams = model.ngrams.of_length[0]
     weight = dict(zip(grams.tolist(), model.weights[0, : len(grams)], strict=True))
     words = two_classes.vocabulary.words
     assert weight[words.index("superb")] > 0 > weight[words.index("awful")]
-
-
-def test_ngrams_do_not_run_from_one_review_into_the_next(two_classes):
-    ids = vocabulary.Ragged(np.array([2, 3, 4, 5], np.int32), np.array([0, 2, 2, 4]))
-    found = NGrams((np.array([2, 3, 4, 5]), np.array([23, 34, 45])), base=10).counts(ids)
-    assert found.toarray().tolist() == [[1, 1, 0, 0, 1, 0, 0], [0] * 7, [0, 0, 1, 1, 0, 0, 1]]
-
-
-def test_ngrams_are_counted_as_often_as_they_occur():
-    ids = vocabulary.Ragged(np.array([2, 3, 2, 3, 3], np.int32), np.array([0, 5]))
-    assert NGrams((np.array([2, 3]), np.array([23, 33])), base=10).counts(ids).toarray().tolist() == [[2, 3, 2, 1]]
 
 
 def counted_by_hand(reviews, known):
@@ -231,7 +220,7 @@ def counted_by_hand(reviews, known):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_counts_of_ngrams_are_those_made_by_hand(seed):
+def test_counts_of_ngrams_equal_a_naive_implementation(seed):
     draw = np.random.default_rng(seed)
     reviews = [draw.integers(1, 5, draw.integers(0, 12)).tolist() for _ in range(draw.integers(1, 6))]
     known = [sorted({tuple(run) for run in draw.integers(1, 5, (n * 4, n)).tolist()}) for n in (1, 2, 3)]
@@ -243,7 +232,7 @@ def test_counts_of_ngrams_are_those_made_by_hand(seed):
     assert counts.has_canonical_format  # each n-gram once, in order, so that sums over them are always taken alike
 
 
-def test_unknown_network_is_an_error_that_names_the_choices():
+def test_unknown_network_is_an_error_that_lists_the_known_ones():
     with pytest.raises(InputError, match=r"unknown network 'lstn'; expected one of logistic, nb_svm"):
         networks.module("lstn")
 

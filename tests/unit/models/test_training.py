@@ -72,7 +72,7 @@ def undisturbed(two_classes, tmp_path_factory):
     return fit(two_classes, tmp_path_factory.mktemp("backups"))
 
 
-def test_killed_training_resumes_and_ends_with_the_same_weights(undisturbed, two_classes, backups, caplog):
+def test_killed_training_resumes_with_the_same_weights(undisturbed, two_classes, backups, caplog):
     assert len(list(backups.glob("cnn_lstm-*.npz"))) == 1
 
     with caplog.at_level("INFO", "sentiflow"):
@@ -86,20 +86,20 @@ def test_killed_training_resumes_and_ends_with_the_same_weights(undisturbed, two
     assert not list(backups.iterdir()), "the backup goes when the training ends well"
 
 
-def test_backup_of_other_settings_is_not_taken_up(two_classes, backups, caplog):
+def test_backup_of_other_settings_is_ignored(two_classes, backups, caplog):
     with caplog.at_level("INFO", "sentiflow"):
         fit(two_classes, backups, epochs=1, learning_rate=0.01)
     assert "resuming" not in caplog.text
 
 
-def test_backup_that_was_cut_off_is_left_aside(undisturbed, two_classes, backups):
+def test_damaged_backup_is_ignored(undisturbed, two_classes, backups):
     (backup,) = backups.glob("cnn_lstm-*.npz")
     backup.write_bytes(backup.read_bytes()[:1000])
     _, history, _ = fit(two_classes, backups)
     assert history.equals(undisturbed[1])
 
 
-def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_classes, tmp_path):
+def test_training_stops_early_and_keeps_the_best_epoch(two_classes, tmp_path):
     options = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
     classifier, history, _ = fit(two_classes, tmp_path, options=options, epochs=30, learning_rate=0.2)
     assert len(history) < 30
@@ -108,7 +108,7 @@ def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_cl
     assert kept["log_loss"] == pytest.approx(history["valid_log_loss"].min(), abs=1e-9)
 
 
-def test_training_without_patience_goes_on_where_it_would_have_stopped(two_classes, tmp_path):
+def test_training_without_patience_fits_all_epochs(two_classes, tmp_path):
     options = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
     rough = {"epochs": 12, "learning_rate": 0.2}
     stopped = fit(two_classes, tmp_path, options=options, **rough)[1]
@@ -131,7 +131,7 @@ def test_metrics_on_train_are_those_of_scikit_learn():
             assert float(value) == pytest.approx(expected[name], abs=1e-6), name
 
 
-def test_model_learns_what_the_words_say(two_classes, tmp_path):
+def test_model_learns_the_sentiment_of_words(two_classes, tmp_path):
     _, history, _ = fit(
         two_classes, tmp_path, epochs=30, learning_rate=0.01, spatial_dropout=0.0, dropout=0.0, recurrent_dropout=0.0
     )

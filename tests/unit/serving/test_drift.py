@@ -70,7 +70,7 @@ def outcomes(found, **changes):
 
 
 @pytest.mark.parametrize("count", [200, 1000])
-def test_reviews_like_the_champions_raise_no_alarm(count):
+def test_reviews_of_the_same_distribution_raise_no_alarm(count):
     for seed in range(20):
         assert drift.DRIFTED not in outcomes(measured(count, 100 + seed)).values()
 
@@ -84,32 +84,32 @@ def test_reviews_like_the_champions_raise_no_alarm(count):
         ({"probability": 6.0}, "probability of positive"),
     ],
 )
-def test_each_kind_of_drift_is_found_and_named_alone(change, measure):
+def test_each_kind_of_drift_is_found_alone(change, measure):
     found = outcomes(measured(500, 3, **change))
     assert [name for name, outcome in found.items() if outcome == drift.DRIFTED] == [measure]
 
 
-def test_a_difference_that_is_large_and_may_be_chance_is_unclear():
+def test_a_large_uncertain_difference_is_unclear():
     few = measured(30, 3).assign(label=["positive"] * 20 + ["negative"] * 10)
     found = compared(few, minimum_reviews=20)[0]["share of positive"]
     assert abs(found.difference) > OPTIONS.label_share
     assert found.outcome == drift.UNCLEAR
 
 
-def test_a_difference_that_is_certain_and_small_is_within():
+def test_a_small_certain_difference_is_within():
     found = compared(measured(20_000, 3, share=0.55, unknown=0.024))[0]
     for measure in ("share of positive", "unknown words"):
         assert found[measure].low > 0
         assert found[measure].outcome == drift.WITHIN
 
 
-def test_the_threshold_decides():
+def test_the_threshold_determines_the_outcome():
     found = measured(2000, 3, share=0.7)
     assert outcomes(found)["share of positive"] == drift.DRIFTED
     assert outcomes(found, label_share=0.3)["share of positive"] == drift.WITHIN
 
 
-def test_an_edge_that_touches_the_threshold_is_no_drift():
+def test_an_interval_that_touches_the_threshold_is_no_drift():
     edge = drift.Finding("length", "", "", 0.2, 0.15, 0.25, 0.15, is_distance=True, where="")
     assert edge.outcome == drift.UNCLEAR
 
@@ -117,7 +117,7 @@ def test_an_edge_that_touches_the_threshold_is_no_drift():
 # the intervals
 
 
-def test_interval_of_a_share_is_newcombes():
+def test_interval_of_a_share_is_newcombe_s():
     # Newcombe (1998), table II, example (a): 56 of 70 against 48 of 80, method 10
     after = pd.Series(["yes"] * 56 + ["no"] * 14)
     before = pd.Series(["yes"] * 48 + ["no"] * 32)
@@ -125,7 +125,7 @@ def test_interval_of_a_share_is_newcombes():
     assert (round(found.difference, 4), round(found.low, 4), round(found.high, 4)) == (0.2, 0.0524, 0.3339)
 
 
-def test_interval_of_a_distance_holds_the_true_one_as_often_as_it_says():
+def test_interval_of_a_distance_has_its_coverage():
     # of two uniform distributions a quarter apart the distance is 0.25
     draw = np.random.default_rng(5)
     held = 0
@@ -136,7 +136,7 @@ def test_interval_of_a_distance_holds_the_true_one_as_often_as_it_says():
     assert held >= 0.95 * 200
 
 
-def test_interval_of_a_mean_is_that_of_students_t_where_there_are_many_reviews():
+def test_interval_of_a_mean_of_many_reviews_is_student_s_t():
     from scipy import stats
 
     before, after = KNOWN.test["unknown"], measured(2000, 3, unknown=0.03)["unknown"]
@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_intervals():
     assert compared(found) == compared(found)
 
 
-def test_measures_that_never_vary_have_an_interval_too():
+def test_constant_measures_have_an_interval():
     same = measured(300, 1, unknown=0).assign(length=10, p_negative=0.5, p_positive=0.5)
     found, _ = compared(same, known_of(same, same))
     assert {each.outcome for name, each in found.items() if name == "unknown words"} == {drift.WITHIN}
@@ -160,7 +160,7 @@ def test_measures_that_never_vary_have_an_interval_too():
 # labels
 
 
-def test_labels_are_not_compared_where_few_have_one_and_a_note_says_so():
+def test_few_labels_are_not_compared_and_a_note_says_so():
     found = measured(1000, 3, share=1.0)
     found.loc[150:, "label"] = None
     findings, notes = compared(found)
@@ -168,7 +168,7 @@ def test_labels_are_not_compared_where_few_have_one_and_a_note_says_so():
     assert notes == ("Labels were not compared: 150 of 1,000 reviews have one; drift.minimum_reviews requires 200.",)
 
 
-def test_a_class_that_the_champion_does_not_know_is_drift_of_labels():
+def test_a_new_class_is_drift_of_labels():
     found, _ = compared(measured(500, 3, labels=("negative", "neutral")))
     assert found["share of neutral"].outcome == drift.DRIFTED
     assert (found["share of neutral"].known, found["share of positive"].found) == ("0.0%", "0.0%")
@@ -195,7 +195,7 @@ def told(findings, notes=(), **changes):
     )
 
 
-def test_sentence_names_what_drifted_by_how_much_and_what_is_allowed():
+def test_sentence_names_what_drifted_and_the_threshold():
     findings, _ = drift.compare(KNOWN, measured(500, 3, words=4.0, unknown=0.1), OPTIONS, resamples=200, seed=7)
     found = told(findings)
     assert found.is_reason
@@ -207,7 +207,7 @@ def test_sentence_names_what_drifted_by_how_much_and_what_is_allowed():
     assert "do not differ from the reviews of version 3 (lstm)" in told(calm).in_words
 
 
-def test_page_shows_every_measure_and_what_was_not_used_and_no_name_of_a_file_acts_on_it():
+def test_page_shows_every_measure_and_what_was_skipped_and_escapes_names_of_files():
     findings, notes = drift.compare(KNOWN, measured(500, 3).assign(label=None), OPTIONS, resamples=200, seed=7)
     page = drift.as_markdown(
         told(findings, notes, rejects={"empty text": 2}, passed_over={"<b>|[x](y).csv": "it is empty"}, left_out=True)
@@ -268,7 +268,7 @@ def like_train(trained):
     return pd.DataFrame({"review": trained[2], "sentiment": ["negative", "positive"] * 40})
 
 
-def test_the_reviews_that_the_champion_learned_do_not_differ_from_them(look, trained):
+def test_the_champions_own_reviews_have_not_drifted(look, trained):
     found = look("1", like_train(trained))
     assert [(each.measure, each.difference) for each in found.findings] == [
         ("share of positive", 0.0),
@@ -280,7 +280,7 @@ def test_the_reviews_that_the_champion_learned_do_not_differ_from_them(look, tra
     assert found.champion == "version 1 (nb_svm)"
 
 
-def test_other_reviews_differ_from_those_that_the_champion_learned(look):
+def test_reviews_in_another_language_have_drifted(look):
     others = pd.DataFrame({"review": ["El argumento no tiene sentido"] * 100})
     found = look("1", others)
     assert [each.measure for each in found.drifted] == ["length", "unknown words", "probability of positive"]
@@ -295,7 +295,7 @@ def test_other_reviews_differ_from_those_that_the_champion_learned(look):
         ("1", 40, "Only 40 usable incoming reviews; drift.minimum_reviews requires 60"),
     ],
 )
-def test_where_nothing_can_be_compared_a_sentence_says_why(look, trained, champion, count, said):
+def test_if_nothing_can_be_compared_a_sentence_says_why(look, trained, champion, count, said):
     found = look(champion, like_train(trained)[:count])
     assert found.findings == ()
     assert not found.is_reason
@@ -303,11 +303,11 @@ def test_where_nothing_can_be_compared_a_sentence_says_why(look, trained, champi
     assert said in markdown.plain(drift.as_markdown(found))
 
 
-def test_without_incoming_reviews_there_is_nothing_to_say(look):
+def test_without_incoming_reviews_there_is_no_result(look):
     assert look("1", None) is None
 
 
-def test_measures_do_not_depend_on_how_many_are_answered_at_once(project, monkeypatch):
+def test_measures_do_not_depend_on_the_batch_size(project, monkeypatch):
     opened = model_versions.opened(project[0], model_versions.version(project[0], "1"))
     texts = reviews(25)[0]
     whole = drift.measure(opened.model, texts)
@@ -319,7 +319,7 @@ def kept(client, version):
     return Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")) / publishing.REFERENCE
 
 
-def test_a_reference_is_kept_once(project):
+def test_a_reference_is_stored_once(project):
     client, made, version = project
     written = kept(client, version).stat().st_mtime_ns
     publishing.keep_artifacts(client, version, made)
@@ -327,7 +327,7 @@ def test_a_reference_is_kept_once(project):
     assert len(client.list_artifacts(version.run_id, "drift")) == 1
 
 
-def test_a_reference_that_was_changed_is_refused_with_the_way_out(project, look, trained):
+def test_a_damaged_reference_is_refused_with_advice(project, look, trained):
     client, _, version = project
     file = kept(client, version)
     whole = file.read_bytes()
@@ -344,7 +344,7 @@ def command(capsys):
     return functools.partial(commands.run, capsys, "data", "drift")
 
 
-def test_command_prints_the_page_and_keeps_it(look, trained, command):
+def test_command_prints_and_saves_the_page(look, trained, command):
     look("1", like_train(trained))
     status, out, _ = command()
     assert status == 0
@@ -354,7 +354,7 @@ def test_command_prints_the_page_and_keeps_it(look, trained, command):
     assert "drift.minimum_reviews requires 60" in command("few.csv")[1]
 
 
-def test_command_says_that_there_are_none_and_refuses_a_file_that_is_not_there(look, command):
+def test_command_reports_no_reviews_and_refuses_a_missing_file(look, command):
     look("1", None)
     assert command()[:2] == (0, "No incoming reviews in data/incoming; nothing to compare.\n")
     status, _, err = command("gone.csv")

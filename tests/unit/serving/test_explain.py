@@ -154,7 +154,7 @@ def predicted(capsys, text):
 
 
 @pytest.mark.usefixtures("champion")
-def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(run, capsys):
+def test_by_default_the_champion_is_explained_with_the_prediction_of_predict(run, capsys):
     label, probability = predicted(capsys, TEXT)
     printed = run(TEXT)
     assert printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}\n")
@@ -164,7 +164,7 @@ def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(r
 
 
 @pytest.mark.usefixtures("champion")
-def test_of_a_named_model_it_says_that_it_is_not_the_champion_and_what_that_answers(run, capsys):
+def test_a_named_model_is_compared_with_the_champion(run, capsys):
     label, probability = predicted(capsys, TEXT)
     answer = f"the champion is version 1 (nb_svm), which predicts {label}, probability {probability}\n"
     printed = run(TEXT, "lstm_attention")
@@ -174,7 +174,7 @@ def test_of_a_named_model_it_says_that_it_is_not_the_champion_and_what_that_answ
 
 
 @pytest.mark.usefixtures("champion")
-def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_too(run, capsys, monkeypatch):
+def test_a_truncated_text_has_the_prediction_for_the_whole_text_too(run, capsys, monkeypatch):
     monkeypatch.setattr(explanation, "MOST_WORDS", 3)
     text = "a great film " + "dull boring awful story " * 5
     label, probability = predicted(capsys, text)
@@ -183,14 +183,14 @@ def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_t
     assert f"for the whole text it predicts {label}, probability {probability}, as `sentiflow predict` does\n" in printed
 
 
-def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeypatch):
+def test_a_named_model_is_explained_without_a_store(run, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/folder/mlflow.db")
     printed = run(TEXT, "nb_svm")
     assert printed.startswith("nb_svm predicts ")
     assert "\nthe champion's prediction is unknown: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
 
 
-def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
+def test_without_a_champion_the_best_or_first_trained_model_is_explained(run):
     write_params(run={"lstm": "recurrent", "nb_svm": "nb_svm"})
     printed = run("A great film")
     assert printed.startswith("lstm predicts ")
@@ -204,7 +204,7 @@ def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_compari
     assert run("A great film").startswith("lstm predicts ")
 
 
-def test_a_named_model_without_a_champion_says_that_there_is_none(run):
+def test_with_a_named_model_a_missing_champion_is_reported(run):
     for name in RUN:
         printed = run("A great film", name)
         assert printed.startswith(f"{name} predicts ")
@@ -212,7 +212,7 @@ def test_a_named_model_without_a_champion_says_that_there_is_none(run):
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
+def test_the_printed_prediction_and_weights_are_those_of_the_library(run, name):
     text = "A great film, and a moving story"
     printed = run(text, name)
     model = explanation.read(Path("models") / name, Path("data/tokens"))
@@ -226,7 +226,7 @@ def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
     )
 
 
-def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, project):
+def test_the_picture_is_the_only_file_written(run, project):
     before = {path for path in project.rglob("*") if path.is_file()}
     printed = run("A great film", "nb_svm", Path("pictures/mine.PNG"))
     assert "picture: pictures/mine.PNG" in printed
@@ -234,21 +234,21 @@ def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, 
     assert Path("pictures/mine.PNG").read_bytes().startswith(b"\x89PNG")
 
 
-def test_words_that_the_model_does_not_know_are_listed_once_and_not_without_end(run):
+def test_out_of_vocabulary_words_are_listed_once_and_up_to_a_limit(run):
     assert "out-of-vocabulary, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
     assert "out-of-vocabulary" not in run("great film", "nb_svm")
     many = " ".join("q" + letter * 3 for letter in "abcdefghijklmnop")
     assert "qjjj and 6 more\n" in run(many, "nb_svm")
 
 
-def test_it_says_how_many_words_were_cut_off_and_on_which_side(run, monkeypatch):
+def test_truncation_is_reported_with_number_and_side(run, monkeypatch):
     assert "truncated: the first 8 words; the prediction is for the other 12\n" in run("film great " * 10, "lstm_attention")
     assert "truncated" not in run("film great", "lstm_attention")
     monkeypatch.setattr(explanation, "MOST_WORDS", 5)
     assert "truncated: the last 15 words; the prediction is for the other 5\n" in run("film great " * 10, "nb_svm")
 
 
-def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
+def test_a_dash_reads_the_text_from_standard_input(run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"great \xff film\0 caf\xc3\xa9")))
     printed = run("-", "nb_svm")
     assert "great(" in printed
@@ -256,7 +256,7 @@ def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nb_svm", "lstm_attention"])
-def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkeypatch, name):
+def test_a_text_of_a_megabyte_is_explained_up_to_the_length_of_the_model(run, monkeypatch, name):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 500_000 + b" great film" * 50_000)))
     monkeypatch.setattr(explanation, "MOST_WORDS", 30)
     cut = {"nb_svm": "the last 99,971 words; the prediction is for the other 30", "lstm_attention": "the first 99,989 words"}[
@@ -280,13 +280,13 @@ def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkey
         (("good", "nb_svm", Path("picture.jpg")), "received --out picture.jpg; expected a name that ends in .png"),
     ],
 )
-def test_what_cannot_be_explained_is_an_error_that_says_what_to_do(run, arguments, message):
+def test_what_cannot_be_explained_is_an_error_with_advice(run, arguments, message):
     with pytest.raises(InputError, match=re.escape(message)):
         run(*arguments)
     assert not Path("reports").exists()
 
 
-def test_without_a_trained_model_the_error_says_how_to_train_one(run):
+def test_without_a_trained_model_the_error_tells_how_to_train_one(run):
     shutil.rmtree("models")
     with pytest.raises(
         InputError, match=r"no model is trained yet, expected nb_svm or lstm or lstm_attention in models; .*sentiflow repro"
@@ -302,7 +302,7 @@ def test_an_error_is_one_line_with_status_1_and_without_traceback(project):
         assert ended.stdout == b""
 
 
-def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(project):
+def test_output_in_ascii_is_escaped_and_has_no_colours(project):
     ended = command("great \u4e2d\u6587 film", "--model", "nb_svm", env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert ended.returncode == 0, ended.stderr
     assert b"[\\u4e2d](" in ended.stdout
@@ -331,7 +331,7 @@ def on_terminal(*arguments, **environment):
     return written.decode()
 
 
-def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(project):
+def test_a_terminal_gets_colours_and_the_text_cannot_add_any(project):
     arguments = ("great \x1b[31m film \u202e", "--model", "nb_svm")
     coloured = on_terminal(*arguments)
     assert "\x1b[48;5;" in coloured
@@ -341,7 +341,7 @@ def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(pro
 
 
 @pytest.mark.parametrize("wish", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_terminal_that_wants_no_colours_gets_none(run, monkeypatch, wish):
+def test_a_terminal_without_colours_gets_none(run, monkeypatch, wish):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in wish.items():
@@ -380,7 +380,7 @@ def run_stage(out="reports/explanations", names=None, right=range(80)):
     return json.loads(Path(out, "explanations.json").read_text(encoding="utf-8"))
 
 
-def test_the_stage_writes_every_sentence_under_every_model(every_project):
+def test_the_stage_explains_every_text_with_every_model(every_project):
     found = run_stage()
     assert [(each["architecture"], each["sentence"]) for each in found["explanations"]] == [
         (name, sentence) for name in RUN for sentence in SENTENCES
@@ -392,7 +392,7 @@ def test_the_stage_writes_every_sentence_under_every_model(every_project):
     assert set(re.findall(r"\((\w+\.png)\)", page)) == figures
 
 
-def test_the_stage_has_the_best_model_first(project):
+def test_the_stage_lists_the_best_model_first(project):
     best_first = ["lstm_attention", "nb_svm", "lstm"]
     found = run_stage(names=best_first)
     assert list(dict.fromkeys(each["architecture"] for each in found["explanations"])) == best_first
@@ -400,7 +400,7 @@ def test_the_stage_has_the_best_model_first(project):
     assert re.findall(r"\((\w+)_1\.png\)", page) == best_first
 
 
-def test_without_sentences_the_stage_shows_a_review_of_each_class_that_the_best_model_answers_correctly(every_project):
+def test_without_sentences_the_stage_shows_a_correctly_predicted_review_per_class(every_project):
     write_params(explain__sentences=None)
     table, texts, classes = answers(())
     words = texts.str.split().str.len()
@@ -415,7 +415,7 @@ def test_without_sentences_the_stage_shows_a_review_of_each_class_that_the_best_
     assert len(nothing_is_right) == len(classes)
 
 
-def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leaving_out(every_project):
+def test_the_stage_uses_attention_if_available_and_leave_one_out_otherwise(every_project):
     for each in run_stage()["explanations"]:
         assert each["method"] == ("attention" if each["architecture"] == "lstm_attention" else "leave one out")
         assert len(each["words"]) == len(each["weights"]) == len(each["known"])
@@ -427,7 +427,7 @@ def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leav
     assert (nothing_read["architecture"], nothing_read["sentence"]) == ("lstm", "It was.")
 
 
-def test_the_stage_checks_by_deletion_the_models_with_attention(every_project):
+def test_the_stage_runs_the_deletion_check_for_models_with_attention(every_project):
     [checked] = run_stage()["deletion"]
     assert (checked["architecture"], checked["reviews"], checked["deleted"]) == ("lstm_attention", 15, 0.1)
     assert checked["difference_low"] <= checked["difference"] <= checked["difference_high"]
@@ -443,14 +443,14 @@ def test_the_stage_writes_the_same_bytes_again(project):
         assert Path("one", name).read_bytes() == Path("other", name).read_bytes(), name
 
 
-def test_a_run_without_attention_has_no_check_and_says_so(project):
+def test_without_attention_there_is_no_deletion_check(project):
     write_params(run={"nb_svm": "nb_svm"})
     assert run_stage()["deletion"] == []
     page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
     assert "No model of this run has attention" in page
 
 
-def test_a_stage_that_fails_leaves_the_explanations_of_before(project):
+def test_a_failing_stage_keeps_the_previous_explanations(project):
     run_stage()
     before = Path("reports/explanations/explanations.json").read_bytes()
     shutil.rmtree("models/lstm")

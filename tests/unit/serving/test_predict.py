@@ -72,7 +72,7 @@ def answered(model, tmp_path):
     ],
     ids=["cp1252", "gzip", "tabs", "JSON lines", "other quotes", "blank before a quote", "no header", "two columns"],
 )
-def test_a_file_is_read_as_download_reads_it(model, answered, name, content, section):
+def test_a_file_is_read_in_the_format_of_download(model, answered, name, content, section):
     table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)
     told, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
     assert told.rows == 1
@@ -80,13 +80,13 @@ def test_a_file_is_read_as_download_reads_it(model, answered, name, content, sec
     assert found["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
 
-def test_a_bad_line_of_json_is_named(answered):
+def test_an_invalid_line_of_json_is_reported(answered):
     with pytest.raises(InputError, match="line 2 is not a JSON object"):
         answered('{"text": "fine"}\nnot one\n', name="r.jsonl")
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
-def test_answers_of_a_file_are_the_models_whatever_the_size_of_a_part(model, answered, monkeypatch, rows):
+def test_predictions_do_not_depend_on_the_batch_size(model, answered, monkeypatch, rows):
     monkeypatch.setattr(predict, "ROWS", rows)
     told, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
     expected = model.predict(TEXTS)
@@ -106,14 +106,14 @@ ODD = pd.DataFrame(
 )
 
 
-def test_every_column_stays_as_it_was(answered, tmp_path):
+def test_every_column_is_kept_unchanged(answered, tmp_path):
     told, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
     assert told.column == "text"
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row[:4] for row in csv.reader(file)] == [list(ODD), *ODD.to_numpy().tolist()]
 
 
-def test_an_empty_cell_is_answered_as_an_empty_text_and_counted(model, answered):
+def test_an_empty_cell_is_predicted_as_an_empty_text_and_counted(model, answered):
     told, table = answered('id,text\n1,\n2," "\n3,great\n')
     assert (told.rows, told.empty) == (3, 2)
     expected = model.predict(["", " ", "great"])
@@ -121,7 +121,7 @@ def test_an_empty_cell_is_answered_as_an_empty_text_and_counted(model, answered)
     assert table["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
 
-def test_blank_lines_are_no_rows_and_a_header_alone_has_no_answers(answered):
+def test_blank_lines_are_skipped_and_a_header_alone_has_no_predictions(answered):
     told, table = answered("text\ngreat\n\nawful\n\n")
     assert told.rows == 2
     assert table["text"].tolist() == ["great", "awful"]
@@ -130,7 +130,7 @@ def test_blank_lines_are_no_rows_and_a_header_alone_has_no_answers(answered):
     assert list(table) == ["text", "predicted", "p_negative", "p_positive"]
 
 
-def test_the_mark_that_spreadsheets_put_first_is_no_part_of_the_header(answered):
+def test_a_byte_order_mark_is_not_part_of_the_header(answered):
     told, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
     assert told.column == "text"
 
@@ -139,12 +139,12 @@ def test_the_mark_that_spreadsheets_put_first_is_no_part_of_the_header(answered)
     ("header", "column", "chosen"),
     [("id,review", None, "review"), ("whatever", None, "whatever"), ("review,text", "text", "text"), ("id,body", "body", "body")],
 )
-def test_the_column_is_the_one_named_or_called_text_or_review_or_the_only_one(answered, header, column, chosen):
+def test_the_column_is_the_named_one_or_text_or_review_or_the_only_one(answered, header, column, chosen):
     told, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
     assert told.column == chosen
 
 
-def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
+def test_a_column_of_numbers_is_predicted_only_if_named(answered):
     with pytest.raises(InputError, match=r"column 'id' of .* contains numbers, expected texts; name a column with --column"):
         answered("id\n1\n2\n")
     assert answered("id\n1\n2\n", "id")[0].rows == 2
@@ -154,7 +154,7 @@ def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.lists(st.text(max_size=9), min_size=2, max_size=2), max_size=5))
-def test_any_table_that_python_writes_is_read_back(table):
+def test_any_table_written_by_python_is_read_back(table):
     written = io.StringIO(newline="")
     csv.writer(written).writerows([["id", "text"], *table])
     lines = io.StringIO(written.getvalue(), newline="")
@@ -211,19 +211,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_cannot_be_used_is_an_error_that_says_where_and_leaves_nothing(answered, tmp_path, case):
+def test_an_invalid_file_is_an_error_with_its_position_and_nothing_is_written(answered, tmp_path, case):
     content, said = REFUSED[case]
     with pytest.raises(InputError, match=said):
         answered(content)
     assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv"}
 
 
-def test_a_column_that_is_not_there_is_an_error_with_those_that_are(answered):
+def test_a_missing_column_is_an_error_that_lists_the_columns(answered):
     with pytest.raises(InputError, match=r"received --column 'tekst', expected a column of .*: 'id', 'text'"):
         answered("id,text\n1,a\n", "tekst")
 
 
-def test_an_error_late_in_a_file_leaves_the_answers_of_before(answered, tmp_path, monkeypatch):
+def test_an_error_late_in_a_file_keeps_the_previous_predictions(answered, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "ROWS", 2)
     answered("text\nfirst\n")
     before = (tmp_path / "answers.csv").read_bytes()
@@ -245,7 +245,7 @@ CELLS = [
 ]
 
 
-def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_were(model, answered, tmp_path):
+def test_hostile_texts_are_predicted_and_kept_unchanged(model, answered, tmp_path):
     told, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
     assert (told.rows, told.empty) == (len(CELLS), 1)
     assert table["predicted"].tolist() == model.predict(CELLS)["label"].tolist()
@@ -256,7 +256,7 @@ def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_w
 @pytest.mark.parametrize(
     "name", [b"a\x1b]0;x\x07\n.csv", b"--help.csv", b"$(touch ran)`touch ran`;touch ran.csv", b"\xff\xfe.csv"]
 )
-def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
+def test_a_file_of_any_name_is_predicted_next_to_it(model, tmp_path, name):
     file = tmp_path / os.fsdecode(name)
     file.write_text("text\ngreat\n")
     out = file.with_name(f"{file.stem}.predictions.csv")
@@ -264,7 +264,7 @@ def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
     assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name}
 
 
-def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, tmp_path):
+def test_symbolic_links_at_the_output_are_not_followed(model, tmp_path):
     """Somebody sent a folder: the names that answers are written to are links to a file elsewhere."""
     own, sent = tmp_path / "own", tmp_path / "sent"
     own.write_text("precious")
@@ -307,14 +307,14 @@ def command(capsys, *arguments):
         (["README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
     ],
 )
-def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(capsys, arguments, said):
+def test_invalid_arguments_are_errors_before_any_model_is_opened(capsys, arguments, said):
     err = command(capsys, *arguments)
     assert said in err
     assert err.startswith("error: ")
 
 
 @pytest.mark.parametrize("made", ["a link", "a hard link", "a folder's link", "working file", "other working file"])
-def test_no_name_of_the_input_is_taken_as_output(capsys, tmp_path, made):
+def test_no_name_of_the_input_is_accepted_as_output(capsys, tmp_path, made):
     file, out = tmp_path / "reviews.csv", tmp_path / "link.csv"
     file.write_text("text\na\n")
     if made == "a link":
@@ -342,7 +342,7 @@ def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
         assert "received a text of more than 1,000,000 characters" in command(capsys, "--text", "-")
 
 
-def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp_path):
+def test_ten_gigabytes_of_zeros_are_refused_after_their_first_bytes(model, tmp_path):
     file = tmp_path / "reviews.csv"
     with file.open("wb") as sparse:
         sparse.truncate(10 * 2**30)

@@ -154,7 +154,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_documented_form_has_the_models_own_answers(app, model, form):
+def test_every_documented_form_has_the_models_predictions(app, model, form):
     value, kind = FORMS[form]
     body = value if isinstance(value, str) else json.dumps(value)
     answer = ask(app, parts=[body.encode()], kind=kind)
@@ -169,7 +169,7 @@ def test_a_single_text_needs_no_list(app, model, form):
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "1", "a\0", "\u2028 \ufeff", "2020-01-01", "<br />"])
-def test_every_text_reaches_the_model_as_it_was_sent(app, model, text, monkeypatch):
+def test_every_text_reaches_the_model_unchanged(app, model, text, monkeypatch):
     seen = []
     predict = sentiment_model.SentimentModel.predict
     monkeypatch.setattr(
@@ -180,13 +180,13 @@ def test_every_text_reaches_the_model_as_it_was_sent(app, model, text, monkeypat
     assert seen == [text, text]
 
 
-def test_a_body_may_arrive_in_any_parts(app, model):
+def test_a_body_may_arrive_in_any_chunks(app, model):
     body = json.dumps({"inputs": TEXTS}).encode()
     answer = ask(app, parts=[body[i : i + 1] for i in range(len(body))])
     assert answer.json == {"predictions": of_model(model, TEXTS)}
 
 
-def test_long_and_short_texts_side_by_side_take_no_more_room_than_they_need(both):
+def test_long_and_short_texts_together_take_no_more_memory_than_they_need(both):
     limits = Serve(max_bytes=400_000, max_rows=1000, max_characters=100_000, body_seconds=5.0, poll_seconds=1.0)
     app = server.Application(server.Watch(None, both[0]), limits, TABLE)
     tracemalloc.start()
@@ -201,7 +201,7 @@ def test_long_and_short_texts_side_by_side_take_no_more_room_than_they_need(both
 # who answers
 
 
-def test_every_answer_names_the_version_that_gave_it(app):
+def test_every_response_names_its_version(app):
     answers = [
         asked(app, {"inputs": TEXTS}),
         asked(app, {"inputs": []}),
@@ -211,7 +211,7 @@ def test_every_answer_names_the_version_that_gave_it(app):
     assert {answer.headers["x-model-version"] for answer in answers} == {"12"}
 
 
-def test_health_and_version_tell_who_answers(app, watch):
+def test_health_and_version_name_the_version(app, watch):
     assert ask(app, "/health").json == {"status": "ok", "version": "12"}
     told = ask(app, "/version").json
     since, mlflow = told.pop("since"), told.pop("mlflow")
@@ -226,7 +226,7 @@ def test_health_and_version_tell_who_answers(app, watch):
     )
 
 
-def test_a_request_is_answered_by_the_version_that_was_there_when_it_came(app, watch, both, model, opposite):
+def test_a_request_is_answered_by_the_version_of_its_beginning(app, watch, both, model, opposite):
     body = json.dumps({"inputs": TEXTS}).encode()
 
     def change():
@@ -239,7 +239,7 @@ def test_a_request_is_answered_by_the_version_that_was_there_when_it_came(app, w
     assert of_model(model, TEXTS) != of_model(opposite, TEXTS)
 
 
-def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, monkeypatch, caplog):
+def test_a_failing_model_is_an_error_without_traceback_or_text(model, monkeypatch, caplog):
     watch = server.Watch(None, server.served(opened("14", model)))
     monkeypatch.setitem(model.__dict__, "view", "no such view")
     answer = asked(server.Application(watch, LIMITS, TABLE), {"inputs": [SECRET]})
@@ -250,7 +250,7 @@ def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, mon
     assert SECRET not in caplog.text
 
 
-def test_a_version_that_mlflow_cannot_ask_is_refused_before_anyone_asks_it(model):
+def test_a_version_that_mlflow_cannot_call_is_refused(model):
     version = opened("14", model)
     version.metadata.signature = ModelSignature(Schema([ColSpec(DataType.long)]))
     with pytest.raises(InputError, match="version 14 is refused: MLflow cannot call it"):
@@ -271,7 +271,7 @@ def filled(size):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_of_the_largest_size_is_answered_and_one_byte_more_is_not(both, declared):
+def test_a_body_of_the_maximum_size_is_answered_and_one_byte_more_is_refused(both, declared):
     app = server.Application(server.Watch(None, both[0]), LIMITS.model_copy(update={"max_characters": 1000}), TABLE)
     for size, status in ((LIMITS.max_bytes, 200), (LIMITS.max_bytes + 1, 413)):
         answer = ask(app, parts=[filled(size)], length=size if declared else None)
@@ -281,26 +281,26 @@ def test_a_body_of_the_largest_size_is_answered_and_one_byte_more_is_not(both, d
 
 
 @pytest.mark.parametrize("length", [None, 10, 10**30])
-def test_an_endless_body_is_refused_before_it_is_held_and_dropped_for_a_while(app, length):
+def test_an_endless_body_is_refused_and_not_kept_in_memory(app, length):
     answer = ask(app, parts=[b"x" * 100] * 200, length=length)
     assert answer.status == 413
     assert answer.read <= LIMITS.max_bytes + 100
     assert answer.headers["connection"] == "close"
 
 
-def test_dropping_the_rest_of_a_refused_body_ends_when_its_time_is_over(app):
+def test_reading_the_rest_of_a_refused_body_has_a_timeout(app):
     begun = time.monotonic()
     assert ask(app, parts=[b"x" * 1001, b"x"], ends=False).status == 413
     assert LIMITS.body_seconds <= time.monotonic() - begun < LIMITS.body_seconds + 5
 
 
-def test_a_slow_body_is_refused_when_its_time_is_over(app):
+def test_a_slow_body_is_refused_after_the_timeout(app):
     answer = ask(app, parts=[b'{"inputs"', b": "], ends=False)
     assert answer.status == 408
     assert answer.json == {"error": "received part of a body within 0.3 s, expected all of it"}
 
 
-def test_a_client_that_leaves_is_not_answered(app):
+def test_a_disconnected_client_gets_no_response(app):
     async def leave():
         sent = []
 
@@ -317,7 +317,7 @@ def test_a_client_that_leaves_is_not_answered(app):
     assert asyncio.run(leave()) == []
 
 
-def test_edges_of_rows_and_characters(app):
+def test_limits_of_rows_and_characters(app):
     assert asked(app, {"inputs": ["a"] * 4}).status == 200
     assert asked(app, {"inputs": ["a"] * 5}).status == 413
     assert asked(app, {"inputs": ["a" * 200]}).status == 200
@@ -399,7 +399,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_list_of_texts_is_refused_with_the_reason_and_without_the_text(app, case):
+def test_an_invalid_body_is_refused_with_a_reason_that_contains_none_of_it(app, case):
     body, kind, status, said = REFUSED[case]
     answer = ask(app, parts=[body], kind=kind, length=len(body))
     assert answer.status == status, answer.body
@@ -414,7 +414,7 @@ def test_a_compressed_body_is_refused(app):
     assert asked(app, {"inputs": ["a"]}, content_encoding="gzip").status == 415
 
 
-def test_json_that_is_nested_deeper_than_python_goes_is_refused():
+def test_deeply_nested_json_is_refused():
     for body in (b'{"inputs": ' + b"[" * 500_000, b'{"a":' * 100_000):
         with pytest.raises(request_body.RefusedError, match="nested too deeply"):
             request_body.texts_of(body, JSON, LIMITS, TABLE)
@@ -433,7 +433,7 @@ VALUES = st.recursive(
 @given(body=st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()), kind=st.sampled_from([JSON, CSV]))
 @example(body=b'"', kind=CSV)
 @example(body=b'{"dataframe_split": {"data": [[]]}}', kind=JSON)
-def test_any_body_is_texts_or_refused(body, kind):
+def test_any_body_is_parsed_or_refused(body, kind):
     try:
         texts = request_body.texts_of(body, kind, LIMITS, TABLE)
     except request_body.RefusedError:
@@ -462,7 +462,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_a_page_of_another_name_is_not_answered(app, host):
+def test_another_host_is_refused(app, host):
     assert asked(app, {"inputs": ["a"]}, host=host).status == 421
     assert ask(app, "/version", host=host).status == 421
 
@@ -471,14 +471,14 @@ def test_a_page_of_another_name_is_not_answered(app, host):
     "host",
     ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "localhost.", "localhost.:80", "[::1]:8000", "[::1]"],
 )
-def test_this_machine_is_answered_under_its_names(app, host):
+def test_the_names_of_this_machine_are_accepted(app, host):
     assert ask(app, "/version", host=host).status == 200
 
 
 # start
 
 
-def test_a_port_that_is_taken_ends_the_command_with_an_error_that_names_it(capsys):
+def test_a_port_in_use_is_an_error_that_names_it(capsys):
     with socket.socket() as other:
         other.bind((server.HOST, 0))
         other.listen()
