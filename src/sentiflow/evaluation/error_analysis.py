@@ -79,10 +79,8 @@ def analyse(answers: Answers, slices: pd.DataFrame, options: Analyse, *, seed: i
     """The tables of the analysis by name: samples, samples_with_text, slices, mistakes, disagreements.
 
     Args:
-        answers: of all architectures, best first.
+        answers: best architecture first.
         slices: from `accuracy_by_slice`.
-        options: number of reviews per table.
-        seed: of the random samples, which do not depend on the models.
     """
     drawn = answers.labels.index[np.random.default_rng(seed).permutation(len(answers.labels))]
     with_text = pd.DataFrame({"label": answers.labels, "text": answers.texts}).join(answers.predicted)
@@ -96,12 +94,7 @@ def analyse(answers: Answers, slices: pd.DataFrame, options: Analyse, *, seed: i
 
 
 def read_as(row: int, tokens: Mapping[str, Tokens], words: Mapping[str, Vocabulary]) -> pd.DataFrame:
-    """The word ids of one review decoded to words; columns row, view, text; one line per view.
-
-    Args:
-        tokens: of the review's split, by view.
-        words: the vocabularies, by view.
-    """
+    """The word ids of one review decoded to words; columns row, view, text; one line per view."""
     return pd.DataFrame(
         {"row": row, "view": view, "text": words[view].decode(of_view.ids[int(np.flatnonzero(of_view.rows == row)[0])])}
         for view, of_view in tokens.items()
@@ -113,7 +106,6 @@ def measures_of_texts(tokens: Tokens, words: Vocabulary, options: Analyse) -> pd
 
     Args:
         tokens: of the view `text`. A negation that is not in train is <unk>, and so not counted.
-        words: their vocabulary.
         options: the negations and contrast words. Every word that ends in n't is a negation, too.
     """
     negations, contrasts = set(options.negations), set(options.contrasts)
@@ -128,13 +120,7 @@ def measures_of_texts(tokens: Tokens, words: Vocabulary, options: Analyse) -> pd
 
 
 def measures_of_reading(tokens: Tokens, words: Vocabulary, settings: ModelSettings) -> pd.DataFrame:
-    """Share of unknown words in what a model reads of each review, and words it truncates; shape (n, 2), index `row`.
-
-    Args:
-        tokens: of the model's view.
-        words: their vocabulary.
-        settings: of the model.
-    """
+    """Share of unknown words in what a model reads of each review, and words it truncates; shape (n, 2), index `row`."""
     size = words.size(at_most=settings.vocabulary_size, minimum_count=settings.minimum_count)
     ids = words.cut(tokens.ids, size=size, punctuation=settings.punctuation)
     lengths, owners = np.diff(ids.offsets), ids.owners

@@ -97,16 +97,14 @@ def bands(similarity: float) -> tuple[int, int]:
 
 
 def find(texts: pd.Series, split: pd.Series, similarity: float) -> pd.DataFrame:
-    """Pairs of texts in two splits that are at least this similar.
+    """Pairs of texts in different splits with at least this Jaccard similarity; reproducible.
 
     Args:
         texts: cleaned and distinct; index 0 to n - 1.
-        split: of each text, under the same index.
-        similarity: Jaccard similarity of shingles, in [LOWEST, 1].
+        split: of each text, with the same index.
 
     Returns:
-        Columns `one`, `other` (index values, in the order of the splits) and `similarity`; most similar first. The same for
-        the same texts: the permutations are seeded.
+        Columns `one`, `other` (index values, in the order of the splits) and `similarity`; most similar first.
     """
     index = MinHashLSH(num_perm=PERMUTATIONS, params=bands(similarity))
     shingles_of = lru_cache(maxsize=10_000)(lambda key: shingles(texts[key]))

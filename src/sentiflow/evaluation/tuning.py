@@ -34,10 +34,7 @@ def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, options: Evaluate, *, s
     """Each tracked metric of both, and the difference with its interval; see INTERVALS.
 
     Args:
-        baseline: predictions on test, from `evaluation.predictions`.
-        tuned: for the same reviews in the same order.
-        options: resamples and confidence.
-        seed: of the bootstrap.
+        baseline, tuned: predictions for the same test reviews in the same order, from `evaluation.predictions`.
     """
     labels, of_baseline = _answers(baseline)
     _, of_tuned = _answers(tuned)

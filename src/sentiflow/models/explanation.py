@@ -78,7 +78,6 @@ def explain(model: Classifier, texts: Sequence[str], *, stopwords: Stopwords) ->
     words that are weighed, at most MOST_WORDS without attention. A text of which the model reads no word has no weights.
 
     Args:
-        texts: raw, at least one.
         stopwords: the same as in training.
     """
     settings = model.config.settings
@@ -223,12 +222,7 @@ def as_data(model: str, sentence: str, explained: Explanation) -> dict[str, Any]
 
 
 def as_markdown(explanations: Sequence[Mapping[str, Any]], deletions: Sequence[Mapping[str, Any]]) -> str:
-    """The page: each text under every model with its figures NAME_1.png and so on, and the deletion check.
-
-    Args:
-        explanations: from `as_data`, the texts of each model in the same order.
-        deletions: from `deletion`, each with its `architecture`.
-    """
+    """The page: explanations, from `as_data`, with their figures NAME_1.png and so on, and results of `deletion`."""
     lines = [
         "# Explanations",
         "",

@@ -153,9 +153,6 @@ def compare(
 
     Args:
         measured: of the incoming reviews, from `measure`, with `label`: the name of the class, or None.
-        options: thresholds, confidence, and the minimum number of labelled reviews for a comparison of labels.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
     """
     train, test = known.train, known.test
     shown = known.classes[1:] if len(known.classes) == 2 else known.classes  # of two, one determines the other

@@ -28,16 +28,7 @@ LISTED = 10  # unknown words
 
 
 def run(text: str, model: str | None = None, out: Path = PICTURE) -> None:
-    """Prints the prediction with the weight of each word, and draws it.
-
-    Args:
-        text: "-" reads it from standard input.
-        model: a trained model of this project; by default the champion.
-        out: the picture, a name that ends in .png.
-
-    Raises:
-        InputError: if the text is empty or the model reads no word of it, or there is no such model.
-    """
+    """Prints the prediction with the weight of each word, and draws it; see `cli.predictions`."""
     p = settings.load()
     if out.suffix.lower() != ".png":
         raise InputError(f"received --out {heatmap.shown(str(out))}; expected a name that ends in .png")
@@ -132,8 +123,7 @@ def _lines(name: str, model: SentimentModel, explained: Explanation, text: str, 
         yield heatmap.shades(explained)
     unknown = dict.fromkeys(word for word, known in zip(explained.words, explained.known, strict=True) if not known)
     if unknown:
-        more = f" and {len(unknown) - LISTED:,} more" if len(unknown) > LISTED else ""
-        yield f"out-of-vocabulary, in [brackets]: {', '.join(map(heatmap.shown, list(unknown)[:LISTED]))}{more}"
+        yield f"out-of-vocabulary, in [brackets]: {terminal.some(map(heatmap.shown, unknown), most=LISTED)}"
     if explained.cut_off:
         end = "first" if model.classifier.config.settings.truncating == "pre" else "last"
         yield f"truncated: the {end} {explained.cut_off:,} words; the prediction is for the other {len(explained.words):,}"

@@ -48,18 +48,7 @@ class Answered(NamedTuple):
 
 
 def run(text: str | None, file: Path | None, column: str | None, out: Path | None, version: str | None) -> None:
-    """Prints the prediction for one text, or writes those of every row of a file to another file.
-
-    Args:
-        text: one text; "-" reads it from standard input.
-        file: in the format of the `download` section, or CSV in UTF-8 with a header.
-        column: of the texts in the file; by default that of params.yaml, or `text` or `review`.
-        out: by default predictions/FILE.predictions.csv.
-        version: of the registered model; by default the champion.
-
-    Raises:
-        InputError: if not exactly one of text and file is given, or one of them cannot be read.
-    """
+    """Prints the prediction for one text, or writes those of every row of a file to another file; see `cli.predictions`."""
     p = settings.load()
     if (text is None) == (file is None):
         raise InputError('expected either a text or a file, for example: sentiflow predict --text "A film I loved."')
@@ -314,8 +303,7 @@ def _place_of(names: list[str], column: str | None, file: Path) -> int:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(repr(each[:NAMED]) for each in names[:NAMED]) + more
+    return terminal.some((repr(each[:NAMED]) for each in names), most=NAMED)
 
 
 def _batches(table: Iterator[Row]) -> Iterator[list[list[str]]]:

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 
 # before MLflow is imported
 from sentiflow.models import settings
@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,7 +46,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sentiflow.config.params import Serve, TableSource
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
-from sentiflow.serving.request_body import RefusedError, texts_of
+from sentiflow.serving.request_body import texts_of
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
@@ -53,7 +54,6 @@ log = logging.getLogger("sentiflow")
 HOST = "127.0.0.1"
 # against DNS rebinding: another name that resolves to this machine is refused
 OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost\.?|\[::1\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
-MEDIA_TYPES = {"application/json", "text/csv"}
 CONNECTIONS = 128  # concurrent; each has one request at most
 STORE_TIMEOUT = 5.0  # seconds, of a store behind HTTP
 RETRY = 60.0  # seconds until a version that could not be opened is tried again
@@ -176,16 +176,14 @@ class Application:
         self.table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"received {scope['type']}, expected http, the only protocol that uvicorn is configured for")
         current = self.watch.current  # once, so that one version answers
         body = _Body(scope, receive, self.limits.body_seconds)
         try:
             response = await self._respond(current, scope, body)
         except ClientDisconnect:
             return
-        except RefusedError as refused:
-            response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
+        except HTTPException as error:
+            response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
         response.headers["x-model-version"] = current.version
         response.headers["x-content-type-options"] = "nosniff"
         response.headers["cache-control"] = "no-store"
@@ -194,12 +192,12 @@ class Application:
     async def _respond(self, current: Served, scope: Scope, body: "_Body") -> Response:
         headers = Headers(scope=scope)
         if not OWN_NAME.fullmatch(headers.get("host", "")):
-            raise RefusedError(421, f"received another host than {HOST} or localhost; use the server's own name")
+            raise HTTPException(421, f"received another host than {HOST} or localhost; use the server's own name")
         path = scope["path"]
         if path not in PATHS:
-            raise RefusedError(404, f"received an unknown path, expected one of {', '.join(PATHS)}")
+            raise HTTPException(404, f"received an unknown path, expected one of {', '.join(PATHS)}")
         if scope["method"] != PATHS[path]:
-            raise RefusedError(405, f"received another method, expected {PATHS[path]} for {path}", {"allow": PATHS[path]})
+            raise HTTPException(405, f"received another method, expected {PATHS[path]} for {path}", {"allow": PATHS[path]})
         if path == "/health":
             trouble = self.watch.trouble
             status = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
@@ -230,10 +228,10 @@ def _media_type(headers: Headers) -> str:
     expected = "expected application/json or text/csv, in UTF-8 and not compressed"
     kind, *parameters = (part.strip() for part in headers.get("content-type", "").lower().split(";"))
     charsets = {part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset")}
-    if kind not in MEDIA_TYPES or not charsets <= {"utf-8", "utf8"}:
-        raise RefusedError(415, f"received another content type, {expected}")
+    if kind not in ("application/json", "text/csv") or not charsets <= {"utf-8", "utf8"}:
+        raise HTTPException(415, f"received another content type, {expected}")
     if headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, f"received a compressed body, {expected}")
+        raise HTTPException(415, f"received a compressed body, {expected}")
     return kind
 
 
@@ -252,9 +250,9 @@ async def _ask(current: Served, scope: Scope, payload: bytes, rest: Receive) -> 
     await current.app({**scope, "headers": headers, "query_string": b""}, receive, send)
     status = next((message["status"] for message in sent if message["type"] == "http.response.start"), 500)
     if status == 504:
-        raise RefusedError(504, "prediction timed out; send fewer texts per request")
+        raise HTTPException(504, "prediction timed out; send fewer texts per request")
     if status != 200:
-        raise RefusedError(500, f"version {current.version} failed; see the server's log")
+        raise HTTPException(500, f"version {current.version} failed; see the server's log")
     return Response(b"".join(message.get("body", b"") for message in sent), media_type="application/json")
 
 
@@ -273,9 +271,9 @@ class _Body:
         """The whole body.
 
         Raises:
-            RefusedError: if it is larger than `limit` bytes, of which no more are kept in memory, or late.
+            HTTPException: if it is larger than `limit` bytes, of which no more are kept in memory, or late.
         """
-        too_large = RefusedError(413, f"received more than {limit:,} bytes, expected at most that; send fewer or shorter texts")
+        too_large = HTTPException(413, f"received more than {limit:,} bytes, expected at most that; send fewer or shorter texts")
         if self._declared.isdecimal() and int(self._declared[:20]) > limit:
             raise too_large
         content = bytearray()
@@ -285,7 +283,7 @@ class _Body:
                 if len(content) > limit:
                     raise too_large
         except TimeoutError:
-            raise RefusedError(408, f"received part of a body within {self._seconds:g} s, expected all of it") from None
+            raise HTTPException(408, f"received part of a body within {self._seconds:g} s, expected all of it") from None
         return bytes(content)
 
     async def respond(self, response: Response, send: Send) -> None:
@@ -414,7 +412,7 @@ def serve(port: int) -> None:
             limit_concurrency=2 * CONNECTIONS,  # uvicorn also counts those that are about to end
         )
         for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn shuts down gracefully, then raises the signal again
-            signal.signal(each, _end)
+            signal.signal(each, lambda *_: sys.exit(0))
         gc.freeze()  # otherwise a request of many small lists makes the collector scan all of MLflow repeatedly
         stop = threading.Event()
         threading.Thread(target=watch.follow, args=(limits.poll_seconds, stop), daemon=True).start()
@@ -431,18 +429,10 @@ def serve(port: int) -> None:
 
 
 def _listening(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
-        listener.listen(CONNECTIONS)
+        return socket.create_server((HOST, port), backlog=CONNECTIONS)
     except OSError as error:
-        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(
-            f"port {port} of {HOST} is not available ({error.strerror}); choose another: sentiflow serve --port 8001"
+            f"port {port} of {HOST} is not available ({reason}); choose another: sentiflow serve --port 8001"
         ) from None
-    return listener
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)

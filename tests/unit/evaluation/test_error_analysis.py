@@ -16,7 +16,7 @@ from scipy import stats
 
 from sentiflow.config import params
 from sentiflow.data import vocabulary
-from sentiflow.evaluation import error_analysis, evaluation
+from sentiflow.evaluation import error_analysis, evaluation, significance
 from sentiflow.reporting import error_report
 from sentiflow.system.errors import InputError
 
@@ -31,7 +31,7 @@ every_number_of_classes = pytest.mark.parametrize("classes", [TWO, THREE], ids=[
 
 
 def predictions(seeds, classes=TWO, count=60):
-    """Answers of one architecture a seed on the same reviews, with rows that are no places."""
+    """Predictions of one architecture per seed on the same reviews, with rows that are not positions."""
     labels, _ = sample_answers(count, len(classes), seed=0)
     found = {}
     for name, seed in seeds.items():
@@ -51,7 +51,7 @@ def collected(seeds=None, classes=TWO, count=60):
 
 
 def answered(labels, **predicted):
-    """Answers in full, each given with confidence 0.9."""
+    """Predictions, each with confidence 0.9."""
     rows = pd.RangeIndex(len(labels), name="row")
     answers = pd.DataFrame(predicted, index=rows)
     texts = pd.Series([f"text {row}" for row in rows], rows)
@@ -59,13 +59,13 @@ def answered(labels, **predicted):
 
 
 def measured(answers, **values):
-    """The same measures for every architecture; 0 where none are given."""
+    """The same measures for every architecture; 0 by default."""
     table = pd.DataFrame(0, answers.labels.index, list(error_analysis.SLICES)).assign(**values)
     return dict.fromkeys(map(str, answers.predicted.columns), table)
 
 
 def tokens_of(texts):
-    """Reviews and the vocabulary that holds each of their words."""
+    """Tokens of reviews and a vocabulary of all their words."""
     texts = pd.Series(texts)
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts, minimum_count=1))
     return vocabulary.Tokens(np.arange(len(texts)) + 100, np.zeros(len(texts), np.int64), words.ids(texts)), words
@@ -78,7 +78,7 @@ def page_of(answers, options=OPTIONS, measures=None):
 
 
 def section(page, title):
-    """A section of a page by the beginning of its title: its text, and its tables as lists of lines of cells."""
+    """Text and tables, as lists of lines of cells, of the section of a page whose title begins with `title`."""
     [part] = [part for part in re.split(r"^#+ ", page, flags=re.MULTILINE) if part.startswith(title)]
     blocks = re.findall(r"(?:^\|.*\n)+", part, re.MULTILINE)
     return part, [
@@ -86,7 +86,7 @@ def section(page, title):
     ]
 
 
-# answers side by side
+# predictions of all models
 
 
 @every_number_of_classes
@@ -120,7 +120,7 @@ def test_reviews_without_a_text_are_an_error_that_names_one():
         error_analysis.collect(found, texts_of(found["best"]).iloc[2:])
 
 
-# what a review is like
+# measures of reviews
 
 
 def test_words_negations_and_contrasts_are_counted():
@@ -206,13 +206,9 @@ def test_the_groups_of_a_slice_partition_the_reviews(classes):
 def test_the_interval_is_wilsons():
     answers = answered(["positive"] * 20, best=["positive"] * 17 + ["negative"] * 3, always=["positive"] * 20)
     slices = error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.9).set_index(["architecture", "slice"])
-    z = stats.norm.ppf(0.95)
-    for name, share in (("best", 0.85), ("always", 1.0)):
-        middle = (share + z**2 / 40) / (1 + z**2 / 20)
-        half = z / (1 + z**2 / 20) * np.sqrt(share * (1 - share) / 20 + z**2 / 1600)
-        line = slices.loc[(name, "length")]
-        scores = line[["accuracy_score", "accuracy_score_low", "accuracy_score_high"]].to_list()
-        assert scores == pytest.approx([share, middle - half, middle + half])
+    for name, hits in (("best", 17), ("always", 20)):
+        scores = slices.loc[(name, "length")][["accuracy_score", "accuracy_score_low", "accuracy_score_high"]].to_list()
+        assert scores == [hits / 20, *significance.wilson(hits, 20, 0.9)]
 
 
 def test_measures_of_other_reviews_are_an_error():
@@ -239,13 +235,8 @@ def test_a_group_is_tested_against_the_rest_by_fisher_and_corrected_by_holm():
         table = [[hits[of].sum(), (~hits[of]).sum()] for of in (inside, ~inside)]
         raw.append(stats.fisher_exact(table, alternative="less").pvalue)
         assert line["rest"] == pytest.approx(hits[~inside].mean())
-    smallest_first = np.argsort(raw, kind="stable")
-    corrected, largest = np.empty(len(raw)), 0.0
-    for place, index in enumerate(smallest_first):
-        largest = max(largest, min(1.0, raw[index] * (len(raw) - place)))
-        corrected[index] = largest
     assert set(tested["slice"]) == {"contrast", "negation"}  # no other has a rest
-    assert tested["p"].to_list() == pytest.approx(corrected.tolist())
+    assert tested["p"].to_list() == pytest.approx(significance.holm(np.array(raw)).tolist())
     worse = tested[tested["p"] < 0.05]
     assert worse["architecture"].to_list() == ["best", "same", "weaker"]
     assert set(worse["group"]) == {"some"}
@@ -369,22 +360,22 @@ def test_one_model_or_two_equal_ones_have_no_disagreements():
 
 # CSV
 
-WICKED = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'quoted'", "'=1"]
-TAME = ["Fine.", " =1", "a\rb", 'say "no", twice\nand\r\nagain', "NA", "null", "\u65e5\u672c"]
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'quoted'", "'=1"]
+HARMLESS = ["Fine.", " =1", "a\rb", 'say "no", twice\nand\r\nagain', "NA", "null", "\u65e5\u672c"]
 
 
 def test_no_text_is_a_formula_in_a_spreadsheet():
-    written = error_analysis.as_csv(pd.DataFrame({"row": range(len(WICKED)), "text": WICKED}))
+    written = error_analysis.as_csv(pd.DataFrame({"row": range(len(FORMULAS)), "text": FORMULAS}))
     cells = [line[1] for line in csv.reader(io.StringIO(written, newline=""))][1:]
-    assert cells == [f"'{text}" for text in WICKED]
+    assert cells == [f"'{text}" for text in FORMULAS]
 
 
 def test_every_text_can_be_read_back_from_the_csv(tmp_path):
-    table = pd.DataFrame({"row": range(len(WICKED + TAME)), "text": WICKED + TAME})
+    table = pd.DataFrame({"row": range(len(FORMULAS + HARMLESS)), "text": FORMULAS + HARMLESS})
     (tmp_path / "texts.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
     read = pd.read_csv(tmp_path / "texts.csv", keep_default_na=False)
-    assert read["text"].str.removeprefix("'").to_list() == WICKED + TAME
-    assert read["text"].to_list()[len(WICKED) :] == TAME
+    assert read["text"].str.removeprefix("'").to_list() == FORMULAS + HARMLESS
+    assert read["text"].to_list()[len(FORMULAS) :] == HARMLESS
 
 
 def test_a_table_without_texts_or_without_lines_is_csv():
@@ -511,7 +502,7 @@ def test_a_text_is_escaped_and_truncated_with_an_ellipsis():
 
 @pytest.fixture(params=[TWO, THREE], ids=["two", "three"])
 def project(tmp_path, request):
-    """What the stages before leave of a linear and a neural model."""
+    """The outputs of the previous stages for a linear and a neural model."""
     texts, _ = reviews(60)
     found = predictions({"nb_svm": 1, "lstm": 2}, request.param)
     rows, labels = found["lstm"]["row"], found["lstm"]["label"].map(request.param.index)

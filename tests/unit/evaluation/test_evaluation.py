@@ -324,8 +324,8 @@ def test_ten_classes_have_a_curve_each():
 
 def test_confused_pairs_are_ordered_by_number_then_by_share():
     true = ["a"] * 10 + ["b"] * 4 + ["c"] * 3
-    said = ["a"] * 7 + ["b", "b", "c"] + ["b", "b", "a", "a"] + ["c", "c", "a"]
-    found = evaluation.confused_pairs(true, said, most=3)
+    predicted = ["a"] * 7 + ["b", "b", "c"] + ["b", "b", "a", "a"] + ["c", "c", "a"]
+    found = evaluation.confused_pairs(true, predicted, most=3)
     assert found[["label", "predicted", "reviews"]].values.tolist() == [["b", "a", 2], ["a", "b", 2], ["c", "a", 1]]
     assert found["share"].round(3).tolist() == [0.5, 0.2, 0.333]
 

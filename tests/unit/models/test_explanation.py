@@ -27,7 +27,7 @@ def tiny_configuration(name, classes, **changes):
 
 
 def attending(data, scores, values, *, bias=0.0, **changes):
-    """A classifier whose attention and answer follow from `scores` and `values` of words, 0 where none is given."""
+    """A classifier whose attention and prediction are determined by `scores` and `values` of words, by default 0."""
     config = tiny_configuration("lstm_attention", data.classes, **changes)
     size = data.vocabulary.size(at_most=config.settings.vocabulary_size, minimum_count=config.settings.minimum_count)
     classes = len(data.classes)
@@ -54,7 +54,7 @@ def attending(data, scores, values, *, bias=0.0, **changes):
 
 
 def feeling_model(data, **changes):
-    """Attends to the words that show a feeling, and answers by them."""
+    """Attends to the words of a sentiment, and predicts by them."""
     classes = len(data.classes)
     pull = np.array([[-4.0], [4.0]]) if classes == 2 else 8 * np.eye(classes)
     values = {
@@ -94,7 +94,7 @@ def explain_one(model, text):
 
 
 def answer(model, words):
-    """P of each class of some words, by the way of evaluation."""
+    """Probability of each class for some words, as in evaluation."""
     return model.probabilities(model.vocabulary.ids(pd.Series([" ".join(words)], dtype="str")))[0]
 
 
@@ -105,7 +105,7 @@ def as_ragged(words, texts):
 TEXTS = ["The film was GREAT, and <b>moving</b>!", "dull story . dull music . i think", "really"]
 
 
-# what is read
+# words
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
@@ -193,7 +193,7 @@ def test_view_and_stopwords_are_those_of_the_model(two_classes):
     assert lost.words == ("film", "great")
 
 
-# what the words weigh
+# weights
 
 
 def test_only_a_model_with_an_attention_layer_has_attention(two_classes):
@@ -291,12 +291,12 @@ def test_explaining_a_linear_model_does_not_import_tensorflow():
 # deletion
 
 
-HOW = params.Explain(sentences=["x"], words_a_row=10, reviews=24, deleted=0.2, draws=3)
+OPTIONS = params.Explain(sentences=["x"], words_a_row=10, reviews=24, deleted=0.2, draws=3)
 
 
 def check(model, texts, *, seed=7, confidence=0.95, **changes):
-    how = HOW.model_copy(update=changes)
-    return explanation.deletion(model, as_ragged(model.vocabulary, texts), how, confidence=confidence, seed=seed)
+    options = OPTIONS.model_copy(update=changes)
+    return explanation.deletion(model, as_ragged(model.vocabulary, texts), options, confidence=confidence, seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -154,11 +154,11 @@ def test_class_weights_increase_the_probability_of_a_rare_class(name, two_classe
     few = vocabulary.Tokens(rows, two_classes.train.labels[rows], vocabulary.Ragged(values, offsets))
     data = replace(two_classes, train=few)
     assert few.labels.mean() < 0.25
-    said = {}
+    probability = {}
     for weights in (None, "balanced"):
         model, _ = fit(name, data, tmp_path, options=OPTIONS.model_copy(update={"class_weights": weights}))
-        said[weights] = model.probabilities(data.valid.ids)[:, 1].mean()
-    assert said["balanced"] > said[None]
+        probability[weights] = model.probabilities(data.valid.ids)[:, 1].mean()
+    assert probability["balanced"] > probability[None]
 
 
 @every_neural_model

@@ -59,9 +59,9 @@ def test_bundle_contains_no_pickle(trained, tmp_path):
 def test_model_with_other_predictions_than_when_registered_is_refused(trained, served, tmp_path):
     served.prove(tmp_path / "bundle")
     probe = tmp_path / "bundle/probe.json"
-    told = json.loads(probe.read_text())
-    told["probabilities"][0] = [0.5, 0.5]
-    probe.write_text(json.dumps(told))
+    values = json.loads(probe.read_text())
+    values["probabilities"][0] = [0.5, 0.5]
+    probe.write_text(json.dumps(values))
     with pytest.raises(InputError, match="probabilities differ from those when it was registered"):
         served.prove(tmp_path / "bundle")
 
@@ -72,7 +72,7 @@ def test_bundle_stores_the_language_of_its_stopwords_and_older_ones_are_english(
     sentiment_model.bundle(tmp_path / "bundle", model_dir=model_dir, tokens_dir=tokens_dir, stopwords=german)
     assert sentiment_model.SentimentModel.load(tmp_path / "bundle").stopwords == german
     file = tmp_path / "bundle/cleaning.json"
-    told = json.loads(file.read_text())
-    assert told.pop("language") == "german"
-    file.write_text(json.dumps(told))
+    values = json.loads(file.read_text())
+    assert values.pop("language") == "german"
+    file.write_text(json.dumps(values))
     assert sentiment_model.SentimentModel.load(tmp_path / "bundle").stopwords == Stopwords("english", keep_negations=False)

@@ -51,9 +51,9 @@ training.fit(config, training_data(), options=options, seed=7, backups=Path(sys.
 def killed(tmp_path_factory):
     """The backups of a training that a SIGKILL ended after two epochs."""
     folder = tmp_path_factory.mktemp("killed")
-    told = [config().settings.model_dump_json(), OPTIONS.model_dump_json(), str(folder)]
+    arguments = [config().settings.model_dump_json(), OPTIONS.model_dump_json(), str(folder)]
     ended = subprocess.run(
-        [sys.executable, "-c", DIES_AFTER_TWO_EPOCHS, *told],
+        [sys.executable, "-c", DIES_AFTER_TWO_EPOCHS, *arguments],
         env=os.environ | {"PYTHONPATH": "tests"},
         capture_output=True,
         text=True,
@@ -68,17 +68,17 @@ def backups(killed, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(two_classes, tmp_path_factory):
+def uninterrupted(two_classes, tmp_path_factory):
     return fit(two_classes, tmp_path_factory.mktemp("backups"))
 
 
-def test_killed_training_resumes_with_the_same_weights(undisturbed, two_classes, backups, caplog):
+def test_killed_training_resumes_with_the_same_weights(uninterrupted, two_classes, backups, caplog):
     assert len(list(backups.glob("cnn_lstm-*.npz"))) == 1
 
     with caplog.at_level("INFO", "sentiflow"):
         classifier, history, seconds = fit(two_classes, backups)
     assert "resuming after epoch 2" in caplog.text
-    expected, expected_history, _ = undisturbed
+    expected, expected_history, _ = uninterrupted
     assert len(seconds) == len(history), "those of the epochs before the kill are known too"
     assert history.equals(expected_history)
     for weights, wanted in zip(classifier.model.get_weights(), expected.model.get_weights(), strict=True):
@@ -92,11 +92,11 @@ def test_backup_of_other_settings_is_ignored(two_classes, backups, caplog):
     assert "resuming" not in caplog.text
 
 
-def test_damaged_backup_is_ignored(undisturbed, two_classes, backups):
+def test_damaged_backup_is_ignored(uninterrupted, two_classes, backups):
     (backup,) = backups.glob("cnn_lstm-*.npz")
     backup.write_bytes(backup.read_bytes()[:1000])
     _, history, _ = fit(two_classes, backups)
-    assert history.equals(undisturbed[1])
+    assert history.equals(uninterrupted[1])
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(two_classes, tmp_path):

@@ -27,7 +27,7 @@ CLASSES = ("negative", "positive")
 
 
 def measured(count, seed, *, share=0.5, words=5.0, unknown=0.02, probability=1.0, labels=CLASSES):
-    """Measures of reviews, as `drift.measure` gives them, with labels.
+    """Measures of reviews, as from `drift.measure`, with labels.
 
     Args:
         share: of the second class.
@@ -66,7 +66,7 @@ def outcomes(found, **changes):
     return {name: each.outcome for name, each in compared(found, **changes)[0].items()}
 
 
-# what is claimed
+# outcomes
 
 
 @pytest.mark.parametrize("count", [200, 1000])
@@ -184,10 +184,10 @@ def test_with_three_classes_each_has_a_share_and_a_probability():
     assert [name for name in found if name.startswith("probability")] == [f"probability of {name}" for name in three]
 
 
-# what is said
+# page
 
 
-def told(findings, notes=(), **changes):
+def drift_of(findings, notes=(), **changes):
     fields = {"files": 1, "rejects": {}, "passed_over": {}, "left_out": False} | changes
     texts = pd.Series(["Fine."] * 500)
     return drift.Drift(
@@ -197,20 +197,20 @@ def told(findings, notes=(), **changes):
 
 def test_sentence_names_what_drifted_and_the_threshold():
     findings, _ = drift.compare(KNOWN, measured(500, 3, words=4.0, unknown=0.1), OPTIONS, resamples=200, seed=7)
-    found = told(findings)
+    found = drift_of(findings)
     assert found.is_reason
     assert found.in_words.startswith("500 incoming reviews differ from the reviews of version 3 (lstm): length (0.")
     assert "allowed 0.15), unknown words (+8." in found.in_words
     assert found.in_words.endswith("points, allowed 2.0).")
     calm, _ = drift.compare(KNOWN, measured(500, 4), OPTIONS, resamples=200, seed=7)
-    assert not told(calm).is_reason
-    assert "do not differ from the reviews of version 3 (lstm)" in told(calm).in_words
+    assert not drift_of(calm).is_reason
+    assert "do not differ from the reviews of version 3 (lstm)" in drift_of(calm).in_words
 
 
 def test_page_shows_every_measure_and_what_was_skipped_and_escapes_names_of_files():
     findings, notes = drift.compare(KNOWN, measured(500, 3).assign(label=None), OPTIONS, resamples=200, seed=7)
     page = drift.as_markdown(
-        told(findings, notes, rejects={"empty text": 2}, passed_over={"<b>|[x](y).csv": "it is empty"}, left_out=True)
+        drift_of(findings, notes, rejects={"empty text": 2}, passed_over={"<b>|[x](y).csv": "it is empty"}, left_out=True)
     )
     assert page.startswith("# Drift\n\n**500 incoming reviews do not differ")
     for name in ("length", "unknown words", "probability of positive"):
@@ -288,19 +288,19 @@ def test_reviews_in_another_language_have_drifted(look):
 
 
 @pytest.mark.parametrize(
-    ("champion", "count", "said"),
+    ("champion", "count", "message"),
     [
         (None, 80, "There is no champion yet"),
         ("2", 80, "Version 2, the champion, has no reference"),
         ("1", 40, "Only 40 usable incoming reviews; drift.minimum_reviews requires 60"),
     ],
 )
-def test_if_nothing_can_be_compared_a_sentence_says_why(look, trained, champion, count, said):
+def test_if_nothing_can_be_compared_a_sentence_says_why(look, trained, champion, count, message):
     found = look(champion, like_train(trained)[:count])
     assert found.findings == ()
     assert not found.is_reason
-    assert found.in_words.startswith(said)
-    assert said in markdown.plain(drift.as_markdown(found))
+    assert found.in_words.startswith(message)
+    assert message in markdown.plain(drift.as_markdown(found))
 
 
 def test_without_incoming_reviews_there_is_no_result(look):

@@ -35,7 +35,7 @@ TINY = {"length": 12, "embedding": 4, "units": 5, "minimum_count": 1}
 
 
 def write_params(**changes):
-    """params.yaml of the working folder: the shipped one with other values under dotted keys."""
+    """Writes params.yaml to the working folder: the shipped one with changes under keys such as explain__reviews."""
     yaml = YAML()
     values = yaml.load((TOP / "params.yaml").read_text(encoding="utf-8"))
     for key, value in {"run": NETWORKS, "explain__sentences": SENTENCES, "explain__reviews": 15, **changes}.items():
@@ -49,7 +49,7 @@ def write_params(**changes):
 
 
 def make_project(top, classes):
-    """Tokens and models in a folder; the neural ones are as good as their fresh weights."""
+    """Writes tokens and models to a folder; the neural ones are not trained."""
     texts, labels = reviews(80, classes=classes)
     views = cleaning.clean(texts, stopwords=Stopwords("english", keep_negations=True))
     tokens_dir = top / "data/tokens"
@@ -121,7 +121,7 @@ def project(projects, client, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(project, capsys):
-    """Runs the command in this process and gives what it printed."""
+    """Runs the command in this process and returns its output."""
 
     def run_it(text, model=None, out=Path("reports/explanation.png")):
         capsys.readouterr()
@@ -144,7 +144,7 @@ TEXT = "A great film, and a moving story"
 
 
 def predicted(capsys, text):
-    """Label, and its probability to three digits, as `sentiflow predict` prints them."""
+    """Label and probability to three digits, as from `sentiflow predict`."""
     capsys.readouterr()
     predict.run(text=text, file=None, column=None, out=None, version=None)
     lines = capsys.readouterr().out.split("\n")
@@ -310,7 +310,7 @@ def test_output_in_ascii_is_escaped_and_has_no_colours(project):
 
 
 def on_terminal(*arguments, **environment):
-    """What the command writes to a terminal."""
+    """Output of the command to a terminal."""
     main, other = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "sentiflow", "explain", *arguments],
@@ -324,7 +324,7 @@ def on_terminal(*arguments, **environment):
         try:
             while part := os.read(main, 65536):
                 written += part
-        except OSError:  # how Linux says that the other end was closed
+        except OSError:  # on Linux: the other end was closed
             pass
         os.close(main)
         assert started.wait(60) == 0, started.stderr.read()
@@ -354,7 +354,7 @@ def test_a_terminal_without_colours_gets_none(run, monkeypatch, wish):
 
 
 def answers(right):
-    """Predictions on test as the best model's: right on the reviews (by row) that are given, wrong on all others."""
+    """Predictions on test that are correct on the given rows only."""
     classes = json.loads(Path("data/tokens/classes.json").read_text())
     texts, labels = reviews(80, classes=classes)
     label = [classes[place] for place in labels]

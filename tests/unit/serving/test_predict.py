@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from samples import reviews
 
 from sentiflow.config import params
-from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
 from sentiflow.system.errors import InputError
@@ -27,31 +26,21 @@ DOWNLOAD = params.load(Path(__file__).parents[3] / "params.yaml").download.model
 TEXTS = reviews(7)[0].tolist()
 
 
-@pytest.fixture(scope="module")
-def model(trained, tmp_path_factory):
-    model_dir, tokens_dir, _, _ = trained
-    folder = tmp_path_factory.mktemp("served") / "bundle"
-    sentiment_model.bundle(
-        folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
-    )
-    return sentiment_model.SentimentModel.load(folder)
-
-
 @pytest.fixture
 def answered(model, tmp_path):
-    """Answers a file of these bytes."""
+    """Predicts a file with this content."""
 
     def run(content, column=None, longest=LONGEST, download=DOWNLOAD, name="reviews.csv"):
         file = tmp_path / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         out = tmp_path / "answers.csv"
-        told = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
-        return told, pd.read_csv(out, dtype="str", keep_default_na=False)
+        result = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
+        return result, pd.read_csv(out, dtype="str", keep_default_na=False)
 
     return run
 
 
-# what a file gets
+# predictions for a file
 
 
 @pytest.mark.parametrize(
@@ -74,8 +63,8 @@ def answered(model, tmp_path):
 )
 def test_a_file_is_read_in_the_format_of_download(model, answered, name, content, section):
     table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)
-    told, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
-    assert told.rows == 1
+    result, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
+    assert result.rows == 1
     expected = model.predict(["a\ncaf\u00e9" if isinstance(table.text, list) else "a caf\u00e9"])
     assert found["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
@@ -88,9 +77,9 @@ def test_an_invalid_line_of_json_is_reported(answered):
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_predictions_do_not_depend_on_the_batch_size(model, answered, monkeypatch, rows):
     monkeypatch.setattr(predict, "ROWS", rows)
-    told, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
+    result, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
     expected = model.predict(TEXTS)
-    assert (told.rows, told.empty, told.column) == (7, 0, "review")
+    assert (result.rows, result.empty, result.column) == (7, 0, "review")
     assert list(table) == ["review", "predicted", "p_negative", "p_positive"]
     assert table["predicted"].tolist() == expected["label"].tolist()
     np.testing.assert_array_equal(table[["p_negative", "p_positive"]].astype(float), expected[["p_negative", "p_positive"]])
@@ -99,7 +88,7 @@ def test_predictions_do_not_depend_on_the_batch_size(model, answered, monkeypatc
 ODD = pd.DataFrame(
     {
         "": ["0", "1", "2", "3"],
-        "text": ['He said "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
+        "text": ['He message "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
         "grade": ["007", "1e5", "NA", "1.50"],
         "n o t e": ["", "null", "\r\n", "'"],
     }
@@ -107,32 +96,32 @@ ODD = pd.DataFrame(
 
 
 def test_every_column_is_kept_unchanged(answered, tmp_path):
-    told, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
-    assert told.column == "text"
+    result, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
+    assert result.column == "text"
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row[:4] for row in csv.reader(file)] == [list(ODD), *ODD.to_numpy().tolist()]
 
 
 def test_an_empty_cell_is_predicted_as_an_empty_text_and_counted(model, answered):
-    told, table = answered('id,text\n1,\n2," "\n3,great\n')
-    assert (told.rows, told.empty) == (3, 2)
+    result, table = answered('id,text\n1,\n2," "\n3,great\n')
+    assert (result.rows, result.empty) == (3, 2)
     expected = model.predict(["", " ", "great"])
     assert table["predicted"].tolist() == expected["label"].tolist()
     assert table["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
 
 def test_blank_lines_are_skipped_and_a_header_alone_has_no_predictions(answered):
-    told, table = answered("text\ngreat\n\nawful\n\n")
-    assert told.rows == 2
+    result, table = answered("text\ngreat\n\nawful\n\n")
+    assert result.rows == 2
     assert table["text"].tolist() == ["great", "awful"]
-    told, table = answered("text\n")
-    assert told.rows == 0
+    result, table = answered("text\n")
+    assert result.rows == 0
     assert list(table) == ["text", "predicted", "p_negative", "p_positive"]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_header(answered):
-    told, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
-    assert told.column == "text"
+    result, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
+    assert result.column == "text"
 
 
 @pytest.mark.parametrize(
@@ -140,8 +129,8 @@ def test_a_byte_order_mark_is_not_part_of_the_header(answered):
     [("id,review", None, "review"), ("whatever", None, "whatever"), ("review,text", "text", "text"), ("id,body", "body", "body")],
 )
 def test_the_column_is_the_named_one_or_text_or_review_or_the_only_one(answered, header, column, chosen):
-    told, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
-    assert told.column == chosen
+    result, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
+    assert result.column == chosen
 
 
 def test_a_column_of_numbers_is_predicted_only_if_named(answered):
@@ -181,7 +170,7 @@ def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
     assert most(2000) < 1.5 * most(200)
 
 
-# what cannot be used
+# invalid files
 
 REFUSED = {
     "nothing": ("", "is empty; expected a header"),
@@ -212,8 +201,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_invalid_file_is_an_error_with_its_position_and_nothing_is_written(answered, tmp_path, case):
-    content, said = REFUSED[case]
-    with pytest.raises(InputError, match=said):
+    content, message = REFUSED[case]
+    with pytest.raises(InputError, match=message):
         answered(content)
     assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv"}
 
@@ -246,8 +235,8 @@ CELLS = [
 
 
 def test_hostile_texts_are_predicted_and_kept_unchanged(model, answered, tmp_path):
-    told, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
-    assert (told.rows, told.empty) == (len(CELLS), 1)
+    result, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
+    assert (result.rows, result.empty) == (len(CELLS), 1)
     assert table["predicted"].tolist() == model.predict(CELLS)["label"].tolist()
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row[0] for row in csv.reader(file)][1:] == CELLS
@@ -265,7 +254,7 @@ def test_a_file_of_any_name_is_predicted_next_to_it(model, tmp_path, name):
 
 
 def test_symbolic_links_at_the_output_are_not_followed(model, tmp_path):
-    """Somebody sent a folder: the names that answers are written to are links to a file elsewhere."""
+    """In a folder from elsewhere, the names that predictions are written to may be links to another file."""
     own, sent = tmp_path / "own", tmp_path / "sent"
     own.write_text("precious")
     sent.mkdir()
@@ -282,13 +271,13 @@ def test_symbolic_links_at_the_output_are_not_followed(model, tmp_path):
 
 
 def command(capsys, *arguments):
-    status, _, said = commands.run(capsys, "predict", *arguments)
+    status, _, message = commands.run(capsys, "predict", *arguments)
     assert status == 1
-    return said
+    return message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "expected either a text or a file"),
         (["--text", "a", "b.csv"], "expected either a text or a file"),
@@ -307,9 +296,9 @@ def command(capsys, *arguments):
         (["README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
     ],
 )
-def test_invalid_arguments_are_errors_before_any_model_is_opened(capsys, arguments, said):
+def test_invalid_arguments_are_errors_before_any_model_is_opened(capsys, arguments, message):
     err = command(capsys, *arguments)
-    assert said in err
+    assert message in err
     assert err.startswith("error: ")
 
 
@@ -326,8 +315,8 @@ def test_no_name_of_the_input_is_accepted_as_output(capsys, tmp_path, made):
         out = tmp_path / "folder/reviews.csv"
     else:  # where the answers are written before they take their place
         file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
-    said = command(capsys, file, "--out", out)
-    assert "for both the reviews and --out" in said
+    message = command(capsys, file, "--out", out)
+    assert "for both the reviews and --out" in message
     assert file.read_text() == "text\na\n"
 
 
@@ -356,7 +345,7 @@ def test_ten_gigabytes_of_zeros_are_refused_after_their_first_bytes(model, tmp_p
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypatch):
-    """Each answer adds as many rows as were answered, so that reading alone would never end."""
+    """Each prediction adds as many rows as it predicted, so that reading would never end."""
     monkeypatch.setattr(predict, "ROWS", 10)
     file = tmp_path / "reviews.csv"
     file.write_text("text\n" + "fine\n" * 100_000)

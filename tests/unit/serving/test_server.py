@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
 from sentiflow.config import params
 from sentiflow.config.params import Serve
-from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import request_body, server
 from sentiflow.system.errors import InputError
@@ -31,7 +31,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 LIMITS = Serve(max_bytes=1000, max_rows=4, max_characters=200, body_seconds=0.3, poll_seconds=0.1)
 TABLE = params.load(Path(__file__).parents[3] / "params.yaml").download.table
 TEXTS = ["A great film.", "so dull, an awful waste", "na\u00efve \U0001f600"]
-SECRET = "tell nobody of this"
+SECRET = "a secret text"
 JSON, CSV = "application/json", "text/csv"
 
 
@@ -42,31 +42,21 @@ def opened(version, model):
 
 
 @pytest.fixture(scope="module")
-def model(trained, tmp_path_factory):
-    model_dir, tokens_dir, _, _ = trained
-    folder = tmp_path_factory.mktemp("served") / "bundle"
-    sentiment_model.bundle(
-        folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
-    )
-    return sentiment_model.SentimentModel.load(folder)
-
-
-@pytest.fixture(scope="module")
 def opposite(model):
-    """A model of the opposite opinion."""
+    """A model with opposite predictions."""
     return dataclasses.replace(model, classifier=dataclasses.replace(model.classifier, weights=-model.classifier.weights))
 
 
 @pytest.fixture(scope="module")
 def both(model, opposite):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # MLflow sets it; this brings back what was there
+        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # MLflow sets it; restored at the end
         yield server.served(opened("12", model)), server.served(opened("13", opposite))
 
 
 @pytest.fixture
 def watch(both):
-    return server.Watch(None, both[0])  # nobody looks, so no store is needed
+    return server.Watch(None, both[0])  # it never polls, so no store is needed
 
 
 @pytest.fixture
@@ -79,7 +69,7 @@ class Answer:
     status: int
     headers: dict
     body: bytes
-    read: int  # bytes of the request that were taken before the answer began
+    read: int  # bytes of the request that were read before the response began
 
     @property
     def json(self):
@@ -87,7 +77,7 @@ class Answer:
 
 
 def ask(app, path="/invocations", parts=(), *, method=None, kind=JSON, length=None, between=None, ends=True, **headers):
-    """What the application answers to a body that arrives in parts; `between` is called after the first of them."""
+    """The response to a body that arrives in parts; `between` is called after the first of them."""
     parts = list(parts)
     method = method or ("POST" if parts else "GET")
     head = {"host": "127.0.0.1:8000"} | ({"content-type": kind} if kind and parts else {})
@@ -105,7 +95,7 @@ def ask(app, path="/invocations", parts=(), *, method=None, kind=JSON, length=No
     async def receive():
         part = next(waiting, None)
         if part is None:
-            await asyncio.sleep(60)  # the client stays and says nothing
+            await asyncio.sleep(60)  # the client stays connected and sends nothing
         if between is not None and len(taken) == 1:
             between()
         taken.append((len(part), bool(sent)))
@@ -130,7 +120,7 @@ def of_model(model, texts):
     return model.predict(texts).to_dict("records")
 
 
-# answers
+# responses
 
 
 FORMS = {
@@ -198,7 +188,7 @@ def test_long_and_short_texts_together_take_no_more_memory_than_they_need(both):
         tracemalloc.stop()
 
 
-# who answers
+# versions
 
 
 def test_every_response_names_its_version(app):
@@ -213,9 +203,9 @@ def test_every_response_names_its_version(app):
 
 def test_health_and_version_name_the_version(app, watch):
     assert ask(app, "/health").json == {"status": "ok", "version": "12"}
-    told = ask(app, "/version").json
-    since, mlflow = told.pop("since"), told.pop("mlflow")
-    assert told == {"model": "sentiflow", "version": "12", "architecture": "nb_svm"}
+    response = ask(app, "/version").json
+    since, mlflow = response.pop("since"), response.pop("mlflow")
+    assert response == {"model": "sentiflow", "version": "12", "architecture": "nb_svm"}
     assert mlflow == metadata.version("mlflow")
     assert pd.Timestamp(since) <= pd.Timestamp.now("UTC")
     watch.trouble = "version 13 cannot be opened"
@@ -338,13 +328,13 @@ REFUSED = {
     "deep list": (b'{"inputs": ' + b"[" * 900, JSON, 400, "JSON"),
     "deep object": (b'{"a":' * 180, JSON, 400, "JSON"),
     "long number": (b'{"inputs": ' + b"1" * 900 + b"}", JSON, 400, "received a number"),
-    "list": (b'["tell nobody of this"]', JSON, 400, "received a list"),
-    "string": (b'"tell nobody of this"', JSON, 400, "received a string"),
+    "list": (b'["a secret text"]', JSON, 400, "received a list"),
+    "string": (b'"a secret text"', JSON, 400, "received a string"),
     "null": (b"null", JSON, 400, "received null"),
     "no key": (b"{}", JSON, 400, "object of 0 keys"),
-    "other key": (b'{"tell nobody of this": ["a"]}', JSON, 400, "object of 1 keys, known: none"),
+    "other key": (b'{"a secret text": ["a"]}', JSON, 400, "object of 1 keys, known: none"),
     "two keys": (b'{"inputs": ["a"], "instances": ["a"]}', JSON, 400, "known: inputs, instances"),
-    "parameters": (b'{"inputs": ["a"], "params": {"tell nobody of this": 1}}', JSON, 400, "known: inputs, params"),
+    "parameters": (b'{"inputs": ["a"], "params": {"a secret text": 1}}', JSON, 400, "known: inputs, params"),
     "a chat": (b'{"messages": [{"role": "user", "content": "a"}]}', JSON, 400, "object of 1 keys"),
     "no texts": (b'{"inputs": []}', JSON, 400, "received no text"),
     "no records": (b'{"dataframe_records": []}', JSON, 400, "received no text"),
@@ -352,7 +342,7 @@ REFUSED = {
     "number": (b'{"inputs": ["a", 1]}', JSON, 400, "received a number as text 2"),
     "null as text": (b'{"inputs": [null]}', JSON, 400, "received null as text 1"),
     "truth": (b'{"instances": [true]}', JSON, 400, "received true or false as text 1"),
-    "object": (b'{"instances": [{"text": "tell nobody of this"}]}', JSON, 400, "received an object as text 1"),
+    "object": (b'{"instances": [{"text": "a secret text"}]}', JSON, 400, "received an object as text 1"),
     "list of lists": (b'{"inputs": [["a"]]}', JSON, 400, "received a list as text 1"),
     "inputs by name": (b'{"inputs": {"text": ["a"]}}', JSON, 400, "received an object as inputs"),
     "lone surrogate": (b'{"inputs": ["\\ud83d"]}', JSON, 400, "lone surrogate"),
@@ -380,10 +370,10 @@ REFUSED = {
     "empty CSV cell": (b'text\na\n""\n', CSV, 400, "received an empty or blank text 2"),
     "no CSV": (b"", CSV, 400, "received no text"),
     "only a header": (b"text\n", CSV, 400, "received no text"),
-    "open quote": (b'text\n"tell nobody of this', CSV, 400, "the row that begins in line 2"),
-    "uneven CSV": (b"id,text\n1,a\n2,a,tell nobody of this\n", CSV, 400, "3 cells in line 3, expected 2"),
+    "open quote": (b'text\n"a secret text', CSV, 400, "the row that begins in line 2"),
+    "uneven CSV": (b"id,text\n1,a\n2,a,a secret text\n", CSV, 400, "3 cells in line 3, expected 2"),
     "CSV of another separator": (b"sep=;\ntext;id\na;1\n", CSV, 400, "the text/csv body is separated by ';'"),
-    "unclear CSV": (b"tell nobody of this,other\na,b\n", CSV, 400, "received 2 columns"),
+    "unclear CSV": (b"a secret text,other\na,b\n", CSV, 400, "received 2 columns"),
     "too many CSV rows": (b"text\n" + b"a\n" * 5, CSV, 413, "received 5 texts"),
     "parquet": (b"PAR1", "application/vnd.apache.parquet", 415, "application/json or text/csv"),
     "form": (b"inputs=a", "application/x-www-form-urlencoded", 415, "application/json or text/csv"),
@@ -400,11 +390,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_invalid_body_is_refused_with_a_reason_that_contains_none_of_it(app, case):
-    body, kind, status, said = REFUSED[case]
+    body, kind, status, message = REFUSED[case]
     answer = ask(app, parts=[body], kind=kind, length=len(body))
     assert answer.status == status, answer.body
     assert list(answer.json) == ["error"]
-    assert said in answer.json["error"]
+    assert message in answer.json["error"]
     assert answer.json["error"].startswith("received ")
     assert SECRET not in answer.body.decode()
     assert "Traceback" not in answer.body.decode()
@@ -416,7 +406,7 @@ def test_a_compressed_body_is_refused(app):
 
 def test_deeply_nested_json_is_refused():
     for body in (b'{"inputs": ' + b"[" * 500_000, b'{"a":' * 100_000):
-        with pytest.raises(request_body.RefusedError, match="nested too deeply"):
+        with pytest.raises(HTTPException, match="nested too deeply"):
             request_body.texts_of(body, JSON, LIMITS, TABLE)
 
 
@@ -436,7 +426,7 @@ VALUES = st.recursive(
 def test_any_body_is_parsed_or_refused(body, kind):
     try:
         texts = request_body.texts_of(body, kind, LIMITS, TABLE)
-    except request_body.RefusedError:
+    except HTTPException:
         return
     assert 0 < len(texts) <= LIMITS.max_rows
     assert all(isinstance(text, str) and len(text) <= LIMITS.max_characters for text in texts)
@@ -483,9 +473,9 @@ def test_a_port_in_use_is_an_error_that_names_it(capsys):
         other.bind((server.HOST, 0))
         other.listen()
         port = other.getsockname()[1]
-        status, _, said = commands.run(capsys, "serve", "--port", port)
+        status, _, message = commands.run(capsys, "serve", "--port", port)
     assert status == 1
-    assert f"error: port {port} of 127.0.0.1 is not available (Address already in use)" in said
+    assert f"error: port {port} of 127.0.0.1 is not available (Address already in use)" in message
 
 
 def test_nothing_is_unpickled():

@@ -23,11 +23,7 @@ class Settings(LinearSettings):
 
 
 def fit(config: "ModelConfig[Settings]", data: "TrainingData", *, options: Train) -> "tuple[LinearClassifier, pd.DataFrame]":
-    """The fitted classifier and its history of one row.
-
-    Raises:
-        InputError: if no n-gram occurs in enough reviews.
-    """
+    """See `_linear.fit`."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
