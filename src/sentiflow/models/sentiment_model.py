@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ import pandas as pd
 
 from sentiflow.data import cleaning
 from sentiflow.data.stopwords import OLDER_LANGUAGE, Stopwords
-from sentiflow.data.vocabulary import Vocabulary
+from sentiflow.data.vocabulary import Ragged, Vocabulary
 from sentiflow.models import loading, model_config
 from sentiflow.models.loading import Classifier
 from sentiflow.system import artifacts
@@ -24,11 +24,7 @@ CLOSE = 1e-4  # largest difference of probabilities of the same weights between 
 
 @dataclass(frozen=True)
 class SentimentModel:
-    """Cleaning, vocabulary, weights and class names."""
-
     classifier: Classifier
-    vocabulary: Vocabulary
-    view: str  # text | content
     stopwords: Stopwords
 
     def predict(self, texts: Sequence[str]) -> pd.DataFrame:
@@ -39,17 +35,21 @@ class SentimentModel:
         answers.insert(0, "label", [names[i] for i in probabilities.argmax(axis=1)])
         return answers
 
+    def ids(self, texts: Iterable[str]) -> Ragged:
+        """Word ids of cleaned texts, in the view that the classifier reads."""
+        view = self.classifier.config.settings.view
+        views = cleaning.clean(pd.Series(list(texts), dtype="str"), stopwords=self.stopwords, views=[view])
+        return self.classifier.vocabulary.ids(views[view])
+
     def _probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        views = cleaning.clean(pd.Series(list(texts), dtype="str"), stopwords=self.stopwords, views=[self.view])
-        return self.classifier.probabilities(self.vocabulary.ids(views[self.view]))
+        return self.classifier.probabilities(self.ids(texts))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Reads what `bundle` wrote."""
         options = artifacts.read_json(folder / "cleaning.json")
-        words = Vocabulary.read(folder / "vocabulary.json")
-        stopwords = Stopwords(options.get("language", OLDER_LANGUAGE), options["keep_negations"])
-        return cls(loading.load(folder / "model", words), words, options["view"], stopwords)
+        classifier = loading.load(folder / "model", Vocabulary.read(folder / "vocabulary.json"))
+        return cls(classifier, Stopwords(options.get("language", OLDER_LANGUAGE), options["keep_negations"]))
 
     def prove(self, folder: Path) -> None:
         """Compares the probabilities of `PROBE` with those stored in the bundle.

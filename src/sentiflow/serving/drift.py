@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from sentiflow.config import params
 from sentiflow.config.params import Params
-from sentiflow.data import cleaning, incoming
+from sentiflow.data import incoming
 from sentiflow.data.incoming import Incoming
 from sentiflow.data.vocabulary import Tokens
+from sentiflow.evaluation import significance
 from sentiflow.models import settings
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import drift_baseline, model_versions, store
@@ -135,14 +136,14 @@ def look(p: Params, location: Path | None = None) -> Drift | None:
 
 def measure(model: SentimentModel, texts: pd.Series) -> pd.DataFrame:
     """Length, share of unknown words, and the probability of each class (p_CLASS) of raw texts; one row per text."""
-    parts, config = [], model.classifier.config
-    names = [f"{PROBABILITY}{name}" for name in config.classes]
+    parts, classifier = [], model.classifier
+    names = [f"{PROBABILITY}{name}" for name in classifier.config.classes]
     for start in tqdm(range(0, len(texts), PART), desc="drift", unit="part", disable=None, delay=2, leave=False):
-        views = cleaning.clean(texts.iloc[start : start + PART], stopwords=model.stopwords, views=[model.view])
-        ids = model.vocabulary.ids(views[model.view])
+        ids = model.ids(texts.iloc[start : start + PART])
         rows = np.arange(start, start + len(ids))
-        part = drift_baseline.measures(Tokens(rows, np.zeros_like(rows), ids), model.vocabulary, config.settings)
-        parts.append(part.join(pd.DataFrame(model.classifier.probabilities(ids), columns=names, index=part.index)))
+        tokens = Tokens(rows, np.zeros_like(rows), ids)
+        part = drift_baseline.measures(tokens, classifier.vocabulary, classifier.config.settings)
+        parts.append(part.join(pd.DataFrame(classifier.probabilities(ids), columns=names, index=part.index)))
     return pd.concat(parts)
 
 
@@ -182,14 +183,11 @@ def _share(name: str, known: pd.Series, found: pd.Series, options: params.Drift)
 
     Source: Newcombe (1998), Statistics in Medicine 17, method 10; from Wilson's intervals of both shares.
     """
-    shares, ends = [], []
-    for labels in (known, found):
-        hits = int((labels == name).sum())
-        shares.append(hits / len(labels))
-        ends.append(stats.binomtest(hits, len(labels)).proportion_ci(options.confidence, method="wilson"))
-    (before, after), (of_known, of_found) = shares, ends
-    low = after - before - float(np.hypot(after - of_found.low, of_known.high - before))
-    high = after - before + float(np.hypot(of_found.high - after, before - of_known.low))
+    counts = [(int((labels == name).sum()), len(labels)) for labels in (known, found)]
+    before, after = (hits / count for hits, count in counts)
+    (before_low, before_high), (after_low, after_high) = (significance.wilson(*each, options.confidence) for each in counts)
+    low = after - before - float(np.hypot(after - after_low, before_high - before))
+    high = after - before + float(np.hypot(after_high - after, before - before_low))
     values = f"{before:.1%}", f"{after:.1%}", after - before
     return Finding(f"share of {name}", *values, low, high, options.label_share, is_distance=False)
 

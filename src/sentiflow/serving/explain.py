@@ -100,9 +100,7 @@ def _trained_names(p: Params) -> list[str]:
 
 
 def _read(name: str, p: Params) -> SentimentModel:
-    classifier = explanation.read(MODELS / name, TOKENS)
-    stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    return SentimentModel(classifier, classifier.vocabulary, classifier.config.settings.view, stopwords)
+    return SentimentModel(explanation.read(MODELS / name, TOKENS), Stopwords(p.clean.language, p.clean.keep_negations))
 
 
 def _answer(model: SentimentModel, text: str) -> str:

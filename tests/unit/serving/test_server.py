@@ -231,7 +231,7 @@ def test_a_request_is_answered_by_the_version_of_its_beginning(app, watch, both,
 
 def test_a_failing_model_is_an_error_without_traceback_or_text(model, monkeypatch, caplog):
     watch = server.Watch(None, server.served(opened("14", model)))
-    monkeypatch.setitem(model.__dict__, "view", "no such view")
+    monkeypatch.setitem(model.classifier.config.settings.__dict__, "view", "no such view")
     answer = asked(server.Application(watch, LIMITS, TABLE), {"inputs": [SECRET]})
     assert answer.status == 500
     assert answer.json == {"error": "version 14 failed; see the server's log"}
