@@ -1,6 +1,6 @@
 """Evaluation of one model: metrics with intervals, curves, tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,48 +117,30 @@ def curves(
         `roc` with columns class, false_positive_rate, true_positive_rate; `precision_recall` with class, recall, precision.
     """
     shown = [1] if len(classes) == 2 else range(len(classes))
+    roc, precision_recall = {}, {}
+    for index in shown:
+        is_class, scores = labels == index, probabilities[:, index]
+        roc[classes[index]] = metrics.roc_curve(is_class, scores)[:2]
+        precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
+        precision_recall[classes[index]] = recall[::-1], precision[::-1]
     return {
-        "roc": _of_classes(_roc, labels, probabilities, classes, shown, points),
-        "precision_recall": _of_classes(_precision_recall, labels, probabilities, classes, shown, points),
+        "roc": _table(roc, ("false_positive_rate", "true_positive_rate"), points),
+        "precision_recall": _table(precision_recall, ("recall", "precision"), points),
     }
 
 
-def _roc(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    false_positive, true_positive, _ = metrics.roc_curve(is_class, scores)
-    return {"false_positive_rate": false_positive, "true_positive_rate": true_positive}
-
-
-def _precision_recall(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
-    return {"recall": recall[::-1], "precision": precision[::-1]}
-
-
-def _of_classes(
-    curve: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    shown: Sequence[int],
-    points: int,
-) -> pd.DataFrame:
-    tables: list[pd.DataFrame] = []
-    if len(shown) > MOST_CURVES:
-        grid, heights = np.linspace(0, 1, points), np.empty((len(shown), points))
-        for place, index in enumerate(shown):
-            (x, across), (y, up) = curve(labels == index, probabilities[:, index]).items()
-            heights[place] = np.interp(grid, across, up)
-        mean = pd.DataFrame({"class": f"mean of {len(shown)} classes", x: grid, y: heights.mean(axis=0)})
-        tables, shown = [mean], np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES].tolist()
-    tables += [_thinned(points, classes[index], **curve(labels == index, probabilities[:, index])) for index in shown]
+def _table(curves: dict[str, tuple[np.ndarray, np.ndarray]], columns: tuple[str, str], points: int) -> pd.DataFrame:
+    if len(curves) > MOST_CURVES:
+        grid, names = np.linspace(0, 1, points), list(curves)
+        heights = np.array([np.interp(grid, x, y) for x, y in curves.values()])
+        worst = np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES]
+        mean = {f"mean of {len(curves)} classes": (grid, heights.mean(axis=0))}
+        curves = mean | {names[i]: curves[names[i]] for i in worst}
+    tables = []
+    for name, (x, y) in curves.items():
+        places = np.unique(np.linspace(0, len(x) - 1, points).round().astype(int))
+        tables.append(pd.DataFrame({"class": name, columns[0]: x[places], columns[1]: y[places]}))
     return pd.concat(tables)
-
-
-def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(columns)
-    places = np.unique(np.linspace(0, len(table) - 1, points).round().astype(int))
-    table = table.iloc[places]
-    table.insert(0, "class", name)
-    return table
 
 
 def confused_pairs(true: Sequence[str], predicted: Sequence[str], *, most: int) -> pd.DataFrame:
