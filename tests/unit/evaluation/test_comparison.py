@@ -10,7 +10,7 @@ from sentiflow.system.errors import InputError
 
 
 def scores(**values):
-    """All scores of one split, with intervals of a point to each side; others than those given are 0.5."""
+    """All scores of one split, by default 0.5, with intervals of plus and minus one point."""
     found = {name: values.get(name, 0.5) for name in tracked()}
     ends = {f"{name}_{end}": value + step for name, value in found.items() for end, step in (("low", -0.01), ("high", 0.01))}
     return found | ends | {"calibration_error": 0.03, "uncalibrated_error": 0.05, "roc_auc_score": 0.9}

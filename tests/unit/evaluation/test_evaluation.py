@@ -100,7 +100,7 @@ def test_the_seed_determines_the_intervals():
 
 
 def test_the_same_seed_draws_the_same_reviews_for_every_model():
-    """Twice as surely wrong or right in each review: then twice the loss in each resample, and so in both ends."""
+    """With the loss of each review doubled, so are the loss of each resample and both ends."""
     labels, probabilities = answers(200, 2, seed=1)
     chance = probabilities[np.arange(200), labels] ** 2
     squared = np.empty_like(probabilities)
@@ -205,7 +205,7 @@ def share_of_pairs_in_order(is_class, score):
 
 def test_the_auc_is_the_share_of_correctly_ordered_pairs():
     labels, probabilities = answers(80, 2, seed=1)
-    probabilities = probabilities.round(1)  # so that there are ties
+    probabilities = probabilities.round(1)  # with ties
     assert metrics.roc_auc_score(labels, probabilities) == pytest.approx(
         share_of_pairs_in_order(labels == 1, probabilities[:, 1])
     )
@@ -297,7 +297,7 @@ def test_scores_before_the_temperature_are_those_of_the_probabilities_without_it
 
 def test_more_than_ten_classes_have_a_mean_curve_and_the_five_worst():
     labels, probabilities = answers(2000, 12, seed=4)
-    probabilities[:, 7] = np.random.default_rng(1).random(2000) / 12  # says nothing about its class
+    probabilities[:, 7] = np.random.default_rng(1).random(2000) / 12  # uninformative
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     classes = [f"class {i}" for i in range(12)]
     for name, columns in {

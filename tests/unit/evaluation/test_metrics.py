@@ -126,7 +126,7 @@ def test_perfect_predictions_have_the_best_value_and_wrong_ones_the_worst(metric
     best, worst = value_of(metric, labels, perfect), value_of(metric, labels, wrong)
     assert best == pytest.approx(metric.highest if metric.higher_is_better else metric.lowest)
     assert (worst < best) == metric.higher_is_better
-    if classes == 2 and metric.name != "log_loss":  # whose values have no end
+    if classes == 2 and metric.name != "log_loss":  # unbounded
         assert worst == pytest.approx(metric.lowest if metric.higher_is_better else metric.highest)
 
 
@@ -140,14 +140,14 @@ def test_values_are_in_the_range_of_the_metric(metric, classes):
 
 @every_metric
 def test_better_predictions_have_a_better_value(metric):
-    """The same answers, but every tenth review is answered as surely wrong as it was right."""
+    """The same predictions, but those of every tenth review are swapped."""
     labels = np.arange(100) % 2
     good = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
     bad = good.copy()
     bad[::10] = bad[::10, ::-1]
     bad[5::10] = bad[5::10, ::-1]
     better, worse = value_of(metric, labels, good), value_of(metric, labels, bad)
-    if metric.name == "calibration_error":  # nine in ten right where 90 % are claimed is what it rewards
+    if metric.name == "calibration_error":  # an accuracy of 90% at a confidence of 90% is best
         return
     assert (better > worse) == metric.higher_is_better
 
@@ -162,7 +162,7 @@ def test_interval_at_an_end_of_the_range_has_positive_width(name, is_right):
 
 
 def test_a_metric_is_one_entry_in_the_table(monkeypatch):
-    """Specificity: the share of right answers among the reviews of the first class."""
+    """Specificity: recall of the first class."""
     labels, probabilities = answers(200, 2, seed=1)
     entry = Metric("specificity_score", "specificity", of_counts=lambda counts: recall(counts)[..., 0])
     monkeypatch.setitem(METRICS, entry.name, entry)

@@ -1,4 +1,4 @@
-"""Near-copies across the splits: which pairs are found, what is written, and the accuracy without them."""
+"""Pairs of near-copies across splits, and the accuracy without them."""
 
 import itertools
 
@@ -15,7 +15,7 @@ WORDS = [f"word{i}" for i in range(200)]
 
 
 def made_up_texts(seed=0, count=300):
-    """Random texts of 30 to 60 words, every third of which copies an earlier one but for some words."""
+    """Random texts of 30 to 60 words; every third is an earlier one with some words changed."""
     draw = np.random.default_rng(seed)
     texts: list[list[str]] = []
     for i in range(count):
@@ -30,7 +30,7 @@ def made_up_texts(seed=0, count=300):
 
 
 def by_definition(texts, split, similarity):
-    """Every pair that is similar enough, by comparing all."""
+    """Every pair that is similar enough, by exhaustive comparison."""
     found = {}
     for one, other in itertools.combinations(texts.index, 2):
         if split[one] != split[other]:
@@ -85,7 +85,7 @@ def test_texts_of_few_words_are_compared_too(one, other):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Split reviews of which two in test have a near-copy in train or valid, and a model that is right on those alone."""
+    """Split reviews, some of test with a near-copy in train or valid."""
     monkeypatch.chdir(tmp_path)
     sources.settings("csv")
     base = {"train": "=2+3 " + " ".join(WORDS[:40]), "valid": " ".join(WORDS[50:90])}
@@ -127,7 +127,7 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
         [0, "train", 22, "test"],
         [11, "valid", 23, "test"],
     ]
-    assert table["excerpt"][0].startswith("'=2+3 word0")  # no cell that a spreadsheet would run
+    assert table["excerpt"][0].startswith("'=2+3 word0")  # not a formula
 
 
 def test_missing_models_and_near_copies_are_reported(project, capsys):

@@ -12,7 +12,7 @@ reproducibly = settings(max_examples=300, deadline=None, derandomize=True, datab
 
 
 def answers(only_one, only_other, both):
-    """Whether each of two models is right, by the number of reviews that only the one, only the other, or both are right on."""
+    """Whether each of two models is correct, given the number of reviews on which only one, only the other, or both are."""
     one = np.array([True] * only_one + [False] * only_other + [True] * both)
     return one, np.array([False] * only_one + [True] * only_other + [True] * both)
 
@@ -47,7 +47,7 @@ def test_equal_models_have_a_p_value_of_1():
 def test_interval_excludes_0_if_and_only_if_mcnemar_is_significant(only_one, only_other, both, level):
     one, other = answers(only_one, only_other, both)
     p = significance.mcnemar(one, other)
-    assume(abs(p - level) > 1e-9)  # equal but for the last bits
+    assume(abs(p - level) > 1e-9)  # equal up to rounding
     low, high = significance.accuracy_difference(one, other, 1 - level)
     assert low - 1e-12 <= one.mean() - other.mean() <= high + 1e-12
     assert (low > 0 or high < 0) == (p < level)
@@ -61,7 +61,7 @@ def test_interval_is_antisymmetric():
 
 def test_interval_of_a_difference_has_its_coverage():
     draw = np.random.default_rng(1)
-    shares, count, trials = (0.1, 0.05, 0.85), 200, 400  # only the one is right, only the other, both
+    shares, count, trials = (0.1, 0.05, 0.85), 200, 400  # only one is correct, only the other, both
     covered = 0
     for only_one, only_other, both in draw.multinomial(count, shares, trials):
         low, high = significance.accuracy_difference(*answers(only_one, only_other, both), 0.9)

@@ -10,7 +10,7 @@ CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
 
 
 def answers(accuracy, classes=2, count=400, seed=1):
-    """Answers of which about this fraction is right, on the same reviews whatever the seed."""
+    """Predictions with about this accuracy, on the same reviews for every seed."""
     labels = np.arange(count) % classes
     right = np.random.default_rng(seed).random(count) < accuracy
     probabilities = np.full((count, classes), 0.2 / (classes - 1))

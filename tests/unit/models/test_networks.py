@@ -44,7 +44,7 @@ two_and_three_classes = pytest.mark.parametrize("data", ["two_classes", "three_c
 
 
 def tiny(name, classes=("negative", "positive"), **changes):
-    """The smallest model of its kind; what params.yaml leaves out of it, such as a second layer, is left out here too."""
+    """A tiny model; what params.yaml disables, such as a second layer, is disabled here too."""
     shipped = configuration(name).settings.model_dump()
     return configuration(name, classes, **{key: value for key, value in TINY.items() if shipped.get(key)} | changes)
 
@@ -98,7 +98,7 @@ def test_a_loaded_model_predicts_the_same(name, data, fitted, tmp_path, request)
 
 @every_model
 def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes, tmp_path):
-    # Their files have the same bytes too, but only from processes that built as many layers before: Keras numbers them.
+    # Their files have the same bytes only if both processes built the same number of layers before, which Keras counts.
     one, history = fitted(name, "two_classes")
     other, other_history = fit(name, two_classes, tmp_path)
     assert len(weights_of(one)) == len(weights_of(other)) > 1
@@ -214,7 +214,7 @@ def test_naive_bayes_weights_favour_the_class_that_contains_the_word(fitted, two
 
 
 def counted_by_hand(reviews, known):
-    """`known`: by length, runs of ids."""
+    """`known`: n-grams by length."""
     runs = [Counter(tuple(review[i : i + n]) for n in (1, 2, 3) for i in range(len(review) - n + 1)) for review in reviews]
     return [[found[run] for of_length in known for run in of_length] for found in runs]
 
@@ -229,7 +229,7 @@ def test_counts_of_ngrams_equal_a_naive_implementation(seed):
     counts = NGrams(grams, base=10).counts(ids)
     assert counts.toarray().tolist() == counted_by_hand(reviews, known)
     assert counts.dtype == np.float32
-    assert counts.has_canonical_format  # each n-gram once, in order, so that sums over them are always taken alike
+    assert counts.has_canonical_format  # each n-gram once, in order, so that the order of summation is fixed
 
 
 def test_unknown_network_is_an_error_that_lists_the_known_ones():

@@ -49,7 +49,7 @@ training.fit(config, training_data(), options=options, seed=7, backups=Path(sys.
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """The backups of a training that a SIGKILL ended after two epochs."""
+    """The backups of a training that was killed after two epochs."""
     folder = tmp_path_factory.mktemp("killed")
     arguments = [config().settings.model_dump_json(), OPTIONS.model_dump_json(), str(folder)]
     ended = subprocess.run(

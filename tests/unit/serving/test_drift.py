@@ -1,4 +1,4 @@
-"""The statistics on made-up measures; the command on a real store with a real small model."""
+"""The statistics on synthetic measures; the command on a real store with a small model."""
 
 import functools
 import shutil
@@ -114,7 +114,7 @@ def test_an_interval_that_touches_the_threshold_is_no_drift():
     assert edge.outcome == drift.UNCLEAR
 
 
-# the intervals
+# intervals
 
 
 def test_interval_of_a_share_is_newcombe_s():
@@ -236,7 +236,7 @@ def project(trained, tmp_path_factory):
     shutil.copy(trained[1] / "train.parquet", folder / "tokens/test.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # MLflow keeps a connection by the name
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # MLflow caches connections by URI
         client = store.connect()
         parent = publishing.retraining(client, "f" * 64)
         for key in "ab":
@@ -251,7 +251,7 @@ def project(trained, tmp_path_factory):
 
 @pytest.fixture
 def look(project, trained):
-    """Compares files of data/incoming with a champion, None for none."""
+    """Compares texts in data/incoming with a champion; either may be None."""
 
     def run(champion, texts):
         model_versions.set_alias(project[0], model_versions.CHAMPION, champion)
@@ -274,7 +274,7 @@ def test_the_champions_own_reviews_have_not_drifted(look, trained):
         ("share of positive", 0.0),
         ("length", 0.0),
         ("unknown words", 0.0),
-        ("probability of positive", pytest.approx(0.0, abs=0.02)),  # where 32 bits part two that 64 do not
+        ("probability of positive", pytest.approx(0.0, abs=0.02)),  # two values may differ in 32 bits only
     ]
     assert not found.is_reason
     assert found.champion == "version 1 (nb_svm)"

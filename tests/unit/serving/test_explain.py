@@ -86,7 +86,7 @@ def projects(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(trained, tmp_path_factory):
-    """Of a store with a version of nb_svm, and no champion."""
+    """Client of a store with a version of nb_svm and no champion."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -159,7 +159,7 @@ def test_by_default_the_champion_is_explained_with_the_prediction_of_predict(run
     printed = run(TEXT)
     assert printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}\n")
     assert "no version is champion" not in printed
-    shutil.rmtree("models")  # the champion is the registered version, not what was trained here last
+    shutil.rmtree("models")  # the champion is the registered version, not the last trained model
     assert run(TEXT) == printed
 
 
@@ -200,7 +200,7 @@ def test_without_a_champion_the_best_or_first_trained_model_is_explained(run):
     printed = run("A great film")
     assert printed.startswith("nb_svm predicts ")
     assert "\nno version is champion, so this is nb_svm, the best on valid\n" in printed
-    shutil.rmtree("models/nb_svm")  # a best that is not trained here any more
+    shutil.rmtree("models/nb_svm")  # the best model is not trained here any more
     assert run("A great film").startswith("lstm predicts ")
 
 

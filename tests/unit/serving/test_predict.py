@@ -1,4 +1,4 @@
-"""Files through a real small model; the command on a real store is in tests/system/test_serving.py."""
+"""Files predicted by a small model; the command on a real store is tested in tests/system/test_serving.py."""
 
 import csv
 import gzip
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    most(50)  # what is made once
+    most(50)  # caches
     assert most(2000) < 1.5 * most(200)
 
 
@@ -313,7 +313,7 @@ def test_no_name_of_the_input_is_accepted_as_output(capsys, tmp_path, made):
     elif made == "a folder's link":
         (tmp_path / "folder").symlink_to(".")
         out = tmp_path / "folder/reviews.csv"
-    else:  # where the answers are written before they take their place
+    else:  # temporary names of the output
         file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
     message = command(capsys, file, "--out", out)
     assert "for both the reviews and --out" in message

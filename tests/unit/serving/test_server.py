@@ -1,4 +1,4 @@
-"""The application as uvicorn calls it, on a real small model; what needs a store or a real connection is in tests/system."""
+"""The ASGI application with a small model; stores and real connections are tested in tests/system."""
 
 import asyncio
 import dataclasses
