@@ -67,7 +67,7 @@ def test_page_contains_verdict_changes_effects_and_p():
 
 
 def test_page_without_one_of_the_two_has_advice():
-    assert "both must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
+    assert "both models must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
 
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.83, 0.85, 0.87, 0.9])
