@@ -380,7 +380,7 @@ def test_reviews_without_words_are_skipped(two_classes):
 
 def test_only_reviews_without_words_are_an_error(two_classes):
     model = feeling_model(two_classes, punctuation=False)
-    with pytest.raises(InputError, match=r"no word of the 2 test reviews drawn.*explain\.reviews"):
+    with pytest.raises(InputError, match=r"no word of the 2 test reviews sampled.*explain\.reviews"):
         check(model, [". ,", ""])
 
 
@@ -475,7 +475,7 @@ def test_the_page_escapes_texts():
 def test_the_page_shows_the_deletion_check():
     page = explanation.as_markdown([made_up()], [DELETION])
     assert "- **lstm_attention**: attended words matter more than random ones: without the 12.5% of words" in page
-    assert "| lstm_attention | 1,234   | 12.5%    | 0.2000         | 0.0500       | 0.1500 (0.1000 to 0.2000) |" in page
+    assert "| lstm_attention | 1,234   | 12.5%   | 0.2000         | 0.0500       | 0.1500 (0.1000 to 0.2000) |" in page
     assert "25.0%" in page
     without = explanation.as_markdown([made_up()], [])
     assert "No model of this run has attention" in without
