@@ -43,7 +43,7 @@ def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd
     view = config.settings.view
     words = Vocabulary.read(DATA / f"tokens/{view}.json")
     stopwords = Stopwords(p.clean.language, p.clean.keep_negations)
-    model = SentimentModel(loading.load(model_dir, words), words, view, stopwords)
+    model = SentimentModel(loading.load(model_dir, words), stopwords)
     texts = artifacts.read_table(DATA / "reviews/reviews.parquet", ["row", "text"]).to_pandas().set_index("row")["text"]
     names = pd.Series(vocabulary.read_classes(DATA / "tokens"))
     tokens = {name: vocabulary.read_tokens(DATA / f"tokens/{name}.parquet", view) for name in ("train", "valid", "test")}

@@ -153,9 +153,10 @@ def shares(calls: list[dict[str, float]]) -> str:
 def parts_of(model: sentiment_model.SentimentModel, texts: list[str]) -> dict[str, float]:
     """Seconds of each step of one answer."""
     started = time.perf_counter()
-    views = cleaning.clean(pd.Series(texts, dtype="str"), stopwords=model.stopwords, views=[model.view])
+    view = model.classifier.config.settings.view
+    views = cleaning.clean(pd.Series(texts, dtype="str"), stopwords=model.stopwords, views=[view])
     cleaned = time.perf_counter()
-    ids = model.vocabulary.ids(views[model.view])
+    ids = model.classifier.vocabulary.ids(views[view])
     parts = {"clean": cleaned - started, "ids": time.perf_counter() - cleaned}
     trained = model.classifier
     if not isinstance(trained, NeuralClassifier):

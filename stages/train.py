@@ -35,12 +35,12 @@ def main(model: str, network: str, tokens_dir: Path, model_dir: Path, history_fi
 
             training.use_threads(p.train.threads)
             seed = p.seed if p.train.seed is None else p.train.seed
-            fitted = training.fit(config, data, how=p.train, seed=seed, backups=cache_dir)
+            fitted = training.fit(config, data, options=p.train, seed=seed, backups=cache_dir)
             classifier, history, seconds = fitted
             gpus = training.gpus()
         else:
             started = time.monotonic()
-            classifier, history = networks.module(network).fit(config, data, how=p.train)
+            classifier, history = networks.module(network).fit(config, data, options=p.train)
             seconds, gpus = [time.monotonic() - started], []
         temperature = calibration.fit(data.valid.labels, classifier.probabilities(data.valid.ids))
         classifier = dataclasses.replace(classifier, config=dataclasses.replace(config, temperature=temperature))

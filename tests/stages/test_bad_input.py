@@ -549,7 +549,7 @@ STAGES: Mapping[str, Bad] = {
     "n-grams that are all too rare": Bad(
         "train@nb_svm",
         params_with(models__nb_svm__minimum_documents=1000),
-        "no n-gram is in 1000 reviews of train",
+        "no n-gram occurs in 1000 or more reviews of train",
         "lower models.nb_svm.minimum_documents in params.yaml",
     ),
     "model that was not trained": Bad(
@@ -584,7 +584,7 @@ STAGES: Mapping[str, Bad] = {
     "weights of another shape": Bad(
         "evaluate@lstm",
         lambda p: weights(p, lambda array: np.zeros(tuple(size + 1 for size in array.shape), array.dtype)),
-        "models/lstm holds weights of another shape",
+        "models/lstm contains weights of another shape",
         "train it again: dvc repro train@lstm",
     ),
     "weights that are not numbers": Bad(
@@ -616,8 +616,8 @@ STAGES: Mapping[str, Bad] = {
     "predictions on reviews that were not downloaded": Bad(
         "analyse",
         lambda p: pd.read_parquet(p / TEST_SET).iloc[:1].to_parquet(p / TEST_SET),
-        "are not among the 1 that were downloaded",
-        "make them anew: dvc repro evaluate",
+        "are not among the 1 of the data",
+        "evaluate again: dvc repro evaluate",
     ),
     "missing model to explain": Bad(
         "explain", without("models/lstm"), "no trained model in models/lstm", "train it: dvc repro train@lstm"

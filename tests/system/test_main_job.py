@@ -210,7 +210,7 @@ def test_explain_answers_any_text(first_run, clone):
     assert "loved" in explained
     predicted = sentiflow(clone, "predict", "--text", *shlex.split(of_the_readme)).stdout
     label, champion = re.match(r"(\w+)  \((version \d+ \(\w+\))\)\n", predicted).groups()
-    assert explained.startswith(f"{champion} answers {label}, probability ")
+    assert explained.startswith(f"{champion} predicts {label}, probability ")
     said = sentiflow(clone, "explain", "A dull film.", "--model", "nb_svm", "--out", ".cache/some.png").stdout
     assert "nb_svm" in said
     assert (clone / ".cache/some.png").exists()

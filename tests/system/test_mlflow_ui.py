@@ -92,7 +92,7 @@ def trained(folder):
         )
     data = vocabulary.read_training_data(tokens_dir, "text")
     shipped = params.load(PROJECT / "params.yaml")
-    model, _ = networks.module("nb_svm").fit(configuration("nb_svm"), data, how=shipped.train)
+    model, _ = networks.module("nb_svm").fit(configuration("nb_svm"), data, options=shipped.train)
     model.save(model_dir)
     (model_dir / "environment.json").write_text(json.dumps(environment.describe(gpus=[], threads=1)))
     return model_dir, tokens_dir

@@ -200,7 +200,7 @@ def test_a_thousand_requests_while_the_champion_changes_have_no_error_and_one_ve
         judged += len(between)
     assert judged > 200
     assert {version for *_, version, _ in found} == {first, other}
-    assert f"now serving version {other} (logistic), before it version {first}" in server.written
+    assert f"now serving version {other} (logistic), previously version {first}" in server.written
 
 
 def test_a_champion_that_was_changed_since_is_refused_and_the_one_before_goes_on(server, project):
@@ -222,7 +222,7 @@ def test_a_store_that_is_away_for_a_while_changes_nothing_but_health(server, pro
     database.rename(away)
     try:
         soon(lambda: server.get("/health")["status"] == "degraded")
-        assert "its file is gone" in server.get("/health")["reason"]
+        assert "its file is missing" in server.get("/health")["reason"]
         assert ask(requests, server, TEXTS[:1]).headers["x-model-version"] == version
         assert not database.exists()
     finally:
@@ -463,7 +463,7 @@ def test_predict_answers_a_text_and_a_file_as_the_version_does(project, capsys):
     status, out, _ = commands.run(capsys, "predict", file)
     assert status == 0
     made = "predictions/reviews.predictions.csv"
-    assert re.fullmatch(rf"version {champion} \(\w+\) answered 40 rows of column 'review': {re.escape(made)}\n", out)
+    assert re.fullmatch(rf"version {champion} \(\w+\) predicted 40 rows of column 'review': {re.escape(made)}\n", out)
     assert [path.name for path in file.parent.iterdir()] == ["reviews.csv"]
     answers = pd.read_csv(made).drop(columns=["id", "review"]).rename(columns={"predicted": "label"})
     pd.testing.assert_frame_equal(answers, pd.DataFrame([project.answers[champion][text] for text in TEXTS]))

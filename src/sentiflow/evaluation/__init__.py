@@ -1,1 +1,1 @@
-"""Metrics, intervals, calibration, comparisons, error analysis. Knows no model."""
+"""Metrics, intervals, calibration, comparisons, error analysis; independent of the models."""

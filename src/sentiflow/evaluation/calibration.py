@@ -1,28 +1,24 @@
-"""One number that makes a model's confidence honest: its scores are divided by a temperature that valid chose.
+"""Temperature scaling: a model's logits are divided by a temperature fitted on valid. Predicted classes stay the same.
 
-What a model answers stays as it is, only how sure it says it is changes.
-
-Source: Guo, Pleiss, Sun & Weinberger (ICML 2017), temperature scaling.
+Source: Guo, Pleiss, Sun & Weinberger (ICML 2017).
 """
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-NONE = 1.0  # the temperature that changes nothing
+NONE = 1.0  # the temperature without effect
 BOUNDS = (0.1, 10.0)
-MINIMUM = 50  # reviews; with fewer, one wrong answer decides the temperature
-SMALLEST = 1e-12  # probability; below it a logarithm says nothing more
+MINIMUM = 50  # reviews; with fewer, one mistake determines the temperature
+SMALLEST = 1e-12  # probabilities are clipped to it before taking logarithms
 
 
 def fit(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature with the least log loss; NONE where the reviews cannot tell.
-
-    They cannot where there are fewer than MINIMUM of them, or where every answer is correct: then the loss falls without end.
+    """The temperature with the least log loss; NONE for fewer than MINIMUM reviews, or if every prediction is correct.
 
     Args:
         labels: index of each review's class, on valid; shape (n,).
-        probabilities: as the model gives them without a temperature; shape (n, K).
+        probabilities: of the model without a temperature; shape (n, K).
 
     Returns:
         Between 0.1 and 10, six digits; above 1 for an overconfident model, below 1 for an underconfident one.
@@ -42,7 +38,7 @@ def fit(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities as they are at a temperature; shape (n, K), rows adding up to 1.
+    """Probabilities at a temperature; shape (n, K), rows sum to 1.
 
     >>> scaled(np.array([[0.9, 0.1]]), 2.0).round(3).tolist()
     [[0.75, 0.25]]
@@ -53,7 +49,7 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def unscaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """What `scaled` was given: the probabilities without the temperature that they are given at."""
+    """Inverse of `scaled`."""
     if temperature == NONE:
         return probabilities
     smallest = np.finfo(np.float64).tiny  # at a low temperature they may be far below SMALLEST

@@ -1,4 +1,4 @@
-"""Choose on valid, report on test: the models side by side, and whether they differ by more than chance."""
+"""Comparison of the models: chosen on valid, reported on test, with significance tests."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -12,11 +12,11 @@ from sentiflow.evaluation.metrics import METRICS, tracked
 from sentiflow.system import markdown
 from sentiflow.system.errors import InputError
 
-SHOWN = ("accuracy_score", "f1_score", "log_loss")  # of every split
+SHOWN = ("accuracy_score", "f1_score", "log_loss")  # for every split
 
 
 def published() -> pd.DataFrame:
-    """The figures of the literature: columns architecture, classes, recipe, accuracy, f1, note."""
+    """Published results: columns architecture, classes, recipe, accuracy, f1, note."""
     with resources.files("sentiflow.evaluation").joinpath("published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
@@ -31,15 +31,15 @@ def compare(
     """The comparison as data.
 
     Args:
-        scores: of each architecture and split, as `evaluation.evaluate` gives them.
-        predictions: of each architecture on test, as `evaluation.predictions` gives them.
-        chosen_by: the score that decides, on valid.
-        has_published: whether these are the data of the published figures.
+        scores: of each architecture and split, from `evaluation.evaluate`.
+        predictions: of each architecture on test, from `evaluation.predictions`.
+        chosen_by: the score on valid that determines the order.
+        has_published: whether these are the data of the published results.
 
     Returns:
-        `best` (on valid), and a `models` list in order of that score, best first, each with its scores, its published
-        figure if there is one, and `p_against_best`: McNemar's exact test on test, corrected by Holm's method for the number of
-        models. Equal scores are ordered by the loss on valid, then by the name.
+        `best`, and a `models` list, best first, each with its scores, its published result if there is one, and
+        `p_against_best`: p-value of McNemar's exact test on test, with Holm's correction for the number of models. Equal scores
+        are ordered by the loss on valid, then by the name.
 
     Raises:
         InputError: if two architectures were not evaluated on the same test reviews.
@@ -48,8 +48,9 @@ def compare(
     order = sorted(scores, key=lambda name: (sign * scores[name]["valid"][chosen_by], scores[name]["valid"]["log_loss"], name))
     best, *others = order
     classes = sum(str(column).startswith("p_") for column in predictions[best])
-    rows = published().to_dict("records") if has_published else []
-    known = {str(row["architecture"]): row for row in rows if row["classes"] == classes}
+    rows = published() if has_published else published()[:0]
+    rows = rows[rows["classes"] == classes].set_index("architecture")[["recipe", "accuracy", "f1", "note"]]
+    known = rows.astype(object).where(rows.notna(), None).to_dict("index")
     for name in others:
         if not np.array_equal(predictions[name]["row"], predictions[best]["row"]):
             raise InputError(
@@ -61,7 +62,7 @@ def compare(
         {
             "architecture": name,
             "scores": {split: dict(values) for split, values in scores[name].items()},
-            "published": _plain(known[name]) if name in known else None,
+            "published": known.get(name),
             "p_against_best": p,
         }
         for name, p in zip(order, [None, *p_values.tolist()], strict=True)
@@ -69,12 +70,8 @@ def compare(
     return {"best": best, "chosen_by": f"valid {chosen_by}", "test_reviews": len(predictions[best]), "models": models}
 
 
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {key: None if pd.isna(row[key]) else row[key] for key in ("recipe", "accuracy", "f1", "note")}
-
-
 def as_table(comparison: Mapping[str, Any]) -> pd.DataFrame:
-    """One line a model: test scores with intervals and the published accuracy."""
+    """One line per model: test scores with intervals and the published accuracy."""
     lines = []
     for model in comparison["models"]:
         line = {"architecture": model["architecture"], "published": (model["published"] or {}).get("accuracy")}
@@ -83,7 +80,7 @@ def as_table(comparison: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def as_markdown(comparison: Mapping[str, Any]) -> str:
-    """The comparison as a page: in each column **best** and _worst_ are marked."""
+    """The comparison as a page."""
     models = comparison["models"]
     best = models[0]
     test = best["scores"]["test"]
@@ -106,14 +103,9 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         [[m["architecture"], *(cells[column][i] for column in columns)] for i, m in enumerate(models)],
     )
     lines += ["", "## On test, with intervals", ""]
+    labels = [metric.label for metric in tracked().values()]
     lines += markdown.markdown(
-        [
-            "model",
-            chosen,
-            *(metric.label for metric in tracked().values()),
-            "calibration error (before)",
-            "McNemar p (Holm)",
-        ],
+        ["model", chosen, *labels, "calibration error (before)", "McNemar p (Holm)"],
         [
             [
                 m["architecture"],
@@ -129,8 +121,8 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
         "",
         "Intervals: Wilson's for accuracy, percentile bootstrap over reviews for the other scores.",
         "Calibration error: with the temperature fitted on valid, and without it.",
-        "McNemar p (Holm): two-sided p-value of McNemar's exact test against the best on the same reviews, corrected by Holm's "
-        f"method for the number of comparisons ({len(models) - 1}).",
+        "McNemar p (Holm): two-sided p-value of McNemar's exact test against the best on the same reviews, with Holm's "
+        f"correction for the number of comparisons ({len(models) - 1}).",
         "",
         significance.ONE_SEED,
     ]
@@ -157,7 +149,7 @@ def as_markdown(comparison: Mapping[str, Any]) -> str:
 
 
 def as_summary(comparison: Mapping[str, Any]) -> str:
-    """The comparison on test as one small Markdown table, in order of its first column of scores."""
+    """The comparison on test as a small Markdown table, in order of its first column of scores."""
     chosen, values = _chosen(comparison)
     rows = [
         [
@@ -177,7 +169,7 @@ def as_summary(comparison: Mapping[str, Any]) -> str:
 
 
 def _chosen(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Name of the score that the models are chosen and ordered by, and its value for each."""
+    """Label of the score that determines the order, and its value per model."""
     split, score = comparison["chosen_by"].split()
     return f"{split} {METRICS[score].label}", [f"{model['scores'][split][score]:.4f}" for model in comparison["models"]]
 

@@ -1,6 +1,6 @@
-"""What a model gets right, and how sure one can be of it."""
+"""Evaluation of one model: metrics with intervals, curves, tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,31 +11,33 @@ from sentiflow.config.params import Evaluate
 from sentiflow.evaluation import calibration, significance
 from sentiflow.evaluation.metrics import METRICS, Counts, calibration_error, f1, of_counts, precision, recall, scores, tracked
 
-MOST_CURVES = 10  # classes that have a curve of their own; with more the mean and the worst do
+MOST_CURVES = 10  # up to this number of classes each has a curve; with more there are the mean and the worst
 WORST_CURVES = 5
 
 
-def evaluate(labels: np.ndarray, probabilities: np.ndarray, how: Evaluate, *, temperature: float, seed: int) -> dict[str, float]:
+def evaluate(
+    labels: np.ndarray, probabilities: np.ndarray, options: Evaluate, *, temperature: float, seed: int
+) -> dict[str, float]:
     """Every metric of one split, the tracked ones with the ends of their interval (`_low`, `_high`).
 
     Also calibration error and loss without the model's temperature (`uncalibrated_`), and precision, recall and F1 averaged over
-    the classes: `macro_`, where every class counts alike, and `weighted_`, where every review does.
+    the classes, unweighted (`macro_`) and weighted by class size (`weighted_`).
 
     Args:
         labels: index of each review's class; shape (n,).
         probabilities: shape (n, K).
-        how: resamples, confidence and bins.
-        temperature: that the probabilities are given at.
-        seed: of the resampling; the same seed draws the same reviews for every model.
+        options: resamples, confidence and bins.
+        temperature: of the probabilities.
+        seed: of the bootstrap; the same seed draws the same reviews for every model.
     """
     probabilities = np.asarray(probabilities, np.float64)
     result = scores(labels, probabilities)
-    ends = intervals(labels, probabilities, resamples=how.resamples, confidence=how.confidence, seed=seed)
+    ends = intervals(labels, probabilities, resamples=options.resamples, confidence=options.confidence, seed=seed)
     for name, (low, high) in ends.items():
         result |= {f"{name}_low": low, f"{name}_high": high}
     before = calibration.unscaled(probabilities, temperature)
-    result |= {name: metric.of_set(labels, probabilities, how.bins) for name, metric in METRICS.items() if metric.of_set}
-    result["uncalibrated_error"] = calibration_error(labels, before, bins=how.bins)
+    result |= {name: metric.of_set(labels, probabilities, options.bins) for name, metric in METRICS.items() if metric.of_set}
+    result["uncalibrated_error"] = calibration_error(labels, before, bins=options.bins)
     result["uncalibrated_log_loss"] = scores(labels, before)["log_loss"]
     return result | _averages(labels, probabilities)
 
@@ -54,8 +56,8 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Interval of each tracked metric: Wilson's for accuracy, percentile bootstrap over reviews for the others.
 
-    A value at an end of the metric's range is the same in every resample. Its interval is Wilson's too, for the number of
-    reviews that `Metric.proportion_of` names.
+    For a value at an end of the metric's range, which is the same in every resample, the interval is Wilson's too, for the
+    number of reviews given by `Metric.proportion_of`.
 
     Source: Efron & Tibshirani (1993), chapter 13; Wilson (1927).
     """
@@ -80,13 +82,13 @@ def intervals(
 
 
 def _rarest(of_reviews: np.ndarray, classes: int) -> int:
-    """Number of reviews, at least 1, in the rarest class that is scored: of two classes the second one is."""
+    """Number of reviews, at least 1, in the rarest class that is scored: of two classes the second."""
     counts = np.bincount(of_reviews, minlength=classes)
     return max(1, int(counts[1] if classes == 2 else counts.min()))
 
 
 def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Each tracked metric of every resample; shape (resamples,). The same seed draws the same reviews for every model."""
+    """Each tracked metric per resample; shape (resamples,). The same seed draws the same reviews for every model."""
     count, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     is_right = labels == predicted
@@ -95,7 +97,7 @@ def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples
     counts = Counts(*(np.empty((resamples, classes)) for _ in Counts._fields))
     generator = np.random.default_rng(seed)
     for i in range(resamples):
-        drawn = np.bincount(generator.integers(0, count, count), minlength=count)  # times that each review is drawn
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count)  # number of times each review is drawn
         for name, values in of_reviews.items():
             means[name][i] = drawn @ values / count
         counts.right[i] = np.bincount(labels[is_right], weights=drawn[is_right], minlength=classes)
@@ -107,65 +109,46 @@ def bootstrap_scores(labels: np.ndarray, probabilities: np.ndarray, *, resamples
 def curves(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, points: int = 200
 ) -> dict[str, pd.DataFrame]:
-    """ROC and precision-recall curves of the second class, or of each against the rest, with `points` points at most.
+    """ROC and precision-recall curves of the second class, or of each against the rest, with at most `points` points.
 
-    With more than MOST_CURVES classes: the mean of all curves, and the WORST_CURVES with the least area below them.
+    With more than MOST_CURVES classes: the mean of all curves, and the WORST_CURVES with the smallest area.
 
     Returns:
         `roc` with columns class, false_positive_rate, true_positive_rate; `precision_recall` with class, recall, precision.
     """
     shown = [1] if len(classes) == 2 else range(len(classes))
+    roc, precision_recall = {}, {}
+    for index in shown:
+        is_class, scores = labels == index, probabilities[:, index]
+        roc[classes[index]] = metrics.roc_curve(is_class, scores)[:2]
+        precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
+        precision_recall[classes[index]] = recall[::-1], precision[::-1]
     return {
-        "roc": _of_classes(_roc, labels, probabilities, classes, shown, points),
-        "precision_recall": _of_classes(_precision_recall, labels, probabilities, classes, shown, points),
+        "roc": _table(roc, ("false_positive_rate", "true_positive_rate"), points),
+        "precision_recall": _table(precision_recall, ("recall", "precision"), points),
     }
 
 
-def _roc(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    false_positive, true_positive, _ = metrics.roc_curve(is_class, scores)
-    return {"false_positive_rate": false_positive, "true_positive_rate": true_positive}
-
-
-def _precision_recall(is_class: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    precision, recall, _ = metrics.precision_recall_curve(is_class, scores)
-    return {"recall": recall[::-1], "precision": precision[::-1]}
-
-
-def _of_classes(
-    curve: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    shown: Sequence[int],
-    points: int,
-) -> pd.DataFrame:
-    """One table of the curves of the classes that are shown."""
-    tables: list[pd.DataFrame] = []
-    if len(shown) > MOST_CURVES:
-        grid, heights = np.linspace(0, 1, points), np.empty((len(shown), points))
-        for place, index in enumerate(shown):
-            (x, across), (y, up) = curve(labels == index, probabilities[:, index]).items()
-            heights[place] = np.interp(grid, across, up)
-        mean = pd.DataFrame({"class": f"mean of {len(shown)} classes", x: grid, y: heights.mean(axis=0)})
-        tables, shown = [mean], np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES].tolist()
-    tables += [_thinned(points, classes[index], **curve(labels == index, probabilities[:, index])) for index in shown]
+def _table(curves: dict[str, tuple[np.ndarray, np.ndarray]], columns: tuple[str, str], points: int) -> pd.DataFrame:
+    if len(curves) > MOST_CURVES:
+        grid, names = np.linspace(0, 1, points), list(curves)
+        heights = np.array([np.interp(grid, x, y) for x, y in curves.values()])
+        worst = np.argsort(heights.mean(axis=1), kind="stable")[:WORST_CURVES]
+        mean = {f"mean of {len(curves)} classes": (grid, heights.mean(axis=0))}
+        curves = mean | {names[i]: curves[names[i]] for i in worst}
+    tables = []
+    for name, (x, y) in curves.items():
+        places = np.unique(np.linspace(0, len(x) - 1, points).round().astype(int))
+        tables.append(pd.DataFrame({"class": name, columns[0]: x[places], columns[1]: y[places]}))
     return pd.concat(tables)
 
 
-def _thinned(points: int, name: str, **columns: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(columns)
-    places = np.unique(np.linspace(0, len(table) - 1, points).round().astype(int))
-    table = table.iloc[places]
-    table.insert(0, "class", name)
-    return table
-
-
 def confused_pairs(true: Sequence[str], predicted: Sequence[str], *, most: int) -> pd.DataFrame:
-    """The pairs of classes that are confused most often, `most` at most.
+    """The pairs of classes that are confused most often, at most `most`.
 
     Args:
-        true: name of the class of each review, shape (n,).
-        predicted: what the model answered, shape (n,).
+        true: name of each review's class, shape (n,).
+        predicted: name of the predicted class, shape (n,).
 
     Returns:
         Columns label, predicted, reviews, share (of the true class); most reviews first, then the largest share.
@@ -180,16 +163,13 @@ def confused_pairs(true: Sequence[str], predicted: Sequence[str], *, most: int) 
 
 
 def classification_report(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-    """scikit-learn's table of precision, recall, F1 and support of each class, as text."""
-    predicted = probabilities.argmax(axis=1)
-    report = metrics.classification_report(
-        labels, predicted, labels=list(range(len(classes))), target_names=list(classes), digits=4, zero_division=0.0
-    )
-    return str(report)
+    """scikit-learn's text table of precision, recall, F1 and support per class."""
+    predicted, names = probabilities.argmax(axis=1), {"labels": list(range(len(classes))), "target_names": list(classes)}
+    return str(metrics.classification_report(labels, predicted, **names, digits=4, zero_division=0.0))
 
 
 def predictions(rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """One line a review: `row`, `label`, `predicted` (names of classes) and `p_CLASS` for each class."""
+    """One line per review: `row`, `label`, `predicted` (names of classes) and `p_CLASS` for each class."""
     names = np.array(classes, dtype=object)
     table: dict[str, Any] = {"row": rows, "label": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
     table |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""The metrics: one table that training, evaluation, intervals, comparison, pages, figures and promotion read.
+"""The table of metrics, which training, evaluation, comparison, pages, figures and promotion read.
 
 To add a metric, add an entry to METRICS. Precision, recall and F1 are those of the second class where there are two classes,
 otherwise unweighted means over the classes.
@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score as area_under_roc
 
 
 class Counts(NamedTuple):
-    """Reviews of each class: those of the confusion matrix's diagonal, of its rows and of its columns; shape (..., K)."""
+    """Number of reviews per class: diagonal, row sums and column sums of the confusion matrix; shape (..., K)."""
 
     right: np.ndarray
     true: np.ndarray
@@ -22,28 +22,28 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> "Counts":
-        """The counts of answers; both arguments are indices of classes, shape (n,)."""
+        """The counts of predictions; `labels` and `predicted` are indices of classes, shape (n,)."""
         of_each = (labels[labels == predicted], labels, predicted)
         return cls(*(np.bincount(each, minlength=classes).astype(np.float64) for each in of_each))
 
 
 def precision(counts: Counts) -> np.ndarray:
-    """Share of right answers among those that name a class; 0 for a class that is never predicted; shape (..., K)."""
+    """Precision per class; 0 for a class that is never predicted; shape (..., K)."""
     return _ratio(counts.right, counts.predicted)
 
 
 def recall(counts: Counts) -> np.ndarray:
-    """Share of a class's reviews that are answered correctly; 0 for a class without reviews; shape (..., K)."""
+    """Recall per class; 0 for a class without reviews; shape (..., K)."""
     return _ratio(counts.right, counts.true)
 
 
 def f1(counts: Counts) -> np.ndarray:
-    """Harmonic mean of precision and recall; 0 for a class that is neither there nor predicted; shape (..., K)."""
+    """F1 per class; 0 for a class that neither occurs nor is predicted; shape (..., K)."""
     return _ratio(2 * counts.right, counts.true + counts.predicted)
 
 
 def matthews(counts: Counts) -> np.ndarray:
-    """Matthews correlation coefficient; 0 where all reviews have one class, or all answers.
+    """Matthews correlation coefficient; 0 if all reviews, or all predictions, are of one class.
 
     Source: Matthews (1975); for more than two classes Gorodkin (2004).
     """
@@ -55,21 +55,21 @@ def matthews(counts: Counts) -> np.ndarray:
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Negative log of the probability of each review's class; shape (n,)."""
+    """Log loss per review; shape (n,)."""
     smallest = np.finfo(np.float64).eps
     of_class = probabilities[np.arange(len(labels)), labels]
     return np.asarray(-np.log(np.clip(of_class, smallest, 1 - smallest)))
 
 
 def roc_auc_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes the mean of each against the rest."""
+    """Area under the ROC curve; for more than two classes the mean of one against the rest."""
     if probabilities.shape[1] == 2:
         return float(area_under_roc(labels, probabilities[:, 1]))
     return float(area_under_roc(labels, probabilities, multi_class="ovr", labels=np.arange(probabilities.shape[1])))
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
-    """Expected calibration error: mean distance of the stated confidence from the share of right answers.
+    """Expected calibration error (ECE): mean distance between confidence and accuracy. Lower is better.
 
     Args:
         labels: index of each review's class; shape (n,).
@@ -77,7 +77,7 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: in
         bins: number of equal intervals of [0, 1], at least 1.
 
     Returns:
-        Fraction in [0, 1]; 0.03 is three percentage points. Lower is better.
+        Fraction in [0, 1].
 
     Source: Guo, Pleiss, Sun & Weinberger (ICML 2017), confidence of the predicted class.
 
@@ -89,7 +89,7 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: in
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> pd.DataFrame:
-    """For each interval of confidence that holds a review: mean confidence, share of right answers, number of reviews."""
+    """Mean confidence, accuracy and number of reviews per non-empty interval of confidence."""
     confidence = probabilities.max(axis=1)
     interval = np.minimum((confidence * bins).astype(int), bins - 1)  # 1.0 belongs to the last interval
     right = probabilities.argmax(axis=1) == labels
@@ -98,7 +98,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, *, bins: int) -> 
 
 
 def _scored(of_classes: np.ndarray) -> np.ndarray:
-    """The value of the second of two classes, or the mean over the classes."""
+    """The value of the second of two classes, otherwise the mean over the classes."""
     return np.asarray(of_classes[..., 1] if of_classes.shape[-1] == 2 else of_classes.mean(axis=-1))
 
 
@@ -108,20 +108,20 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. Exactly one of the three functions is given.
+    """One metric with exactly one of the three functions.
 
-    Those of counts and of reviews are computed for every epoch and every split, with an interval; that of a set once per split.
+    Metrics of counts and of reviews are computed for every epoch and every split, with an interval; those of a set per split.
     """
 
     name: str  # in files and params.yaml
-    label: str  # for people
+    label: str  # on pages and figures
     of_counts: Callable[[Counts], np.ndarray] | None = None  # shape (..., K) to (...)
     of_reviews: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # labels, probabilities: the metric is the mean
     of_set: Callable[[np.ndarray, np.ndarray, int], float] | None = None  # labels, probabilities, bins of confidence
     higher_is_better: bool = True
     lowest: float = 0.0
     highest: float = 1.0
-    # The reviews that a value at an end of the range is a proportion of: all, or those of the rarest true or predicted class.
+    # The reviews of which a value at an end of the range is a proportion: all, or those of the rarest true or predicted class.
     proportion_of: Literal["all", "true", "predicted"] = "true"
 
 
@@ -138,20 +138,16 @@ METRICS = {
         Metric(
             "calibration_error",
             "calibration error",
-            of_set=lambda labels, probabilities, bins: calibration_error(labels, probabilities, bins=bins),
+            of_set=lambda y, p, n: calibration_error(y, p, bins=n),
             higher_is_better=False,
         ),
-        Metric(
-            "roc_auc_score",
-            "area under the ROC curve",
-            of_set=lambda labels, probabilities, _: roc_auc_score(labels, probabilities),
-        ),
+        Metric("roc_auc_score", "area under the ROC curve", of_set=lambda y, p, _: roc_auc_score(y, p)),
     )
 }
 
 
 def tracked() -> dict[str, Metric]:
-    """The metrics of every epoch, which have intervals, by name."""
+    """The metrics of every epoch, with intervals, by name."""
     return {name: metric for name, metric in METRICS.items() if metric.of_set is None}
 
 
@@ -160,13 +156,13 @@ def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
     Args:
         labels: index of each review's class; shape (n,).
-        probabilities: of each class, rows adding up to 1; shape (n, K).
+        probabilities: shape (n, K).
 
     >>> scores(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))["accuracy_score"]
     0.6666666666666666
     """
-    probabilities = np.asarray(probabilities, np.float64)  # where a loss is cut off follows from the precision
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # in 32 bits they need not quite add up to 1
+    probabilities = np.asarray(probabilities, np.float64)  # the clipping of the loss depends on the precision
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # in 32 bits rows need not sum to 1 exactly
     counts = Counts.of(labels, probabilities.argmax(axis=1), probabilities.shape[1])
     of_reviews = {name: metric.of_reviews(labels, probabilities) for name, metric in METRICS.items() if metric.of_reviews}
     found = of_counts(counts) | {name: np.average(values) for name, values in of_reviews.items()}

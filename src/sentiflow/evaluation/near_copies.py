@@ -1,6 +1,6 @@
-"""List near-copies across train, valid and test, and show how much they raise the accuracy on test.
+"""Near-copies across train, valid and test, and their effect on the accuracy on test.
 
-MinHash with locality-sensitive hashing proposes pairs of texts; the exact Jaccard similarity of their shingles decides.
+MinHash with locality-sensitive hashing finds candidate pairs, which are then checked by exact Jaccard similarity.
 """
 
 import zlib
@@ -24,21 +24,23 @@ from sentiflow.system.errors import InputError
 
 SPLITS_DIR, PREDICTIONS_DIR, LISTING = Path("data/splits"), Path("data/predictions"), Path("reports/near_copies.csv")
 SHINGLE = 5  # words, or characters of a text of few words
-FEW_WORDS_LONG = 40  # characters from which on a text of fewer words than a shingle is compared by characters
+FEW_WORDS_LONG = 40  # a text of fewer words than a shingle is compared by characters from this length on
 PERMUTATIONS = 128  # of a MinHash signature
-MISSED = 0.01  # probability, at most, that a pair with exactly the given similarity is not proposed
-LOWEST = 0.1  # similarity below which hashing would propose most pairs, or miss too many
+MISSED = 0.01  # maximum probability to miss a pair with exactly the given similarity
+LOWEST = 0.1  # below this similarity hashing would yield most pairs, or miss too many
 SHOWN = 10  # pairs in the terminal
 PAIRS = list(combinations(SPLITS, 2))
 
 
 def report(similarity: float) -> None:
-    """Prints near-copies across the splits and the accuracy on test without them; writes all pairs to LISTING."""
+    """Prints near-copies across splits and the accuracy on test without them; writes all pairs to LISTING."""
     if not LOWEST <= similarity <= 1:
         raise InputError(f"received --similarity {similarity}; expected a number from {LOWEST:g} to 1")
     p = params.load()
     if missing := [str(file) for file in map(_file_of, SPLITS) if not file.exists()]:
-        raise InputError(f"no {', '.join(missing)}: the reviews are not split yet; run `sentiflow repro`, then run this again")
+        raise InputError(
+            f"{', '.join(missing)} missing: the reviews are not split yet; run `sentiflow repro`, then run this again"
+        )
     reviews = pd.concat([artifacts.read_frame(_file_of(split)).assign(split=split) for split in SPLITS], ignore_index=True)
     texts = reviews.drop_duplicates("text", ignore_index=True)  # copies of a text are in one split
     pairs = find(texts["text"], texts["split"], similarity)
@@ -57,10 +59,9 @@ def _file_of(split: str) -> Path:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Every run of SHINGLE words of a cleaned text.
+    """Every sequence of SHINGLE consecutive words of a cleaned text.
 
-    Of a text of fewer words: its words; or if it is long, which means that its script has no spaces, every run of SHINGLE
-    characters.
+    For a text of fewer words: its words; or if it is long, so that its script has no spaces, sequences of SHINGLE characters.
 
     >>> sorted(shingles("a b c d e f")), sorted(shingles("not good")), len(shingles("x" * 20 + "y" * 30))
     (['a b c d e', 'b c d e f'], ['good', 'not'], 6)
@@ -74,7 +75,7 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Shared shingles as a fraction of all shingles of two texts; in [0, 1].
+    """Jaccard similarity of two sets of shingles; in [0, 1].
 
     >>> jaccard(frozenset("abc"), frozenset("bcd"))
     0.5
@@ -84,7 +85,7 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def bands(similarity: float) -> tuple[int, int]:
-    """Bands of a signature and rows of a band: as selective as possible while a pair is missed with probability MISSED at most.
+    """Number of bands and rows per band: as selective as possible with a probability of a missed pair of at most MISSED.
 
     Source: Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, chapter 3.
 
@@ -96,16 +97,14 @@ def bands(similarity: float) -> tuple[int, int]:
 
 
 def find(texts: pd.Series, split: pd.Series, similarity: float) -> pd.DataFrame:
-    """Pairs of texts in two splits that are at least this similar.
+    """Pairs of texts in different splits with at least this Jaccard similarity; reproducible.
 
     Args:
         texts: cleaned and distinct; index 0 to n - 1.
-        split: of each text, under the same index.
-        similarity: Jaccard similarity of shingles, in [LOWEST, 1].
+        split: of each text, with the same index.
 
     Returns:
-        Columns `one`, `other` (index values, in the order of the splits) and `similarity`; most similar first. The same for
-        the same texts: the permutations are seeded.
+        Columns `one`, `other` (index values, in the order of the splits) and `similarity`; most similar first.
     """
     index = MinHashLSH(num_perm=PERMUTATIONS, params=bands(similarity))
     shingles_of = lru_cache(maxsize=10_000)(lambda key: shingles(texts[key]))
@@ -127,7 +126,7 @@ def find(texts: pd.Series, split: pd.Series, similarity: float) -> pd.DataFrame:
 
 def _signatures(texts: pd.Series) -> Iterator[tuple[int, MinHash]]:
     hashed = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-    # CRC-32, because it is fast and, unlike `hash`, the same in every process
+    # CRC-32, which is fast and, unlike `hash`, the same in every process
     signatures = MinHash.generator(hashed, num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
     return ((key, signature) for key, signature in zip(texts.index, signatures, strict=True) if not signature.is_empty())
 
@@ -163,12 +162,7 @@ def _summary(table: pd.DataFrame, texts: int, similarity: float) -> list[str]:
 
 
 def _accuracies(copied: pd.Series, confidence: float) -> list[str]:
-    """The accuracy of each evaluated model on all of test, and on test without the near-copies.
-
-    Args:
-        copied: whether a test review has a near-copy in train or valid; by row.
-        confidence: coverage of Wilson's intervals.
-    """
+    """The accuracy of each evaluated model on all of test, and without the reviews that are `copied`, by row."""
     rows, others = [], []
     for file in sorted(PREDICTIONS_DIR.glob("*/test.parquet")):
         answers = artifacts.read_frame(file).set_index("row")

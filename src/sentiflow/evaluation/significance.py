@@ -1,7 +1,4 @@
-"""Whether two models differ by more than chance on the same reviews: exact tests, and intervals that agree with them.
-
-A difference of accuracies is significant at level a exactly where its interval of confidence 1 - a excludes 0.
-"""
+"""Significance of differences between two models on the same reviews: exact tests, and intervals consistent with them."""
 
 import numpy as np
 from scipy import stats
@@ -13,7 +10,7 @@ ONE_SEED = (
 
 
 def wilson(hits: int, count: int, confidence: float) -> tuple[float, float]:
-    """Wilson score interval of a proportion; not degenerate where all or none are hits.
+    """Wilson score interval of a proportion; not degenerate for a proportion of 0 or 1.
 
     Source: Wilson (1927), without continuity correction.
 
@@ -25,19 +22,19 @@ def wilson(hits: int, count: int, confidence: float) -> tuple[float, float]:
 
 
 def only_one_right(right: np.ndarray, other_right: np.ndarray) -> tuple[int, int]:
-    """Number of reviews that only the one model answers correctly, and that only the other does; arguments of shape (n,)."""
+    """Number of reviews that only the one model predicts correctly, and only the other; arguments of shape (n,)."""
     return int((right & ~other_right).sum()), int((~right & other_right).sum())
 
 
 def mcnemar(right: np.ndarray, other_right: np.ndarray) -> float:
-    """Exact two-sided p-value of McNemar's test: the probability of a difference at least this large between equal models.
+    """Exact two-sided p-value of McNemar's test.
 
     Args:
-        right: whether one model answers each review correctly; shape (n,).
+        right: whether one model predicts each review correctly; shape (n,).
         other_right: the same for the other model.
 
     Returns:
-        In [0, 1]; 1 where the two models are correct on the same reviews.
+        In [0, 1]; 1 if the two models are correct on the same reviews.
 
     Source: McNemar (1947); exact binomial form.
 
@@ -49,17 +46,17 @@ def mcnemar(right: np.ndarray, other_right: np.ndarray) -> float:
 
 
 def accuracy_difference(right: np.ndarray, other_right: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Interval of the accuracy of one model minus that of the other, obtained by inverting McNemar's exact test.
+    """Interval of the accuracy of one model minus that of the other, by inverting McNemar's exact test.
 
     Args:
-        right: whether one model answers each review correctly; shape (n,).
+        right: whether one model predicts each review correctly; shape (n,).
         other_right: the same for the other model.
-        confidence: coverage in (0, 1), given the number of reviews on which only one of the two is correct.
+        confidence: in (0, 1), given the number of reviews on which only one of the two is correct.
 
     Returns:
-        Fractions in [-1, 1]; they exclude 0 exactly where `mcnemar` is below 1 - confidence.
+        Fractions in [-1, 1]; they exclude 0 if and only if `mcnemar` is below 1 - confidence.
 
-    Source: Clopper & Pearson (1934), applied to the share of those reviews that the first model answers correctly.
+    Source: Clopper & Pearson (1934), applied to the share of those reviews that the first model predicts correctly.
 
     >>> low, high = accuracy_difference(np.array([True] * 10), np.array([True, False] * 5), 0.95)
     >>> round(low, 3), round(high, 3)
@@ -74,9 +71,9 @@ def accuracy_difference(right: np.ndarray, other_right: np.ndarray, confidence: 
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values corrected for their number, so that comparing each with a level a keeps the family-wise error at a.
+    """p-values with Holm's correction, which controls the family-wise error under any dependence.
 
-    Source: Holm (1979), valid under any dependence.
+    Source: Holm (1979).
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
     [0.03, 0.06, 0.06]

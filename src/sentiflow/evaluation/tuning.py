@@ -1,4 +1,4 @@
-"""The settings that differ between two models, and the difference in scores on the same test reviews."""
+"""The settings that differ between two models, and the differences of their scores on test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,10 @@ from sentiflow.system import markdown
 INTERVALS = (
     "The interval of accuracy is the inversion of McNemar's exact test; the others are paired percentile bootstrap intervals."
 )
-ABSENT = "none"  # a setting that only one of the two has
 
 
 def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any], reasons: Mapping[str, str]) -> list[dict[str, str]]:
-    """The settings that differ: `setting`, `baseline`, `tuned`, `reason`.
-
-    Args:
-        reasons: by setting, what a larger value, or having it, is for.
+    """The settings that differ: `setting`, `baseline`, `tuned` and `reason`, from `reasons`.
 
     >>> changes({"units": 32}, {"units": 64}, {"units": "a larger state"})[0]["tuned"]
     '64'
@@ -34,25 +30,19 @@ def changes(baseline: Mapping[str, Any], tuned: Mapping[str, Any], reasons: Mapp
     return [change for change in shown if change["baseline"] != change["tuned"]]
 
 
-def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, how: Evaluate, *, seed: int) -> list[dict[str, Any]]:
-    """Each tracked metric of both, and the difference with its interval.
-
-    The interval of accuracy agrees with McNemar's exact test (`significance.accuracy_difference`); the others are paired
-    percentile bootstrap intervals.
+def effects(baseline: pd.DataFrame, tuned: pd.DataFrame, options: Evaluate, *, seed: int) -> list[dict[str, Any]]:
+    """Each tracked metric of both, and the difference with its interval; see INTERVALS.
 
     Args:
-        baseline: answers on test, as `evaluation.predictions` gives them.
-        tuned: of the same reviews in the same order.
-        how: resamples and confidence.
-        seed: of the resampling.
+        baseline, tuned: predictions for the same test reviews in the same order, from `evaluation.predictions`.
     """
     labels, of_baseline = _answers(baseline)
     _, of_tuned = _answers(tuned)
     before, after = scores(labels, of_baseline), scores(labels, of_tuned)
-    resampled = [bootstrap_scores(labels, each, resamples=how.resamples, seed=seed) for each in (of_baseline, of_tuned)]
-    tail = (1 - how.confidence) / 2
+    resampled = [bootstrap_scores(labels, each, resamples=options.resamples, seed=seed) for each in (of_baseline, of_tuned)]
+    tail = (1 - options.confidence) / 2
     bounds = {name: np.quantile(resampled[1][name] - resampled[0][name], [tail, 1 - tail]) for name in before}
-    bounds["accuracy_score"] = np.array(significance.accuracy_difference(_right(tuned), _right(baseline), how.confidence))
+    bounds["accuracy_score"] = np.array(significance.accuracy_difference(_right(tuned), _right(baseline), options.confidence))
     return [
         {
             "score": name,
@@ -70,33 +60,29 @@ def report(
     names: tuple[str, str],
     changed: Sequence[Mapping[str, str]],
     predictions: tuple[pd.DataFrame, pd.DataFrame],
-    how: Evaluate,
+    options: Evaluate,
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test).
-
-    Args:
-        changed: as `changes` gives them.
-    """
+    """The tuning report as data: `baseline`, `tuned`, `changes`, `effects` and `p` (McNemar on test)."""
     return {
         "baseline": names[0],
         "tuned": names[1],
         "changes": changed,
-        "effects": effects(*predictions, how, seed=seed),
+        "effects": effects(*predictions, options, seed=seed),
         "p": significance.mcnemar(*map(_right, predictions)),
     }
 
 
 def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str:
-    """The tuning report as a page; where there is none, because one of the two did not run, a page that says so."""
+    """The tuning report as a page; `tuning` is None if one of the two did not run."""
     baseline, tuned = names
     title = f"# Tuning: {baseline} to {tuned}"
     if tuning is None:
-        return f"{title}\n\nThere is nothing to compare: both must be in `run:` of params.yaml.\n"
+        return f"{title}\n\nNothing to compare: both models must be in `run:` of params.yaml.\n"
     lines = [title, "", verdict(tuning), "", "## What changed", ""]
     lines += markdown.markdown(
-        ["setting", baseline, tuned, "what a larger value, or having it, is for"],
+        ["setting", baseline, tuned, "purpose of a larger value, or of having it"],
         [[change["setting"], change["baseline"], change["tuned"], change["reason"]] for change in tuning["changes"]],
     )
     lines += ["", "## Scores on test", ""]
@@ -123,16 +109,16 @@ def as_markdown(names: tuple[str, str], tuning: Mapping[str, Any] | None) -> str
 
 
 def verdict(tuning: Mapping[str, Any]) -> str:
-    """One sentence: better, worse, or no difference beyond chance on the test reviews, by the interval of accuracy.
+    """One sentence: better, worse, or no significant difference, by the interval of accuracy.
 
     >>> verdict({"baseline": "a", "tuned": "b", "effects": [
     ...     {"score": "accuracy_score", "difference": 0.01, "low": -0.005, "high": 0.025}]})
-    'On test, the accuracy of b is 1.0 points above that of a (interval -0.5 to +2.5): no difference beyond chance.'
+    'On test, the accuracy of b is 1.0 points above that of a (interval -0.5 to +2.5): no significant difference.'
     """
     [effect] = [effect for effect in tuning["effects"] if effect["score"] == "accuracy_score"]
     direction = "above" if effect["difference"] >= 0 else "below"
     chance = effect["low"] <= 0 <= effect["high"]
-    meaning = "no difference beyond chance" if chance else "better" if effect["difference"] > 0 else "worse"
+    meaning = "no significant difference" if chance else "better" if effect["difference"] > 0 else "worse"
     return (
         f"On test, the accuracy of {tuning['tuned']} is {abs(100 * effect['difference']):.1f} points {direction} that of "
         f"{tuning['baseline']} (interval {100 * effect['low']:+.1f} to {100 * effect['high']:+.1f}): {meaning}."
@@ -140,7 +126,7 @@ def verdict(tuning: Mapping[str, Any]) -> str:
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
-    value = settings.get(name, ABSENT)
+    value = settings.get(name, "none")
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -149,7 +135,7 @@ def _right(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def _answers(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each review's class, and the probability of each class."""
+    """Index of each review's class (n,), and the probabilities (n, K)."""
     columns = [str(column) for column in predictions if str(column).startswith("p_")]
     labels = pd.Categorical(predictions["label"], [column.removeprefix("p_") for column in columns]).codes
     return np.asarray(labels, np.int64), predictions[columns].to_numpy()

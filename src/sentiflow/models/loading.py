@@ -1,12 +1,13 @@
-"""Reads any trained classifier from its folder."""
+"""Reads a trained classifier from its folder."""
 
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sentiflow.config.model_settings import LinearSettings
 from sentiflow.data.vocabulary import Ragged, Vocabulary
-from sentiflow.models import model_config, networks
+from sentiflow.models import model_config
 from sentiflow.models.model_config import ModelConfig
 
 
@@ -15,6 +16,9 @@ class Classifier(Protocol):
 
     @property
     def config(self) -> ModelConfig[Any]: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
 
     def probabilities(self, ids: Ragged) -> np.ndarray:
         """Word ids of n reviews -> one probability per class (n, K)."""
@@ -27,14 +31,17 @@ def load(folder: Path, vocabulary: Vocabulary) -> Classifier:
     """Reads a trained classifier.
 
     Args:
-        folder: what a classifier's `save` wrote.
+        folder: written by the classifier's `save`.
         vocabulary: of the view that its settings name.
+
+    Raises:
+        InputError: if there is none, or it is damaged.
     """
     config = model_config.read(folder)
-    own = getattr(networks.module(config.network), "load", None)
-    if own is None:
-        from sentiflow.models import neural  # here, because a linear model must not wait for TensorFlow
+    if isinstance(config.settings, LinearSettings):
+        from sentiflow.models.networks import _linear
 
-        own = neural.load
-    loaded: Classifier = own(folder, config, vocabulary)
-    return loaded
+        return _linear.load(folder, config, vocabulary)
+    from sentiflow.models import neural  # here, so that a linear model does not load TensorFlow
+
+    return neural.load(folder, config, vocabulary)

@@ -1,4 +1,4 @@
-"""What a trained classifier is: config.json in its folder."""
+"""Configuration of a trained classifier: config.json in its folder."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -25,16 +25,16 @@ class ModelConfig(Generic[Settings]):
     temperature: float = calibration.NONE
 
     def write(self, folder: Path) -> None:
-        """The same bytes for the same model."""
+        """Writes the same bytes for the same configuration."""
         values = asdict(self) | {"settings": self.settings.model_dump()}
         (folder / FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> ModelConfig[Any]:
-    """Reads what `write` wrote.
+    """Reads what `ModelConfig.write` wrote.
 
     Raises:
-        InputError: if the folder holds no trained classifier.
+        InputError: if there is no trained model in the folder.
     """
     file = folder / FILE
     try:

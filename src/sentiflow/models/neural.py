@@ -1,4 +1,4 @@
-"""A Keras model with all it needs to answer word ids: what it reads of them, its weights and its classes."""
+"""A Keras classifier: model, weights, vocabulary and configuration."""
 
 import warnings
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PREDICTION_BATCH = 512  # reviews
 
 @dataclass(frozen=True)
 class NeuralClassifier:
-    """A model and how a review becomes its input."""
+    """A Keras model and the preprocessing of its input."""
 
     config: ModelConfig[NeuralSettings]
     vocabulary: Vocabulary
@@ -31,7 +31,7 @@ class NeuralClassifier:
 
     @classmethod
     def create(cls, config: ModelConfig[NeuralSettings], vocabulary: Vocabulary) -> Self:
-        """A model with fresh weights."""
+        """A model with new weights."""
         build = networks.module(config.network).build
         size = _size(config.settings, vocabulary)
         model = build(config.settings, vocabulary_size=size, classes=len(config.classes))
@@ -39,7 +39,7 @@ class NeuralClassifier:
         return cls(config, vocabulary, model)
 
     def matrix(self, ids: Ragged) -> np.ndarray:
-        """What the model reads: the ids of its own vocabulary, padded and truncated to its length; int32 (n, T)."""
+        """The input of the model: ids of its own vocabulary, padded and truncated to its length; int32 (n, T)."""
         settings = self.config.settings
         cut = self.vocabulary.cut(ids, size=_size(settings, self.vocabulary), punctuation=settings.punctuation)
         return cut.padded(settings.length, padding=settings.padding, truncating=settings.truncating)
@@ -50,16 +50,16 @@ class NeuralClassifier:
 
     @cached_property
     def _forward(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The model as one compiled graph: without the data pipeline that Keras's `predict` sets up at every call."""
+        """The model as one compiled graph, without the data pipeline that Keras's `predict` sets up at every call."""
         ids = tf.TensorSpec((None, self.config.settings.length), tf.int32)
         graph = tf.function(lambda ids: self.model(ids, training=False), input_signature=[ids])
         return graph.get_concrete_function()  # type: ignore[no-any-return]
 
     def probabilities_of_matrix(self, matrix: np.ndarray, *, batch: int) -> np.ndarray:
-        """The same for the rows of `matrix`, `batch` of them at once."""
+        """Rows of `matrix` (n, T) -> one probability per class (n, K), computed `batch` rows at a time."""
         starts = tqdm(range(0, len(matrix), batch), desc="predict", unit="batch", disable=None, delay=2, leave=False)
         batches = [self._forward(tf.constant(matrix[start : start + batch])).numpy() for start in starts]
-        raw = np.concatenate([np.empty((0, *self.model.output_shape[1:])), *batches])  # in float64, so that each row adds up to 1
+        raw = np.concatenate([np.empty((0, *self.model.output_shape[1:])), *batches])  # in float64, so that each row sums to 1
         of_classes = np.hstack([1 - raw, raw]) if len(self.config.classes) == 2 else raw / raw.sum(axis=1, keepdims=True)
         return calibration.scaled(of_classes, self.config.temperature)
 
@@ -84,23 +84,27 @@ class NeuralClassifier:
 
 
 def load(folder: Path, config: ModelConfig[NeuralSettings], vocabulary: Vocabulary) -> NeuralClassifier:
-    """Reads what `NeuralClassifier.save` wrote."""
-    made = NeuralClassifier.create(config, vocabulary)
+    """Reads what `NeuralClassifier.save` wrote.
+
+    Raises:
+        InputError: if the weights are missing, damaged, not finite, or do not fit the configuration.
+    """
+    classifier = NeuralClassifier.create(config, vocabulary)
     file = folder / "model.weights.h5"
-    again = f"train it again: dvc repro train@{config.model}"
-    if not file.exists():  # h5py's own error does not say which file
-        raise InputError(f"no {file}; {again}")
+    advice = f"train it again: dvc repro train@{config.model}"
+    if not file.exists():  # h5py's own error does not name the file
+        raise InputError(f"{file} is missing; {advice}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that keep their fresh weights
-            made.model.load_weights(file)
+            warnings.simplefilter("error", UserWarning)  # Keras only warns about layers without saved weights
+            classifier.model.load_weights(file)
     except (ValueError, UserWarning) as error:
-        raise InputError(f"{folder} holds weights of another shape than its config.json says: {error}; {again}") from None
+        raise InputError(f"{folder} contains weights of another shape than its config.json: {error}; {advice}") from None
     except (OSError, KeyError) as error:
-        raise InputError(f"{file} was cut off or changed ({error}); {again}") from None
-    if not all(np.isfinite(weight).all() for weight in made.model.get_weights()):
-        raise InputError(f"{file} holds weights that are no finite numbers; {again}")
-    return made
+        raise InputError(f"{file} is truncated or damaged ({error}); {advice}") from None
+    if not all(np.isfinite(weight).all() for weight in classifier.model.get_weights()):
+        raise InputError(f"{file} contains weights that are not finite; {advice}")
+    return classifier
 
 
 def _size(settings: NeuralSettings, vocabulary: Vocabulary) -> int:

@@ -1,4 +1,4 @@
-"""The settings of each model in params.yaml, checked by the settings class of its network."""
+"""The settings of each model in params.yaml, validated by the settings class of its network."""
 
 import difflib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sentiflow.system.errors import InputError
 
 
 def load(file: Path = params.FILE) -> Params:
-    """Reads and checks the whole file, the settings of every model included, before any work is done.
+    """Reads and validates the whole file, including the settings of every model, before any work is done.
 
     Raises:
         InputError: naming every wrong key, its value and what is allowed.
@@ -36,13 +36,13 @@ def of(p: Params, model: str, network: str) -> ModelSettings:
 
 
 def descriptions(*used: str) -> dict[str, str]:
-    """By setting of these networks: what a larger value, or having it, is for and what it costs."""
+    """Purpose and cost of a larger value, or of having it, per setting of these networks."""
     fields = (networks.settings_class(network).model_fields.items() for network in used)
     return {name: field.description or "" for each in fields for name, field in each}
 
 
 def _problems(values: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the models and in sections that name one; a section of the wrong type is reported by `Params`."""
+    """Problems of models, and of sections that name one; `Params` itself reports a section of the wrong type."""
     models, compare = (values[key] if isinstance(values.get(key), dict) else {} for key in ("models", "compare"))
     for key in ("run", "others"):
         listed = values.get(key)

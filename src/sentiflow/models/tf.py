@@ -1,7 +1,4 @@
-"""Keras, imported without TensorFlow's start-up chatter.
-
-Everything of ours that needs Keras takes it from here. Loading TensorFlow is the one thing that happens at import.
-"""
+"""Keras, imported without TensorFlow's start-up messages. All code that needs Keras imports it from here."""
 
 from sentiflow.system import tensorflow_log
 
@@ -10,6 +7,6 @@ with tensorflow_log.chatter_dropped():
     import tensorflow as tf
     from keras import layers, ops
 
-    tf.config.list_physical_devices()  # looks for a GPU now, or TensorFlow complains that there is none at its first use
+    tf.config.list_physical_devices()  # detects GPUs now; at its first use TensorFlow would log that there are none
 
 __all__ = ["keras", "layers", "ops", "tf"]

@@ -1,8 +1,8 @@
-"""Fits one model and keeps its best epoch. Knows neither the folders of the pipeline nor a tracker.
+"""Fits one neural model and keeps its best epoch.
 
-A training that is killed goes on from its last whole epoch: after each one, all that the next depends on is backed up. Shuffling
-follows from seed and epoch number alone, and the state of dropout's random numbers is a variable of the model, so a resumed
-training ends with the same weights as one that was never interrupted.
+A killed training resumes after its last complete epoch: after each one, the complete training state is saved. Shuffling depends
+on seed and epoch number alone, and the state of dropout's random numbers is a variable of the model, so a resumed training ends
+with the same weights as one that was never interrupted.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ from sentiflow.system import files
 
 log = logging.getLogger("sentiflow")
 
-# Reviews of valid answered at once. Keras takes random numbers for the dropout of a recurrent layer at every batch, also where it
+# Reviews per batch of the validation set. Keras draws random numbers for a recurrent layer's dropout at every batch, even when it
 # applies none, so another number here trains other weights.
 VALIDATION_BATCH = 256
 
 
 class Confusion(keras.metrics.Metric):  # type: ignore[misc]
-    """Counts of the reviews of an epoch by class: right, true and predicted ones, of which `metrics.of_counts` makes metrics."""
+    """Per class and over an epoch, the number of correct, true and predicted reviews, for `metrics.of_counts`."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(name="confusion")
@@ -63,39 +63,33 @@ class Confusion(keras.metrics.Metric):  # type: ignore[misc]
         return metrics.of_counts(metrics.Counts(*np.asarray(self.counts)))
 
 
-def seed_everything(seed: int) -> None:
-    """Makes what follows in this process reproducible bit by bit on this machine."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
 def use_threads(count: int) -> None:
-    """Makes TensorFlow compute with that many threads, from before its first computation on.
+    """Sets the number of TensorFlow's threads; call it before the first computation.
 
-    The gradient of a convolution is a sum whose order follows from their number, and so do the last bits of the weights: the same
-    number gives the same bytes, on two cores or twenty.
+    The gradient of a convolution is a sum whose order depends on the number of threads, and so do the last bits of the weights:
+    the same number gives the same bytes on any number of cores.
     """
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def fit(
-    config: ModelConfig[NeuralSettings], data: TrainingData, *, how: Train, seed: int, backups: Path
+    config: ModelConfig[NeuralSettings], data: TrainingData, *, options: Train, seed: int, backups: Path
 ) -> tuple[NeuralClassifier, pd.DataFrame, list[float]]:
-    """Fits until `how.patience` epochs brought nothing better, or `settings.epochs` are over.
+    """Fits for `settings.epochs` epochs, or stops after `options.patience` epochs without improvement.
 
     Args:
-        how: a `patience` of None fits all epochs; with `class_weights` "balanced" a review's loss counts n / (K * reviews of its
-            class) times.
-        backups: folder for what a killed training needs to go on; its part is removed when the training ends well.
+        options: a `patience` of None fits all epochs; with `class_weights` "balanced" a review's loss is multiplied by
+            n / (K * reviews of its class).
+        backups: folder for the state of an unfinished training, which is removed at the end.
 
     Returns:
-        The classifier with the weights of its best epoch, and one row an epoch: `epoch` from 1, then `train_` and `valid_`
-        with each of `metrics.tracked`. Those of train are means over the epoch, while the weights move and dropout is on.
-        Last the seconds that each epoch took.
+        The classifier with the weights of its best epoch; one row per epoch with `epoch` from 1, and each of `metrics.tracked`
+        prefixed with `train_` and `valid_`, those of train being means over the epoch, with dropout; seconds per epoch.
     """
     train, valid, classes, settings = data.train, data.valid, data.classes, config.settings
-    seed_everything(seed)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
     classifier = NeuralClassifier.create(config, data.vocabulary)
     model = classifier.model
     confusion = Confusion(len(classes))
@@ -107,51 +101,45 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     train_ids, valid_ids = classifier.matrix(train.ids), classifier.matrix(valid.ids)
 
-    key = _key(config, how, seed, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
+    key = _key(config, options, seed, train_ids, train.labels, valid_ids, valid.labels, *model.get_weights())
     backup = backups / f"{config.model}-{key}.npz"
     history, seconds, best_weights = _restore(model, backup)
-    weight_of = _class_weights(train.labels, len(classes)) if how.class_weights else None
+    class_weights = _class_weights(train.labels, len(classes)) if options.class_weights else None
     steps = -(-len(train_ids) // settings.batch)
     bar = tqdm(
         total=steps * settings.epochs, initial=steps * len(history), desc=f"train {config.model}", unit="batch", disable=None
     )
-    with bar, logging_redirect_tqdm():  # lines of the log above the bar
+    with bar, logging_redirect_tqdm():  # log lines above the bar
         for epoch in range(len(history), settings.epochs):
-            if how.patience is not None and _stale_epochs(history, how) >= how.patience:
-                log.info("stopped after epoch %d: no better %s for %d epochs", epoch, how.keep_best, how.patience)
+            if options.patience is not None and _stale_epochs(history, options) >= options.patience:
+                log.info("stopped after epoch %d: no better %s for %d epochs", epoch, options.keep_best, options.patience)
                 break
             started = time.monotonic()
             order = np.random.default_rng([seed, epoch]).permutation(len(train_ids))
-            # Batch by batch and not by `fit`, whose tf.data iterator can block for half a minute when it is taken down.
+            # Not by `model.fit`, whose tf.data iterator can block for half a minute when it is destroyed.
             model.reset_metrics()
             for start in range(0, len(order), settings.batch):
-                some = order[start : start + settings.batch]
-                weights = None if weight_of is None else weight_of[train.labels[some]]
-                seen = model.train_on_batch(train_ids[some], train.labels[some], sample_weight=weights, return_dict=True)
+                rows = order[start : start + settings.batch]
+                weights = None if class_weights is None else class_weights[train.labels[rows]]
+                result = model.train_on_batch(train_ids[rows], train.labels[rows], sample_weight=weights, return_dict=True)
                 bar.update()
-            row = {"epoch": epoch + 1, "train_log_loss": float(seen["loss"])}
+            row = {"epoch": epoch + 1, "train_log_loss": float(result["loss"])}
             row |= {f"train_{name}": float(value) for name, value in confusion.scores().items()}
-            result = metrics.scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
-            row |= {f"valid_{name}": value for name, value in result.items()}
+            scores = metrics.scores(valid.labels, classifier.probabilities_of_matrix(valid_ids, batch=VALIDATION_BATCH))
+            row |= {f"valid_{name}": value for name, value in scores.items()}
             history.append(row)
-            if _stale_epochs(history, how) == 0:
+            if _stale_epochs(history, options) == 0:
                 best_weights = model.get_weights()
             seconds.append(time.monotonic() - started)
             _back_up(model, history, seconds, best_weights, backup)
-            shown = {"accuracy": f"{result['accuracy_score']:.4f}", "loss": f"{result['log_loss']:.4f}"}
-            bar.set_postfix({f"valid {name}": value for name, value in shown.items()})
-            log.info(
-                "epoch %d of %d: valid accuracy %s, loss %s (%.0f s)",
-                epoch + 1,
-                settings.epochs,
-                shown["accuracy"],
-                shown["loss"],
-                seconds[-1],
-            )
+            accuracy, loss = f"{scores['accuracy_score']:.4f}", f"{scores['log_loss']:.4f}"
+            bar.set_postfix({"valid accuracy": accuracy, "valid loss": loss})
+            progress = epoch + 1, settings.epochs, accuracy, loss, seconds[-1]
+            log.info("epoch %d of %d: valid accuracy %s, loss %s (%.0f s)", *progress)
     model.set_weights(best_weights)
-    for file in backups.glob(f"{config.model}-*.npz"):  # those of other settings too: nothing will ask for them again
+    for file in backups.glob(f"{config.model}-*.npz"):  # those of other settings too, which are obsolete
         file.unlink()
-    log.info("kept epoch %d, the best by valid %s", _best(history, how) + 1, how.keep_best)
+    log.info("kept epoch %d, the best by valid %s", _best(history, options) + 1, options.keep_best)
     return classifier, pd.DataFrame(history), seconds
 
 
@@ -164,28 +152,21 @@ def _class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.asarray(compute_class_weight("balanced", classes=np.arange(classes), y=labels), np.float32)
 
 
-def _best(history: list[dict[str, Any]], how: Train) -> int:
-    """Place of the first epoch that no other beats."""
-    values = [row[f"valid_{how.keep_best}"] for row in history]
-    return values.index(max(values) if metrics.METRICS[how.keep_best].higher_is_better else min(values))
+def _best(history: list[dict[str, Any]], options: Train) -> int:
+    """Index of the first of the best epochs."""
+    values = [row[f"valid_{options.keep_best}"] for row in history]
+    return values.index(max(values) if metrics.METRICS[options.keep_best].higher_is_better else min(values))
 
 
-def _stale_epochs(history: list[dict[str, Any]], how: Train) -> int:
-    return len(history) - 1 - _best(history, how) if history else 0
+def _stale_epochs(history: list[dict[str, Any]], options: Train) -> int:
+    return len(history) - 1 - _best(history, options) if history else 0
 
 
-def _key(config: ModelConfig[NeuralSettings], how: Train, seed: int, *arrays: np.ndarray) -> str:
-    """A name for the backup of a training: other data, code, setting or library gives another name."""
+def _key(config: ModelConfig[NeuralSettings], options: Train, seed: int, *arrays: np.ndarray) -> str:
+    """Key of the backup of a training: it changes with data, code, settings and libraries."""
     code = inspect.getsource(networks.module(config.network))
-    told = [
-        config.settings.model_dump_json(),
-        how.model_dump_json(),
-        seed,
-        list(metrics.METRICS),
-        keras.__version__,
-        tf.__version__,
-    ]
-    digest = hashlib.sha256(json.dumps([code, *told]).encode())
+    setup = [config.settings.model_dump_json(), options.model_dump_json(), seed, list(metrics.METRICS)]
+    digest = hashlib.sha256(json.dumps([code, *setup, keras.__version__, tf.__version__]).encode())
     for array in arrays:
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
@@ -220,9 +201,9 @@ def _restore(model: keras.Model, backup: Path) -> tuple[list[dict[str, Any]], li
             state = [saved[f"state_{i}"] for i in range(len(_state(model)))]
             best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
     except (BadZipFile, ValueError, KeyError, EOFError):
-        log.warning("%s cannot be read: training starts anew", backup)
+        log.warning("%s is damaged: training starts from the beginning", backup)
         return [], [], model.get_weights()
     for variable, value in zip(_state(model), state, strict=True):
         variable.assign(value)
-    log.info("going on after epoch %d of a training that was cut short", len(history))
+    log.info("resuming after epoch %d of an interrupted training", len(history))
     return history, seconds, best_weights

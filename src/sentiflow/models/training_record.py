@@ -1,5 +1,6 @@
-"""How a training went on the machine: a note beside the pipeline, since no two runs take equally long and DVC's outputs must not
-differ. A note is kept for every model that was trained here, by the hash of its weights.
+"""Duration and machine load of a training. Kept outside DVC's outputs, which must be the same for every run.
+
+There is one record per model that was trained here, named by the SHA-256 of its weights.
 """
 
 import hashlib
@@ -14,20 +15,18 @@ from sentiflow.system.system_metrics import Sample
 
 @dataclass(frozen=True)
 class Record:
-    """What one training took."""
-
     seconds: Sequence[float]  # of each epoch
-    system: Sequence[Sample]  # as `system_metrics.watching` gives them
+    system: Sequence[Sample]  # from `system_metrics.watching`
 
 
 def write(records_dir: Path, model_dir: Path, record: Record) -> None:
-    """Notes the record of the model that lies in `model_dir`."""
+    """Writes the record of the model in `model_dir`."""
     rounded = Record([round(value, 3) for value in record.seconds], record.system)
     files.write(_file(records_dir, model_dir), json.dumps(asdict(rounded)) + "\n")
 
 
 def read(records_dir: Path, model_dir: Path) -> Record | None:
-    """The record of a model; None where it came from DVC's cache and was not trained here."""
+    """The record of a model; None if it came from DVC's cache and was not trained here."""
     file = _file(records_dir, model_dir)
     return Record(**artifacts.read_json(file)) if file.exists() else None
 

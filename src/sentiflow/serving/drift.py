@@ -1,10 +1,9 @@
-"""Compare incoming reviews with what the champion was trained and tested on: labels, length, unknown words, probabilities.
+"""Compares incoming reviews with the champion's: labels, length, share of unknown words, probabilities.
 
-A measure has drifted where its whole interval lies beyond its threshold, so a few reviews raise no alarm, and neither does a
-difference that is certain and small.
+A measure has drifted if its whole interval is beyond its threshold, so neither a few reviews nor a certain but small difference
+raise an alarm.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from tqdm import tqdm
 
 from sentiflow.config import params
 from sentiflow.config.params import Params
-from sentiflow.data import cleaning, incoming
+from sentiflow.data import incoming
 from sentiflow.data.incoming import Incoming
 from sentiflow.data.vocabulary import Tokens
+from sentiflow.evaluation import significance
 from sentiflow.models import settings
 from sentiflow.models.sentiment_model import SentimentModel
 from sentiflow.registry import drift_baseline, model_versions, store
@@ -26,47 +26,48 @@ from sentiflow.registry.drift_baseline import PROBABILITY, Reference
 from sentiflow.system import markdown, stage, terminal
 from sentiflow.system.errors import InputError
 
-log = logging.getLogger("sentiflow")
-
 PAGE = Path(".cache/drift.md")
-PART = 1000  # reviews answered at once
+PART = 1000  # reviews per batch
 RESAMPLES_AT_ONCE = 50
 DRIFTED, WITHIN, UNCLEAR = "drifted", "within", "unclear"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How far one measure of the incoming reviews lies from the champion's."""
+    """Difference of one measure between the incoming reviews and the champion's."""
 
     measure: str  # length | unknown words | share of CLASS | probability of CLASS
-    known: str  # what it is in the reference, for people
-    found: str  # what it is in the incoming reviews
+    known: str  # value in the reference, formatted
+    found: str  # value in the incoming reviews, formatted
     difference: float
     low: float  # of the interval
     high: float
     threshold: float
     is_distance: bool  # Kolmogorov-Smirnov, in [0, 1]; otherwise a difference of shares, in [-1, 1]
-    where: str  # at which value a distance is widest
+    where: str = ""  # the value at which a distance is largest
 
     @property
     def outcome(self) -> str:
-        """Whether the whole interval lies beyond the threshold (drifted), within it, or on both sides (unclear)."""
+        """Whether the whole interval is beyond the threshold (drifted), within it, or neither (unclear)."""
         if self.low > self.threshold or self.high < -self.threshold:
             return DRIFTED
         return WITHIN if -self.threshold <= self.low and self.high <= self.threshold else UNCLEAR
 
+    @property
+    def allowed(self) -> str:
+        return f"{self.threshold:.2f}" if self.is_distance else f"{100 * self.threshold:.1f}"
+
     def shown(self, value: float) -> str:
-        """A value of this measure's kind, for people."""
         return f"{value:.2f}" if self.is_distance else f"{100 * value:+.1f}"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What became of comparing incoming reviews with a champion."""
+    """Result of comparing incoming reviews with a champion."""
 
     incoming: Incoming
-    champion: str  # in words; empty where there is none
-    findings: tuple[Finding, ...]  # empty where nothing could be compared
+    champion: str  # version and model; empty if there is none
+    findings: tuple[Finding, ...]  # empty if nothing could be compared
     notes: tuple[str, ...]  # what was not compared, and why
     confidence: float
 
@@ -76,57 +77,56 @@ class Drift:
 
     @property
     def is_reason(self) -> bool:
-        """Whether this is a reason to retrain."""
+        """Whether to retrain because of it."""
         return bool(self.drifted)
 
     @property
     def in_words(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         if not self.findings:
             return self.notes[0]
         count = f"{len(self.incoming.texts):,} incoming reviews"
         if not self.is_reason:
-            return f"{count} do not differ from what {self.champion} learned from by more than params.yaml allows."
-        named = ", ".join(
-            f"{each.measure} ({each.shown(each.difference)}{'' if each.is_distance else ' points'}, allowed {_allowed(each)})"
+            return f"{count} do not differ from the reviews of {self.champion} by more than params.yaml allows."
+        drifted = ", ".join(
+            f"{each.measure} ({each.shown(each.difference)}{'' if each.is_distance else ' points'}, allowed {each.allowed})"
             for each in self.drifted
         )
-        return f"{count} differ from what {self.champion} learned from: {named}."
+        return f"{count} differ from the reviews of {self.champion}: {drifted}."
 
 
+@store.errors_handled()
 def look(p: Params, location: Path | None = None) -> Drift | None:
     """Compares the incoming reviews with the champion of the store that MLFLOW_TRACKING_URI names.
 
-    Where there is no champion, it keeps no reference, or the reviews are too few, there are no findings, and `in_words` says so.
+    Without a champion, without its reference, or with too few reviews, there are no findings, and `in_words` says why.
 
     Args:
-        location: a file or folder; None takes `p.drift.incoming`.
+        location: a file or folder; None reads `p.drift.incoming`.
 
     Returns:
-        None where there are no incoming reviews.
+        None if there are no incoming reviews.
     """
     found = incoming.read(location or Path(p.drift.incoming), p.download, p.drift)
     if found is None:
         return None
+
+    def not_compared(why: str) -> Drift:
+        return Drift(found, "", (), (why,), p.drift.confidence)
+
     if len(found.texts) < p.drift.minimum_reviews:
-        usable = f"{len(found.texts):,} usable reviews came in"
-        return _nothing(p, found, f"{usable}, too few to tell: drift.minimum_reviews asks for {p.drift.minimum_reviews:,}.")
-    return _against_the_champion(p, found)
-
-
-@store.errors_handled()
-def _against_the_champion(p: Params, found: Incoming) -> Drift:
+        return not_compared(
+            f"Only {len(found.texts):,} usable incoming reviews; drift.minimum_reviews requires {p.drift.minimum_reviews:,}."
+        )
     client = store.connect()
     champion = model_versions.champion(client)
     if champion is None:
-        return _nothing(p, found, "There is no champion yet, so the incoming reviews were compared with nothing.")
+        return not_compared("There is no champion yet to compare the incoming reviews with.")
     known = model_versions.reference(client, champion)
     if known is None:
-        return _nothing(
-            p,
-            found,
-            f"Version {champion.version}, the champion, keeps no reference to compare with, as it was published before there was "
-            "one; `sentiflow repro` adds it if this folder's results are that version's, and every version it publishes has one.",
+        return not_compared(
+            f"Version {champion.version}, the champion, has no reference to compare with, because an older release published it; "
+            "`sentiflow repro` adds it if this folder has the results of that version."
         )
     opened = model_versions.opened(client, champion)
     measured = measure(opened.model, found.texts).assign(label=found.labels)
@@ -134,78 +134,68 @@ def _against_the_champion(p: Params, found: Incoming) -> Drift:
     return Drift(found, f"version {opened.version} ({opened.architecture})", findings, notes, p.drift.confidence)
 
 
-def _nothing(p: Params, found: Incoming, why: str) -> Drift:
-    return Drift(found, "", (), (why,), p.drift.confidence)
-
-
 def measure(model: SentimentModel, texts: pd.Series) -> pd.DataFrame:
     """Length, share of unknown words, and the probability of each class (p_CLASS) of raw texts; one row per text."""
-    parts, config = [], model.classifier.config
+    parts, classifier = [], model.classifier
+    names = [f"{PROBABILITY}{name}" for name in classifier.config.classes]
     for start in tqdm(range(0, len(texts), PART), desc="drift", unit="part", disable=None, delay=2, leave=False):
-        raw = texts.iloc[start : start + PART]
-        views = cleaning.clean(raw, stopwords=model.stopwords, views=[model.view])
-        ids = model.vocabulary.ids(views[model.view])
+        ids = model.ids(texts.iloc[start : start + PART])
         rows = np.arange(start, start + len(ids))
-        told = drift_baseline.measures(Tokens(rows, np.zeros_like(rows), ids), model.vocabulary, config.settings)
-        names = [f"{PROBABILITY}{name}" for name in config.classes]
-        parts.append(told.join(pd.DataFrame(model.classifier.probabilities(ids), columns=names, index=told.index)))
+        tokens = Tokens(rows, np.zeros_like(rows), ids)
+        part = drift_baseline.measures(tokens, classifier.vocabulary, classifier.config.settings)
+        parts.append(part.join(pd.DataFrame(classifier.probabilities(ids), columns=names, index=part.index)))
     return pd.concat(parts)
 
 
 def compare(
-    known: Reference, measured: pd.DataFrame, how: params.Drift, *, resamples: int, seed: int
+    known: Reference, measured: pd.DataFrame, options: params.Drift, *, resamples: int, seed: int
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Every measure with its interval, and what was not compared and why.
+    """The finding of every measure, and notes on what was not compared.
 
     Args:
-        measured: of the incoming reviews, as `measure` gives them, with `label`: the name of the class, or None.
-        how: thresholds, confidence, and the fewest labelled reviews whose labels are compared.
-        resamples: of the bootstrap.
-        seed: of the resampling.
+        measured: of the incoming reviews, from `measure`, with `label`: the name of the class, or None.
     """
     train, test = known.train, known.test
-    shown = known.classes[1:] if len(known.classes) == 2 else known.classes  # of two, one tells the other
+    shown = known.classes[1:] if len(known.classes) == 2 else known.classes  # of two, one determines the other
     labels = measured["label"].dropna()
     findings: list[Finding] = []
     notes: tuple[str, ...] = ()
-    if len(labels) >= how.minimum_reviews:
+    if len(labels) >= options.minimum_reviews:
         new = sorted(set(labels) - set(known.classes))
         classes = [*(shown if not new else known.classes), *new]
-        findings += [_share(name, train["label"], labels, how) for name in classes]
+        findings += [_share(name, train["label"], labels, options) for name in classes]
     else:
         notes = (
-            f"Labels were not compared: {len(labels):,} of {len(measured):,} reviews have one, and drift.minimum_reviews "
-            f"asks for {how.minimum_reviews:,}.",
+            f"Labels were not compared: {len(labels):,} of {len(measured):,} reviews have one; drift.minimum_reviews "
+            f"requires {options.minimum_reviews:,}.",
         )
-    findings.append(_distance("length", train["length"], measured["length"], how, how.length, "median {:,.0f} words".format))
-    findings.append(_mean_difference("unknown words", test["unknown"], measured["unknown"], how, resamples, seed))
+    words, chance = "median {:,.0f} words".format, "median {:.2f}".format
+    findings.append(_distance("length", train["length"], measured["length"], options, options.length, words))
+    findings.append(_mean_difference("unknown words", test["unknown"], measured["unknown"], options, resamples, seed))
     for name in shown:
-        column = f"{PROBABILITY}{name}"
-        findings.append(
-            _distance(f"probability of {name}", test[column], measured[column], how, how.probability, "median {:.2f}".format)
-        )
+        samples = test[f"{PROBABILITY}{name}"], measured[f"{PROBABILITY}{name}"]
+        findings.append(_distance(f"probability of {name}", *samples, options, options.probability, chance))
     return tuple(findings), notes
 
 
-def _share(name: str, known: pd.Series, found: pd.Series, how: params.Drift) -> Finding:
+def _share(name: str, known: pd.Series, found: pd.Series, options: params.Drift) -> Finding:
     """Difference of a class's shares, with its interval by the hybrid score method.
 
-    Source: Newcombe (1998), Statistics in Medicine 17, method 10; Wilson's intervals of both shares, put together.
+    Source: Newcombe (1998), Statistics in Medicine 17, method 10; from Wilson's intervals of both shares.
     """
-    shares, ends = [], []
-    for labels in (known, found):
-        hits = int((labels == name).sum())
-        shares.append(hits / len(labels))
-        ends.append(stats.binomtest(hits, len(labels)).proportion_ci(how.confidence, method="wilson"))
-    (before, after), (of_known, of_found) = shares, ends
-    low = after - before - float(np.hypot(after - of_found.low, of_known.high - before))
-    high = after - before + float(np.hypot(of_found.high - after, before - of_known.low))
-    told = f"{before:.1%}", f"{after:.1%}"
-    return Finding(f"share of {name}", *told, after - before, low, high, how.label_share, is_distance=False, where="")
+    counts = [(int((labels == name).sum()), len(labels)) for labels in (known, found)]
+    before, after = (hits / count for hits, count in counts)
+    (before_low, before_high), (after_low, after_high) = (significance.wilson(*each, options.confidence) for each in counts)
+    low = after - before - float(np.hypot(after - after_low, before_high - before))
+    high = after - before + float(np.hypot(after_high - after, before - before_low))
+    values = f"{before:.1%}", f"{after:.1%}", after - before
+    return Finding(f"share of {name}", *values, low, high, options.label_share, is_distance=False)
 
 
-def _mean_difference(measure: str, known: pd.Series, found: pd.Series, how: params.Drift, resamples: int, seed: int) -> Finding:
-    """Difference of means of the reviews' shares, with its percentile bootstrap interval.
+def _mean_difference(
+    measure: str, known: pd.Series, found: pd.Series, options: params.Drift, resamples: int, seed: int
+) -> Finding:
+    """Difference of means, with its percentile bootstrap interval.
 
     Source: Efron & Tibshirani (1993), chapter 13.
     """
@@ -214,40 +204,40 @@ def _mean_difference(measure: str, known: pd.Series, found: pd.Series, how: para
         return np.asarray(after.mean(axis) - before.mean(axis))
 
     samples = found.to_numpy("float64"), known.to_numpy("float64")
-    drawn = stats.bootstrap(
+    bootstrap = stats.bootstrap(
         samples,
         difference,
         n_resamples=resamples,
         batch=RESAMPLES_AT_ONCE,
-        confidence_level=how.confidence,
+        confidence_level=options.confidence,
         method="percentile",
         rng=seed,
     )
-    low, high = map(float, drawn.confidence_interval)
+    low, high = map(float, bootstrap.confidence_interval)
     after, before = (float(values.mean()) for values in samples)
-    told = f"{before:.1%}", f"{after:.1%}"
-    return Finding(measure, *told, after - before, low, high, how.unknown_words, is_distance=False, where="")
+    values = f"{before:.1%}", f"{after:.1%}", after - before
+    return Finding(measure, *values, low, high, options.unknown_words, is_distance=False)
 
 
 def _distance(
-    measure: str, known: pd.Series, found: pd.Series, how: params.Drift, threshold: float, in_words: Callable[[float], str]
+    measure: str, known: pd.Series, found: pd.Series, options: params.Drift, threshold: float, shown: Callable[[float], str]
 ) -> Finding:
-    """Kolmogorov-Smirnov distance, with an interval that holds for any distribution and any number of reviews.
+    """Kolmogorov-Smirnov distance, with an interval that is valid for any distribution and any number of reviews.
 
-    Either empirical distribution is nowhere further from the true one than a bound, at half the chance of an error each; the
-    distance is thus off by the sum of the two bounds at most.
+    With probability 1 - (1 - confidence) / 2 an empirical distribution is nowhere further from the true one than a bound, so the
+    distance is off by at most the sum of the two bounds.
 
     Source: Massart (1990), the constant of the inequality of Dvoretzky, Kiefer & Wolfowitz.
     """
     samples = found.to_numpy("float64"), known.to_numpy("float64")
-    widest = stats.ks_2samp(*samples, method="asymp")  # its p-value, which takes long to reckon exactly, is of no interest
-    distance, value = float(widest.statistic), float(widest.statistic_location)
-    off = sum(float(np.sqrt(np.log(4 / (1 - how.confidence)) / (2 * len(each)))) for each in samples)
+    test = stats.ks_2samp(*samples, method="asymp")  # its p-value, which is slow to compute exactly, is not used
+    distance, value = float(test.statistic), float(test.statistic_location)
+    off = sum(float(np.sqrt(np.log(4 / (1 - options.confidence)) / (2 * len(each)))) for each in samples)
     after, before = (float((each <= value).mean()) for each in samples)
     return Finding(
         measure,
-        in_words(float(np.median(samples[1]))),
-        in_words(float(np.median(samples[0]))),
+        shown(float(np.median(samples[1]))),
+        shown(float(np.median(samples[0]))),
         distance,
         max(distance - off, 0.0),
         min(distance + off, 1.0),
@@ -257,19 +247,18 @@ def _distance(
     )
 
 
-def _allowed(finding: Finding) -> str:
-    return f"{finding.threshold:.2f}" if finding.is_distance else f"{100 * finding.threshold:.1f}"
-
-
 def as_markdown(drift: Drift) -> str:
     """The comparison as a page: the sentence, every measure, and what was not compared or not read."""
     found = drift.incoming
-    lines = ["# Drift", "", f"**{markdown.cell(drift.in_words)}**", ""]
     labelled = int(found.labels.notna().sum())
-    read = f"{found.files} {'file' if found.files == 1 else 'files'}"
-    lines += [
-        f"Read {len(found.texts):,} reviews, {labelled:,} of them with a label, from {read} of {markdown.cell(found.location)}"
-        + ("; there are older ones, which drift.maximum_reviews leaves out." if found.left_out else "."),
+    files = f"{found.files} {'file' if found.files == 1 else 'files'}"
+    lines = [
+        "# Drift",
+        "",
+        f"**{markdown.cell(drift.in_words)}**",
+        "",
+        f"Read {len(found.texts):,} reviews, {labelled:,} of them with a label, from {files} of {markdown.cell(found.location)}"
+        + ("; older ones were left out because of drift.maximum_reviews." if found.left_out else "."),
         "",
     ]
     if drift.findings:
@@ -279,43 +268,43 @@ def as_markdown(drift: Drift) -> str:
                 each.known,
                 each.found,
                 f"{each.shown(each.difference)} ({each.shown(each.low)} to {each.shown(each.high)})",
-                _allowed(each),
+                each.allowed,
                 each.outcome,
                 markdown.cell(each.where),
             ]
             for each in drift.findings
         ]
-        header = ["measure", "champion", "incoming", "difference (interval)", "allowed", "outcome", "where a distance is widest"]
+        header = ["measure", "champion", "incoming", "difference (interval)", "allowed", "outcome", "where a distance is largest"]
         lines += [
             *markdown.markdown(header, rows),
             "",
             "Labels and length are compared with the champion's training reviews; unknown words and probabilities with its test "
-            "reviews, which it never saw. Shares differ by points of a hundred. Length and probability differ by a distance: the "
-            "largest difference between the shares of reviews up to any value, 0 where the two are alike and 1 where they have "
-            f"nothing in common. Intervals hold at {drift.confidence:.0%}. `drifted`: the whole interval is beyond what is "
-            "allowed; `within`: none of it is; `unclear`: a part of it is, and more reviews would tell.",
+            "reviews, which it never saw. Shares differ by percentage points. Length and probability differ by a distance: the "
+            "largest difference between the shares of reviews up to any value, 0 for equal and 1 for disjoint distributions. "
+            f"Confidence of the intervals: {drift.confidence:.0%}. `drifted`: the whole interval is beyond the allowed "
+            "difference; `within`: none of it is; `unclear`: part of it is, and more reviews are needed.",
             "",
         ]
-    told = [*(drift.notes if drift.findings else ())]
+    notes = list(drift.notes) if drift.findings else []
     if found.rejects:
-        told.append(f"Rows that cannot be used: {', '.join(f'{count:,} x {kind}' for kind, count in found.rejects.items())}.")
-    told += [f"{name} was passed over: {reason}." for name, reason in found.passed_over.items()]
-    lines += [f"- {markdown.cell(each)}" for each in told]
+        notes.append(f"Rows that cannot be used: {', '.join(f'{count:,} x {kind}' for kind, count in found.rejects.items())}.")
+    notes += [f"Skipped {name}: {reason}." for name, reason in found.passed_over.items()]
+    lines += [f"- {markdown.cell(each)}" for each in notes]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def report(file: Path | None = None) -> None:
-    """Compares the reviews of a file or a folder, by default of `drift.incoming`, with the champion's; prints and writes PAGE."""
+    """Compares the reviews of a file or folder, by default `drift.incoming`, with the champion's; prints and writes PAGE."""
     p = settings.load()
     if file is not None and not (file.is_file() or file.is_dir()):
-        what = "neither a file nor a folder" if file.exists() else "not there"
-        raise InputError(f"received {file}, which is {what}; expected a CSV file of reviews, or a folder of them")
+        problem = "neither a file nor a folder" if file.exists() else "missing"
+        raise InputError(f"{file} is {problem}; expected a CSV file of reviews, or a folder of them")
     drift = look(p, file)
     if drift is None:
-        terminal.tell(f"No incoming reviews in {file or p.drift.incoming}, so nothing was compared.")
+        terminal.tell(f"No incoming reviews in {file or p.drift.incoming}; nothing to compare.")
         return
     page = as_markdown(drift)
     with stage.writing(PAGE) as [place]:
         place.write_text(page, encoding="utf-8")
     terminal.tell(markdown.plain(page))
-    print(f"\nThis page stands in {PAGE}.")
+    print(f"\nSaved as {PAGE}.")

@@ -1,10 +1,12 @@
-"""The texts of a request to the server, or what it is refused with. Nothing of a text stands in a refusal."""
+"""Reads and validates the texts of a request. Error messages never contain any of the texts."""
 
 import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from starlette.exceptions import HTTPException
 
 from sentiflow.config.params import Dialect, Serve, TableSource
 from sentiflow.data.sources import delimited, tables
@@ -13,78 +15,58 @@ from sentiflow.system.errors import InputError
 
 NAME = "the text/csv body"
 FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
-EXPECTED = 'expected {"inputs": ["a text", ...]}, or what else MLflow documents: instances, dataframe_split, dataframe_records'
-
-
-class RefusedError(Exception):
-    """What a request is refused with. The message holds nothing of the request's text."""
-
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
+EXPECTED = 'expected {"inputs": ["a text", ...]}, or another form of MLflow: instances, dataframe_split, dataframe_records'
 
 
 def texts_of(body: bytes, kind: str, limits: Serve, table: TableSource) -> list[str]:
     """The texts of a request to /invocations.
 
     Args:
-        body: of the request.
-        kind: its media type, application/json or text/csv.
-        limits: texts in a request, and characters in a text.
-        table: how params.yaml says that tables are written; CSV may be written so too.
-
-    Raises:
-        RefusedError: with the status that fits, and what to do.
+        kind: media type, application/json or text/csv.
+        table: the format of tables in params.yaml, in which CSV may be, too.
     """
     found = _texts_of_csv(body, limits, table) if kind == "text/csv" else _texts_of_json(_decoded(body, "utf-8-sig"))
     if not found:
-        raise RefusedError(400, "received no text, expected at least one; send a text")
+        raise HTTPException(400, "received no text, expected at least one")
     if len(found) > limits.max_rows:
-        raise RefusedError(413, f"received {len(found):,} texts, expected at most {limits.max_rows:,}; use several requests")
+        raise HTTPException(413, f"received {len(found):,} texts, expected at most {limits.max_rows:,}; use several requests")
     texts = []
     for number, text in enumerate(found, start=1):
         if not isinstance(text, str):
-            raise RefusedError(400, f"received {_kind(text)} as text {number}, expected a string; send nothing but texts")
+            raise HTTPException(400, f"received {_kind(text)} as text {number}, expected a string; send only texts")
         if not text.strip():
-            raise RefusedError(
-                400, f"received no word in text {number}, which is empty or blank, expected a review; leave it out"
-            )
+            raise HTTPException(400, f"received an empty or blank text {number}, expected a review; leave it out")
         if len(text) > limits.max_characters:
-            raise RefusedError(
+            raise HTTPException(
                 413, f"received {len(text):,} characters as text {number}, expected at most {limits.max_characters:,}; shorten it"
             )
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise RefusedError(
-                400, f"received half a character (surrogate) in text {number}, expected Unicode; mend it"
-            ) from None
+            raise HTTPException(400, f"received a lone surrogate in text {number}, expected Unicode; correct it") from None
         texts.append(text)
     return texts
 
 
 def _texts_of_json(text: str) -> list[Any]:
     try:
-        # numbers as floats: what Python reads as an integer takes time that grows faster than its digits, or is refused
+        # numbers as floats: parsing long integers takes more than linear time, or is refused
         value = json.loads(text, parse_constant=_no_constant, parse_int=float, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise RefusedError(400, f"received what is not JSON ({error.msg} at {where}), expected JSON; correct it there") from None
+        raise HTTPException(400, f"received invalid JSON ({error.msg} at {where}); correct it there") from None
     except ValueError as error:
-        raise RefusedError(400, f"received {error}, which JSON has not or is out of range; {EXPECTED}") from None
+        raise HTTPException(400, f"received {error}, which is not in JSON or out of range; {EXPECTED}") from None
     except RecursionError:
-        raise RefusedError(400, f"received JSON that is nested too deeply; {EXPECTED}") from None
+        raise HTTPException(400, f"received JSON that is nested too deeply; {EXPECTED}") from None
     if not isinstance(value, dict):
-        raise RefusedError(400, f"received {_kind(value)}; {EXPECTED}")
+        raise HTTPException(400, f"received {_kind(value)}; {EXPECTED}")
     if len(value) != 1 or (form := next(iter(value))) not in FORMS:
         known = ", ".join(each for each in (*FORMS, "params") if each in value) or "none of them"
-        raise RefusedError(400, f"received an object of {len(value)} keys, known of them: {known}; {EXPECTED}, and no other")
+        raise HTTPException(400, f"received an object of {len(value)} keys, known: {known}; {EXPECTED}, and no other key")
     content = value[form]
     if form in ("inputs", "instances"):
-        if isinstance(content, str):
-            return [content]
-        return _list(content, form)
+        return [content] if isinstance(content, str) else _list(content, form)
     if form == "dataframe_records":
         return _texts_of_records(_list(content, form))
     return _texts_of_split(content)
@@ -92,25 +74,25 @@ def _texts_of_json(text: str) -> list[Any]:
 
 def _texts_of_records(records: list[Any]) -> list[Any]:
     if any(not isinstance(record, dict) for record in records):
-        raise RefusedError(400, 'received dataframe_records, expected a list of objects such as {"text": "a text"}; send those')
+        raise HTTPException(400, 'received dataframe_records, expected a list of objects such as {"text": "a text"}')
     if not records:
         return []
     names = list(records[0])
     name = names[_place_of(names)]
     if any(name not in record for record in records):
-        raise RefusedError(400, "received dataframe_records with different keys, expected the same in each; send them so")
+        raise HTTPException(400, "received dataframe_records with different keys, expected the same in each")
     return [record[name] for record in records]
 
 
 def _texts_of_split(content: Any) -> list[Any]:
-    form = 'dataframe_split, expected {"columns": ["text"], "data": [["a text"], ...]}; send that'
+    form = 'dataframe_split, expected {"columns": ["text"], "data": [["a text"], ...]}'
     if not isinstance(content, dict) or not {"data"} <= content.keys() <= {"data", "columns", "index"}:
-        raise RefusedError(400, f"received other keys in {form}")
+        raise HTTPException(400, f"received other keys in {form}")
     table = _list(content["data"], "data of dataframe_split")
     widths = {len(row) if isinstance(row, list) else 0 for row in table}
     names = content.get("columns", [0] * max(widths, default=1))
     if not isinstance(names, list) or not widths <= {len(names)}:
-        raise RefusedError(400, f"received rows that do not fit the columns of {form}")
+        raise HTTPException(400, f"received rows that do not match the columns of {form}")
     if not table:
         return []
     place = _place_of(names)
@@ -121,7 +103,7 @@ def _decoded(body: bytes, encoding: str) -> str:
     try:
         return body.decode(encoding)
     except UnicodeDecodeError as error:
-        raise RefusedError(400, f"received bytes that are not UTF-8 (at {error.start}), expected UTF-8; encode them so") from None
+        raise HTTPException(400, f"received bytes that are not UTF-8 (at {error.start}); encode the body as UTF-8") from None
 
 
 def _texts_of_csv(body: bytes, limits: Serve, table: TableSource) -> list[Any]:
@@ -138,13 +120,13 @@ def _texts_of_csv(body: bytes, limits: Serve, table: TableSource) -> list[Any]:
         places = places or [_place_of(names)]
         return [tables.text_of(row, places) for _, row in rows]
     except InputError as error:
-        raise RefusedError(400, f"received CSV that cannot be read: {error}; correct it and send it again") from None
+        raise HTTPException(400, f"received CSV that cannot be read: {error}") from None
 
 
 def _place_of(names: Sequence[Any]) -> int:
     place = predict.text_column(names)
     if place is None:
-        raise RefusedError(
+        raise HTTPException(
             400, f"received {len(names)} columns, expected one, or one of them named text or review; leave the others out"
         )
     return place
@@ -152,14 +134,14 @@ def _place_of(names: Sequence[Any]) -> int:
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise RefusedError(400, f"received {_kind(value)} as {name}, expected a list; send a list of texts")
+        raise HTTPException(400, f"received {_kind(value)} as {name}, expected a list of texts")
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise RefusedError(400, "received an object with the same key twice, expected each key once; leave the others out")
+        raise HTTPException(400, "received an object with the same key twice, expected each key once")
     return value
 
 
@@ -168,10 +150,5 @@ def _no_constant(name: str) -> None:
 
 
 def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    return "a string" if isinstance(value, str) else "a number"
+    kinds = {bool: "true or false", dict: "an object", list: "a list", str: "a string", float: "a number"}
+    return kinds.get(type(value), "null")

@@ -1,6 +1,6 @@
-"""Answer reviews over HTTP with the champion: MLflow's own scoring server, with limits before it and an eye on who is champion.
+"""Serves the champion over HTTP: MLflow's scoring server behind limits, following the alias `champion`.
 
-Every answer names the version that gave it in the header x-model-version. MLflow documents what /invocations takes.
+The header x-model-version of every response names the version. MLflow documents the body of /invocations.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 
 # before MLflow is imported
 from sentiflow.models import settings
@@ -37,6 +37,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -44,28 +46,24 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sentiflow.config.params import Serve, TableSource
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
-from sentiflow.serving.request_body import RefusedError, texts_of
+from sentiflow.serving.request_body import texts_of
 from sentiflow.system.errors import InputError
 
 log = logging.getLogger("sentiflow")
 
 HOST = "127.0.0.1"
-# A page of another name that resolves to this machine is not answered.
+# against DNS rebinding: another name that resolves to this machine is refused
 OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost\.?|\[::1\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
-MEDIA_TYPES = {"application/json", "text/csv"}
-CONNECTIONS = 128  # at once; each holds one request at most
-KNOCK = 5.0  # seconds for a store behind HTTP to answer
-REST = 60.0  # seconds until a version that was refused is tried again
+CONNECTIONS = 128  # concurrent; each has one request at most
+STORE_TIMEOUT = 5.0  # seconds, of a store behind HTTP
+RETRY = 60.0  # seconds until a version that could not be opened is tried again
 PATHS = {"/ping": "GET", "/health": "GET", "/version": "GET", "/invocations": "POST"}
 AWAY = (InputError, MlflowException, SQLAlchemyError, requests.RequestException, OSError)
 
 
-# --- the version that answers ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Served:
-    """A version with a scoring server of MLflow's own to it."""
+    """A version and MLflow's scoring server for it."""
 
     version: str
     architecture: str
@@ -74,94 +72,90 @@ class Served:
 
 
 class _Model:
-    """What MLflow's server calls, in any of its threads: one request at a time, as no model promises more."""
+    """The model that MLflow's server calls, from any of its threads: one request at a time, as models are not thread-safe."""
 
     def __init__(self, opened: model_versions.Opened) -> None:
         self._opened = opened
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
         try:
-            with self._one_at_a_time:
+            with self._lock:
                 return self._opened.model.predict(model_input.iloc[:, 0].tolist())
-        except Exception:  # MLflow puts it into its answer, which nobody gets to see
-            log.exception("version %s could not answer %s texts", self._opened.version, len(model_input))
+        except Exception:  # MLflow puts it into its response, which is not passed on
+            log.exception("version %s failed to predict %s texts", self._opened.version, len(model_input))
             raise
 
 
 def served(opened: model_versions.Opened) -> Served:
-    """A version that has answered once, signature and all, so that the first request need not wait for anything."""
+    """A version that has made one prediction through MLflow, signature included, so that the first request is fast."""
     model = PyFuncModel(opened.metadata, _Model(opened))
     try:
         model.predict(pd.DataFrame({"text": list(sentiment_model.PROBE)}))
     except MlflowException as error:
-        raise InputError(f"version {opened.version} is refused: MLflow cannot ask it ({_line(error)})") from None
+        raise InputError(f"version {opened.version} is refused: MLflow cannot call it ({_line(error)})") from None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Served(opened.version, opened.architecture, now, scoring_server.init(model))
 
 
 class Watch:
-    """Holds the version that answers, and follows the alias `champion`.
+    """The version that is served; follows the alias `champion`.
 
-    `current` is replaced by one assignment, so a request that read it once is answered by that version from start to end.
+    `current` is replaced by one assignment, so a request that read it once is answered by one version.
     """
 
     def __init__(self, client: MlflowClient, current: Served) -> None:
         self.client = client
         self.current = current
-        self.trouble: str | None = None  # why a newer champion does not answer, or why nobody knows whether there is one
-        self._refused: tuple[str, float] | None = None  # a version, and when it is tried again
+        self.trouble: str | None = None  # why a newer champion is not served, or why the champion is unknown
+        self._refused: tuple[str, float] | None = None  # a version, and when to retry it
 
     def follow(self, seconds: float, stop: threading.Event) -> None:
         while not stop.wait(seconds):
             self.look()
 
     def look(self) -> None:
-        """Looks once who is champion, and changes to it if it can be opened. Whatever goes wrong, the current one stays."""
+        """Polls once, and changes to a new champion if it can be opened. After any failure, the current version stays."""
         try:
             champion = self._champion()
         except AWAY as error:
-            self._complain(f"the store does not say who is champion: {_line(error)}")
+            self._report(f"the store does not name the champion: {_line(error)}")
             return
         if champion is None:
-            self._complain("no version is champion any more; name one: sentiflow models promote")
+            self._report("no version is champion any more; choose one: sentiflow models promote")
         elif str(champion.version) == self.current.version:
-            self._complain(None)
+            self._report(None)
         elif self._refused is None or self._refused[0] != str(champion.version) or time.monotonic() >= self._refused[1]:
             self._change_to(champion)
 
     def _champion(self) -> ModelVersion | None:
         uri = mlflow.get_registry_uri()
         if uri.startswith(("http://", "https://")):
-            requests.get(f"{uri.rstrip('/')}/health", timeout=KNOCK)  # MLflow itself would try again for a while
+            requests.get(f"{uri.rstrip('/')}/health", timeout=STORE_TIMEOUT)  # MLflow itself would retry for a while
         elif uri.startswith("sqlite:") and not Path(sqlalchemy.make_url(uri).database or "").exists():
-            raise InputError("its file is gone, and SQLite would make an empty one; put it back")
+            raise InputError("its file is missing, and SQLite would create an empty one; restore it")
         return model_versions.champion(self.client)
 
     def _change_to(self, champion: ModelVersion) -> None:
-        version = str(champion.version)
+        version, before = str(champion.version), self.current
         try:
-            newer = served(model_versions.opened(self.client, champion))
-        except AWAY as error:
-            self._refused = version, time.monotonic() + REST
-            self._complain(f"version {version} is champion, but cannot be opened: {_line(error)}")
-        except Exception as error:  # a fault of ours in this thread must neither end it nor stay unseen
-            log.exception("version %s could not be opened", version)
-            self._refused = version, time.monotonic() + REST
-            self._complain(f"version {version} is champion, but cannot be opened: {type(error).__name__}")
+            self.current = served(model_versions.opened(self.client, champion))
+        except Exception as error:  # an unexpected one must neither end this thread nor stay unseen
+            is_expected = isinstance(error, AWAY)
+            if not is_expected:
+                log.exception("version %s could not be opened", version)
+            self._refused = version, time.monotonic() + RETRY
+            reason = _line(error) if is_expected else type(error).__name__
+            self._report(f"version {version} is champion, but cannot be opened: {reason}")
         else:
-            before = self.current
-            self.current = newer
-            self._refused = None
-            self.trouble = None
-            log.info("now serving version %s (%s), before it version %s", newer.version, newer.architecture, before.version)
+            self._refused = self.trouble = None
+            log.info("now serving version %s (%s), previously version %s", version, self.current.architecture, before.version)
 
-    def _complain(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            if trouble:
-                log.warning("still serving version %s: %s", self.current.version, trouble)
-            else:
-                log.info("all is well again, serving version %s", self.current.version)
+    def _report(self, trouble: str | None) -> None:
+        if trouble and trouble != self.trouble:
+            log.warning("still serving version %s: %s", self.current.version, trouble)
+        elif self.trouble and not trouble:
+            log.info("recovered, serving version %s", self.current.version)
         self.trouble = trouble
 
 
@@ -169,15 +163,11 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:500]
 
 
-# --- the server -----------------------------------------------------------------------------------------------------------
-
-
 class Application:
-    """Checks every request, and hands what is left of it, its texts, to MLflow's scoring server of the current version.
+    """Checks every request, and passes its texts to MLflow's scoring server of the current version.
 
-    MLflow gets the texts in a form of our own and never the body that was sent. So a request has one meaning only, and cannot
-    make use of what MLflow does with other forms: of 1,000 texts as `inputs`, it makes an array in which each text takes the
-    space of the longest.
+    MLflow gets the texts in one fixed form, never the body that was sent. So a request has one meaning only, and cannot exploit
+    how MLflow parses other forms: from 1,000 texts as `inputs`, it makes an array with the length of the longest for each.
     """
 
     def __init__(self, watch: Watch, limits: Serve, table: TableSource) -> None:
@@ -186,34 +176,32 @@ class Application:
         self.table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"received {scope['type']}, expected http, which is all that uvicorn is told to speak")
         current = self.watch.current  # once, so that one version answers
         body = _Body(scope, receive, self.limits.body_seconds)
         try:
-            answer = await self._answer(current, scope, body)
-        except _GoneError:
+            response = await self._respond(current, scope, body)
+        except ClientDisconnect:
             return
-        except RefusedError as refused:
-            answer = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
-        answer.headers["x-model-version"] = current.version
-        answer.headers["x-content-type-options"] = "nosniff"
-        answer.headers["cache-control"] = "no-store"
-        await body.answer(answer, send)
+        except HTTPException as error:
+            response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        response.headers["x-model-version"] = current.version
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["cache-control"] = "no-store"
+        await body.respond(response, send)
 
-    async def _answer(self, current: Served, scope: Scope, body: "_Body") -> Response:
+    async def _respond(self, current: Served, scope: Scope, body: "_Body") -> Response:
         headers = Headers(scope=scope)
         if not OWN_NAME.fullmatch(headers.get("host", "")):
-            raise RefusedError(421, f"received another host than {HOST} or localhost; ask the server under its own name")
+            raise HTTPException(421, f"received another host than {HOST} or localhost; use the server's own name")
         path = scope["path"]
         if path not in PATHS:
-            raise RefusedError(404, f"received a path that is not here, expected one of {', '.join(PATHS)}; correct it")
+            raise HTTPException(404, f"received an unknown path, expected one of {', '.join(PATHS)}")
         if scope["method"] != PATHS[path]:
-            raise RefusedError(405, f"received another method, expected {PATHS[path]} for {path}; use it", {"allow": PATHS[path]})
+            raise HTTPException(405, f"received another method, expected {PATHS[path]} for {path}", {"allow": PATHS[path]})
         if path == "/health":
             trouble = self.watch.trouble
-            told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
-            return JSONResponse(told | {"version": current.version})
+            status = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
+            return JSONResponse(status | {"version": current.version})
         if path == "/version":
             return JSONResponse(
                 {
@@ -224,11 +212,11 @@ class Application:
                     "since": current.since,
                 }
             )
-        if path == "/ping":
-            return await _ask(current, scope, b"", body.receive)
-        kind = _media_type(headers)
-        content = await body.read(self.limits.max_bytes)
-        payload = await asyncio.to_thread(self._payload, content, kind)
+        payload = b""
+        if path == "/invocations":
+            kind = _media_type(headers)
+            content = await body.read(self.limits.max_bytes)
+            payload = await asyncio.to_thread(self._payload, content, kind)
         return await _ask(current, scope, payload, body.receive)
 
     def _payload(self, content: bytes, kind: str) -> bytes:
@@ -237,18 +225,18 @@ class Application:
 
 
 def _media_type(headers: Headers) -> str:
-    wanted = "expected application/json or text/csv, in UTF-8 and not compressed; send that"
+    expected = "expected application/json or text/csv, in UTF-8 and not compressed"
     kind, *parameters = (part.strip() for part in headers.get("content-type", "").lower().split(";"))
     charsets = {part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset")}
-    if kind not in MEDIA_TYPES or not charsets <= {"utf-8", "utf8"}:
-        raise RefusedError(415, f"received another content type, {wanted}")
+    if kind not in ("application/json", "text/csv") or not charsets <= {"utf-8", "utf8"}:
+        raise HTTPException(415, f"received another content type, {expected}")
     if headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, f"received a compressed body, {wanted}")
+        raise HTTPException(415, f"received a compressed body, {expected}")
     return kind
 
 
 async def _ask(current: Served, scope: Scope, payload: bytes, rest: Receive) -> Response:
-    """What MLflow's scoring server answers, if that is an answer; its errors hold traces and texts, so they are replaced."""
+    """The response of MLflow's scoring server. Its errors, which contain tracebacks and texts, are replaced."""
     waiting: list[Message] = [{"type": "http.request", "body": payload, "more_body": False}]
     sent: list[Message] = []
 
@@ -262,18 +250,14 @@ async def _ask(current: Served, scope: Scope, payload: bytes, rest: Receive) -> 
     await current.app({**scope, "headers": headers, "query_string": b""}, receive, send)
     status = next((message["status"] for message in sent if message["type"] == "http.response.start"), 500)
     if status == 504:
-        raise RefusedError(504, "received texts that took too long to answer, expected fewer; send them in several requests")
+        raise HTTPException(504, "prediction timed out; send fewer texts per request")
     if status != 200:
-        raise RefusedError(500, f"version {current.version} could not answer; the server's log says why")
+        raise HTTPException(500, f"version {current.version} failed; see the server's log")
     return Response(b"".join(message.get("body", b"") for message in sent), media_type="application/json")
 
 
-class _GoneError(Exception):
-    """The client left."""
-
-
 class _Body:
-    """What is still to come of a request."""
+    """The body of a request, as far as it is not read yet."""
 
     def __init__(self, scope: Scope, receive: Receive, seconds: float) -> None:
         headers = Headers(scope=scope)
@@ -284,38 +268,36 @@ class _Body:
         self._until = asyncio.get_running_loop().time() + seconds
 
     async def read(self, limit: int) -> bytes:
-        """The whole of it.
+        """The whole body.
 
         Raises:
-            RefusedError: if it is larger than `limit` bytes, or not there in time; what is beyond was not kept.
+            HTTPException: if it is larger than `limit` bytes, of which no more are kept in memory, or late.
         """
-        too_large = RefusedError(413, f"received more than {limit:,} bytes, expected at most that; send fewer or shorter texts")
+        too_large = HTTPException(413, f"received more than {limit:,} bytes, expected at most that; send fewer or shorter texts")
         if self._declared.isdecimal() and int(self._declared[:20]) > limit:
             raise too_large
-        held = bytearray()
+        content = bytearray()
         try:
             while not self._ended:
-                held += await self._next()
-                if len(held) > limit:
+                content += await self._next()
+                if len(content) > limit:
                     raise too_large
         except TimeoutError:
-            raise RefusedError(
-                408, f"received part of a body within {self._seconds:g} s, expected all of it; send it faster"
-            ) from None
-        return bytes(held)
+            raise HTTPException(408, f"received part of a body within {self._seconds:g} s, expected all of it") from None
+        return bytes(content)
 
-    async def answer(self, answer: Response, send: Send) -> None:
-        """Sends an answer, then drops what is still to come of the request: cut off, its sender might never read the answer."""
-        start: Message = {"type": "http.response.start", "status": answer.status_code, "headers": list(answer.raw_headers)}
+    async def respond(self, response: Response, send: Send) -> None:
+        """Sends a response, then drops the rest of the body: if the connection were closed, the client might not read it."""
+        start: Message = {"type": "http.response.start", "status": response.status_code, "headers": list(response.raw_headers)}
         if self._ended:
             await send(start)
-            await send({"type": "http.response.body", "body": answer.body})
+            await send({"type": "http.response.body", "body": response.body})
             return
-        await asyncio.sleep(0)  # if the body is no HTTP, uvicorn has said so by then and ended the connection
+        await asyncio.sleep(0)  # if the body is not HTTP, uvicorn has by then responded and closed the connection
         start["headers"].append((b"connection", b"close"))
         await send(start)
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        with contextlib.suppress(TimeoutError, _GoneError):
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
             while not self._ended:
                 await self._next()
         await send({"type": "http.response.body"})
@@ -324,28 +306,28 @@ class _Body:
         async with asyncio.timeout_at(self._until):
             message = await self.receive()
         if message["type"] == "http.disconnect":
-            raise _GoneError
+            raise ClientDisconnect
         self._ended = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
 
 
 def protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP, but with a limit to how long a client can hold a connection without sending a whole request.
+    """uvicorn's HTTP protocol with timeouts for slow clients.
 
-    A connection is closed if its request does not begin, or its answer is not read, within so many seconds: uvicorn itself would
-    wait forever. If there are CONNECTIONS of them, the one that has waited longest for its client makes room for another.
+    A connection is closed if its request does not begin, or its response is not read, within `seconds`: uvicorn itself would
+    wait forever. When there are CONNECTIONS of them, a new one replaces the one that has waited longest for its client.
     """
 
     class Impatient(H11Protocol):
         waiting: asyncio.TimerHandle | None = None
         unread: asyncio.TimerHandle | None = None
-        since = 0.0  # when the client got its last answer, or connected
+        since = 0.0  # when the last response was complete, or the client connected
         aborted = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            transport.set_write_buffer_limits(high=0)  # `pause_writing` is called as soon as an answer has to wait
+            transport.set_write_buffer_limits(high=0)  # `pause_writing` is called as soon as a response has to wait
             self.since = self.loop.time()
             self._make_room()
             self._wait()
@@ -374,7 +356,7 @@ def protocol(seconds: float) -> type[H11Protocol]:
         def handle_events(self) -> None:
             try:
                 super().handle_events()
-            except LocalProtocolError:  # what came is no HTTP, and uvicorn says so in the midst of another answer
+            except LocalProtocolError:  # not HTTP, and uvicorn wanted to respond with an error in the middle of a response
                 self.abort()
             self._wait()
 
@@ -402,17 +384,17 @@ def protocol(seconds: float) -> type[H11Protocol]:
 
 
 def serve(port: int) -> None:
-    """Serves the champion until a signal comes.
+    """Serves the champion until a signal arrives.
 
     Args:
-        port: of HOST; 0 takes any that is free.
+        port: of HOST; 0 selects a free one.
 
     Raises:
         InputError: if there is no champion, or the port is taken.
     """
     p = settings.load()
     limits = p.serve
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that is away is told of once, by the watch
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # Watch reports an unavailable store, once
     with _listening(port) as listener:
         watch = Watch(store.connect(), served(predict.opened(None)))
         config = uvicorn.Config(
@@ -427,11 +409,11 @@ def serve(port: int) -> None:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=2 * CONNECTIONS,  # uvicorn also counts connections and tasks that are about to end
+            limit_concurrency=2 * CONNECTIONS,  # uvicorn also counts those that are about to end
         )
-        for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends well first, and raises the signal anew
-            signal.signal(each, _end)
-        gc.freeze()  # or a request of many small lists has the collector go through all of MLflow again and again
+        for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn shuts down gracefully, then raises the signal again
+            signal.signal(each, lambda *_: sys.exit(0))
+        gc.freeze()  # otherwise a request of many small lists makes the collector scan all of MLflow repeatedly
         stop = threading.Event()
         threading.Thread(target=watch.follow, args=(limits.poll_seconds, stop), daemon=True).start()
         address = "http://{}:{}".format(*listener.getsockname())
@@ -447,18 +429,10 @@ def serve(port: int) -> None:
 
 
 def _listening(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
-        listener.listen(CONNECTIONS)
+        return socket.create_server((HOST, port), backlog=CONNECTIONS)
     except OSError as error:
-        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(
-            f"port {port} of {HOST} cannot be taken ({error.strerror}); give another one: sentiflow serve --port 8001"
+            f"port {port} of {HOST} is not available ({reason}); choose another: sentiflow serve --port 8001"
         ) from None
-    return listener
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)

@@ -16,14 +16,14 @@ from scipy import stats
 
 from sentiflow.config import params
 from sentiflow.data import vocabulary
-from sentiflow.evaluation import error_analysis, evaluation
+from sentiflow.evaluation import error_analysis, evaluation, significance
 from sentiflow.reporting import error_report
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[3]
 TWO = ("negative", "positive")
 THREE = ("negative", "neutral", "positive")
-HOW = params.Analyse(
+OPTIONS = params.Analyse(
     samples=3, samples_with_text=6, mistakes=4, disagreements=5, negations=["not", "no"], contrasts=["but", "yet"]
 )
 
@@ -31,7 +31,7 @@ every_number_of_classes = pytest.mark.parametrize("classes", [TWO, THREE], ids=[
 
 
 def predictions(seeds, classes=TWO, count=60):
-    """Answers of one architecture a seed on the same reviews, with rows that are no places."""
+    """Predictions of one architecture per seed on the same reviews, with rows that are not positions."""
     labels, _ = sample_answers(count, len(classes), seed=0)
     found = {}
     for name, seed in seeds.items():
@@ -51,7 +51,7 @@ def collected(seeds=None, classes=TWO, count=60):
 
 
 def answered(labels, **predicted):
-    """Answers in full, each given with confidence 0.9."""
+    """Predictions, each with confidence 0.9."""
     rows = pd.RangeIndex(len(labels), name="row")
     answers = pd.DataFrame(predicted, index=rows)
     texts = pd.Series([f"text {row}" for row in rows], rows)
@@ -59,26 +59,26 @@ def answered(labels, **predicted):
 
 
 def measured(answers, **values):
-    """The same measures for every architecture; 0 where none are given."""
+    """The same measures for every architecture; 0 by default."""
     table = pd.DataFrame(0, answers.labels.index, list(error_analysis.SLICES)).assign(**values)
     return dict.fromkeys(map(str, answers.predicted.columns), table)
 
 
 def tokens_of(texts):
-    """Reviews and the vocabulary that holds each of their words."""
+    """Tokens of reviews and a vocabulary of all their words."""
     texts = pd.Series(texts)
     words = vocabulary.Vocabulary.from_json(vocabulary.fit(texts, minimum_count=1))
     return vocabulary.Tokens(np.arange(len(texts)) + 100, np.zeros(len(texts), np.int64), words.ids(texts)), words
 
 
-def page_of(answers, how=HOW, measures=None):
+def page_of(answers, options=OPTIONS, measures=None):
     slices = error_analysis.accuracy_by_slice(answers, measures or measured(answers), confidence=0.95)
-    found = error_analysis.analyse(answers, slices, how, seed=7)
+    found = error_analysis.analyse(answers, slices, options, seed=7)
     return error_report.as_markdown(answers, found, confidence=0.95)
 
 
 def section(page, title):
-    """A section of a page by the beginning of its title: its text, and its tables as lists of lines of cells."""
+    """Text and tables, as lists of lines of cells, of the section of a page whose title begins with `title`."""
     [part] = [part for part in re.split(r"^#+ ", page, flags=re.MULTILINE) if part.startswith(title)]
     blocks = re.findall(r"(?:^\|.*\n)+", part, re.MULTILINE)
     return part, [
@@ -86,11 +86,11 @@ def section(page, title):
     ]
 
 
-# answers side by side
+# predictions of all models
 
 
 @every_number_of_classes
-def test_an_answer_is_right_where_it_is_the_label_and_as_sure_as_its_class_is_likely(classes):
+def test_predictions_are_compared_with_labels_and_have_their_confidence(classes):
     found = predictions({"best": 1, "second": 2}, classes)
     answers = error_analysis.collect(found, texts_of(found["best"]))
     assert list(answers.right) == ["best", "second"]
@@ -100,7 +100,7 @@ def test_an_answer_is_right_where_it_is_the_label_and_as_sure_as_its_class_is_li
         assert answers.confidence[name].to_list() == stated
 
 
-def test_each_review_has_its_own_text_whatever_the_order_of_the_downloaded_ones():
+def test_each_review_has_its_own_text():
     found = predictions({"best": 1})
     everything = pd.Series({row: f"text of {row}" for row in range(500, 0, -1)})
     assert error_analysis.collect(found, everything).texts.to_list() == [f"text of {row}" for row in found["best"]["row"]]
@@ -114,25 +114,25 @@ def test_models_evaluated_on_different_reviews_are_an_error_that_names_both(chan
         error_analysis.collect(found, texts_of(found["best"]))
 
 
-def test_reviews_that_were_never_downloaded_are_an_error_that_names_one():
+def test_reviews_without_a_text_are_an_error_that_names_one():
     found = predictions({"best": 1})
     with pytest.raises(InputError, match=r"^2 of 60 test reviews, such as row 100, are not among the 58 .*dvc repro evaluate"):
         error_analysis.collect(found, texts_of(found["best"]).iloc[2:])
 
 
-# what a review is like
+# measures of reviews
 
 
-def test_words_negations_and_contrasts_are_counted_and_marks_are_no_words():
+def test_words_negations_and_contrasts_are_counted():
     tokens, words = tokens_of(["it is not good , but no . don't !", "fine", "yet not not can't", "", "knot note but-ter"])
-    found = error_analysis.measures_of_texts(tokens, words, HOW)
+    found = error_analysis.measures_of_texts(tokens, words, OPTIONS)
     assert found.index.to_list() == [100, 101, 102, 103, 104]
     assert found["length"].to_list() == [7, 1, 4, 0, 3]
     assert found["negation"].to_list() == [3, 0, 3, 0, 0]
     assert found["contrast"].to_list() == [1, 0, 1, 0, 0]
 
 
-def test_a_linear_model_reads_everything_and_knows_all_but_rare_words():
+def test_a_linear_model_truncates_nothing_and_knows_all_but_rare_words():
     tokens, words = tokens_of(["a a a b , ,", "c " * 900, ""])
     found = error_analysis.measures_of_reading(tokens, words, configuration("nb_svm", minimum_count=2).settings)
     assert found["unknown words"].to_list() == pytest.approx([1 / 6, 0, 0])
@@ -142,7 +142,7 @@ def test_a_linear_model_reads_everything_and_knows_all_but_rare_words():
 @pytest.mark.parametrize("truncating", ["pre", "post"])
 @pytest.mark.parametrize("punctuation", [True, False])
 @pytest.mark.parametrize("size", [None, 8])
-def test_what_is_unknown_and_cut_off_is_what_the_model_really_reads(truncating, punctuation, size):
+def test_unknown_and_truncated_words_are_those_of_the_models_input(truncating, punctuation, size):
     from sentiflow.models.neural import NeuralClassifier
 
     texts, _ = reviews(40)
@@ -180,7 +180,7 @@ def test_what_is_unknown_and_cut_off_is_what_the_model_really_reads(truncating, 
         ("truncation", [0, 1, 2], {"read whole": 1, "cut": 2}),
     ],
 )
-def test_every_review_is_in_the_group_its_measure_belongs_to(kind, values, groups):
+def test_every_review_is_in_the_group_of_its_measure(kind, values, groups):
     answers = answered(["positive"] * len(values), best=["positive"] * len(values))
     slices = error_analysis.accuracy_by_slice(answers, measured(answers, **{kind: values}), confidence=0.95)
     found = slices[slices["slice"] == kind]
@@ -189,7 +189,7 @@ def test_every_review_is_in_the_group_its_measure_belongs_to(kind, values, group
 
 
 @every_number_of_classes
-def test_the_groups_of_a_slice_hold_every_review_once_and_empty_ones_are_left_out(classes):
+def test_the_groups_of_a_slice_partition_the_reviews(classes):
     answers = collected(classes=classes)
     draw = np.random.default_rng(5)
     slices = error_analysis.accuracy_by_slice(answers, measured(answers, length=draw.integers(0, 300, 60)), confidence=0.9)
@@ -206,16 +206,12 @@ def test_the_groups_of_a_slice_hold_every_review_once_and_empty_ones_are_left_ou
 def test_the_interval_is_wilsons():
     answers = answered(["positive"] * 20, best=["positive"] * 17 + ["negative"] * 3, always=["positive"] * 20)
     slices = error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.9).set_index(["architecture", "slice"])
-    z = stats.norm.ppf(0.95)
-    for name, share in (("best", 0.85), ("always", 1.0)):
-        middle = (share + z**2 / 40) / (1 + z**2 / 20)
-        half = z / (1 + z**2 / 20) * np.sqrt(share * (1 - share) / 20 + z**2 / 1600)
-        line = slices.loc[(name, "length")]
-        scores = line[["accuracy_score", "accuracy_score_low", "accuracy_score_high"]].to_list()
-        assert scores == pytest.approx([share, middle - half, middle + half])
+    for name, hits in (("best", 17), ("always", 20)):
+        scores = slices.loc[(name, "length")][["accuracy_score", "accuracy_score_low", "accuracy_score_high"]].to_list()
+        assert scores == [hits / 20, *significance.wilson(hits, 20, 0.9)]
 
 
-def test_measures_of_other_reviews_than_were_answered_are_an_error():
+def test_measures_of_other_reviews_are_an_error():
     answers = collected({"best": 1})
     measures = {"best": measured(answers)["best"].iloc[1:]}
     with pytest.raises(InputError, match=r"^best was evaluated on other test reviews \(60\) .* \(59\); .*dvc repro evaluate"):
@@ -239,13 +235,8 @@ def test_a_group_is_tested_against_the_rest_by_fisher_and_corrected_by_holm():
         table = [[hits[of].sum(), (~hits[of]).sum()] for of in (inside, ~inside)]
         raw.append(stats.fisher_exact(table, alternative="less").pvalue)
         assert line["rest"] == pytest.approx(hits[~inside].mean())
-    smallest_first = np.argsort(raw, kind="stable")
-    corrected, largest = np.empty(len(raw)), 0.0
-    for place, index in enumerate(smallest_first):
-        largest = max(largest, min(1.0, raw[index] * (len(raw) - place)))
-        corrected[index] = largest
     assert set(tested["slice"]) == {"contrast", "negation"}  # no other has a rest
-    assert tested["p"].to_list() == pytest.approx(corrected.tolist())
+    assert tested["p"].to_list() == pytest.approx(significance.holm(np.array(raw)).tolist())
     worse = tested[tested["p"] < 0.05]
     assert worse["architecture"].to_list() == ["best", "same", "weaker"]
     assert set(worse["group"]) == {"some"}
@@ -253,14 +244,14 @@ def test_a_group_is_tested_against_the_rest_by_fisher_and_corrected_by_holm():
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["all wrong", "all right"])
-def test_where_all_answers_are_alike_no_group_is_worse(share):
+def test_if_all_or_no_predictions_are_correct_no_group_is_worse(share):
     answers = answered(["a"] * 50, best=["a" if share else "b"] * 50)
     slices = error_analysis.accuracy_by_slice(answers, measured(answers, contrast=[0, 1] * 25), confidence=0.95)
     assert slices["accuracy_score"].eq(share).all()
     assert error_analysis.against_the_rest(slices)["p"].to_list() == [1.0, 1.0]
 
 
-def test_metrics_are_json_with_six_digits_and_nothing_lost():
+def test_metrics_are_complete_json_with_six_digits():
     answers = collected()
     slices = error_analysis.accuracy_by_slice(answers, measured(answers, contrast=[0, 1] * 30), confidence=0.95)
     found = json.loads(json.dumps(error_analysis.as_metrics(slices), allow_nan=False))
@@ -275,13 +266,13 @@ def test_metrics_are_json_with_six_digits_and_nothing_lost():
 # samples
 
 
-def tables_of(answers, how=HOW, seed=7):
+def tables_of(answers, options=OPTIONS, seed=7):
     return error_analysis.analyse(
-        answers, error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.95), how, seed=seed
+        answers, error_analysis.accuracy_by_slice(answers, measured(answers), confidence=0.95), options, seed=seed
     )
 
 
-def test_samples_are_the_same_whichever_architectures_run():
+def test_samples_do_not_depend_on_the_architectures():
     all_three, alone = tables_of(collected()), tables_of(collected({"other": 9}))
     for name in ("samples", "samples_with_text"):
         assert all_three[name][["row", "label"]].equals(alone[name][["row", "label"]])
@@ -294,7 +285,7 @@ def test_samples_follow_from_the_seed():
 
 
 @every_number_of_classes
-def test_samples_show_label_text_and_the_answer_of_every_model(classes):
+def test_samples_show_label_text_and_every_prediction(classes):
     answers = collected(classes=classes)
     found = tables_of(answers)
     assert list(found["samples"].columns) == ["row", "label", "best", "second", "third"]
@@ -307,7 +298,7 @@ def test_samples_show_label_text_and_the_answer_of_every_model(classes):
         assert all(line[name] == answers.predicted[name][line["row"]] for name in answers.predicted)
 
 
-def test_a_review_is_drawn_once_and_where_there_are_too_few_all_are():
+def test_samples_are_drawn_without_replacement():
     found = tables_of(collected(count=5))
     assert sorted(found["samples_with_text"]["row"]) == [100, 101, 102, 103, 104]
 
@@ -328,12 +319,12 @@ def test_the_most_confident_mistakes_of_each_model_come_first(classes):
         assert table["text"].to_list() == [f"text of {row}" for row in table["row"]]
 
 
-def test_of_equally_confident_mistakes_the_first_by_row_are_shown():
+def test_equally_confident_mistakes_are_ordered_by_row():
     answers = answered(["a"] * 6, best=["b", "a", "b", "b", "b", "a"])
     assert error_analysis.mistakes(answers, 3)["row"].to_list() == [0, 2, 3]
 
 
-def test_a_model_without_mistakes_has_none_beside_one_that_has():
+def test_a_model_without_mistakes_has_no_lines():
     answers = answered(["a"] * 4, best=["a"] * 4, second=["a", "b", "a", "b"])
     assert error_analysis.mistakes(answers, 9)["architecture"].to_list() == ["second", "second"]
     assert error_analysis.mistakes(answered(["a"] * 4, best=["a"] * 4), 9).empty
@@ -343,7 +334,7 @@ def test_a_model_without_mistakes_has_none_beside_one_that_has():
 
 
 @every_number_of_classes
-def test_the_two_best_disagree_most_where_both_are_surest_of_different_answers(classes):
+def test_disagreements_are_ordered_by_the_sum_of_confidences(classes):
     answers = collected(classes=classes)
     found = error_analysis.disagreements(answers, 5)
     assert list(found.columns) == [
@@ -359,7 +350,7 @@ def test_the_two_best_disagree_most_where_both_are_surest_of_different_answers(c
     assert found["text"].to_list() == [f"text of {row}" for row in found["row"]]
 
 
-def test_one_model_alone_and_two_that_answer_alike_disagree_nowhere():
+def test_one_model_or_two_equal_ones_have_no_disagreements():
     alone, alike = answered(["a", "b"], best=["a", "a"]), answered(["a", "b"], best=["a", "a"], second=["a", "a"])
     for answers in (alone, alike):
         found = error_analysis.disagreements(answers, 5)
@@ -369,25 +360,25 @@ def test_one_model_alone_and_two_that_answer_alike_disagree_nowhere():
 
 # CSV
 
-WICKED = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'quoted'", "'=1"]
-TAME = ["Fine.", " =1", "a\rb", 'say "no", twice\nand\r\nagain', "NA", "null", "\u65e5\u672c"]
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'quoted'", "'=1"]
+HARMLESS = ["Fine.", " =1", "a\rb", 'say "no", twice\nand\r\nagain', "NA", "null", "\u65e5\u672c"]
 
 
-def test_no_text_begins_as_a_formula_in_a_spreadsheet():
-    written = error_analysis.as_csv(pd.DataFrame({"row": range(len(WICKED)), "text": WICKED}))
+def test_no_text_is_a_formula_in_a_spreadsheet():
+    written = error_analysis.as_csv(pd.DataFrame({"row": range(len(FORMULAS)), "text": FORMULAS}))
     cells = [line[1] for line in csv.reader(io.StringIO(written, newline=""))][1:]
-    assert cells == [f"'{text}" for text in WICKED]
+    assert cells == [f"'{text}" for text in FORMULAS]
 
 
-def test_a_program_gets_every_text_back_from_the_csv(tmp_path):
-    table = pd.DataFrame({"row": range(len(WICKED + TAME)), "text": WICKED + TAME})
+def test_every_text_can_be_read_back_from_the_csv(tmp_path):
+    table = pd.DataFrame({"row": range(len(FORMULAS + HARMLESS)), "text": FORMULAS + HARMLESS})
     (tmp_path / "texts.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
     read = pd.read_csv(tmp_path / "texts.csv", keep_default_na=False)
-    assert read["text"].str.removeprefix("'").to_list() == WICKED + TAME
-    assert read["text"].to_list()[len(WICKED) :] == TAME
+    assert read["text"].str.removeprefix("'").to_list() == FORMULAS + HARMLESS
+    assert read["text"].to_list()[len(FORMULAS) :] == HARMLESS
 
 
-def test_a_table_without_texts_or_without_lines_is_csv_too():
+def test_a_table_without_texts_or_without_lines_is_csv():
     assert error_analysis.as_csv(pd.DataFrame({"row": [1], "p": [1 / 3]})) == '"row","p"\n1,0.333333\n'
     empty = error_analysis.mistakes(answered(["a"], best=["a"]), 1)
     assert error_analysis.as_csv(empty) == '"architecture","row","label","predicted","confidence","text"\n'
@@ -398,7 +389,7 @@ def test_a_table_without_texts_or_without_lines_is_csv_too():
 
 @every_number_of_classes
 @pytest.mark.parametrize("seeds", [{"only": 1}, {"best": 1, "second": 2}, {"best": 1, "second": 2, "third": 3}], ids=len)
-def test_every_line_of_every_table_has_a_cell_a_column(classes, seeds):
+def test_every_table_of_the_page_is_well_formed(classes, seeds):
     page = page_of(collected(seeds, classes))
     assert page.startswith("# Errors on test\n\n")
     assert page.endswith("\n")
@@ -413,7 +404,7 @@ def test_every_line_of_every_table_has_a_cell_a_column(classes, seeds):
         assert {len(line) for line in lines} == {len(header)}
 
 
-def test_the_page_marks_wrong_answers_and_says_who_agrees():
+def test_the_page_marks_mistakes_and_agreement():
     answers = answered(["a", "b", "c"], best=["a", "b", "a"], second=["a", "c", "b"])
     text, [[header, _, *lines]] = section(page_of(answers), "Predictions on the same 3")
     by_name = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
@@ -425,22 +416,22 @@ def test_the_page_marks_wrong_answers_and_says_who_agrees():
     assert "Of 3 reviews, all models are correct on 1 and none on 1; on 1 all predictions are the same." in text
 
 
-def test_the_page_names_who_says_what_beside_the_text():
+def test_the_page_lists_models_by_prediction():
     answers = answered(["a", "b"], best=["a", "b"], second=["a", "a"])
     _, [[header, _, *lines]] = section(page_of(answers), "2 random")
     assert header == ["row", "label", "predicted a", "predicted b", "text"]
     assert sorted(lines) == [["0", "a", "all 2", "", "text 0"], ["1", "b", "second", "best", "text 1"]]
 
 
-def test_the_page_names_who_says_what_in_one_column_where_there_are_many_answers():
+def test_the_page_lists_models_in_one_column_for_many_predictions():
     labels = list("abcdefgh")
     answers = answered(labels, best=labels, second=["b", *labels[1:]])
-    _, [[header, _, *lines]] = section(page_of(answers, HOW.model_copy(update={"samples_with_text": 8})), "8 random")
+    _, [[header, _, *lines]] = section(page_of(answers, OPTIONS.model_copy(update={"samples_with_text": 8})), "8 random")
     assert header == ["row", "label", "predicted", "text"]
     assert sorted(lines)[:2] == [["0", "a", "a: best; b: second", "text 0"], ["1", "b", "b: all 2", "text 1"]]
 
 
-def test_the_page_says_which_slices_are_worse_by_more_than_chance():
+def test_the_page_lists_significantly_worse_slices():
     def right(inside):
         return np.where([True] * 190 + [False] * 10 + [True] * inside + [False] * (200 - inside), "a", "b")
 
@@ -462,14 +453,14 @@ def test_the_page_says_which_slices_are_worse_by_more_than_chance():
     assert "All reviews are in one group" in section(page, "By length")[0]
 
 
-def test_the_page_says_so_where_no_slice_is_worse():
+def test_the_page_reports_that_no_slice_is_worse():
     answers = answered(["a"] * 40, best=["a"] * 15 + ["b"] * 5 + ["a"] * 10 + ["b"] * 10)
     page = page_of(answers, measures=measured(answers, contrast=[0] * 20 + [1] * 20))
     assert "No group is." in section(page, "Accuracy by kind")[0]
     assert "No group is significantly worse." in section(page, "By contrast")[0]
 
 
-def test_the_page_counts_what_every_model_gets_wrong():
+def test_the_page_counts_mistakes_of_every_model():
     answers = answered(["a"] * 4, best=["b", "b", "a", "a"], second=["b", "a", "a", "b"])
     page = page_of(answers)
     assert "All 2 models are wrong on 1 review; row 0 is in 2 of the lists below." in page
@@ -479,7 +470,7 @@ def test_the_page_counts_what_every_model_gets_wrong():
     assert "best and second give different predictions on 2 of 4 reviews; best is correct on 1 of them, second on 1." in page
 
 
-def test_the_page_of_models_that_are_always_right_or_always_wrong():
+def test_the_page_handles_models_that_are_always_right_or_always_wrong():
     answers = answered(["a"] * 3, best=["a"] * 3, second=["b"] * 3)
     page = page_of(answers)
     assert "All 3 predictions are correct." in section(page, "best")[0]
@@ -488,13 +479,13 @@ def test_the_page_of_models_that_are_always_right_or_always_wrong():
     assert "give different predictions on 0 of 3 reviews" in page_of(answered(["a"] * 3, best=["b"] * 3, second=["b"] * 3))
 
 
-def test_the_page_of_one_model_has_nobody_to_disagree_with():
+def test_the_page_of_one_model_has_no_disagreements():
     page = page_of(collected({"only": 1}))
     assert "only is the only model" in section(page, "Where the two best")[0]
     assert "The model is correct on " in page
 
 
-def test_a_text_of_a_review_cannot_break_the_page_and_is_cut_with_an_ellipsis():
+def test_a_text_is_escaped_and_truncated_with_an_ellipsis():
     answers = answered(["a", "a"], best=["b", "b"])
     long = "good " * 100
     texts = pd.Series(["| x |\n# title <script>alert(1)</script><br />next", long], answers.labels.index)
@@ -513,7 +504,7 @@ def test_a_text_of_a_review_cannot_break_the_page_and_is_cut_with_an_ellipsis():
 
 @pytest.fixture(params=[TWO, THREE], ids=["two", "three"])
 def project(tmp_path, request):
-    """What the stages before leave of a linear and a neural model."""
+    """The outputs of the previous stages for a linear and a neural model."""
     texts, _ = reviews(60)
     found = predictions({"nb_svm": 1, "lstm": 2}, request.param)
     rows, labels = found["lstm"]["row"], found["lstm"]["label"].map(request.param.index)
@@ -560,7 +551,7 @@ def test_the_stage_writes_the_same_bytes_twice(project):
     assert all(set(of_model) == set(error_analysis.SLICES) for of_model in slices.values())
 
 
-def test_a_review_is_decoded_from_the_ids_of_its_own_row_in_each_view():
+def test_a_review_is_decoded_from_its_ids_in_each_view():
     tokens, words = tokens_of(["a good film", "not bad"])
     other, other_words = tokens_of(["good film", "bad"])
     row = int(tokens.rows[1])
@@ -568,17 +559,9 @@ def test_a_review_is_decoded_from_the_ids_of_its_own_row_in_each_view():
     assert found.to_dict("list") == {"row": [row] * 2, "view": ["text", "content"], "text": ["not bad", "bad"]}
 
 
-def test_the_stage_names_the_model_that_is_missing_and_writes_nothing(project):
+def test_the_stage_names_a_missing_model_and_writes_nothing(project):
     (project / "models/nb_svm/config.json").unlink()
     ended = run(project, "out")
     assert ended.returncode == 1
     assert re.search(r"^error: no trained model in .*dvc repro train@nb_svm$", ended.stderr, re.MULTILINE)
     assert not (project / "out/errors").exists()
-
-
-def test_a_linear_model_reads_a_text_whole_and_a_neural_one_its_length():
-    tokens, words = tokens_of(["a good film , and long " * 200, "not bad"])
-    for name in ("logistic", "lstm"):
-        found = error_analysis.measures_of_reading(tokens, words, configuration(name).settings)
-        assert (found["truncation"].iloc[0] > 0) == (name == "lstm")
-        assert found["truncation"].iloc[1] == 0

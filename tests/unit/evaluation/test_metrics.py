@@ -45,7 +45,7 @@ def test_more_classes_are_scored_as_scikit_learns_unweighted_means(classes):
     )
 
 
-def test_a_case_reckoned_by_hand():
+def test_a_case_calculated_by_hand():
     labels = np.array([1, 1, 1, 0, 0])
     probabilities = np.array([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])  # a tie goes to the first class
     assert scores(labels, probabilities) == pytest.approx(
@@ -70,7 +70,7 @@ def test_a_class_that_is_never_predicted_has_precision_0_and_gives_no_warning():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
-def test_reviews_of_one_label_alone_are_scored_without_a_warning(labels):
+def test_reviews_of_a_single_class_are_scored_without_a_warning(labels):
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
     found = scores(np.array(labels), probabilities)
     assert found["accuracy_score"] == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
@@ -83,17 +83,17 @@ def test_a_class_without_a_review_counts_in_the_means():
     assert found["f1_score"] == pytest.approx(2 / 3)
 
 
-def test_a_wrong_answer_that_was_sure_costs_much_and_not_infinitely_much():
+def test_a_certain_mistake_has_a_finite_loss():
     found = scores(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
     assert 10 < found["log_loss"] < 50
 
 
-def test_probabilities_of_32_bits_give_the_same_scores_without_a_warning():
+def test_float32_probabilities_give_the_same_scores():
     labels, probabilities = answers(200, 3, seed=1)
     assert scores(labels, probabilities.astype(np.float32)) == pytest.approx(scores(labels, probabilities), rel=1e-5)
 
 
-def test_every_score_is_a_plain_number_under_its_name():
+def test_every_score_is_a_float():
     found = scores(*answers(50, 2, seed=1))
     assert tuple(found) == tuple(tracked())
     assert {type(value) for value in found.values()} == {float}
@@ -102,12 +102,12 @@ def test_every_score_is_a_plain_number_under_its_name():
 # every metric of the table
 
 
-HOW = Evaluate(resamples=100, confidence=0.9, bins=10)
+OPTIONS = Evaluate(resamples=100, confidence=0.9, bins=10)
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
 def value_of(metric, labels, probabilities):
-    return evaluation.evaluate(np.array(labels), np.array(probabilities), HOW, temperature=1.0, seed=1)[metric.name]
+    return evaluation.evaluate(np.array(labels), np.array(probabilities), OPTIONS, temperature=1.0, seed=1)[metric.name]
 
 
 @every_metric
@@ -119,14 +119,14 @@ def test_metric_has_a_name_a_label_and_one_function(metric):
 
 @every_metric
 @pytest.mark.parametrize("classes", [2, 3])
-def test_perfect_answers_have_the_best_value_and_wrong_ones_the_worst(metric, classes):
+def test_perfect_predictions_have_the_best_value_and_wrong_ones_the_worst(metric, classes):
     labels = np.arange(60) % classes
     perfect = np.eye(classes)[labels]
     wrong = perfect[:, ::-1] if classes == 2 else np.eye(classes)[(labels + 1) % classes]
     best, worst = value_of(metric, labels, perfect), value_of(metric, labels, wrong)
     assert best == pytest.approx(metric.highest if metric.higher_is_better else metric.lowest)
     assert (worst < best) == metric.higher_is_better
-    if classes == 2 and metric.name != "log_loss":  # whose values have no end
+    if classes == 2 and metric.name != "log_loss":  # unbounded
         assert worst == pytest.approx(metric.lowest if metric.higher_is_better else metric.highest)
 
 
@@ -139,22 +139,22 @@ def test_values_are_in_the_range_of_the_metric(metric, classes):
 
 
 @every_metric
-def test_better_answers_have_a_better_value(metric):
-    """The same answers, but every tenth review is answered as surely wrong as it was right."""
+def test_better_predictions_have_a_better_value(metric):
+    """The same predictions, but those of every tenth review are swapped."""
     labels = np.arange(100) % 2
     good = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
     bad = good.copy()
     bad[::10] = bad[::10, ::-1]
     bad[5::10] = bad[5::10, ::-1]
     better, worse = value_of(metric, labels, good), value_of(metric, labels, bad)
-    if metric.name == "calibration_error":  # nine in ten right where 90 % are claimed is what it rewards
+    if metric.name == "calibration_error":  # an accuracy of 90% at a confidence of 90% is best
         return
     assert (better > worse) == metric.higher_is_better
 
 
 @pytest.mark.parametrize("name", tracked())
 @pytest.mark.parametrize("is_right", [True, False])
-def test_interval_of_a_value_at_an_end_of_its_range_is_more_than_a_point(name, is_right):
+def test_interval_at_an_end_of_the_range_has_positive_width(name, is_right):
     labels = np.arange(40) % 2
     probabilities = np.where((np.eye(2)[labels] == 1) == is_right, 0.8, 0.2) + np.linspace(0, 0.1, 40)[:, None] * [1, -1]
     low, high = evaluation.intervals(labels, probabilities, resamples=100, confidence=0.9, seed=1)[name]
@@ -162,11 +162,11 @@ def test_interval_of_a_value_at_an_end_of_its_range_is_more_than_a_point(name, i
 
 
 def test_a_metric_is_one_entry_in_the_table(monkeypatch):
-    """Specificity: the share of right answers among the reviews of the first class."""
+    """Specificity: recall of the first class."""
     labels, probabilities = answers(200, 2, seed=1)
     entry = Metric("specificity_score", "specificity", of_counts=lambda counts: recall(counts)[..., 0])
     monkeypatch.setitem(METRICS, entry.name, entry)
-    found = evaluation.evaluate(labels, probabilities, HOW, temperature=1.0, seed=3)
+    found = evaluation.evaluate(labels, probabilities, OPTIONS, temperature=1.0, seed=3)
     assert found["specificity_score"] == (probabilities.argmax(axis=1) == labels)[labels == 0].mean()
     assert found["specificity_score_low"] < found["specificity_score"] < found["specificity_score_high"]
 
@@ -176,12 +176,12 @@ def test_a_metric_is_one_entry_in_the_table(monkeypatch):
     page = comparison.as_markdown(compared)
     assert "| valid specificity | " in page
     assert f"{found['specificity_score']:.4f} ({found['specificity_score_low']:.4f} to " in page
-    effects = tuning.effects(table, table, HOW, seed=1)
+    effects = tuning.effects(table, table, OPTIONS, seed=1)
     assert effects[-1]["score"] == "specificity_score"
 
 
 @pytest.mark.parametrize(("section", "key"), [(Train, "keep_best"), (Promotion, "metric")])
-def test_metrics_that_params_may_name_are_in_the_table_with_intervals(section, key):
+def test_metrics_of_params_yaml_are_tracked(section, key):
     names = get_args(section.model_fields[key].annotation)
     assert names
     assert set(names) <= set(tracked())

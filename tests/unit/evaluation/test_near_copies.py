@@ -1,4 +1,4 @@
-"""Near-copies across the splits: which pairs are found, what is written, and the accuracy without them."""
+"""Pairs of near-copies across splits, and the accuracy without them."""
 
 import itertools
 
@@ -15,7 +15,7 @@ WORDS = [f"word{i}" for i in range(200)]
 
 
 def made_up_texts(seed=0, count=300):
-    """Random texts of 30 to 60 words, every third of which copies an earlier one but for some words."""
+    """Random texts of 30 to 60 words; every third is an earlier one with some words changed."""
     draw = np.random.default_rng(seed)
     texts: list[list[str]] = []
     for i in range(count):
@@ -30,7 +30,7 @@ def made_up_texts(seed=0, count=300):
 
 
 def by_definition(texts, split, similarity):
-    """Every pair that is similar enough, by comparing all."""
+    """Every pair that is similar enough, by exhaustive comparison."""
     found = {}
     for one, other in itertools.combinations(texts.index, 2):
         if split[one] != split[other]:
@@ -41,7 +41,7 @@ def by_definition(texts, split, similarity):
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.8, 1.0])
-def test_pairs_are_those_of_comparing_all_texts(similarity):
+def test_pairs_equal_those_of_exhaustive_comparison(similarity):
     texts, split = made_up_texts()
     texts = pd.concat([texts, pd.Series(["a b c d a b c d a", "a b c d a b c d a b"])], ignore_index=True)  # the same shingles
     split = pd.concat([split, pd.Series(["test", "train"])], ignore_index=True)
@@ -52,13 +52,13 @@ def test_pairs_are_those_of_comparing_all_texts(similarity):
     assert pairs["similarity"].is_monotonic_decreasing
 
 
-def test_pairs_do_not_depend_on_chance():
+def test_pairs_are_reproducible():
     texts, split = made_up_texts(seed=1)
     pd.testing.assert_frame_equal(near_copies.find(texts, split, 0.6), near_copies.find(texts, split, 0.6))
 
 
 @pytest.mark.parametrize("similarity", [0.1, 0.3, 0.5, 0.8, 0.9, 1.0])
-def test_a_pair_at_the_threshold_is_missed_once_in_a_hundred_at_most(similarity):
+def test_a_pair_at_the_threshold_is_missed_with_bounded_probability(similarity):
     bands, rows = near_copies.bands(similarity)
     assert bands * rows <= near_copies.PERMUTATIONS
     assert bands >= 2
@@ -85,7 +85,7 @@ def test_texts_of_few_words_are_compared_too(one, other):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Split reviews of which two in test have a near-copy in train or valid, and a model that is right on those alone."""
+    """Split reviews, some of test with a near-copy in train or valid."""
     monkeypatch.chdir(tmp_path)
     sources.settings("csv")
     base = {"train": "=2+3 " + " ".join(WORDS[:40]), "valid": " ".join(WORDS[50:90])}
@@ -127,10 +127,10 @@ def test_pairs_are_listed_and_test_accuracy_is_shown_without_them(project, capsy
         [0, "train", 22, "test"],
         [11, "valid", 23, "test"],
     ]
-    assert table["excerpt"][0].startswith("'=2+3 word0")  # no cell that a spreadsheet would run
+    assert table["excerpt"][0].startswith("'=2+3 word0")  # not a formula
 
 
-def test_without_models_or_near_copies_that_is_said(project, capsys):
+def test_missing_models_and_near_copies_are_reported(project, capsys):
     near_copies.report(similarity=1.0)
     shown = capsys.readouterr().out
     assert "distinct texts: 0" in shown
@@ -138,13 +138,15 @@ def test_without_models_or_near_copies_that_is_said(project, capsys):
     assert len(pd.read_csv(project / "reports/near_copies.csv")) == 0
 
 
-def test_without_splits_is_an_error_that_says_what_to_run(project):
+def test_missing_splits_are_an_error_with_advice(project):
     (project / "data/splits/valid.parquet").unlink()
-    with pytest.raises(InputError, match=r"no data/splits/valid\.parquet: the reviews are not split yet; run `sentiflow repro`"):
+    with pytest.raises(
+        InputError, match=r"data/splits/valid\.parquet missing: the reviews are not split yet; run `sentiflow repro`"
+    ):
         near_copies.report(similarity=0.8)
 
 
 @pytest.mark.parametrize("similarity", [0.0, 1.5, float("nan")])
-def test_a_similarity_that_is_none_is_refused(project, similarity):
+def test_an_invalid_similarity_is_refused(project, similarity):
     with pytest.raises(InputError, match=r"received --similarity .*; expected a number from 0\.1 to 1"):
         near_copies.report(similarity=similarity)

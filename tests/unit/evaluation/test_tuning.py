@@ -5,12 +5,12 @@ from sentiflow.config import params
 from sentiflow.evaluation import evaluation, significance, tuning
 from sentiflow.evaluation.metrics import tracked
 
-HOW = params.Evaluate(resamples=300, confidence=0.95, bins=5)
+OPTIONS = params.Evaluate(resamples=300, confidence=0.95, bins=5)
 CLASSES = {2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
 
 
 def answers(accuracy, classes=2, count=400, seed=1):
-    """Answers of which about this fraction is right, on the same reviews whatever the seed."""
+    """Predictions with about this accuracy, on the same reviews for every seed."""
     labels = np.arange(count) % classes
     right = np.random.default_rng(seed).random(count) < accuracy
     probabilities = np.full((count, classes), 0.2 / (classes - 1))
@@ -22,16 +22,16 @@ def report(before, after, classes=2):
     reasons = {"units": "a larger state", "view": "", "dropout": "against overfitting"}
     changes = tuning.changes({"units": 32, "view": "text"}, {"units": 64, "view": "text", "dropout": 0.2}, reasons)
     tables = answers(before, classes, seed=1), answers(after, classes, seed=2)
-    return tuning.report(("small", "tuned"), changes, tables, HOW, seed=7)
+    return tuning.report(("small", "tuned"), changes, tables, OPTIONS, seed=7)
 
 
-def test_changes_are_the_settings_that_differ_or_that_only_one_has():
+def test_changes_are_the_settings_that_differ():
     changes = {change["setting"]: (change["baseline"], change["tuned"]) for change in report(0.8, 0.8)["changes"]}
     assert changes == {"units": ("32", "64"), "dropout": ("none", "0.2")}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(classes):
+def test_effects_are_differences_within_their_intervals(classes):
     found = report(0.6, 0.9, classes)
     assert [effect["score"] for effect in found["effects"]] == list(tracked())
     for effect in found["effects"]:
@@ -44,18 +44,18 @@ def test_effects_are_the_differences_of_the_scores_and_lie_in_their_intervals(cl
 
 def test_interval_of_the_difference_is_paired():
     table = answers(0.8)
-    [effect] = [e for e in tuning.effects(table, table, HOW, seed=7) if e["score"] == "accuracy_score"]
+    [effect] = [e for e in tuning.effects(table, table, OPTIONS, seed=7) if e["score"] == "accuracy_score"]
     assert effect["difference"] == effect["low"] == effect["high"] == 0
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no difference beyond chance.")]
+    ("before", "after", "ending"), [(0.6, 0.9, ": better."), (0.9, 0.6, ": worse."), (0.8, 0.8, ": no significant difference.")]
 )
-def test_verdict_says_better_worse_or_chance(before, after, ending):
+def test_verdict_is_better_worse_or_not_significant(before, after, ending):
     assert tuning.verdict(report(before, after)).endswith(ending)
 
 
-def test_page_holds_verdict_changes_effects_and_p():
+def test_page_contains_verdict_changes_effects_and_p():
     found = report(0.6, 0.9)
     page = tuning.as_markdown(("small", "tuned"), found)
     assert page.startswith("# Tuning: small to tuned\n\n" + tuning.verdict(found))
@@ -66,16 +66,16 @@ def test_page_holds_verdict_changes_effects_and_p():
     assert page.endswith(f"{significance.ONE_SEED}\n")
 
 
-def test_page_without_one_of_the_two_says_what_to_do():
-    assert "both must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
+def test_page_without_one_of_the_two_has_advice():
+    assert "both models must be in `run:`" in tuning.as_markdown(("small", "tuned"), None)
 
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.83, 0.85, 0.87, 0.9])
 def test_verdict_and_p_agree(accuracy):
     found = report(0.8, accuracy)
-    assert ("beyond chance" in tuning.verdict(found)) == (found["p"] >= 1 - HOW.confidence)
+    assert ("no significant" in tuning.verdict(found)) == (found["p"] >= 1 - OPTIONS.confidence)
 
 
-def test_p_is_that_of_the_comparison():
+def test_p_value_is_that_of_the_comparison():
     right = [(answers(0.7, seed=seed)["predicted"] == answers(0.7, seed=seed)["label"]).to_numpy() for seed in (1, 2)]
     assert report(0.7, 0.7)["p"] == significance.mcnemar(*right)

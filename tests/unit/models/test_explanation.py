@@ -27,7 +27,7 @@ def tiny_configuration(name, classes, **changes):
 
 
 def attending(data, scores, values, *, bias=0.0, **changes):
-    """A classifier whose attention and answer follow from `scores` and `values` of words, 0 where none is given."""
+    """A classifier whose attention and prediction are determined by `scores` and `values` of words, by default 0."""
     config = tiny_configuration("lstm_attention", data.classes, **changes)
     size = data.vocabulary.size(at_most=config.settings.vocabulary_size, minimum_count=config.settings.minimum_count)
     classes = len(data.classes)
@@ -54,7 +54,7 @@ def attending(data, scores, values, *, bias=0.0, **changes):
 
 
 def feeling_model(data, **changes):
-    """Attends to the words that show a feeling, and answers by them."""
+    """Attends to the words of a sentiment, and predicts by them."""
     classes = len(data.classes)
     pull = np.array([[-4.0], [4.0]]) if classes == 2 else 8 * np.eye(classes)
     values = {
@@ -69,7 +69,7 @@ def model_of(kind, data, **changes):
         return feeling_model(data, **changes)
     if kind == "nb_svm":
         p = params.load()
-        model, _ = networks.module("nb_svm").fit(configuration("nb_svm", data.classes), data, how=p.train)
+        model, _ = networks.module("nb_svm").fit(configuration("nb_svm", data.classes), data, options=p.train)
         return model
     return neural.NeuralClassifier.create(tiny_configuration(kind, data.classes, **changes), data.vocabulary)
 
@@ -94,7 +94,7 @@ def explain_one(model, text):
 
 
 def answer(model, words):
-    """P of each class of some words, by the way of evaluation."""
+    """Probability of each class for some words, as in evaluation."""
     return model.probabilities(model.vocabulary.ids(pd.Series([" ".join(words)], dtype="str")))[0]
 
 
@@ -105,14 +105,14 @@ def as_ragged(words, texts):
 TEXTS = ["The film was GREAT, and <b>moving</b>!", "dull story . dull music . i think", "really"]
 
 
-# what is read
+# words
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("truncating", ["pre", "post"])
 @pytest.mark.parametrize("punctuation", [True, False])
 @pytest.mark.parametrize("length", [4, 9, 30])
-def test_attention_stands_at_the_words_that_the_model_really_read(two_classes, padding, truncating, punctuation, length):
+def test_attention_is_assigned_to_the_words_that_the_model_read(two_classes, padding, truncating, punctuation, length):
     scores = {word: float(i) / 3 for i, word in enumerate(two_classes.vocabulary.words[2:])}
     model = attending(two_classes, scores, {}, padding=padding, truncating=truncating, punctuation=punctuation, length=length)
     tokens = ["the", "film", ",", "was", "great", ".", "and", ",", "the", "story", "unheard", "was", "moving", "."]
@@ -128,7 +128,7 @@ def test_attention_stands_at_the_words_that_the_model_really_read(two_classes, p
 
 
 @pytest.mark.parametrize("truncating", ["pre", "post"])
-def test_a_word_left_out_is_not_replaced_by_one_that_was_cut_off(two_classes, truncating):
+def test_a_word_left_out_is_not_replaced_by_a_truncated_one(two_classes, truncating):
     model = model_of("lstm", two_classes, length=4, truncating=truncating)
     tokens = ["great", "film", "and", "the", "story", "was", "dull"]
     kept = tokens[-4:] if truncating == "pre" else tokens[:4]
@@ -140,7 +140,7 @@ def test_a_word_left_out_is_not_replaced_by_one_that_was_cut_off(two_classes, tr
     np.testing.assert_allclose(explained.weights, logit(whole.max()) - logit(without), atol=1e-5)
 
 
-def test_words_that_the_model_does_not_know_stand_as_they_were_written(model):
+def test_out_of_vocabulary_words_are_shown_as_written(model):
     explained = explain_one(model, "a Zyzzyva film \U0001f600")
     assert explained.words == ("a", "zyzzyva", "film", "\U0001f600")
     assert explained.known == (False, False, True, False)
@@ -153,7 +153,7 @@ def test_a_word_beyond_the_models_own_vocabulary_is_unknown(two_classes):
         assert explain_one(model, f"{first} {last}").known == (True, False)
 
 
-def test_words_line_up_with_ids_in_any_text(two_classes):
+def test_words_correspond_to_ids_in_any_text(two_classes):
     model = model_of("nb_svm", two_classes)
     odd = "It\u2019s\u00a0a\u2003film\x1c\x85\u2028\u200b\u202e caf\u00e9 e\u0301 \u4e2d\u6587 3\u00bd &amp; <3 \x00 "
     odd += "\U0001f468\u200d\U0001f469 n't''x"
@@ -164,7 +164,7 @@ def test_words_line_up_with_ids_in_any_text(two_classes):
 
 
 @pytest.mark.parametrize("text", ["", " ", "<br/>"])
-def test_a_text_without_a_word_has_an_answer_and_no_weights(model, text):
+def test_a_text_without_a_word_has_a_prediction_and_no_weights(model, text):
     explained = explain_one(model, text)
     assert explained.words == explained.known == ()
     assert len(explained.weights) == explained.cut_off == 0
@@ -172,7 +172,7 @@ def test_a_text_without_a_word_has_an_answer_and_no_weights(model, text):
     assert 1 / len(model.config.classes) - 1e-6 <= explained.probability <= 1
 
 
-def test_a_long_text_is_left_out_of_word_by_word_up_to_a_limit(two_classes, monkeypatch):
+def test_leaving_out_words_of_a_long_text_is_limited(two_classes, monkeypatch):
     monkeypatch.setattr(explanation, "MOST_WORDS", 6)
     tokens = ["the", "film", "was", "really", "great", "and", "moving", "dull", "dull"]
     linear = explain_one(model_of("nb_svm", two_classes), " ".join(tokens))
@@ -185,7 +185,7 @@ def test_a_long_text_is_left_out_of_word_by_word_up_to_a_limit(two_classes, monk
     assert (list(attended.words), attended.cut_off) == (tokens, 0)
 
 
-def test_the_view_and_the_negations_are_the_models_own(two_classes):
+def test_view_and_stopwords_are_those_of_the_model(two_classes):
     model = model_of("lstm", two_classes, view="content")
     [kept] = explanation.explain(model, ["The film was not great!"], stopwords=Stopwords("english", keep_negations=True))
     [lost] = explanation.explain(model, ["The film was not great!"], stopwords=Stopwords("english", keep_negations=False))
@@ -193,16 +193,16 @@ def test_the_view_and_the_negations_are_the_models_own(two_classes):
     assert lost.words == ("film", "great")
 
 
-# what the words weigh
+# weights
 
 
-def test_only_a_model_with_a_layer_for_it_has_attention(two_classes):
+def test_only_a_model_with_an_attention_layer_has_attention(two_classes):
     found = {kind: explanation.has_attention(model_of(kind, two_classes)) for kind in KINDS}
     assert found == {"attending": True, "lstm_attention": True, "lstm": False, "nb_svm": False}
 
 
 @pytest.mark.parametrize("kind", ["attending", "lstm_attention"])
-def test_attention_is_at_least_0_and_adds_up_to_1(data, kind):
+def test_attention_is_at_least_0_and_sums_to_1(data, kind):
     for explained in explain(model_of(kind, data), *TEXTS):
         assert (explained.weights >= 0).all()
         assert explained.weights.sum() == pytest.approx(1)
@@ -210,7 +210,7 @@ def test_attention_is_at_least_0_and_adds_up_to_1(data, kind):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "nb_svm"])
-def test_a_word_weighs_as_much_as_the_log_odds_of_the_answer_fall_without_it(data, kind):
+def test_the_weight_of_a_word_is_the_drop_in_log_odds_without_it(data, kind):
     model = model_of(kind, data)
     for explained in explain(model, *TEXTS):
         words = list(explained.words)
@@ -222,13 +222,7 @@ def test_a_word_weighs_as_much_as_the_log_odds_of_the_answer_fall_without_it(dat
         assert np.abs(explained.weights).max() > 1e-6
 
 
-def test_a_word_against_the_answer_weighs_less_than_nothing(two_classes):
-    explained = explain_one(model_of("nb_svm", two_classes), "great superb loved dull")
-    assert explained.label == "positive"
-    assert [weight > 0 for weight in explained.weights] == [True, True, True, False]
-
-
-def test_the_answer_is_that_of_the_evaluated_model(model):
+def test_the_prediction_is_that_of_the_evaluated_model(model):
     for text, explained in zip(TEXTS, explain(model, *TEXTS), strict=True):
         clean = cleaning.clean(pd.Series([text]), stopwords=Stopwords("english", keep_negations=True))["text"].iloc[0]
         expected = answer(model, clean.split())
@@ -236,7 +230,7 @@ def test_the_answer_is_that_of_the_evaluated_model(model):
         assert explained.probability == pytest.approx(expected.max(), abs=1e-6)
 
 
-def test_a_text_is_explained_alike_alone_and_in_company(model):
+def test_the_explanation_of_a_text_does_not_depend_on_its_batch(model):
     together = explain(model, *TEXTS, "")
     for text, explained in zip([*TEXTS, ""], together, strict=True):
         alone = explain_one(model, text)
@@ -260,7 +254,7 @@ part = Tokens(np.arange(8), np.array([1, 0] * 4), words.ids(pd.Series(["good", "
 data = TrainingData(part, part, ("negative", "positive"), words)
 p = params.load()
 config = ModelConfig("nb_svm", "nb_svm", settings.of(p, "nb_svm", "nb_svm"), data.classes)
-model, _ = networks.module("nb_svm").fit(config, data, how=p.train)
+model, _ = networks.module("nb_svm").fit(config, data, options=p.train)
 [explained] = explanation.explain(model, ["good dull good"], stopwords=Stopwords("english", keep_negations=True))
 print(len(explained.weights))
 """
@@ -275,7 +269,7 @@ def strengths(weights, method):
     return explanation.Explanation(method, words, (True,) * len(words), weights, "positive", 0.9, 0).strengths
 
 
-def test_attention_that_is_spread_evenly_is_not_shaded_however_few_words_there_are():
+def test_uniform_attention_is_not_shaded():
     for count in (1, 7, 200):
         np.testing.assert_allclose(strengths(np.full(count, 1 / count), "attention"), 0, atol=1e-12)
     nearly = np.array([0.16, *[0.14] * 6])
@@ -284,25 +278,12 @@ def test_attention_that_is_spread_evenly_is_not_shaded_however_few_words_there_a
     np.testing.assert_allclose(strengths([0.3, *[0.1] * 7], "attention"), [1.4 / 3, *[0] * 7])
 
 
-def test_the_shade_of_a_word_does_not_depend_on_the_other_words():
+def test_the_shade_of_a_word_does_not_depend_on_other_words():
     assert strengths([0.5], "leave one out")[0] == strengths([0.5, -3.0], "leave one out")[0] == 0.25
     np.testing.assert_allclose(strengths([0.001, -0.002, 9, -9], "leave one out"), [0.0005, -0.001, 1, -1])
 
 
-def test_words_of_a_sure_answer_have_weights_though_its_probability_hardly_moves(data):
-    model = model_of("nb_svm", data)
-    name = data.classes[-1]
-    words = FEELINGS[name]
-    explained = explain_one(model, " ".join(words))
-    assert explained.label == name
-    assert explained.probability > 0.9
-    without = [answer(model, words[:place] + words[place + 1 :])[-1] for place in range(len(words))]
-    falls = explained.probability - np.array(without)
-    assert (falls > 0).all()
-    assert (explained.weights > 5 * falls).all()
-
-
-def test_a_linear_model_does_not_wait_for_tensorflow():
+def test_explaining_a_linear_model_does_not_import_tensorflow():
     ended = subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], capture_output=True, text=True, timeout=60, check=False)
     assert ended.stdout == "3\n", ended.stderr
 
@@ -310,12 +291,12 @@ def test_a_linear_model_does_not_wait_for_tensorflow():
 # deletion
 
 
-HOW = params.Explain(sentences=["x"], words_a_row=10, reviews=24, deleted=0.2, draws=3)
+OPTIONS = params.Explain(sentences=["x"], words_a_row=10, reviews=24, deleted=0.2, draws=3)
 
 
 def check(model, texts, *, seed=7, confidence=0.95, **changes):
-    how = HOW.model_copy(update=changes)
-    return explanation.deletion(model, as_ragged(model.vocabulary, texts), how, confidence=confidence, seed=seed)
+    options = OPTIONS.model_copy(update=changes)
+    return explanation.deletion(model, as_ragged(model.vocabulary, texts), options, confidence=confidence, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +304,7 @@ def some_texts(data):
     return reviews(40, classes=data.classes, seed=5)[0]
 
 
-def test_attended_words_matter_where_the_answer_follows_from_them(data, some_texts):
+def test_attended_words_matter_if_they_determine_the_prediction(data, some_texts):
     found = check(feeling_model(data), some_texts)
     assert found["reviews"] == 24
     assert found["deleted"] == 0.2
@@ -341,10 +322,10 @@ def test_attended_words_that_change_nothing_do_not_matter(two_classes):
     )
     assert found["difference_low"] == found["difference"] == found["difference_high"] == 0
     assert found["attended"] == found["random"] == {"drop": 0, "flipped": 0}
-    assert explanation.finding(found).startswith("it does not show that")
+    assert explanation.finding(found).startswith("no evidence that")
 
 
-def test_attended_words_that_speak_against_the_answer_matter_less(two_classes):
+def test_attended_words_against_the_prediction_matter_less(two_classes):
     feelings = [word for word in FEELING_WORDS if word in two_classes.vocabulary.words]
     against = attending(two_classes, dict.fromkeys(feelings, 4.0), dict.fromkeys(feelings, -1.0), bias=2.0)
     found = check(against, reviews(40)[0])
@@ -353,7 +334,7 @@ def test_attended_words_that_speak_against_the_answer_matter_less(two_classes):
     assert explanation.finding(found).startswith("attended words matter less than random ones")
 
 
-def test_the_fall_without_attended_words_is_that_of_each_review_by_itself(data, some_texts):
+def test_the_drop_is_the_mean_of_that_of_each_review(data, some_texts):
     model = model_of("lstm_attention", data)
     falls, flips = [], []
     for explained in explain(model, *some_texts):
@@ -369,26 +350,19 @@ def test_the_fall_without_attended_words_is_that_of_each_review_by_itself(data, 
     assert found["attended"]["flipped"] == pytest.approx(np.mean(flips))
 
 
-def test_without_any_word_left_it_does_not_matter_which_were_taken(two_classes):
-    found = check(feeling_model(two_classes), reviews(20)[0], deleted=0.99)
-    assert found["difference"] == pytest.approx(0, abs=1e-6)
-    assert found["attended"] == pytest.approx(found["random"], abs=1e-6)
-    assert found["attended"]["drop"] > 0.1
-
-
-def test_at_least_one_word_is_left_out_of_a_short_review(two_classes):
+def test_at_least_one_word_of_a_short_review_is_deleted(two_classes):
     found = check(feeling_model(two_classes), ["great", "dull", "the great film"], deleted=0.01)
     assert found["reviews"] == 3
     assert found["attended"]["drop"] > 0.1
 
 
-def test_the_same_seed_finds_the_same_and_another_draws_other_reviews(two_classes):
+def test_the_seed_determines_the_reviews_of_the_deletion_check(two_classes):
     model, texts = model_of("lstm_attention", two_classes), reviews(60)[0]
     assert check(model, texts) == check(model, texts)
     assert check(model, texts, seed=8)["attended"] != check(model, texts)["attended"]
 
 
-def test_every_model_is_tried_on_the_same_reviews(two_classes):
+def test_every_model_is_checked_on_the_same_reviews(two_classes):
     texts = reviews(60)[0]
     one = check(feeling_model(two_classes), texts)
     blind = check(attending(two_classes, {}, {}, bias=1.0), texts)
@@ -397,40 +371,34 @@ def test_every_model_is_tried_on_the_same_reviews(two_classes):
     assert blind["reviews"] == one["reviews"]
 
 
-def test_reviews_without_a_word_that_is_read_do_not_count(two_classes):
+def test_reviews_without_words_are_skipped(two_classes):
     model, texts = feeling_model(two_classes, punctuation=False), list(reviews(6)[0])
     with_empty = check(model, [*texts, "", ". , .", ""])
     assert with_empty["reviews"] == 6
     assert with_empty["attended"] == pytest.approx(check(model, texts)["attended"])
 
 
-def test_reviews_of_which_nothing_is_read_are_an_error_that_says_how_many(two_classes):
+def test_only_reviews_without_words_are_an_error(two_classes):
     model = feeling_model(two_classes, punctuation=False)
-    with pytest.raises(InputError, match=r"no word of the 2 test reviews drawn.*explain\.reviews"):
+    with pytest.raises(InputError, match=r"no word of the 2 test reviews sampled.*explain\.reviews"):
         check(model, [". ,", ""])
 
 
-def test_one_review_alone_shows_nothing(two_classes):
+def test_a_single_review_is_no_evidence(two_classes):
     found = check(feeling_model(two_classes), ["the great film and the story"])
     assert found["reviews"] == 1
     assert found["difference"] > 0
     assert (found["difference_low"], found["difference_high"]) == (-1, 1)
-    assert explanation.finding(found).startswith("it does not show that")
+    assert explanation.finding(found).startswith("no evidence that")
 
 
-def test_interval_of_a_mean_is_students():
+def test_interval_of_a_mean_is_student_s_t():
     values = np.array([0.1, 0.3])
     half = 12.706 * 0.1  # the 97.5th percentile of t with one degree of freedom, times the standard error
     assert explanation._interval_of_mean(values, 0.95) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
 
 
-def test_a_wider_coverage_gives_a_wider_interval(two_classes):
-    model, texts = feeling_model(two_classes), reviews(40)[0]
-    narrow, wide = (check(model, texts, confidence=confidence) for confidence in (0.5, 0.99))
-    assert wide["difference_low"] < narrow["difference_low"] < narrow["difference_high"] < wide["difference_high"]
-
-
-def test_a_check_in_parts_finds_what_one_of_a_piece_finds(two_classes, monkeypatch):
+def test_the_deletion_check_does_not_depend_on_the_batch_size(two_classes, monkeypatch):
     model, texts = model_of("lstm_attention", two_classes), reviews(40)[0]
     whole = check(model, texts)
     monkeypatch.setattr(explanation, "CHUNK", 5)
@@ -460,7 +428,7 @@ DELETION = {
 }
 
 
-def test_an_explanation_as_data_is_json_with_a_weight_a_word(model):
+def test_an_explanation_is_json_with_one_weight_per_word(model):
     for text, explained in zip(TEXTS, explain(model, *TEXTS), strict=True):
         found = explanation.as_data("name", text, explained)
         assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -469,7 +437,7 @@ def test_an_explanation_as_data_is_json_with_a_weight_a_word(model):
         np.testing.assert_allclose(found["weights"], explained.weights, atol=1e-6)
 
 
-def test_the_page_shows_each_sentence_under_every_model_with_its_figures():
+def test_the_page_shows_each_text_for_every_model_with_its_figures():
     made = [made_up(name, sentence) for name in ("nb_svm", "lstm") for sentence in ("Good film.", "Bad film.")]
     page = explanation.as_markdown(made, [])
     assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Text 1", "Text 2", "Do attended words matter?"]
@@ -481,19 +449,19 @@ def test_the_page_shows_each_sentence_under_every_model_with_its_figures():
         assert len({len(line) for line in block.splitlines()}) == 1
 
 
-def test_the_page_names_the_strongest_words_first_whichever_way_they_pull():
+def test_the_page_lists_words_by_absolute_weight():
     words = ("a", "bad", "zzz", "but", "fine", "film", "!")
     weights = [0.0, -0.5, 0.3, 0.01, 0.2, -0.05, 0.02]
     made = made_up(words=words, weights=weights, known=[word != "zzz" for word in words])
     assert "bad -0.500, [zzz] 0.300, fine 0.200, film -0.050, ! 0.020 |" in explanation.as_markdown([made], [])
 
 
-def test_the_page_says_of_a_sentence_without_a_word_that_none_was_read():
+def test_the_page_handles_a_text_without_words():
     page = explanation.as_markdown([made_up(words=(), sentence="...")], [])
-    assert "| reads no word of it " in page
+    assert "| none that the model reads " in page
 
 
-def test_the_page_shows_a_hostile_sentence_as_text():
+def test_the_page_escapes_texts():
     hostile = "<script>alert(1)</script> | a\n# b `c`"
     page = explanation.as_markdown([made_up(sentence=hostile, words=("<b>", "|", "`"), label="<i>|")], [])
     assert "<script" not in page
@@ -504,10 +472,10 @@ def test_the_page_shows_a_hostile_sentence_as_text():
     assert len(re.findall(r"(?<!\\)\|", line)) == 6
 
 
-def test_the_page_says_whether_attended_words_matter():
+def test_the_page_shows_the_deletion_check():
     page = explanation.as_markdown([made_up()], [DELETION])
     assert "- **lstm_attention**: attended words matter more than random ones: without the 12.5% of words" in page
-    assert "| lstm_attention | 1,234   | 12.5%    | 0.2000         | 0.0500       | 0.1500 (0.1000 to 0.2000) |" in page
+    assert "| lstm_attention | 1,234   | 12.5%   | 0.2000         | 0.0500       | 0.1500 (0.1000 to 0.2000) |" in page
     assert "25.0%" in page
     without = explanation.as_markdown([made_up()], [])
     assert "No model of this run has attention" in without
@@ -518,8 +486,8 @@ def test_the_page_says_whether_attended_words_matter():
     ("low", "high", "verdict"),
     [
         (0.01, 0.2, "attended words matter more than random ones"),
-        (0.0, 0.2, "it does not show that attended words matter more than random ones"),
-        (-0.1, 0.2, "it does not show that attended words matter more than random ones"),
+        (0.0, 0.2, "no evidence that attended words matter more than random ones"),
+        (-0.1, 0.2, "no evidence that attended words matter more than random ones"),
         (-0.2, -0.1, "attended words matter less than random ones"),
     ],
 )
@@ -529,7 +497,7 @@ def test_the_finding_follows_from_the_interval(low, high, verdict):
     assert f"interval {low:.3f} to {high:.3f}" in found
 
 
-def test_of_many_classes_the_ten_with_most_reviews_have_an_example():
+def test_of_many_classes_the_ten_largest_have_an_example():
     counts = {f"class {place}": 2 + place % 7 for place in range(20)}
     labels = [name for name, count in counts.items() for _ in range(count)]
     texts = pd.Series([f"text of {name} number {row}" for row, name in enumerate(labels)])

@@ -34,7 +34,7 @@ TINY = {
     "batch": 16,
     "epochs": 2,
 }
-HOW = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
+OPTIONS = params.Train(keep_best="f1_score", patience=5, seed=None, class_weights=None, threads=1)
 MODELS = params.load(PARAMS).networks
 NEURAL = [name for name, network in MODELS.items() if issubclass(networks.settings_class(network), NeuralSettings)]
 
@@ -44,17 +44,17 @@ two_and_three_classes = pytest.mark.parametrize("data", ["two_classes", "three_c
 
 
 def tiny(name, classes=("negative", "positive"), **changes):
-    """The smallest model of its kind; what params.yaml leaves out of it, such as a second layer, is left out here too."""
+    """A tiny model; what params.yaml disables, such as a second layer, is disabled here too."""
     shipped = configuration(name).settings.model_dump()
     return configuration(name, classes, **{key: value for key, value in TINY.items() if shipped.get(key)} | changes)
 
 
-def fit(name, data, backups, *, how=HOW):
+def fit(name, data, backups, *, options=OPTIONS):
     """The fitted model and its history."""
     config = tiny(name, data.classes)
     if name in NEURAL:
-        return training.fit(config, data, how=how, seed=7, backups=backups)[:2]
-    return networks.module(config.network).fit(config, data, how=how)
+        return training.fit(config, data, options=options, seed=7, backups=backups)[:2]
+    return networks.module(config.network).fit(config, data, options=options)
 
 
 def weights_of(model):
@@ -76,7 +76,7 @@ def fitted(tmp_path_factory, request):
 
 @every_model
 @two_and_three_classes
-def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
+def test_one_row_of_probabilities_per_review(name, data, fitted, request):
     model, _ = fitted(name, data)
     tokens = request.getfixturevalue(data).valid
     probabilities = model.probabilities(tokens.ids)
@@ -87,7 +87,7 @@ def test_gives_one_row_of_probabilities_a_review(name, data, fitted, request):
 
 @every_model
 @two_and_three_classes
-def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, request):
+def test_a_loaded_model_predicts_the_same(name, data, fitted, tmp_path, request):
     model, _ = fitted(name, data)
     known = request.getfixturevalue(data)
     model.save(tmp_path)
@@ -98,7 +98,7 @@ def test_saved_and_loaded_gives_the_same_numbers(name, data, fitted, tmp_path, r
 
 @every_model
 def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes, tmp_path):
-    # Their files have the same bytes too, but only from processes that built as many layers before: Keras numbers them.
+    # Their files have the same bytes only if both processes built the same number of layers before, which Keras counts.
     one, history = fitted(name, "two_classes")
     other, other_history = fit(name, two_classes, tmp_path)
     assert len(weights_of(one)) == len(weights_of(other)) > 1
@@ -108,7 +108,7 @@ def test_same_seed_gives_the_same_weights_and_history(name, fitted, two_classes,
 
 
 @every_model
-def test_answers_a_review_without_words_and_one_of_unknown_words(name, fitted, two_classes):
+def test_reviews_without_words_or_of_unknown_words_are_predicted(name, fitted, two_classes):
     model, _ = fitted(name, "two_classes")
     ids = vocabulary.Ragged(np.ones(3, np.int32), np.array([0, 0, 3]))
     probabilities = model.probabilities(ids)
@@ -129,7 +129,7 @@ def test_history_has_every_score_of_train_and_valid(name, fitted):
 
 @every_model
 @two_and_three_classes
-def test_layers_tell_where_all_weights_are(name, data, fitted):
+def test_layers_account_for_all_weights(name, data, fitted):
     model, _ = fitted(name, data)
     layers = model.layers()
     assert all(set(layer) == {"name", "kind", "output", "weights"} for layer in layers)
@@ -139,7 +139,7 @@ def test_layers_tell_where_all_weights_are(name, data, fitted):
 
 
 @pytest.mark.parametrize(("name", "weights"), [("stacked_rnn", 197_185), ("stacked_lstm", 293_953)])
-def test_has_as_many_weights_as_its_document_says(name, weights):
+def test_number_of_weights_is_that_of_the_recipe(name, weights):
     words = ("<pad>", "<unk>", *(f"word{i}" for i in range(6000)))
     known = vocabulary.Vocabulary(words, np.full(len(words), 9))
     model = NeuralClassifier.create(configuration(name), known)
@@ -147,23 +147,23 @@ def test_has_as_many_weights_as_its_document_says(name, weights):
 
 
 @pytest.mark.parametrize("name", ["logistic", "nb_svm", "lstm"])  # the neural ones are all fitted by the same function
-def test_class_weights_make_a_rare_class_likelier(name, two_classes, tmp_path):
+def test_class_weights_increase_the_probability_of_a_rare_class(name, two_classes, tmp_path):
     rows = np.flatnonzero((two_classes.train.labels == 0) | (np.arange(len(two_classes.train)) % 8 == 1))
     offsets = np.concatenate([[0], np.cumsum(np.diff(two_classes.train.ids.offsets)[rows])])
     values = np.concatenate([two_classes.train.ids[row] for row in rows])
     few = vocabulary.Tokens(rows, two_classes.train.labels[rows], vocabulary.Ragged(values, offsets))
     data = replace(two_classes, train=few)
     assert few.labels.mean() < 0.25
-    said = {}
+    probability = {}
     for weights in (None, "balanced"):
-        model, _ = fit(name, data, tmp_path, how=HOW.model_copy(update={"class_weights": weights}))
-        said[weights] = model.probabilities(data.valid.ids)[:, 1].mean()
-    assert said["balanced"] > said[None]
+        model, _ = fit(name, data, tmp_path, options=OPTIONS.model_copy(update={"class_weights": weights}))
+        probability[weights] = model.probabilities(data.valid.ids)[:, 1].mean()
+    assert probability["balanced"] > probability[None]
 
 
 @every_neural_model
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")], ids=len)
-def test_settings_tell_how_many_weights_the_network_has_and_how_wide_it_is(name, classes):
+def test_settings_compute_the_number_of_weights_and_the_widest_layer(name, classes):
     words = vocabulary.Vocabulary(("<pad>", "<unk>", *(f"w{i}" for i in range(50))), np.full(52, 9))
     config = tiny(name, classes)
     model = NeuralClassifier.create(config, words).model
@@ -190,14 +190,14 @@ def test_gradients_reach_every_weight(name, classes, two_classes, three_classes)
 
 
 @every_neural_model
-def test_every_layer_with_weights_has_a_name_of_its_own(name, two_classes):
+def test_every_layer_with_weights_is_named(name, two_classes):
     model = NeuralClassifier.create(tiny(name), two_classes.vocabulary).model
     for layer in model.layers:
         if layer.weights:
             assert not layer.name.startswith(type(layer).__name__.lower()), layer.name
 
 
-def test_reads_the_words_and_the_part_of_a_text_that_its_settings_say(two_classes):
+def test_input_follows_the_settings(two_classes):
     config = tiny("cnn_lstm", vocabulary_size=6, length=4, padding="post", truncating="post")
     model = NeuralClassifier.create(config, two_classes.vocabulary)
     comma = two_classes.vocabulary.words.index(",")
@@ -205,7 +205,7 @@ def test_reads_the_words_and_the_part_of_a_text_that_its_settings_say(two_classe
     assert model.matrix(ids).tolist() == [[2, 3, 1, 4], [2, 0, 0, 0]]
 
 
-def test_naive_bayes_weights_point_to_the_class_that_holds_the_word(fitted, two_classes):
+def test_naive_bayes_weights_favour_the_class_that_contains_the_word(fitted, two_classes):
     model, _ = fitted("nb_svm", "two_classes")
     grams = model.ngrams.of_length[0]
     weight = dict(zip(grams.tolist(), model.weights[0, : len(grams)], strict=True))
@@ -213,25 +213,14 @@ def test_naive_bayes_weights_point_to_the_class_that_holds_the_word(fitted, two_
     assert weight[words.index("superb")] > 0 > weight[words.index("awful")]
 
 
-def test_ngrams_do_not_run_from_one_review_into_the_next(two_classes):
-    ids = vocabulary.Ragged(np.array([2, 3, 4, 5], np.int32), np.array([0, 2, 2, 4]))
-    found = NGrams((np.array([2, 3, 4, 5]), np.array([23, 34, 45])), base=10).counts(ids)
-    assert found.toarray().tolist() == [[1, 1, 0, 0, 1, 0, 0], [0] * 7, [0, 0, 1, 1, 0, 0, 1]]
-
-
-def test_ngrams_are_counted_as_often_as_they_occur():
-    ids = vocabulary.Ragged(np.array([2, 3, 2, 3, 3], np.int32), np.array([0, 5]))
-    assert NGrams((np.array([2, 3]), np.array([23, 33])), base=10).counts(ids).toarray().tolist() == [[2, 3, 2, 1]]
-
-
 def counted_by_hand(reviews, known):
-    """`known`: by length, runs of ids."""
+    """`known`: n-grams by length."""
     runs = [Counter(tuple(review[i : i + n]) for n in (1, 2, 3) for i in range(len(review) - n + 1)) for review in reviews]
     return [[found[run] for of_length in known for run in of_length] for found in runs]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_counts_of_ngrams_are_those_made_by_hand(seed):
+def test_counts_of_ngrams_equal_a_naive_implementation(seed):
     draw = np.random.default_rng(seed)
     reviews = [draw.integers(1, 5, draw.integers(0, 12)).tolist() for _ in range(draw.integers(1, 6))]
     known = [sorted({tuple(run) for run in draw.integers(1, 5, (n * 4, n)).tolist()}) for n in (1, 2, 3)]
@@ -240,11 +229,11 @@ def test_counts_of_ngrams_are_those_made_by_hand(seed):
     counts = NGrams(grams, base=10).counts(ids)
     assert counts.toarray().tolist() == counted_by_hand(reviews, known)
     assert counts.dtype == np.float32
-    assert counts.has_canonical_format  # each n-gram once, in order, so that sums over them are always taken alike
+    assert counts.has_canonical_format  # each n-gram once, in order, so that the order of summation is fixed
 
 
-def test_unknown_network_is_an_error_that_names_the_choices():
-    with pytest.raises(InputError, match=r"no network 'lstn'; choose one of logistic, nb_svm"):
+def test_unknown_network_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"unknown network 'lstn'; expected one of logistic, nb_svm"):
         networks.module("lstn")
 
 

@@ -14,7 +14,7 @@ from sentiflow.evaluation.metrics import scores
 from sentiflow.models import training
 from sentiflow.models.tf import keras
 
-HOW = params.Train(keep_best="f1_score", patience=9, seed=None, class_weights=None, threads=1)
+OPTIONS = params.Train(keep_best="f1_score", patience=9, seed=None, class_weights=None, threads=1)
 
 
 def config(**changes):
@@ -22,8 +22,8 @@ def config(**changes):
     return configuration("cnn_lstm", **tiny | changes)
 
 
-def fit(data, backups, *, how=HOW, **changes):
-    return training.fit(config(**changes), data, how=how, seed=7, backups=backups)
+def fit(data, backups, *, options=OPTIONS, **changes):
+    return training.fit(config(**changes), data, options=options, seed=7, backups=backups)
 
 
 DIES_AFTER_TWO_EPOCHS = """
@@ -42,18 +42,18 @@ def back_up_and_die(model, history, seconds, best_weights, backup):
         os.kill(os.getpid(), signal.SIGKILL)
 training._back_up = back_up_and_die
 config = ModelConfig("cnn_lstm", "cnn_lstm", cnn_lstm.Settings.model_validate_json(sys.argv[1]), ("negative", "positive"))
-how = params.Train.model_validate_json(sys.argv[2])
-training.fit(config, training_data(), how=how, seed=7, backups=Path(sys.argv[3]))
+options = params.Train.model_validate_json(sys.argv[2])
+training.fit(config, training_data(), options=options, seed=7, backups=Path(sys.argv[3]))
 """
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """The backups of a training that a SIGKILL ended after two epochs."""
+    """The backups of a training that was killed after two epochs."""
     folder = tmp_path_factory.mktemp("killed")
-    told = [config().settings.model_dump_json(), HOW.model_dump_json(), str(folder)]
+    arguments = [config().settings.model_dump_json(), OPTIONS.model_dump_json(), str(folder)]
     ended = subprocess.run(
-        [sys.executable, "-c", DIES_AFTER_TWO_EPOCHS, *told],
+        [sys.executable, "-c", DIES_AFTER_TWO_EPOCHS, *arguments],
         env=os.environ | {"PYTHONPATH": "tests"},
         capture_output=True,
         text=True,
@@ -68,17 +68,17 @@ def backups(killed, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(two_classes, tmp_path_factory):
+def uninterrupted(two_classes, tmp_path_factory):
     return fit(two_classes, tmp_path_factory.mktemp("backups"))
 
 
-def test_killed_training_resumes_and_ends_with_the_same_weights(undisturbed, two_classes, backups, caplog):
+def test_killed_training_resumes_with_the_same_weights(uninterrupted, two_classes, backups, caplog):
     assert len(list(backups.glob("cnn_lstm-*.npz"))) == 1
 
     with caplog.at_level("INFO", "sentiflow"):
         classifier, history, seconds = fit(two_classes, backups)
-    assert "going on after epoch 2" in caplog.text
-    expected, expected_history, _ = undisturbed
+    assert "resuming after epoch 2" in caplog.text
+    expected, expected_history, _ = uninterrupted
     assert len(seconds) == len(history), "those of the epochs before the kill are known too"
     assert history.equals(expected_history)
     for weights, wanted in zip(classifier.model.get_weights(), expected.model.get_weights(), strict=True):
@@ -86,33 +86,33 @@ def test_killed_training_resumes_and_ends_with_the_same_weights(undisturbed, two
     assert not list(backups.iterdir()), "the backup goes when the training ends well"
 
 
-def test_backup_of_other_settings_is_not_taken_up(two_classes, backups, caplog):
+def test_backup_of_other_settings_is_ignored(two_classes, backups, caplog):
     with caplog.at_level("INFO", "sentiflow"):
         fit(two_classes, backups, epochs=1, learning_rate=0.01)
-    assert "going on" not in caplog.text
+    assert "resuming" not in caplog.text
 
 
-def test_backup_that_was_cut_off_is_left_aside(undisturbed, two_classes, backups):
+def test_damaged_backup_is_ignored(uninterrupted, two_classes, backups):
     (backup,) = backups.glob("cnn_lstm-*.npz")
     backup.write_bytes(backup.read_bytes()[:1000])
     _, history, _ = fit(two_classes, backups)
-    assert history.equals(undisturbed[1])
+    assert history.equals(uninterrupted[1])
 
 
-def test_training_stops_when_patience_is_used_up_and_keeps_the_best_epoch(two_classes, tmp_path):
-    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
-    classifier, history, _ = fit(two_classes, tmp_path, how=how, epochs=30, learning_rate=0.2)
+def test_training_stops_early_and_keeps_the_best_epoch(two_classes, tmp_path):
+    options = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
+    classifier, history, _ = fit(two_classes, tmp_path, options=options, epochs=30, learning_rate=0.2)
     assert len(history) < 30
     assert history["valid_log_loss"].iloc[-1] > history["valid_log_loss"].min()
     kept = scores(two_classes.valid.labels, classifier.probabilities(two_classes.valid.ids))
     assert kept["log_loss"] == pytest.approx(history["valid_log_loss"].min(), abs=1e-9)
 
 
-def test_training_without_patience_goes_on_where_it_would_have_stopped(two_classes, tmp_path):
-    how = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
+def test_training_without_patience_fits_all_epochs(two_classes, tmp_path):
+    options = params.Train(keep_best="log_loss", patience=1, seed=None, class_weights=None, threads=1)
     rough = {"epochs": 12, "learning_rate": 0.2}
-    stopped = fit(two_classes, tmp_path, how=how, **rough)[1]
-    _, history, seconds = fit(two_classes, tmp_path, how=how.model_copy(update={"patience": None}), **rough)
+    stopped = fit(two_classes, tmp_path, options=options, **rough)[1]
+    _, history, seconds = fit(two_classes, tmp_path, options=options.model_copy(update={"patience": None}), **rough)
     assert len(stopped) < len(history) == len(seconds) == 12
     assert history[: len(stopped)].equals(stopped)
 
@@ -131,7 +131,7 @@ def test_metrics_on_train_are_those_of_scikit_learn():
             assert float(value) == pytest.approx(expected[name], abs=1e-6), name
 
 
-def test_model_learns_what_the_words_say(two_classes, tmp_path):
+def test_model_learns_the_sentiment_of_words(two_classes, tmp_path):
     _, history, _ = fit(
         two_classes, tmp_path, epochs=30, learning_rate=0.01, spatial_dropout=0.0, dropout=0.0, recurrent_dropout=0.0
     )

@@ -11,7 +11,7 @@ def model_dir(folder, weights):
     return folder
 
 
-def test_record_of_every_model_that_was_trained_here_is_known(tmp_path):
+def test_every_model_that_was_trained_here_has_a_record(tmp_path):
     records = tmp_path / "cache"
     one, other = model_dir(tmp_path / "one", b"1"), model_dir(tmp_path / "other", b"2")
     training_record.write(records, one, Record([1.23456, 2.0], [{"time": 1.0}]))
@@ -26,7 +26,7 @@ def test_model_that_was_not_trained_here_has_no_record(tmp_path):
     assert training_record.read(tmp_path, model_dir(tmp_path / "other", b"2")) is None
 
 
-def test_use_of_the_machine_is_sampled_while_the_block_runs_and_at_its_end():
+def test_machine_load_is_sampled_during_the_block_and_at_its_end():
     with system_metrics.watching(interval=0.05) as samples:
         time.sleep(0.2)
         assert samples

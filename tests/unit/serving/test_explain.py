@@ -35,7 +35,7 @@ TINY = {"length": 12, "embedding": 4, "units": 5, "minimum_count": 1}
 
 
 def write_params(**changes):
-    """params.yaml of the working folder: the shipped one with other values under dotted keys."""
+    """Writes params.yaml to the working folder: the shipped one with changes under keys such as explain__reviews."""
     yaml = YAML()
     values = yaml.load((TOP / "params.yaml").read_text(encoding="utf-8"))
     for key, value in {"run": NETWORKS, "explain__sentences": SENTENCES, "explain__reviews": 15, **changes}.items():
@@ -49,7 +49,7 @@ def write_params(**changes):
 
 
 def make_project(top, classes):
-    """Tokens and models in a folder; the neural ones are as good as their fresh weights."""
+    """Writes tokens and models to a folder; the neural ones are not trained."""
     texts, labels = reviews(80, classes=classes)
     views = cleaning.clean(texts, stopwords=Stopwords("english", keep_negations=True))
     tokens_dir = top / "data/tokens"
@@ -67,7 +67,7 @@ def make_project(top, classes):
         folder.mkdir(parents=True)
         if name == "nb_svm":
             data = vocabulary.read_training_data(tokens_dir, "text")
-            model, _ = networks.module(name).fit(configuration(name, classes), data, how=p.train)
+            model, _ = networks.module(name).fit(configuration(name, classes), data, options=p.train)
         else:
             keras.utils.set_random_seed(3)
             config = configuration(name, classes, **TINY)
@@ -86,7 +86,7 @@ def projects(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(trained, tmp_path_factory):
-    """Of a store with a version of nb_svm, and no champion."""
+    """Client of a store with a version of nb_svm and no champion."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -121,7 +121,7 @@ def project(projects, client, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(project, capsys):
-    """Runs the command in this process and gives what it printed."""
+    """Runs the command in this process and returns its output."""
 
     def run_it(text, model=None, out=Path("reports/explanation.png")):
         capsys.readouterr()
@@ -144,7 +144,7 @@ TEXT = "A great film, and a moving story"
 
 
 def predicted(capsys, text):
-    """Label, and its probability to three digits, as `sentiflow predict` prints them."""
+    """Label and probability to three digits, as from `sentiflow predict`."""
     capsys.readouterr()
     predict.run(text=text, file=None, column=None, out=None, version=None)
     lines = capsys.readouterr().out.split("\n")
@@ -154,70 +154,70 @@ def predicted(capsys, text):
 
 
 @pytest.mark.usefixtures("champion")
-def test_without_a_model_the_champion_is_explained_and_answers_as_predict_does(run, capsys):
+def test_by_default_the_champion_is_explained_with_the_prediction_of_predict(run, capsys):
     label, probability = predicted(capsys, TEXT)
     printed = run(TEXT)
-    assert printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}\n")
+    assert printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}\n")
     assert "no version is champion" not in printed
-    shutil.rmtree("models")  # the champion is the registered version, not what was trained here last
+    shutil.rmtree("models")  # the champion is the registered version, not the last trained model
     assert run(TEXT) == printed
 
 
 @pytest.mark.usefixtures("champion")
-def test_of_a_named_model_it_says_that_it_is_not_the_champion_and_what_that_answers(run, capsys):
+def test_a_named_model_is_compared_with_the_champion(run, capsys):
     label, probability = predicted(capsys, TEXT)
-    answer = f"the champion is version 1 (nb_svm), which answers {label}, probability {probability}\n"
+    answer = f"the champion is version 1 (nb_svm), which predicts {label}, probability {probability}\n"
     printed = run(TEXT, "lstm_attention")
-    assert printed.startswith("lstm_attention answers ")
+    assert printed.startswith("lstm_attention predicts ")
     assert f"\nlstm_attention is not the champion; {answer}" in printed
     assert f"\nnb_svm as trained last; {answer}" in run(TEXT, "nb_svm")
 
 
 @pytest.mark.usefixtures("champion")
-def test_of_a_text_with_too_many_words_to_weigh_it_gives_the_answer_of_predict_too(run, capsys, monkeypatch):
+def test_a_truncated_text_has_the_prediction_for_the_whole_text_too(run, capsys, monkeypatch):
     monkeypatch.setattr(explanation, "MOST_WORDS", 3)
     text = "a great film " + "dull boring awful story " * 5
     label, probability = predicted(capsys, text)
     printed = run(text)
-    assert not printed.startswith(f"version 1 (nb_svm) answers {label}, probability {probability}")
-    assert f"of the whole text it answers {label}, probability {probability}, as `sentiflow predict` does\n" in printed
+    assert not printed.startswith(f"version 1 (nb_svm) predicts {label}, probability {probability}")
+    assert f"for the whole text it predicts {label}, probability {probability}, as `sentiflow predict` does\n" in printed
 
 
-def test_a_named_model_is_explained_where_the_store_does_not_answer(run, monkeypatch):
+def test_a_named_model_is_explained_without_a_store(run, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/folder/mlflow.db")
     printed = run(TEXT, "nb_svm")
-    assert printed.startswith("nb_svm answers ")
-    assert "\nwhat the champion answers is not known: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
+    assert printed.startswith("nb_svm predicts ")
+    assert "\nthe champion's prediction is unknown: MLflow's store at sqlite:////no/folder/mlflow.db " in printed
 
 
-def test_without_a_champion_the_best_on_valid_is_explained_and_without_a_comparison_the_first_of_the_run(run):
+def test_without_a_champion_the_best_or_first_trained_model_is_explained(run):
     write_params(run={"lstm": "recurrent", "nb_svm": "nb_svm"})
     printed = run("A great film")
-    assert printed.startswith("lstm answers ")
+    assert printed.startswith("lstm predicts ")
     assert "\nno version is champion, so this is lstm, the first in `run`\n" in printed
     Path("metrics").mkdir()
     Path("metrics/comparison.json").write_text('{"best": "nb_svm"}')
     printed = run("A great film")
-    assert printed.startswith("nb_svm answers ")
+    assert printed.startswith("nb_svm predicts ")
     assert "\nno version is champion, so this is nb_svm, the best on valid\n" in printed
-    shutil.rmtree("models/nb_svm")  # a best that is not trained here any more
-    assert run("A great film").startswith("lstm answers ")
+    shutil.rmtree("models/nb_svm")  # the best model is not trained here any more
+    assert run("A great film").startswith("lstm predicts ")
 
 
-def test_a_named_model_without_a_champion_says_that_there_is_none(run):
+def test_with_a_named_model_a_missing_champion_is_reported(run):
     for name in RUN:
         printed = run("A great film", name)
-        assert printed.startswith(f"{name} answers ")
+        assert printed.startswith(f"{name} predicts ")
         assert "\nno version is champion yet\n" in printed
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
+def test_the_printed_prediction_and_weights_are_those_of_the_library(run, name):
     text = "A great film, and a moving story"
     printed = run(text, name)
     model = explanation.read(Path("models") / name, Path("data/tokens"))
     [expected] = explanation.explain(model, [text], stopwords=Stopwords("english", keep_negations=True))
-    assert f"{name} answers {expected.label}, probability {expected.probability:.3f}\n" in printed
+    assert f"{name} predicts {expected.label}, probability {expected.probability:.3f}\n" in printed
     weights = dict(re.findall(r"(\S+)\((-?[\d.]+)\)", printed))
     assert [word.strip("[]") for word in weights] == list(dict.fromkeys(expected.words))
     last = dict(zip(expected.words, expected.weights, strict=True))
@@ -226,7 +226,7 @@ def test_the_printed_answer_and_weights_are_those_of_the_library(run, name):
     )
 
 
-def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, project):
+def test_the_picture_is_the_only_file_written(run, project):
     before = {path for path in project.rglob("*") if path.is_file()}
     printed = run("A great film", "nb_svm", Path("pictures/mine.PNG"))
     assert "picture: pictures/mine.PNG" in printed
@@ -234,21 +234,21 @@ def test_the_picture_is_where_it_was_asked_for_and_nothing_else_is_written(run, 
     assert Path("pictures/mine.PNG").read_bytes().startswith(b"\x89PNG")
 
 
-def test_words_that_the_model_does_not_know_are_listed_once_and_not_without_end(run):
-    assert "unknown to the model, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
-    assert "unknown" not in run("great film", "nb_svm")
+def test_out_of_vocabulary_words_are_listed_once_and_up_to_a_limit(run):
+    assert "out-of-vocabulary, in [brackets]: zzyzx, qwx\n" in run("the zzyzx film zzyzx qwx", "nb_svm")
+    assert "out-of-vocabulary" not in run("great film", "nb_svm")
     many = " ".join("q" + letter * 3 for letter in "abcdefghijklmnop")
     assert "qjjj and 6 more\n" in run(many, "nb_svm")
 
 
-def test_it_says_how_many_words_were_cut_off_and_on_which_side(run, monkeypatch):
-    assert "cut off: the first 8 words; the answer is of the other 12\n" in run("film great " * 10, "lstm_attention")
-    assert "cut off" not in run("film great", "lstm_attention")
+def test_truncation_is_reported_with_number_and_side(run, monkeypatch):
+    assert "truncated: the first 8 words; the prediction is for the other 12\n" in run("film great " * 10, "lstm_attention")
+    assert "truncated" not in run("film great", "lstm_attention")
     monkeypatch.setattr(explanation, "MOST_WORDS", 5)
-    assert "cut off: the last 15 words; the answer is of the other 5\n" in run("film great " * 10, "nb_svm")
+    assert "truncated: the last 15 words; the prediction is for the other 5\n" in run("film great " * 10, "nb_svm")
 
 
-def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
+def test_a_dash_reads_the_text_from_standard_input(run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"great \xff film\0 caf\xc3\xa9")))
     printed = run("-", "nb_svm")
     assert "great(" in printed
@@ -256,12 +256,14 @@ def test_a_text_comes_from_standard_input_where_it_is_a_dash(run, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nb_svm", "lstm_attention"])
-def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkeypatch, name):
+def test_a_text_of_a_megabyte_is_explained_up_to_the_length_of_the_model(run, monkeypatch, name):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 500_000 + b" great film" * 50_000)))
     monkeypatch.setattr(explanation, "MOST_WORDS", 30)
-    cut = {"nb_svm": "the last 99,971 words; the answer is of the other 30", "lstm_attention": "the first 99,989 words"}[name]
+    cut = {"nb_svm": "the last 99,971 words; the prediction is for the other 30", "lstm_attention": "the first 99,989 words"}[
+        name
+    ]
     printed = run("-", name)
-    assert f"cut off: {cut}" in printed
+    assert f"truncated: {cut}" in printed
     assert len(printed) < 2000
 
 
@@ -271,20 +273,20 @@ def test_a_text_of_a_megabyte_is_explained_as_far_as_the_model_reads(run, monkey
         (("",), 'received no text; expected a review, for example: sentiflow explain "A film I loved."'),
         ((" \n ",), "received no text"),
         (("<br/>", "nb_svm"), "nb_svm reads no word of this text; give another text or another model: --model"),
-        (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are left out; give"),
+        (("It was.", "lstm"), "lstm reads no word of this text, of which stopwords, numbers and punctuation are removed; give"),
         (("good", "lstn"), "received --model lstn, which is not trained here; expected one of nb_svm, lstm, lstm_attention."),
         (("good", "gru"), "add it to `run` in params.yaml and run: sentiflow repro"),
         (("good", "../models/lstm"), "which is not trained here"),
         (("good", "nb_svm", Path("picture.jpg")), "received --out picture.jpg; expected a name that ends in .png"),
     ],
 )
-def test_what_cannot_be_explained_is_an_error_that_says_what_to_do(run, arguments, message):
+def test_what_cannot_be_explained_is_an_error_with_advice(run, arguments, message):
     with pytest.raises(InputError, match=re.escape(message)):
         run(*arguments)
     assert not Path("reports").exists()
 
 
-def test_without_a_trained_model_the_error_says_how_to_train_one(run):
+def test_without_a_trained_model_the_error_tells_how_to_train_one(run):
     shutil.rmtree("models")
     with pytest.raises(
         InputError, match=r"no model is trained yet, expected nb_svm or lstm or lstm_attention in models; .*sentiflow repro"
@@ -300,7 +302,7 @@ def test_an_error_is_one_line_with_status_1_and_without_traceback(project):
         assert ended.stdout == b""
 
 
-def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(project):
+def test_output_in_ascii_is_escaped_and_has_no_colours(project):
     ended = command("great \u4e2d\u6587 film", "--model", "nb_svm", env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert ended.returncode == 0, ended.stderr
     assert b"[\\u4e2d](" in ended.stdout
@@ -308,7 +310,7 @@ def test_output_into_a_file_of_a_narrow_encoding_is_escaped_and_has_no_colours(p
 
 
 def on_terminal(*arguments, **environment):
-    """What the command writes to a terminal."""
+    """Output of the command to a terminal."""
     main, other = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "sentiflow", "explain", *arguments],
@@ -322,14 +324,14 @@ def on_terminal(*arguments, **environment):
         try:
             while part := os.read(main, 65536):
                 written += part
-        except OSError:  # how Linux says that the other end was closed
+        except OSError:  # on Linux: the other end was closed
             pass
         os.close(main)
         assert started.wait(60) == 0, started.stderr.read()
     return written.decode()
 
 
-def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(project):
+def test_a_terminal_gets_colours_and_the_text_cannot_add_any(project):
     arguments = ("great \x1b[31m film \u202e", "--model", "nb_svm")
     coloured = on_terminal(*arguments)
     assert "\x1b[48;5;" in coloured
@@ -339,7 +341,7 @@ def test_only_a_terminal_that_wants_colours_gets_them_and_the_text_adds_none(pro
 
 
 @pytest.mark.parametrize("wish", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_terminal_that_wants_no_colours_gets_none(run, monkeypatch, wish):
+def test_a_terminal_without_colours_gets_none(run, monkeypatch, wish):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in wish.items():
@@ -352,7 +354,7 @@ def test_a_terminal_that_wants_no_colours_gets_none(run, monkeypatch, wish):
 
 
 def answers(right):
-    """Predictions on test as the best model's: right on the reviews (by row) that are given, wrong on all others."""
+    """Predictions on test that are correct on the given rows only."""
     classes = json.loads(Path("data/tokens/classes.json").read_text())
     texts, labels = reviews(80, classes=classes)
     label = [classes[place] for place in labels]
@@ -378,7 +380,7 @@ def run_stage(out="reports/explanations", names=None, right=range(80)):
     return json.loads(Path(out, "explanations.json").read_text(encoding="utf-8"))
 
 
-def test_the_stage_writes_every_sentence_under_every_model(every_project):
+def test_the_stage_explains_every_text_with_every_model(every_project):
     found = run_stage()
     assert [(each["architecture"], each["sentence"]) for each in found["explanations"]] == [
         (name, sentence) for name in RUN for sentence in SENTENCES
@@ -390,7 +392,7 @@ def test_the_stage_writes_every_sentence_under_every_model(every_project):
     assert set(re.findall(r"\((\w+\.png)\)", page)) == figures
 
 
-def test_the_stage_has_the_best_model_first(project):
+def test_the_stage_lists_the_best_model_first(project):
     best_first = ["lstm_attention", "nb_svm", "lstm"]
     found = run_stage(names=best_first)
     assert list(dict.fromkeys(each["architecture"] for each in found["explanations"])) == best_first
@@ -398,7 +400,7 @@ def test_the_stage_has_the_best_model_first(project):
     assert re.findall(r"\((\w+)_1\.png\)", page) == best_first
 
 
-def test_without_sentences_the_stage_shows_a_review_of_each_class_that_the_best_model_answers_correctly(every_project):
+def test_without_sentences_the_stage_shows_a_correctly_predicted_review_per_class(every_project):
     write_params(explain__sentences=None)
     table, texts, classes = answers(())
     words = texts.str.split().str.len()
@@ -413,7 +415,7 @@ def test_without_sentences_the_stage_shows_a_review_of_each_class_that_the_best_
     assert len(nothing_is_right) == len(classes)
 
 
-def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leaving_out(every_project):
+def test_the_stage_uses_attention_if_available_and_leave_one_out_otherwise(every_project):
     for each in run_stage()["explanations"]:
         assert each["method"] == ("attention" if each["architecture"] == "lstm_attention" else "leave one out")
         assert len(each["words"]) == len(each["weights"]) == len(each["known"])
@@ -425,7 +427,7 @@ def test_the_stages_weights_are_attention_where_there_is_some_and_otherwise_leav
     assert (nothing_read["architecture"], nothing_read["sentence"]) == ("lstm", "It was.")
 
 
-def test_the_stage_checks_by_deletion_the_models_with_attention(every_project):
+def test_the_stage_runs_the_deletion_check_for_models_with_attention(every_project):
     [checked] = run_stage()["deletion"]
     assert (checked["architecture"], checked["reviews"], checked["deleted"]) == ("lstm_attention", 15, 0.1)
     assert checked["difference_low"] <= checked["difference"] <= checked["difference_high"]
@@ -441,14 +443,14 @@ def test_the_stage_writes_the_same_bytes_again(project):
         assert Path("one", name).read_bytes() == Path("other", name).read_bytes(), name
 
 
-def test_a_run_without_attention_has_no_check_and_says_so(project):
+def test_without_attention_there_is_no_deletion_check(project):
     write_params(run={"nb_svm": "nb_svm"})
     assert run_stage()["deletion"] == []
     page = Path("reports/explanations/explanations.md").read_text(encoding="utf-8")
     assert "No model of this run has attention" in page
 
 
-def test_a_stage_that_fails_leaves_the_explanations_of_before(project):
+def test_a_failing_stage_keeps_the_previous_explanations(project):
     run_stage()
     before = Path("reports/explanations/explanations.json").read_bytes()
     shutil.rmtree("models/lstm")

@@ -1,4 +1,4 @@
-"""Files through a real small model; the command on a real store is in tests/system/test_serving.py."""
+"""Files predicted by a small model; the command on a real store is tested in tests/system/test_serving.py."""
 
 import csv
 import gzip
@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from samples import reviews
 
 from sentiflow.config import params
-from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import predict
 from sentiflow.system.errors import InputError
@@ -27,31 +26,21 @@ DOWNLOAD = params.load(Path(__file__).parents[3] / "params.yaml").download.model
 TEXTS = reviews(7)[0].tolist()
 
 
-@pytest.fixture(scope="module")
-def model(trained, tmp_path_factory):
-    model_dir, tokens_dir, _, _ = trained
-    folder = tmp_path_factory.mktemp("served") / "bundle"
-    sentiment_model.bundle(
-        folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
-    )
-    return sentiment_model.SentimentModel.load(folder)
-
-
 @pytest.fixture
 def answered(model, tmp_path):
-    """Answers a file of these bytes."""
+    """Predicts a file with this content."""
 
     def run(content, column=None, longest=LONGEST, download=DOWNLOAD, name="reviews.csv"):
         file = tmp_path / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         out = tmp_path / "answers.csv"
-        told = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
-        return told, pd.read_csv(out, dtype="str", keep_default_na=False)
+        result = predict.answer_file(model, file, out, download.model_copy(update={"max_characters": longest}), column=column)
+        return result, pd.read_csv(out, dtype="str", keep_default_na=False)
 
     return run
 
 
-# what a file gets
+# predictions for a file
 
 
 @pytest.mark.parametrize(
@@ -72,25 +61,25 @@ def answered(model, tmp_path):
     ],
     ids=["cp1252", "gzip", "tabs", "JSON lines", "other quotes", "blank before a quote", "no header", "two columns"],
 )
-def test_a_file_is_read_as_download_reads_it(model, answered, name, content, section):
+def test_a_file_is_read_in_the_format_of_download(model, answered, name, content, section):
     table = DOWNLOAD.csv.model_copy(update={"text": "Kommentar", "label": "Label"} | section)
-    told, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
-    assert told.rows == 1
+    result, found = answered(content, download=DOWNLOAD.model_copy(update={"source": "csv", "csv": table}), name=name)
+    assert result.rows == 1
     expected = model.predict(["a\ncaf\u00e9" if isinstance(table.text, list) else "a caf\u00e9"])
     assert found["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
 
-def test_a_bad_line_of_json_is_named(answered):
+def test_an_invalid_line_of_json_is_reported(answered):
     with pytest.raises(InputError, match="line 2 is not a JSON object"):
         answered('{"text": "fine"}\nnot one\n', name="r.jsonl")
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
-def test_answers_of_a_file_are_the_models_whatever_the_size_of_a_part(model, answered, monkeypatch, rows):
+def test_predictions_do_not_depend_on_the_batch_size(model, answered, monkeypatch, rows):
     monkeypatch.setattr(predict, "ROWS", rows)
-    told, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
+    result, table = answered(pd.DataFrame({"review": TEXTS}).to_csv(index=False))
     expected = model.predict(TEXTS)
-    assert (told.rows, told.empty, told.column) == (7, 0, "review")
+    assert (result.rows, result.empty, result.column) == (7, 0, "review")
     assert list(table) == ["review", "predicted", "p_negative", "p_positive"]
     assert table["predicted"].tolist() == expected["label"].tolist()
     np.testing.assert_array_equal(table[["p_negative", "p_positive"]].astype(float), expected[["p_negative", "p_positive"]])
@@ -99,53 +88,53 @@ def test_answers_of_a_file_are_the_models_whatever_the_size_of_a_part(model, ans
 ODD = pd.DataFrame(
     {
         "": ["0", "1", "2", "3"],
-        "text": ['He said "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
+        "text": ['He message "great",\nthen left', "a great; film, really", "", " \u4e2d\u6587 \U0001f600 \0 "],
         "grade": ["007", "1e5", "NA", "1.50"],
         "n o t e": ["", "null", "\r\n", "'"],
     }
 )
 
 
-def test_every_column_stays_as_it_was(answered, tmp_path):
-    told, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
-    assert told.column == "text"
+def test_every_column_is_kept_unchanged(answered, tmp_path):
+    result, _ = answered(ODD.to_csv(index=False, lineterminator="\r\n"))
+    assert result.column == "text"
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row[:4] for row in csv.reader(file)] == [list(ODD), *ODD.to_numpy().tolist()]
 
 
-def test_an_empty_cell_is_answered_as_an_empty_text_and_counted(model, answered):
-    told, table = answered('id,text\n1,\n2," "\n3,great\n')
-    assert (told.rows, told.empty) == (3, 2)
+def test_an_empty_cell_is_predicted_as_an_empty_text_and_counted(model, answered):
+    result, table = answered('id,text\n1,\n2," "\n3,great\n')
+    assert (result.rows, result.empty) == (3, 2)
     expected = model.predict(["", " ", "great"])
     assert table["predicted"].tolist() == expected["label"].tolist()
     assert table["p_positive"].astype(float).tolist() == expected["p_positive"].tolist()
 
 
-def test_blank_lines_are_no_rows_and_a_header_alone_has_no_answers(answered):
-    told, table = answered("text\ngreat\n\nawful\n\n")
-    assert told.rows == 2
+def test_blank_lines_are_skipped_and_a_header_alone_has_no_predictions(answered):
+    result, table = answered("text\ngreat\n\nawful\n\n")
+    assert result.rows == 2
     assert table["text"].tolist() == ["great", "awful"]
-    told, table = answered("text\n")
-    assert told.rows == 0
+    result, table = answered("text\n")
+    assert result.rows == 0
     assert list(table) == ["text", "predicted", "p_negative", "p_positive"]
 
 
-def test_the_mark_that_spreadsheets_put_first_is_no_part_of_the_header(answered):
-    told, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
-    assert told.column == "text"
+def test_a_byte_order_mark_is_not_part_of_the_header(answered):
+    result, _ = answered(b"\xef\xbb\xbftext,id\ngreat,1\n")
+    assert result.column == "text"
 
 
 @pytest.mark.parametrize(
     ("header", "column", "chosen"),
     [("id,review", None, "review"), ("whatever", None, "whatever"), ("review,text", "text", "text"), ("id,body", "body", "body")],
 )
-def test_the_column_is_the_one_named_or_called_text_or_review_or_the_only_one(answered, header, column, chosen):
-    told, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
-    assert told.column == chosen
+def test_the_column_is_the_named_one_or_text_or_review_or_the_only_one(answered, header, column, chosen):
+    result, _ = answered(f"{header}\n{','.join(['great'] * (header.count(',') + 1))}\n", column)
+    assert result.column == chosen
 
 
-def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
-    with pytest.raises(InputError, match=r"column 'id' of .* holds numbers, expected texts; name one with --column"):
+def test_a_column_of_numbers_is_predicted_only_if_named(answered):
+    with pytest.raises(InputError, match=r"column 'id' of .* contains numbers, expected texts; name a column with --column"):
         answered("id\n1\n2\n")
     assert answered("id\n1\n2\n", "id")[0].rows == 2
     assert answered("text\n10\n")[0].rows == 1
@@ -154,11 +143,14 @@ def test_a_column_of_numbers_is_answered_only_where_it_is_asked_for(answered):
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.lists(st.text(max_size=9), min_size=2, max_size=2), max_size=5))
-def test_any_table_that_python_writes_is_read_back(table):
+def test_any_table_written_by_python_is_read_back(table):
     written = io.StringIO(newline="")
     csv.writer(written).writerows([["id", "text"], *table])
     lines = io.StringIO(written.getvalue(), newline="")
-    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it")] == [["id", "text"], *table]
+    assert [row for _, row in predict.rows(lines, longest=LONGEST, name="it", written=predict.DEFAULT)] == [
+        ["id", "text"],
+        *table,
+    ]
 
 
 def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
@@ -174,11 +166,11 @@ def test_memory_does_not_grow_with_the_file(model, tmp_path, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    most(50)  # what is made once
+    most(50)  # caches
     assert most(2000) < 1.5 * most(200)
 
 
-# what cannot be used
+# invalid files
 
 REFUSED = {
     "nothing": ("", "is empty; expected a header"),
@@ -199,28 +191,28 @@ REFUSED = {
     "many columns": (",".join(f"c{i}" for i in range(1001)) + "\n", "has 1,001 columns, expected at most 1,000"),
     "twice the same name": ("text,text\na,b\n", "columns of the same name: 'text'"),
     "two that could be": ("text,review,review\na,b,c\n", "columns of the same name: 'review'"),
-    "none that could be": ("id,body\n1,b\n", "is not clear; name it with --column: 'id', 'body'"),
+    "none that could be": ("id,body\n1,b\n", "is ambiguous; name it with --column: 'id', 'body'"),
     "semicolons": ("id;text\n1;b\n", "seems to be separated by ';'"),
     "tabs": ("id\ttext\n1\tb\n", r"seems to be separated by '\\t'"),
-    "an answer already": ("text,predicted\na,b\n", "columns named as an answer's: 'predicted'; rename them"),
-    "probabilities already": ("text,p_positive\na,0.5\n", "columns named as an answer's: 'p_positive'"),
+    "an answer already": ("text,predicted\na,b\n", "columns named like those of the predictions: 'predicted'; rename them"),
+    "probabilities already": ("text,p_positive\na,0.5\n", "columns named like those of the predictions: 'p_positive'"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_cannot_be_used_is_an_error_that_says_where_and_leaves_nothing(answered, tmp_path, case):
-    content, said = REFUSED[case]
-    with pytest.raises(InputError, match=said):
+def test_an_invalid_file_is_an_error_with_its_position_and_nothing_is_written(answered, tmp_path, case):
+    content, message = REFUSED[case]
+    with pytest.raises(InputError, match=message):
         answered(content)
     assert {path.name for path in tmp_path.iterdir()} <= {"reviews.csv"}
 
 
-def test_a_column_that_is_not_there_is_an_error_with_those_that_are(answered):
+def test_a_missing_column_is_an_error_that_lists_the_columns(answered):
     with pytest.raises(InputError, match=r"received --column 'tekst', expected a column of .*: 'id', 'text'"):
         answered("id,text\n1,a\n", "tekst")
 
 
-def test_an_error_late_in_a_file_leaves_the_answers_of_before(answered, tmp_path, monkeypatch):
+def test_an_error_late_in_a_file_keeps_the_previous_predictions(answered, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "ROWS", 2)
     answered("text\nfirst\n")
     before = (tmp_path / "answers.csv").read_bytes()
@@ -242,9 +234,9 @@ CELLS = [
 ]
 
 
-def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_were(model, answered, tmp_path):
-    told, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
-    assert (told.rows, told.empty) == (len(CELLS), 1)
+def test_hostile_texts_are_predicted_and_kept_unchanged(model, answered, tmp_path):
+    result, table = answered(pd.DataFrame({"text": CELLS}).to_csv(index=False))
+    assert (result.rows, result.empty) == (len(CELLS), 1)
     assert table["predicted"].tolist() == model.predict(CELLS)["label"].tolist()
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
         assert [row[0] for row in csv.reader(file)][1:] == CELLS
@@ -253,7 +245,7 @@ def test_hostile_texts_are_answered_as_the_model_answers_them_and_stay_as_they_w
 @pytest.mark.parametrize(
     "name", [b"a\x1b]0;x\x07\n.csv", b"--help.csv", b"$(touch ran)`touch ran`;touch ran.csv", b"\xff\xfe.csv"]
 )
-def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
+def test_a_file_of_any_name_is_predicted_next_to_it(model, tmp_path, name):
     file = tmp_path / os.fsdecode(name)
     file.write_text("text\ngreat\n")
     out = file.with_name(f"{file.stem}.predictions.csv")
@@ -261,8 +253,8 @@ def test_a_file_of_any_name_is_answered_beside_it(model, tmp_path, name):
     assert {each.name for each in tmp_path.iterdir()} == {file.name, out.name}
 
 
-def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, tmp_path):
-    """Somebody sent a folder: the names that answers are written to are links to a file elsewhere."""
+def test_symbolic_links_at_the_output_are_not_followed(model, tmp_path):
+    """In a folder from elsewhere, the names that predictions are written to may be links to another file."""
     own, sent = tmp_path / "own", tmp_path / "sent"
     own.write_text("precious")
     sent.mkdir()
@@ -279,23 +271,23 @@ def test_what_lies_ready_beside_a_file_makes_nothing_else_be_overwritten(model, 
 
 
 def command(capsys, *arguments):
-    status, _, said = commands.run(capsys, "predict", *arguments)
+    status, _, message = commands.run(capsys, "predict", *arguments)
     assert status == 1
-    return said
+    return message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "expected either a text or a file"),
         (["--text", "a", "b.csv"], "expected either a text or a file"),
         (["--text", " \n"], "received no text"),
-        (["--text", "a", "--out", "b.csv"], "they belong to a file"),
-        (["no.csv"], "received no.csv, which is not there; expected a file of reviews"),
-        (["src"], "received src, which is no file; expected a file of reviews"),
+        (["--text", "a", "--out", "b.csv"], "are options for a file"),
+        (["no.csv"], "no.csv is missing; expected a file of reviews"),
+        (["src"], "src is not a file; expected a file of reviews"),
         (["README.md", "--out", "src"], "received --out src, which is a folder or a device"),
         (["README.md", "--out", "/dev/null"], "received --out /dev/null, which is a folder or a device"),
-        (["/dev/zero"], "received /dev/zero, which is no file; expected a file of reviews"),
+        (["/dev/zero"], "/dev/zero is not a file; expected a file of reviews"),
         (["--text", "a" * 1_000_001], "received a text of more than 1,000,000 characters, expected at most that"),
         (["README.md", "--out", "./README.md"], "for both the reviews and --out"),
         (["README.md", "--out", "data/external/a.csv"], "which is in data/external, a path of the stage download"),
@@ -304,14 +296,14 @@ def command(capsys, *arguments):
         (["README.md", "--out", "src/../reports/report.html"], "a path of the stage report"),
     ],
 )
-def test_arguments_that_do_not_fit_are_errors_before_any_model_is_opened(capsys, arguments, said):
+def test_invalid_arguments_are_errors_before_any_model_is_opened(capsys, arguments, message):
     err = command(capsys, *arguments)
-    assert said in err
+    assert message in err
     assert err.startswith("error: ")
 
 
 @pytest.mark.parametrize("made", ["a link", "a hard link", "a folder's link", "working file", "other working file"])
-def test_no_name_of_the_input_is_taken_as_output(capsys, tmp_path, made):
+def test_no_name_of_the_input_is_accepted_as_output(capsys, tmp_path, made):
     file, out = tmp_path / "reviews.csv", tmp_path / "link.csv"
     file.write_text("text\na\n")
     if made == "a link":
@@ -321,16 +313,16 @@ def test_no_name_of_the_input_is_taken_as_output(capsys, tmp_path, made):
     elif made == "a folder's link":
         (tmp_path / "folder").symlink_to(".")
         out = tmp_path / "folder/reviews.csv"
-    else:  # where the answers are written before they take their place
+    else:  # temporary names of the output
         file = file.rename(tmp_path / (".link.csv.partial" if made == "working file" else ".link.csv.old.partial"))
-    said = command(capsys, file, "--out", out)
-    assert "for both the reviews and --out" in said
+    message = command(capsys, file, "--out", out)
+    assert "for both the reviews and --out" in message
     assert file.read_text() == "text\na\n"
 
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(capsys, tmp_path):
     os.mkfifo(tmp_path / "reviews.csv")
-    assert "which is no file" in command(capsys, tmp_path / "reviews.csv")
+    assert "is not a file" in command(capsys, tmp_path / "reviews.csv")
 
 
 def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
@@ -339,7 +331,7 @@ def test_an_endless_standard_input_is_refused(monkeypatch, capsys):
         assert "received a text of more than 1,000,000 characters" in command(capsys, "--text", "-")
 
 
-def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp_path):
+def test_ten_gigabytes_of_zeros_are_refused_after_their_first_bytes(model, tmp_path):
     file = tmp_path / "reviews.csv"
     with file.open("wb") as sparse:
         sparse.truncate(10 * 2**30)
@@ -353,7 +345,7 @@ def test_ten_gigabytes_of_nothing_are_refused_after_their_first_bytes(model, tmp
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypatch):
-    """Each answer adds as many rows as were answered, so that reading alone would never end."""
+    """Each prediction adds as many rows as it predicted, so that reading would never end."""
     monkeypatch.setattr(predict, "ROWS", 10)
     file = tmp_path / "reviews.csv"
     file.write_text("text\n" + "fine\n" * 100_000)
@@ -365,6 +357,6 @@ def test_a_file_that_grows_while_it_is_read_is_refused(model, tmp_path, monkeypa
         return answer(self, texts)
 
     monkeypatch.setattr(sentiment_model.SentimentModel, "predict", and_grow)
-    with pytest.raises(InputError, match="was changed while it was read; wait until it is complete, then run again"):
+    with pytest.raises(InputError, match="changed while it was read; wait until it is complete, then run again"):
         predict.answer_file(model, file, tmp_path / "answers.csv", DOWNLOAD, column=None)
     assert not (tmp_path / "answers.csv").exists()

@@ -1,4 +1,4 @@
-"""The application as uvicorn calls it, on a real small model; what needs a store or a real connection is in tests/system."""
+"""The ASGI application with a small model; stores and real connections are tested in tests/system."""
 
 import asyncio
 import dataclasses
@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
 from sentiflow.config import params
 from sentiflow.config.params import Serve
-from sentiflow.data.stopwords import Stopwords
 from sentiflow.models import sentiment_model
 from sentiflow.serving import request_body, server
 from sentiflow.system.errors import InputError
@@ -31,7 +31,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 LIMITS = Serve(max_bytes=1000, max_rows=4, max_characters=200, body_seconds=0.3, poll_seconds=0.1)
 TABLE = params.load(Path(__file__).parents[3] / "params.yaml").download.table
 TEXTS = ["A great film.", "so dull, an awful waste", "na\u00efve \U0001f600"]
-SECRET = "tell nobody of this"
+SECRET = "a secret text"
 JSON, CSV = "application/json", "text/csv"
 
 
@@ -42,31 +42,21 @@ def opened(version, model):
 
 
 @pytest.fixture(scope="module")
-def model(trained, tmp_path_factory):
-    model_dir, tokens_dir, _, _ = trained
-    folder = tmp_path_factory.mktemp("served") / "bundle"
-    sentiment_model.bundle(
-        folder, model_dir=model_dir, tokens_dir=tokens_dir, stopwords=Stopwords("english", keep_negations=True)
-    )
-    return sentiment_model.SentimentModel.load(folder)
-
-
-@pytest.fixture(scope="module")
 def opposite(model):
-    """A model of the opposite opinion."""
+    """A model with opposite predictions."""
     return dataclasses.replace(model, classifier=dataclasses.replace(model.classifier, weights=-model.classifier.weights))
 
 
 @pytest.fixture(scope="module")
 def both(model, opposite):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # MLflow sets it; this brings back what was there
+        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # MLflow sets it; restored at the end
         yield server.served(opened("12", model)), server.served(opened("13", opposite))
 
 
 @pytest.fixture
 def watch(both):
-    return server.Watch(None, both[0])  # nobody looks, so no store is needed
+    return server.Watch(None, both[0])  # it never polls, so no store is needed
 
 
 @pytest.fixture
@@ -79,7 +69,7 @@ class Answer:
     status: int
     headers: dict
     body: bytes
-    read: int  # bytes of the request that were taken before the answer began
+    read: int  # bytes of the request that were read before the response began
 
     @property
     def json(self):
@@ -87,7 +77,7 @@ class Answer:
 
 
 def ask(app, path="/invocations", parts=(), *, method=None, kind=JSON, length=None, between=None, ends=True, **headers):
-    """What the application answers to a body that arrives in parts; `between` is called after the first of them."""
+    """The response to a body that arrives in parts; `between` is called after the first of them."""
     parts = list(parts)
     method = method or ("POST" if parts else "GET")
     head = {"host": "127.0.0.1:8000"} | ({"content-type": kind} if kind and parts else {})
@@ -105,7 +95,7 @@ def ask(app, path="/invocations", parts=(), *, method=None, kind=JSON, length=No
     async def receive():
         part = next(waiting, None)
         if part is None:
-            await asyncio.sleep(60)  # the client stays and says nothing
+            await asyncio.sleep(60)  # the client stays connected and sends nothing
         if between is not None and len(taken) == 1:
             between()
         taken.append((len(part), bool(sent)))
@@ -130,7 +120,7 @@ def of_model(model, texts):
     return model.predict(texts).to_dict("records")
 
 
-# answers
+# responses
 
 
 FORMS = {
@@ -154,7 +144,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_documented_form_has_the_models_own_answers(app, model, form):
+def test_every_documented_form_has_the_models_predictions(app, model, form):
     value, kind = FORMS[form]
     body = value if isinstance(value, str) else json.dumps(value)
     answer = ask(app, parts=[body.encode()], kind=kind)
@@ -169,7 +159,7 @@ def test_a_single_text_needs_no_list(app, model, form):
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "1", "a\0", "\u2028 \ufeff", "2020-01-01", "<br />"])
-def test_every_text_reaches_the_model_as_it_was_sent(app, model, text, monkeypatch):
+def test_every_text_reaches_the_model_unchanged(app, model, text, monkeypatch):
     seen = []
     predict = sentiment_model.SentimentModel.predict
     monkeypatch.setattr(
@@ -180,13 +170,13 @@ def test_every_text_reaches_the_model_as_it_was_sent(app, model, text, monkeypat
     assert seen == [text, text]
 
 
-def test_a_body_may_arrive_in_any_parts(app, model):
+def test_a_body_may_arrive_in_any_chunks(app, model):
     body = json.dumps({"inputs": TEXTS}).encode()
     answer = ask(app, parts=[body[i : i + 1] for i in range(len(body))])
     assert answer.json == {"predictions": of_model(model, TEXTS)}
 
 
-def test_long_and_short_texts_side_by_side_take_no_more_room_than_they_need(both):
+def test_long_and_short_texts_together_take_no_more_memory_than_they_need(both):
     limits = Serve(max_bytes=400_000, max_rows=1000, max_characters=100_000, body_seconds=5.0, poll_seconds=1.0)
     app = server.Application(server.Watch(None, both[0]), limits, TABLE)
     tracemalloc.start()
@@ -198,10 +188,10 @@ def test_long_and_short_texts_side_by_side_take_no_more_room_than_they_need(both
         tracemalloc.stop()
 
 
-# who answers
+# versions
 
 
-def test_every_answer_names_the_version_that_gave_it(app):
+def test_every_response_names_its_version(app):
     answers = [
         asked(app, {"inputs": TEXTS}),
         asked(app, {"inputs": []}),
@@ -211,11 +201,11 @@ def test_every_answer_names_the_version_that_gave_it(app):
     assert {answer.headers["x-model-version"] for answer in answers} == {"12"}
 
 
-def test_health_and_version_tell_who_answers(app, watch):
+def test_health_and_version_name_the_version(app, watch):
     assert ask(app, "/health").json == {"status": "ok", "version": "12"}
-    told = ask(app, "/version").json
-    since, mlflow = told.pop("since"), told.pop("mlflow")
-    assert told == {"model": "sentiflow", "version": "12", "architecture": "nb_svm"}
+    response = ask(app, "/version").json
+    since, mlflow = response.pop("since"), response.pop("mlflow")
+    assert response == {"model": "sentiflow", "version": "12", "architecture": "nb_svm"}
     assert mlflow == metadata.version("mlflow")
     assert pd.Timestamp(since) <= pd.Timestamp.now("UTC")
     watch.trouble = "version 13 cannot be opened"
@@ -226,7 +216,7 @@ def test_health_and_version_tell_who_answers(app, watch):
     )
 
 
-def test_a_request_is_answered_by_the_version_that_was_there_when_it_came(app, watch, both, model, opposite):
+def test_a_request_is_answered_by_the_version_of_its_beginning(app, watch, both, model, opposite):
     body = json.dumps({"inputs": TEXTS}).encode()
 
     def change():
@@ -239,21 +229,21 @@ def test_a_request_is_answered_by_the_version_that_was_there_when_it_came(app, w
     assert of_model(model, TEXTS) != of_model(opposite, TEXTS)
 
 
-def test_a_model_that_fails_is_an_error_without_its_trace_or_the_text(model, monkeypatch, caplog):
+def test_a_failing_model_is_an_error_without_traceback_or_text(model, monkeypatch, caplog):
     watch = server.Watch(None, server.served(opened("14", model)))
-    monkeypatch.setitem(model.__dict__, "view", "no such view")
+    monkeypatch.setitem(model.classifier.config.settings.__dict__, "view", "no such view")
     answer = asked(server.Application(watch, LIMITS, TABLE), {"inputs": [SECRET]})
     assert answer.status == 500
-    assert answer.json == {"error": "version 14 could not answer; the server's log says why"}
-    assert "version 14 could not answer 1 texts" in caplog.text
+    assert answer.json == {"error": "version 14 failed; see the server's log"}
+    assert "version 14 failed to predict 1 texts" in caplog.text
     assert "no such view" in caplog.text
     assert SECRET not in caplog.text
 
 
-def test_a_version_that_mlflow_cannot_ask_is_refused_before_anyone_asks_it(model):
+def test_a_version_that_mlflow_cannot_call_is_refused(model):
     version = opened("14", model)
     version.metadata.signature = ModelSignature(Schema([ColSpec(DataType.long)]))
-    with pytest.raises(InputError, match="version 14 is refused: MLflow cannot ask it"):
+    with pytest.raises(InputError, match="version 14 is refused: MLflow cannot call it"):
         server.served(version)
 
 
@@ -271,7 +261,7 @@ def filled(size):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_of_the_largest_size_is_answered_and_one_byte_more_is_not(both, declared):
+def test_a_body_of_the_maximum_size_is_answered_and_one_byte_more_is_refused(both, declared):
     app = server.Application(server.Watch(None, both[0]), LIMITS.model_copy(update={"max_characters": 1000}), TABLE)
     for size, status in ((LIMITS.max_bytes, 200), (LIMITS.max_bytes + 1, 413)):
         answer = ask(app, parts=[filled(size)], length=size if declared else None)
@@ -281,26 +271,26 @@ def test_a_body_of_the_largest_size_is_answered_and_one_byte_more_is_not(both, d
 
 
 @pytest.mark.parametrize("length", [None, 10, 10**30])
-def test_an_endless_body_is_refused_before_it_is_held_and_dropped_for_a_while(app, length):
+def test_an_endless_body_is_refused_and_not_kept_in_memory(app, length):
     answer = ask(app, parts=[b"x" * 100] * 200, length=length)
     assert answer.status == 413
     assert answer.read <= LIMITS.max_bytes + 100
     assert answer.headers["connection"] == "close"
 
 
-def test_dropping_the_rest_of_a_refused_body_ends_when_its_time_is_over(app):
+def test_reading_the_rest_of_a_refused_body_has_a_timeout(app):
     begun = time.monotonic()
     assert ask(app, parts=[b"x" * 1001, b"x"], ends=False).status == 413
     assert LIMITS.body_seconds <= time.monotonic() - begun < LIMITS.body_seconds + 5
 
 
-def test_a_slow_body_is_refused_when_its_time_is_over(app):
+def test_a_slow_body_is_refused_after_the_timeout(app):
     answer = ask(app, parts=[b'{"inputs"', b": "], ends=False)
     assert answer.status == 408
-    assert answer.json == {"error": "received part of a body within 0.3 s, expected all of it; send it faster"}
+    assert answer.json == {"error": "received part of a body within 0.3 s, expected all of it"}
 
 
-def test_a_client_that_leaves_is_not_answered(app):
+def test_a_disconnected_client_gets_no_response(app):
     async def leave():
         sent = []
 
@@ -317,7 +307,7 @@ def test_a_client_that_leaves_is_not_answered(app):
     assert asyncio.run(leave()) == []
 
 
-def test_edges_of_rows_and_characters(app):
+def test_limits_of_rows_and_characters(app):
     assert asked(app, {"inputs": ["a"] * 4}).status == 200
     assert asked(app, {"inputs": ["a"] * 5}).status == 413
     assert asked(app, {"inputs": ["a" * 200]}).status == 200
@@ -328,9 +318,9 @@ def test_edges_of_rows_and_characters(app):
 
 
 REFUSED = {
-    "nothing": (b"", JSON, 400, "is not JSON"),
-    "cut": (b'{"inputs": ["' + SECRET.encode(), JSON, 400, "is not JSON"),
-    "trailing": (b'{"inputs": ["a"]} ' + SECRET.encode(), JSON, 400, "is not JSON"),
+    "nothing": (b"", JSON, 400, "invalid JSON"),
+    "cut": (b'{"inputs": ["' + SECRET.encode(), JSON, 400, "invalid JSON"),
+    "trailing": (b'{"inputs": ["a"]} ' + SECRET.encode(), JSON, 400, "invalid JSON"),
     "not UTF-8": (b'{"inputs": ["\xff"]}', JSON, 400, "not UTF-8"),
     "UTF-16": ('{"inputs": ["a"]}'.encode("utf-16"), JSON, 400, "not UTF-8"),
     "NaN": (b'{"inputs": ["a", NaN]}', JSON, 400, "received NaN"),
@@ -338,13 +328,13 @@ REFUSED = {
     "deep list": (b'{"inputs": ' + b"[" * 900, JSON, 400, "JSON"),
     "deep object": (b'{"a":' * 180, JSON, 400, "JSON"),
     "long number": (b'{"inputs": ' + b"1" * 900 + b"}", JSON, 400, "received a number"),
-    "list": (b'["tell nobody of this"]', JSON, 400, "received a list"),
-    "string": (b'"tell nobody of this"', JSON, 400, "received a string"),
+    "list": (b'["a secret text"]', JSON, 400, "received a list"),
+    "string": (b'"a secret text"', JSON, 400, "received a string"),
     "null": (b"null", JSON, 400, "received null"),
     "no key": (b"{}", JSON, 400, "object of 0 keys"),
-    "other key": (b'{"tell nobody of this": ["a"]}', JSON, 400, "object of 1 keys, known of them: none"),
-    "two keys": (b'{"inputs": ["a"], "instances": ["a"]}', JSON, 400, "known of them: inputs, instances"),
-    "parameters": (b'{"inputs": ["a"], "params": {"tell nobody of this": 1}}', JSON, 400, "known of them: inputs, params"),
+    "other key": (b'{"a secret text": ["a"]}', JSON, 400, "object of 1 keys, known: none"),
+    "two keys": (b'{"inputs": ["a"], "instances": ["a"]}', JSON, 400, "known: inputs, instances"),
+    "parameters": (b'{"inputs": ["a"], "params": {"a secret text": 1}}', JSON, 400, "known: inputs, params"),
     "a chat": (b'{"messages": [{"role": "user", "content": "a"}]}', JSON, 400, "object of 1 keys"),
     "no texts": (b'{"inputs": []}', JSON, 400, "received no text"),
     "no records": (b'{"dataframe_records": []}', JSON, 400, "received no text"),
@@ -352,33 +342,38 @@ REFUSED = {
     "number": (b'{"inputs": ["a", 1]}', JSON, 400, "received a number as text 2"),
     "null as text": (b'{"inputs": [null]}', JSON, 400, "received null as text 1"),
     "truth": (b'{"instances": [true]}', JSON, 400, "received true or false as text 1"),
-    "object": (b'{"instances": [{"text": "tell nobody of this"}]}', JSON, 400, "received an object as text 1"),
+    "object": (b'{"instances": [{"text": "a secret text"}]}', JSON, 400, "received an object as text 1"),
     "list of lists": (b'{"inputs": [["a"]]}', JSON, 400, "received a list as text 1"),
     "inputs by name": (b'{"inputs": {"text": ["a"]}}', JSON, 400, "received an object as inputs"),
-    "half a character": (b'{"inputs": ["\\ud83d"]}', JSON, 400, "half a character"),
+    "lone surrogate": (b'{"inputs": ["\\ud83d"]}', JSON, 400, "lone surrogate"),
     "records of other keys": (b'{"dataframe_records": [{"text": "a"}, {"review": "a"}]}', JSON, 400, "different keys"),
     "records of texts": (b'{"dataframe_records": ["a"]}', JSON, 400, "list of objects"),
     "unclear records": (b'{"dataframe_records": [{"a": "a", "b": "a"}]}', JSON, 400, "received 2 columns"),
     "empty records": (b'{"dataframe_records": [{}]}', JSON, 400, "received 0 columns"),
     "split of a list": (b'{"dataframe_split": [["a"]]}', JSON, 400, "dataframe_split"),
     "split without data": (b'{"dataframe_split": {"columns": ["text"]}}', JSON, 400, "dataframe_split"),
-    "split of uneven rows": (b'{"dataframe_split": {"columns": ["text"], "data": [["a"], ["a", "b"]]}}', JSON, 400, "do not fit"),
-    "split of texts": (b'{"dataframe_split": {"columns": ["text"], "data": ["a"]}}', JSON, 400, "do not fit"),
+    "split of uneven rows": (
+        b'{"dataframe_split": {"columns": ["text"], "data": [["a"], ["a", "b"]]}}',
+        JSON,
+        400,
+        "do not match",
+    ),
+    "split of texts": (b'{"dataframe_split": {"columns": ["text"], "data": ["a"]}}', JSON, 400, "do not match"),
     "split of numbers": (b'{"dataframe_split": {"columns": ["text"], "data": [[1]]}}', JSON, 400, "a number as text 1"),
     "same key twice": (b'{"inputs": ["a"], "inputs": ["b"]}', JSON, 400, "an object with the same key twice"),
     "same key twice within": (b'{"dataframe_records": [{"text": "a", "text": "b"}]}', JSON, 400, "the same key twice"),
     "long number in a list": (b'{"inputs": ["a", ' + b"1" * 900 + b"]}", JSON, 400, "a number as text 2"),
-    "mark in the middle": (b'{"inputs":\xef\xbb\xbf["a"]}', JSON, 400, "is not JSON"),
-    "split by a strange name": (b'{"dataframe_split": {"columns": {"text": 1}, "data": [["a"]]}}', JSON, 400, "do not fit"),
-    "empty text": (b'{"inputs": ["a", ""]}', JSON, 400, "received no word in text 2, which is empty or blank"),
-    "blank text": (b'{"inputs": [" \\n\\t"]}', JSON, 400, "received no word in text 1"),
-    "empty CSV cell": (b'text\na\n""\n', CSV, 400, "received no word in text 2"),
+    "mark in the middle": (b'{"inputs":\xef\xbb\xbf["a"]}', JSON, 400, "invalid JSON"),
+    "split by a strange name": (b'{"dataframe_split": {"columns": {"text": 1}, "data": [["a"]]}}', JSON, 400, "do not match"),
+    "empty text": (b'{"inputs": ["a", ""]}', JSON, 400, "received an empty or blank text 2"),
+    "blank text": (b'{"inputs": [" \\n\\t"]}', JSON, 400, "received an empty or blank text 1"),
+    "empty CSV cell": (b'text\na\n""\n', CSV, 400, "received an empty or blank text 2"),
     "no CSV": (b"", CSV, 400, "received no text"),
     "only a header": (b"text\n", CSV, 400, "received no text"),
-    "open quote": (b'text\n"tell nobody of this', CSV, 400, "the row that begins in line 2"),
-    "uneven CSV": (b"id,text\n1,a\n2,a,tell nobody of this\n", CSV, 400, "3 cells in line 3, expected 2"),
+    "open quote": (b'text\n"a secret text', CSV, 400, "the row that begins in line 2"),
+    "uneven CSV": (b"id,text\n1,a\n2,a,a secret text\n", CSV, 400, "3 cells in line 3, expected 2"),
     "CSV of another separator": (b"sep=;\ntext;id\na;1\n", CSV, 400, "the text/csv body is separated by ';'"),
-    "unclear CSV": (b"tell nobody of this,other\na,b\n", CSV, 400, "received 2 columns"),
+    "unclear CSV": (b"a secret text,other\na,b\n", CSV, 400, "received 2 columns"),
     "too many CSV rows": (b"text\n" + b"a\n" * 5, CSV, 413, "received 5 texts"),
     "parquet": (b"PAR1", "application/vnd.apache.parquet", 415, "application/json or text/csv"),
     "form": (b"inputs=a", "application/x-www-form-urlencoded", 415, "application/json or text/csv"),
@@ -394,12 +389,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_list_of_texts_is_refused_with_the_reason_and_without_the_text(app, case):
-    body, kind, status, said = REFUSED[case]
+def test_an_invalid_body_is_refused_with_a_reason_that_contains_none_of_it(app, case):
+    body, kind, status, message = REFUSED[case]
     answer = ask(app, parts=[body], kind=kind, length=len(body))
     assert answer.status == status, answer.body
     assert list(answer.json) == ["error"]
-    assert said in answer.json["error"]
+    assert message in answer.json["error"]
     assert answer.json["error"].startswith("received ")
     assert SECRET not in answer.body.decode()
     assert "Traceback" not in answer.body.decode()
@@ -409,9 +404,9 @@ def test_a_compressed_body_is_refused(app):
     assert asked(app, {"inputs": ["a"]}, content_encoding="gzip").status == 415
 
 
-def test_json_that_is_nested_deeper_than_python_goes_is_refused():
+def test_deeply_nested_json_is_refused():
     for body in (b'{"inputs": ' + b"[" * 500_000, b'{"a":' * 100_000):
-        with pytest.raises(request_body.RefusedError, match="nested too deeply"):
+        with pytest.raises(HTTPException, match="nested too deeply"):
             request_body.texts_of(body, JSON, LIMITS, TABLE)
 
 
@@ -428,10 +423,10 @@ VALUES = st.recursive(
 @given(body=st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()), kind=st.sampled_from([JSON, CSV]))
 @example(body=b'"', kind=CSV)
 @example(body=b'{"dataframe_split": {"data": [[]]}}', kind=JSON)
-def test_any_body_is_texts_or_refused(body, kind):
+def test_any_body_is_parsed_or_refused(body, kind):
     try:
         texts = request_body.texts_of(body, kind, LIMITS, TABLE)
-    except request_body.RefusedError:
+    except HTTPException:
         return
     assert 0 < len(texts) <= LIMITS.max_rows
     assert all(isinstance(text, str) and len(text) <= LIMITS.max_characters for text in texts)
@@ -457,7 +452,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_a_page_of_another_name_is_not_answered(app, host):
+def test_another_host_is_refused(app, host):
     assert asked(app, {"inputs": ["a"]}, host=host).status == 421
     assert ask(app, "/version", host=host).status == 421
 
@@ -466,21 +461,21 @@ def test_a_page_of_another_name_is_not_answered(app, host):
     "host",
     ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "localhost.", "localhost.:80", "[::1]:8000", "[::1]"],
 )
-def test_this_machine_is_answered_under_its_names(app, host):
+def test_the_names_of_this_machine_are_accepted(app, host):
     assert ask(app, "/version", host=host).status == 200
 
 
 # start
 
 
-def test_a_port_that_is_taken_ends_the_command_with_an_error_that_names_it(capsys):
+def test_a_port_in_use_is_an_error_that_names_it(capsys):
     with socket.socket() as other:
         other.bind((server.HOST, 0))
         other.listen()
         port = other.getsockname()[1]
-        status, _, said = commands.run(capsys, "serve", "--port", port)
+        status, _, message = commands.run(capsys, "serve", "--port", port)
     assert status == 1
-    assert f"error: port {port} of 127.0.0.1 cannot be taken (Address already in use)" in said
+    assert f"error: port {port} of 127.0.0.1 is not available (Address already in use)" in message
 
 
 def test_nothing_is_unpickled():

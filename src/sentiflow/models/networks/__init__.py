@@ -1,8 +1,8 @@
 """The table of networks. A network is a file with its settings class and the code that builds it from them.
 
-A Keras network has `Settings`, a `NeuralSettings`, and `build`, which returns a Keras model. Any other has `Settings`, a
-`WholeTextSettings`, and `fit` and `load`, which return a classifier. A file imports TensorFlow and scikit-learn inside its
-functions: every command reads the settings classes to check params.yaml.
+A Keras network has `Settings`, a `NeuralSettings`, and `build`, which returns a Keras model. A linear one has `Settings`, a
+`LinearSettings`, and `fit`, which returns a `LinearClassifier`. A file imports TensorFlow and scikit-learn inside its functions:
+every command reads the settings classes to check params.yaml.
 
 To add a network: write its file, add its line here, and an entry of params.yaml that uses it.
 """
@@ -31,18 +31,18 @@ def module(network: str) -> ModuleType:
     """The file of a network.
 
     Raises:
-        InputError: if there is none of that name.
+        InputError: if no network has this name.
     """
     if network not in NETWORKS:
-        raise InputError(f"no network {network!r}; choose one of {', '.join(NETWORKS)}")
+        raise InputError(f"unknown network {network!r}; expected one of {', '.join(NETWORKS)}")
     return importlib.import_module(f"{__name__}.{network}")
 
 
 def settings_class(network: str) -> type[ModelSettings]:
-    """What params.yaml says of a model of this network.
+    """The class of this network's settings in params.yaml.
 
     Raises:
-        InputError: if there is no such network.
+        InputError: if no network has this name.
     """
-    found: type[ModelSettings] = module(network).Settings
-    return found
+    settings: type[ModelSettings] = module(network).Settings
+    return settings

@@ -1,6 +1,6 @@
-"""A linear classifier over n-grams: one weight for each, no order beyond them.
+"""A linear classifier over n-grams: one weight per n-gram, regardless of their order in the text.
 
-With more than two classes: each against the rest, probabilities scaled to add up to 1.
+With more than two classes: one against the rest, with probabilities normalised to sum to 1.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from sentiflow.models.model_config import ModelConfig
 from sentiflow.models.networks._ngrams import NGrams
 from sentiflow.system.errors import InputError
 
-# Counts of n-grams (n, G) and whether each review is of the class (n,) -> one weight an n-gram (G,) and the bias.
+# n-gram features (n, G) and whether each review is of the class (n,) -> one weight per n-gram (G,) and the bias.
 FitOneClass = Callable[[sparse.csr_array, np.ndarray], tuple[np.ndarray, float]]
 
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """Weights of n-grams. Where `idf` is given, a review is its TF-IDF values, otherwise which n-grams it holds."""
+    """Weights of n-grams. The features of a review are TF-IDF values if `idf` is given, otherwise presence (0 or 1)."""
 
     config: ModelConfig[LinearSettings]
     vocabulary: Vocabulary
@@ -41,15 +41,14 @@ class LinearClassifier:
     def probabilities(self, ids: Ragged) -> np.ndarray:
         """Word ids of n reviews -> one probability per class (n, K)."""
         counts = self.ngrams.counts(_cut(ids, self.config.settings, self.vocabulary))
-        found = presence(counts) if self.idf is None else tfidf(counts, self.idf)
-        positive = expit(found @ self.weights.T + self.bias)  # (n, C)
+        positive = expit(_features(counts, self.idf) @ self.weights.T + self.bias)  # (n, C)
         two = len(self.config.classes) == 2
         of_classes = np.hstack([1 - positive, positive]) if two else positive / positive.sum(axis=1, keepdims=True)
         return calibration.scaled(of_classes, self.config.temperature)
 
     def layers(self) -> list[dict[str, Any]]:
         """Name, kind, output and number of weights of each part."""
-        kind = "held or not" if self.idf is None else "TF-IDF"
+        kind = "presence" if self.idf is None else "TF-IDF"
         parts = [
             {"name": f"n-grams of {length}", "kind": kind, "output": str(len(grams)), "weights": len(self.weights) * len(grams)}
             for length, grams in enumerate(self.ngrams.of_length, start=1)
@@ -65,20 +64,6 @@ class LinearClassifier:
         np.savez(folder / "weights.npz", allow_pickle=False, weights=self.weights, bias=self.bias, **arrays)
 
 
-def presence(counts: sparse.csr_array) -> sparse.csr_array:
-    """1 where a review holds an n-gram; shape (n, n-grams)."""
-    return sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape)
-
-
-def tfidf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
-    """1 + log of each count, times the n-gram's `idf`, each review scaled to length 1; shape (n, n-grams)."""
-    if counts.shape[0] == 0:  # scikit-learn refuses
-        return counts
-    transformer = TfidfTransformer(sublinear_tf=True)
-    transformer.idf_ = idf
-    return transformer.transform(counts)
-
-
 def fit(
     config: ModelConfig[LinearSettings],
     data: TrainingData,
@@ -90,10 +75,10 @@ def fit(
 
     Args:
         fit_one: fits one class against the rest.
-        idf: of the counts of train, where the classifier reads TF-IDF values.
+        idf: computes the inverse document frequencies from the counts of train; None selects presence features.
 
     Raises:
-        InputError: if no n-gram is in enough reviews.
+        InputError: if no n-gram occurs in enough reviews.
     """
     classes, train, settings = data.classes, data.train, config.settings
     ids = _cut(train.ids, settings, data.vocabulary)
@@ -101,17 +86,17 @@ def fit(
     ngrams = NGrams.frequent(ids, longest=settings.ngrams, minimum_documents=settings.minimum_documents, base=base)
     if not len(ngrams):
         raise InputError(
-            f"no n-gram is in {settings.minimum_documents} reviews of train or more; "
+            f"no n-gram occurs in {settings.minimum_documents} or more reviews of train; "
             f"lower models.{config.model}.minimum_documents in params.yaml or use more reviews"
         )
     counts = ngrams.counts(ids)
-    weight_of = None if idf is None else idf(counts)
-    found = presence(counts) if weight_of is None else tfidf(counts, weight_of)
+    frequencies = None if idf is None else idf(counts)
+    features = _features(counts, frequencies)
     targets = range(1, 2) if len(classes) == 2 else range(len(classes))
-    fits = [fit_one(found, train.labels == target) for target in targets]
+    fits = [fit_one(features, train.labels == target) for target in targets]
     weights = np.vstack([weights for weights, _ in fits]).astype(np.float32)
     bias = np.array([bias for _, bias in fits])
-    fitted = LinearClassifier(config, data.vocabulary, ngrams, weights, bias, weight_of)
+    fitted = LinearClassifier(config, data.vocabulary, ngrams, weights, bias, frequencies)
     history: dict[str, float] = {"epoch": 1}
     for split, tokens in (("train", train), ("valid", data.valid)):
         result = scores(tokens.labels, fitted.probabilities(tokens.ids))
@@ -120,23 +105,37 @@ def fit(
 
 
 def load(folder: Path, config: ModelConfig[LinearSettings], vocabulary: Vocabulary) -> LinearClassifier:
-    """Reads what `LinearClassifier.save` wrote; without pickle.
+    """Reads what `LinearClassifier.save` wrote, without pickle.
 
     Raises:
         InputError: if the file is damaged or contains weights that are not finite.
     """
     file = folder / "weights.npz"
-    again = f"train it again: dvc repro train@{config.model}"
+    advice = f"train it again: dvc repro train@{config.model}"
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
             of_length = tuple(saved[f"grams_{length}"] for length in range(1, config.settings.ngrams + 1))
-            weights, bias = saved["weights"], saved["bias"]
-            idf = saved.get("idf")
+            weights, bias, idf = saved["weights"], saved["bias"], saved.get("idf")
     except (BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{file} was cut off or changed ({error}); {again}") from None
-    if not all(np.isfinite(array).all() for array in (weights, bias, *([] if idf is None else [idf]))):
-        raise InputError(f"{file} holds weights that are no finite numbers; {again}")
+        raise InputError(f"{file} is truncated or damaged ({error}); {advice}") from None
+    if not all(np.isfinite(array).all() for array in (weights, bias, idf) if array is not None):
+        raise InputError(f"{file} contains weights that are not finite; {advice}")
     return LinearClassifier(config, vocabulary, NGrams(of_length, base=len(vocabulary) + 1), weights, bias, idf)
+
+
+def _features(counts: sparse.csr_array, idf: np.ndarray | None) -> sparse.csr_array:
+    """Features of each review from its n-gram counts; shape (n, n-grams).
+
+    Without `idf` 1 where the review contains the n-gram. With it 1 + log of the count, times the n-gram's `idf`, each review
+    scaled to length 1.
+    """
+    if idf is None:
+        return sparse.csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape)
+    if counts.shape[0] == 0:  # scikit-learn refuses
+        return counts
+    transformer = TfidfTransformer(sublinear_tf=True)
+    transformer.idf_ = idf
+    return transformer.transform(counts)
 
 
 def _cut(ids: Ragged, settings: LinearSettings, vocabulary: Vocabulary) -> Ragged:

@@ -1,6 +1,6 @@
-"""Runs of words as columns of a sparse matrix.
+"""Counts of n-grams as a sparse matrix.
 
-N-grams are whole numbers, id by id in base V, so that millions of them need neither strings nor a hash table.
+An n-gram is one integer, its word ids as digits in base V, so that millions of them need neither strings nor a hash table.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sentiflow.data.vocabulary import Ragged
 
 @dataclass(frozen=True)
 class NGrams:
-    """The n-grams that a model knows, those of each length from 1 up in turn."""
+    """The n-grams that a model knows, by length from 1 up."""
 
     of_length: tuple[np.ndarray, ...]  # each sorted; int64, shape (n-grams,)
     base: int  # larger than any word id
@@ -25,26 +25,18 @@ class NGrams:
 
     @classmethod
     def frequent(cls, ids: Ragged, *, longest: int, minimum_documents: int, base: int) -> Self:
-        """Those of up to `longest` words that `minimum_documents` reviews or more hold."""
+        """The n-grams of up to `longest` words that occur in at least `minimum_documents` reviews."""
         lengths = tqdm(range(1, longest + 1), desc="count n-grams", unit="length", disable=None, leave=False)
         return cls(tuple(_frequent(ids, length, base, minimum_documents) for length in lengths), base)
 
     def counts(self, ids: Ragged) -> sparse.csr_array:
-        """How often each review holds each n-gram; float32, shape (n, n-grams)."""
+        """Occurrences of each n-gram per review; float32, shape (n, n-grams)."""
         rows, columns, before = [], [], 0
-        lengths = tqdm(
-            enumerate(self.of_length, start=1),
-            total=len(self.of_length),
-            desc="find n-grams",
-            unit="length",
-            disable=None,
-            delay=2,
-            leave=False,
-        )
-        for length, known in lengths:
+        lengths = tqdm(self.of_length, desc="find n-grams", unit="length", disable=None, delay=2, leave=False)
+        for length, known in enumerate(lengths, start=1):
             owners, grams = _grams_of(ids, length, self.base)
             if len(known):
-                order = np.argsort(grams)  # a search in order is faster, and so is a matrix made in order
+                order = np.argsort(grams)  # searching sorted n-grams is faster, and so is building the matrix from them
                 owners, grams = owners[order], grams[order]
                 place = np.searchsorted(known, grams)
                 place[place == len(known)] = 0
@@ -53,12 +45,12 @@ class NGrams:
                 columns.append(place[is_known] + before)
             before += len(known)
         row, column = np.concatenate(rows), np.concatenate(columns)
-        # adds up an n-gram that a review holds twice
+        # sums the ones of an n-gram that occurs twice in a review
         return sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(len(ids), before))
 
 
 def _grams_of(ids: Ragged, length: int, base: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every n-gram of one length, with the review that holds it, in the order of their words."""
+    """The review and the value of every n-gram of one length, in the order of their words."""
     starts = len(ids.values) - length + 1
     if starts <= 0:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -66,7 +58,7 @@ def _grams_of(ids: Ragged, length: int, base: int) -> tuple[np.ndarray, np.ndarr
     for place in range(length):
         grams = grams * base + ids.values[place : place + starts]
     owners = ids.owners
-    inside = owners[:starts] == owners[length - 1 :]  # an n-gram ends in the review it starts in
+    inside = owners[:starts] == owners[length - 1 :]  # an n-gram does not span two reviews
     return owners[:starts][inside], grams[inside]
 
 

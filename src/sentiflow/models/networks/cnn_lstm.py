@@ -1,4 +1,4 @@
-"""Phrases, then order: a convolution finds n-grams, an LSTM reads them in turn.
+"""A convolution over n-grams, then an LSTM over the resulting features.
 
 Source: recipe 000-cnn-lstm.
 """
@@ -52,7 +52,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers
 

@@ -1,4 +1,4 @@
-"""Every word in its place: the embedded text as one long row, read by a dense layer.
+"""A dense layer over the concatenated embeddings of the words.
 
 Source: recipe 001-ffnn.
 """
@@ -24,7 +24,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers
 

@@ -1,4 +1,4 @@
-"""Words in order, then those that matter: an LSTM's state after each word, averaged with attention weights.
+"""An LSTM, whose state after each word is averaged with attention weights.
 
 Source: recipe 001-attention. Padding gets no attention.
 """
@@ -23,7 +23,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers, ops
 

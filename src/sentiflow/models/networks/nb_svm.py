@@ -1,10 +1,9 @@
-"""A linear classifier over n-grams, each weighted by how much more often one class contains it than the others.
+"""Logistic regression over n-grams, each scaled by how much more often it occurs in one class than in the others.
 
 Source: Wang & Manning (ACL 2012), with logistic loss in place of the hinge so that its scores are probabilities, and without
 their interpolation.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -15,21 +14,17 @@ from sentiflow.config.params import Train
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sentiflow.data.vocabulary import TrainingData, Vocabulary
+    from sentiflow.data.vocabulary import TrainingData
     from sentiflow.models.model_config import ModelConfig
     from sentiflow.models.networks._linear import LinearClassifier
 
 
 class Settings(LinearSettings):
-    smoothing: Annotated[float, Field(gt=0, description="ratios of rare n-grams are drawn towards 1")]
+    smoothing: Annotated[float, Field(gt=0, description="ratios of rare n-grams are shrunk towards 1")]
 
 
-def fit(config: "ModelConfig[Settings]", data: "TrainingData", *, how: Train) -> "tuple[LinearClassifier, pd.DataFrame]":
-    """The fitted classifier and its history of one row.
-
-    Raises:
-        InputError: if no n-gram is in enough texts.
-    """
+def fit(config: "ModelConfig[Settings]", data: "TrainingData", *, options: Train) -> "tuple[LinearClassifier, pd.DataFrame]":
+    """See `_linear.fit`."""
     import numpy as np
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
@@ -38,19 +33,12 @@ def fit(config: "ModelConfig[Settings]", data: "TrainingData", *, how: Train) ->
 
     settings = config.settings
 
-    def fit_one(found: sparse.csr_array, is_class: np.ndarray) -> tuple[np.ndarray, float]:
-        inside = found[is_class].sum(axis=0) + settings.smoothing
-        outside = found[~is_class].sum(axis=0) + settings.smoothing
+    def fit_one(features: sparse.csr_array, is_class: np.ndarray) -> tuple[np.ndarray, float]:
+        inside = features[is_class].sum(axis=0) + settings.smoothing
+        outside = features[~is_class].sum(axis=0) + settings.smoothing
         ratio = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
-        regression = LogisticRegression(C=settings.regularisation, class_weight=how.class_weights, max_iter=1000)
-        regression.fit(found @ sparse.diags_array(ratio), is_class)
+        regression = LogisticRegression(C=settings.regularisation, class_weight=options.class_weights, max_iter=1000)
+        regression.fit(features @ sparse.diags_array(ratio), is_class)
         return regression.coef_[0] * ratio, float(regression.intercept_[0])
 
     return _linear.fit(config, data, fit_one)
-
-
-def load(folder: Path, config: "ModelConfig[Settings]", vocabulary: "Vocabulary") -> "LinearClassifier":
-    """Reads what `LinearClassifier.save` wrote."""
-    from sentiflow.models.networks import _linear
-
-    return _linear.load(folder, config, vocabulary)

@@ -1,6 +1,6 @@
-"""The mean of the embeddings of words and of pairs of neighbours: no order beyond the pair, and quick to fit.
+"""The mean of the embeddings of words and of pairs of adjacent words.
 
-Pairs are hashed to a fixed number of embeddings, as there are too many of them to have one each.
+Pairs are hashed to a fixed number of embeddings.
 
 Source: Joulin, Grave, Bojanowski & Mikolov (EACL 2017), known as fastText.
 """
@@ -35,7 +35,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers, ops
 

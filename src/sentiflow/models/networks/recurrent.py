@@ -1,4 +1,4 @@
-"""Words in order: a recurrent layer reads the embedded words, and its last state represents the text.
+"""One or two recurrent layers over the embedded words; the last state represents the text.
 
 Sources: recipes 000-lstm, 001-rnn, 002, 003 and 004; Cho et al. (EMNLP 2014) for the GRU, Schuster & Paliwal (1997) for
 reading in both directions.
@@ -56,7 +56,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers
 

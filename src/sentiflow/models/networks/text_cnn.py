@@ -1,4 +1,4 @@
-"""Phrases wherever they are: parallel convolutions of several widths, and the maximum of each feature over the text.
+"""Parallel convolutions of several widths, and the maximum of each feature over the text.
 
 Source: Kim (EMNLP 2014).
 """
@@ -36,7 +36,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers, ops
 

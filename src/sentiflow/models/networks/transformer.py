@@ -1,7 +1,6 @@
-"""Every word attends to every other: an encoder of one block, and the mean of its outputs.
+"""A Transformer encoder of one block, and the mean of its outputs.
 
-Source: Vaswani et al. (NeurIPS 2017), with normalisation before each part (Xiong et al., ICML 2020). No word
-attends to padding.
+Source: Vaswani et al. (NeurIPS 2017), with normalisation before each part (Xiong et al., ICML 2020). Padding gets no attention.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +35,7 @@ class Settings(NeuralSettings):
 
 
 def build(settings: Settings, *, vocabulary_size: int, classes: int) -> "keras.Model":
-    """Word ids (B, T) -> one probability per class (B, K); (B, 1) where K is 2."""
+    """Word ids (B, T) -> one probability per class (B, K); P(second class) (B, 1) for two classes."""
     from sentiflow.models.networks._head import sentiment_head
     from sentiflow.models.tf import keras, layers, ops
 
