@@ -43,7 +43,7 @@ def test_file_without_a_password_is_refused_with_the_way_out(content):
     access.PASSWORD.parent.mkdir()
     access.PASSWORD.touch(0o600)
     access.PASSWORD.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"must hold one line `user:password`.* delete it"):
+    with pytest.raises(InputError, match=r"must be one line `user:password`.* delete it"):
         access.password()
 
 

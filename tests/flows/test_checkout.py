@@ -5,7 +5,7 @@ import shutil
 import pytest
 from clones import PROJECT
 
-from flows import checkout, deploying, telling
+from flows import artifacts, checkout, deploying
 from sentiflow.system.errors import InputError
 
 
@@ -20,7 +20,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_default_name_changes_no_name(folder):
     assert checkout.with_name("nightly") == "nightly"
-    assert telling.key("train@lstm") == "train-lstm"
+    assert artifacts.key("train@lstm") == "train-lstm"
     assert checkout.event_resource() == "sentiflow.source"
 
 
@@ -28,7 +28,7 @@ def test_another_name_is_in_the_names_of_deployments_artifacts_and_events(folder
     file = folder / "prefect.yaml"
     file.write_text(file.read_text().replace("\nname: sentiflow\n", "\nname: anna\n"))
     assert checkout.with_name("nightly") == "nightly-anna"
-    assert telling.key("train@lstm") == "train-lstm-anna"
+    assert artifacts.key("train@lstm") == "train-lstm-anna"
     assert checkout.event_resource() == "anna.source"
 
 
@@ -51,7 +51,7 @@ def test_file_without_a_usable_name_is_refused_in_one_line(folder, content):
 @pytest.mark.parametrize("deployments", ["7", "[7]", "[{name: a}]", "[{name: a, work_pool: {}}]"])
 def test_deployments_in_another_form_are_refused_in_one_line(folder, deployments):
     (folder / "prefect.yaml").write_text(f"name: anna\ndeployments: {deployments}\n")
-    with pytest.raises(InputError, match=r"^prefect\.yaml has another form than expected") as refused:
+    with pytest.raises(InputError, match=r"^prefect\.yaml has an unexpected structure") as refused:
         deploying._content()
     assert "\n" not in str(refused.value)
 

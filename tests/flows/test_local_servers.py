@@ -188,7 +188,7 @@ class Project:
         """Settings of the Prefect server that `sentiflow retrain` uses."""
         monkeypatch.chdir(self.folder)
         monkeypatch.setenv("PREFECT_API_URL", address)
-        return retrain._server()
+        return retrain._server_settings()
 
     def slots(self):
         return sum(limit["active_slots"] for limit in self.api("POST", "/v2/concurrency_limits/filter"))
@@ -318,7 +318,7 @@ def test_run_whose_process_is_gone_is_marked_crashed_at_the_next_start_and_its_s
     project.kill_everything()
     began = time.monotonic()
     project.schedule()
-    assert "was Running though its process is gone" in project.said()
+    assert "was Running although its process is gone" in project.said()
     state = project.api("GET", f"/flow_runs/{run}")["state"]
     assert (state["name"], "process is gone" in state["message"]) == ("Crashed", True)
     assert project.slots() == 0

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
 
-from flows import telling
+from flows.artifacts import key
 from flows.retrain import UNFINISHED, retrain
 from sentiflow.pipeline import isolated_run, recovery
 
@@ -135,7 +135,7 @@ def test_new_rows_are_a_reason_and_what_they_touch_runs_each_stage_a_task_named_
     names = ["download", "train@nb_svm", "train@lstm", "evaluate@nb_svm", "evaluate@lstm", "compare"]
     assert stages(client, state) == dict.fromkeys(names, "ran")
     tasks = {each.name: each for each in client.read_task_runs() if each.flow_run_id == state.state_details.flow_run_id}
-    assert {*names, "pull", "look for new data", "look for drift", "look at verdict", "push"} == tasks.keys()
+    assert {*names, "pull", "check source", "check drift", "read verdict", "push"} == tasks.keys()
     assert tasks["compare"].total_run_time.total_seconds() > 0
     assert "bad" in Path("reports/comparison.md").read_text()
     assert not UNFINISHED.exists()
@@ -206,7 +206,7 @@ def test_store_that_cannot_be_asked_for_the_champion_fails_the_run_where_reviews
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/no_such_folder/mlflow.db")
     state = run()
     assert state.is_failed()
-    assert "look for drift: MLflow's store at" in state.message
+    assert "check drift: MLflow's store at" in state.message
 
 
 def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, client, monkeypatch):
@@ -283,7 +283,7 @@ def test_block_that_is_not_there_fails_no_run_and_is_said(project, client):
     Path("train.sh").write_text("exit 1\n")
     state = run()
     assert state.is_failed()
-    assert [line for line in log(client, state) if "slack-webhook/nobody could not be told" in line]
+    assert [line for line in log(client, state) if "the notification through slack-webhook/nobody failed" in line]
 
 
 def test_remote_gives_what_was_made_elsewhere_and_gets_what_is_made_here(project, client, tmp_path):
@@ -302,4 +302,4 @@ def test_remote_gives_what_was_made_elsewhere_and_gets_what_is_made_here(project
 
 
 def test_artifact_keys_are_what_prefect_allows():
-    assert telling.key("evaluate@lstm_Small.2") == "evaluate-lstm-small-2"
+    assert key("evaluate@lstm_Small.2") == "evaluate-lstm-small-2"

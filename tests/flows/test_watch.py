@@ -84,7 +84,7 @@ def said():
 def answer(p):
     """The same without a run: what is told of a change, or None."""
     change = source_changes.changed(p)
-    return None if change is None else watching.tell(change, p.watch.again_hours)
+    return None if change is None else watching.report(change, p.watch.again_hours)
 
 
 def told(client):
@@ -98,7 +98,7 @@ def told_by_now(client, count):
     return told(client)
 
 
-TOLD, HELD = "told Prefect of new data", "new data, told already and not read yet"
+TOLD, HELD = "reported new data to Prefect", "new data, reported already and not downloaded yet"
 
 
 def until(condition, *, seconds=LONGEST_WAIT):
@@ -132,9 +132,9 @@ def test_appended_rows_start_one_run_of_the_retraining_and_a_process_that_ends_a
         "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
     }
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
-    assert "told Prefect of new data: data/external/reviews.csv: its SHA-256 is now " in done.stdout
+    assert "reported new data to Prefect: data/external/reviews.csv: its SHA-256 is now " in done.stdout
     until(lambda: on_new_data() == 1)
-    assert said().startswith("Completed: new data, told already and not read yet: data/external/reviews.csv")
+    assert said().startswith("Completed: new data, reported already and not downloaded yet: data/external/reviews.csv")
     time.sleep(1.0)
     assert on_new_data() == 1
     [event] = told_by_now(client, 1)
@@ -167,7 +167,7 @@ def test_same_content_that_two_projects_see_is_an_event_of_each(client):
     download(p)
     append()
     assert answer(p) == TOLD
-    watching.TOLD.unlink()  # which each project has in its own folder
+    watching.EMITTED.unlink()  # which each project has in its own folder
     Path("prefect.yaml").write_text("name: other")
     assert answer(p) == TOLD
     assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.source", "other.source"}
@@ -179,7 +179,7 @@ def test_who_dies_before_noting_that_it_told_starts_no_second_run(on_new_data):
     append()
     assert answer(p) == TOLD
     until(lambda: on_new_data() == 1)
-    watching.TOLD.unlink()
+    watching.EMITTED.unlink()
     assert answer(p) == TOLD
     time.sleep(2.0)
     assert on_new_data() == 1
@@ -190,8 +190,8 @@ def test_a_damaged_memory_of_what_was_told_is_written_anew(content):
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    watching.TOLD.parent.mkdir(exist_ok=True)
-    watching.TOLD.write_text(content)
+    watching.EMITTED.parent.mkdir(exist_ok=True)
+    watching.EMITTED.write_text(content)
     assert [answer(p), answer(p)] == [TOLD, HELD]
 
 
@@ -201,23 +201,23 @@ def test_a_clock_that_was_ahead_does_not_keep_new_data_back():
     append()
     assert [answer(p), answer(p)] == [TOLD, HELD]
     ahead = (datetime.now(UTC) + timedelta(days=365)).isoformat()
-    watching.TOLD.write_text(json.dumps({"at": {fetching.sha256_of(FILE): ahead}}))
+    watching.EMITTED.write_text(json.dumps({"at": {fetching.sha256_of(FILE): ahead}}))
     assert answer(p) == TOLD
 
 
 def test_the_memory_of_what_was_told_does_not_grow_without_end():
     now = datetime.now(UTC)
-    memory = watching.Told()
-    for i in range(3 * watching.KEPT):
-        memory = memory.and_now(str(i), now + timedelta(seconds=i))
-    assert list(memory.at) == [str(i) for i in range(2 * watching.KEPT, 3 * watching.KEPT)]
+    memory = watching.Emitted()
+    for i in range(3 * watching.LONGEST_HISTORY):
+        memory = memory.with_event(str(i), now + timedelta(seconds=i))
+    assert list(memory.at) == [str(i) for i in range(2 * watching.LONGEST_HISTORY, 3 * watching.LONGEST_HISTORY)]
 
 
 def test_a_file_that_is_being_written_is_left_for_the_next_look():
     download(settings("csv", location=str(FILE), settle_seconds=60.0))
     FILE.write_text("review,sen")
-    assert said().startswith("Completed: left for the next look: data/external/reviews.csv: written to ")
-    assert not watching.TOLD.exists()
+    assert said().startswith("Completed: left for the next check: data/external/reviews.csv: written to ")
+    assert not watching.EMITTED.exists()
 
 
 # --- a server -----------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_url_is_told_when_its_etag_changes(site):
     download(p)
     assert said() == "Completed: unchanged"
     site.change(csv(50))
-    assert said().startswith(f"Completed: told Prefect of new data: {site.url}: ETag ")
+    assert said().startswith(f"Completed: reported new data to Prefect: {site.url}: ETag ")
     download(p)
     assert said() == "Completed: unchanged"
 
@@ -254,7 +254,7 @@ def test_a_server_that_is_busy_is_asked_again_and_then_the_look_fails_in_one_sen
     download(settings("csv", location=site.url, attempts=3))
     site.asked.clear()
     site.refused = {"HEAD": 503, "GET": 503}
-    assert said() == f"Failed: look: {site.url}: the server answered 503 Service Unavailable; look again later"
+    assert said() == f"Failed: check source: {site.url}: the server answered 503 Service Unavailable; look again later"
     assert site.asked == ["HEAD", "GET"] * 3
     site.refused = {}
     assert said() == "Completed: unchanged"
@@ -264,7 +264,7 @@ def test_what_trying_again_does_not_help_fails_at_once(site):
     download(settings("csv", location=site.url, attempts=3))
     site.asked.clear()
     site.refused = {"HEAD": 404, "GET": 404}
-    assert said().startswith(f"Failed: look: {site.url}: the server answered 404 Not Found")
+    assert said().startswith(f"Failed: check source: {site.url}: the server answered 404 Not Found")
     assert site.asked == ["HEAD", "GET"]
 
 

@@ -164,7 +164,7 @@ def test_file_and_manifest_that_were_changed_together_are_refused(made, secrets)
 
 def test_signature_alone_moves_a_backup_to_another_machine(made, secrets):
     other = fresh_secrets()
-    with pytest.raises(InputError, match="put the key of the machine that wrote it"):
+    with pytest.raises(InputError, match="set the key of the machine that wrote it"):
         backup.checked(made, other)
     carried = Secrets({**other.values, "SERVICES_BACKUP_KEY": secrets["BACKUP_KEY"]})
     assert backup.checked(made, carried)["files"].keys() == {
@@ -192,11 +192,11 @@ def running():
         services = Path(name) / "services"
         services.mkdir()
         Path(name).chmod(0o711)
-        postgresql.let_through(services)
+        postgresql.set_folder_mode(services)
         write_storages(services)
         (services / "artifacts/mlflow/large").write_bytes(os.urandom(8 << 20))
         cluster = Cluster(services)
-        postgresql.prepare(cluster)
+        postgresql.create(cluster)
         with postgresql.running(cluster, secrets):
             yield services, secrets
 

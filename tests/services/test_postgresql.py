@@ -24,11 +24,11 @@ def fresh_secrets():
 def cluster():
     """Made, and never started; where its user can reach it."""
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
-        postgresql.let_through(Path(name))
+        postgresql.set_folder_mode(Path(name))
         made = Cluster(Path(name))
-        postgresql.prepare(made)
+        postgresql.create(made)
         yield made
-        postgresql.settle(made)
+        postgresql.stop_leftovers(made)
 
 
 def left_over(cluster):
@@ -44,7 +44,7 @@ def test_server_that_was_left_over_is_ended_in_good_order_by_the_next_start(clus
     postgresql.set_passwords(cluster, secrets)
     server = left_over(cluster)
     postgresql.wait(cluster, "mlflow", secrets)
-    postgresql.settle(cluster)
+    postgresql.stop_leftovers(cluster)
     assert server.poll() == 0
     with postgresql.running(cluster, secrets):
         pass

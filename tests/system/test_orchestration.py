@@ -335,7 +335,7 @@ def new_rows(without_reason):
 
 def test_watch_says_what_it_saw(new_rows):
     message = new_rows.watched.state.message
-    assert message.startswith("told Prefect of new data: data/external/reviews.csv: its SHA-256 is now")
+    assert message.startswith("reported new data to Prefect: data/external/reviews.csv: its SHA-256 is now")
 
 
 def test_new_rows_start_a_run_by_themselves_that_registers_new_versions(new_rows):
