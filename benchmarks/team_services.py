@@ -211,9 +211,7 @@ def _deceived_browsers(team: Any, defaults: Defaults) -> None:
     rows.append(["prefect", f"read by a page of {probes.EVIL}", *[_shared(address, who) for address, who in prefect]])
     found = [_asked(address, probes.PREFECT["create a flow"], who) for address, who in prefect]
     rows.append(["prefect", "write by a page without a CSRF token", *found])
-    print(
-        "\nRequests of a deceived browser; here our servers get the right password, so only Host or Origin can be the reason to refuse"
-    )
+    print("\nRequests of a deceived browser. Ours get the right password, so only Host or Origin can be a reason to refuse")
     print("\n".join(markdown.markdown(["server", "what", DEFAULTS, OURS], rows)))
 
 

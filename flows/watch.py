@@ -34,15 +34,6 @@ class Emitted(BaseModel):
 
     at: dict[str, AwareDatetime] = {}
 
-    def is_recent(self, fingerprint: str | None, now: datetime, interval: timedelta) -> bool:
-        """Whether an event for this content, or for any if it is None, is less than an interval old. Ignores future times."""
-        times = self.at.values() if fingerprint is None else filter(None, [self.at.get(fingerprint)])
-        return any(now - interval < at <= now for at in times)
-
-    def with_event(self, fingerprint: str, now: datetime) -> "Emitted":
-        newest = sorted((self.at | {fingerprint: now}).items(), key=lambda item: item[1])[-LONGEST_HISTORY:]
-        return Emitted(at=dict(newest))
-
 
 @flow(name="watch", description=__doc__, timeout_seconds=TIMEOUT, persist_result=False)
 def watch() -> State[Any]:
@@ -72,10 +63,10 @@ def report(change: source_changes.Change, again_hours: float) -> str:
         UnavailableError: if Prefect does not accept the event.
     """
     now = datetime.now(UTC)
-    emitted = _read_emitted()
+    times = _read_emitted().at
     # some servers give the same content a different version, and so a different fingerprint, at every request
-    fingerprint = change.fingerprint if change.certain else None
-    if emitted.is_recent(fingerprint, now, timedelta(hours=again_hours)):
+    relevant = [times.get(change.fingerprint)] if change.certain else times.values()
+    if any(at is not None and now - timedelta(hours=again_hours) < at <= now for at in relevant):
         return "new data, reported already and not downloaded yet"
     resource = checkout.event_resource()
     event = emit_event(
@@ -84,12 +75,13 @@ def report(change: source_changes.Change, again_hours: float) -> str:
         payload={"fingerprint": change.fingerprint, "in_words": change.in_words},
         # The id depends on the last event. So Prefect drops a duplicate: of two concurrent checks, or after a check that was
         # killed before it recorded its event.
-        id=uuid.uuid5(uuid.NAMESPACE_URL, f"{EVENT} {resource} {change.fingerprint} after {emitted.at.get(change.fingerprint)}"),
+        id=uuid.uuid5(uuid.NAMESPACE_URL, f"{EVENT} {resource} {change.fingerprint} after {times.get(change.fingerprint)}"),
     )
     if event is None:
         raise UnavailableError("Prefect does not accept events; start its server, or set PREFECT_API_URL to one that runs")
+    newest = sorted((times | {change.fingerprint: now}).items(), key=lambda item: item[1])[-LONGEST_HISTORY:]
     with stage.writing(EMITTED) as [partial]:
-        partial.write_text(emitted.with_event(change.fingerprint, now).model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.write_text(Emitted(at=dict(newest)).model_dump_json(indent=2) + "\n", encoding="utf-8")
     return "reported new data to Prefect"
 
 
