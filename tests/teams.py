@@ -17,7 +17,7 @@ from clones import fresh
 
 from sentiflow.system import entry_point
 from services import secrets
-from services.secrets import PORTS
+from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated
 
 PATIENCE = 900.0  # seconds for services to start, on a busy machine
 READY = "All services answer."
@@ -133,6 +133,11 @@ class Team:
 
 def command(*words):
     return [sys.executable, "-m", "sentiflow", *words]
+
+
+def fresh_secrets():
+    """Generated secrets with the default ports."""
+    return Secrets({**{name: generated() for name in SECRETS}, **PORTS, **dict.fromkeys(ADDRESSES, "")})
 
 
 def exports(text):

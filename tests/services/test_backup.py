@@ -13,18 +13,15 @@ import full_disks
 import processes
 import pytest
 from clones import PROJECT
+from teams import fresh_secrets
 
 from sentiflow.system.errors import InputError
 from services import backup, postgresql
 from services.postgresql import Cluster
-from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated
+from services.secrets import Secrets
 
 CONTENT = b"outside the backup"
 PLANTED = "artifacts/mlflow/1/planted"
-
-
-def fresh_secrets():
-    return Secrets({**{name: generated() for name in SECRETS}, **PORTS, **dict.fromkeys(ADDRESSES, "")})
 
 
 def write_storages(folder):

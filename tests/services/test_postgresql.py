@@ -8,16 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from teams import fresh_secrets
 
 from services import postgresql
 from services.postgresql import Cluster
-from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated
 
 pytestmark = pytest.mark.slow
-
-
-def fresh_secrets():
-    return Secrets({**{name: generated() for name in SECRETS}, **PORTS, **dict.fromkeys(ADDRESSES, "")})
 
 
 @pytest.fixture

@@ -484,7 +484,7 @@ def waiting(one_model):
 
 @on_sqlite
 def test_run_that_must_not_promote_leaves_a_challenger_that_waits(waiting):
-    assert "since this run was told not to promote" in waiting.said["not promoted"].state.message
+    assert "since this run was started with promote=false" in waiting.said["not promoted"].state.message
     assert waiting.versions()[waiting.challenger].tags["architecture"] == "nb_svm"
     assert waiting.still == waiting.champion
     assert waiting.told.posted == []
