@@ -7,6 +7,7 @@ and whom to notify.
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,43 +79,39 @@ def retrain(models: Models = None, force: bool = False, promote: bool = True) ->
         if later := _later_run():
             return Cancelled(message=f"This run is late, and {later}, which was due after it, replaces it.")
         with repro.at_work(patience=0), Workers(p.retrain.side_by_side) as workers:
-            return _retrain(p, workers, models, force, promote)
+            call(pull, p, workers)
+            change = call(check_source, p, p)
+            reasons = _reasons(p, workers, force, change)
+            if not reasons:
+                return Completed(message="No reason to retrain: source, code, parameters and results are unchanged.")
+            get_run_logger().info("Retraining, because: %s", "; ".join(reasons))
+            repro.require_entry()
+            with _unfinished() as started:
+                # DVC cannot detect a change of a source outside the project, such as a URL
+                forced = {"download"} if change is not None and not change.seen_by_dvc else set()
+                before = recovery.lock_entries()
+                run = Run(p, workers, force, forced)
+                if skipped := run.stages(models):
+                    return Completed(message=f"Trained and evaluated {', '.join(models or [])}. Nothing was compared: {skipped}.")
+                if force:
+                    _notify_if_not_reproduced(p, before)
+                verdict = call(read_verdict, p, started)
+                outcome = _promote_and_notify(verdict, p, promote, is_new=run.did_run("judge"))
+                call(push, p, workers)
+                return Completed(message=f"{outcome} {run.summary()} Because: {'; '.join(reasons).removesuffix('.')}.")
     except locks.BusyError as error:
         return Cancelled(message=f"One retraining at a time: {error}.")
     except InputError as error:
         return Failed(message=str(error))
 
 
-def _retrain(p: Params, workers: Workers, models: Models, force: bool, promote: bool) -> State[Any]:
-    log = get_run_logger()
-    log.info(call(pull, p, workers))
-    change = call(check_source, p, p)
-    reasons = _reasons(p, workers, force, change)
-    if not reasons:
-        return Completed(message="No reason to retrain: source, code, parameters and results are unchanged since the last run.")
-    log.info("Retraining, because: %s", "; ".join(reasons))
-    repro.require_entry()
-
+@contextlib.contextmanager
+def _unfinished() -> Iterator[datetime]:
+    """Marks the retraining as unfinished until the block succeeds. Gives the time of its start."""
     started = datetime.now(UTC)
     files.write(UNFINISHED, json.dumps({"run": this_run.name, "started": started.isoformat(timespec="seconds")}))
-    before = recovery.lock_entries()
-    # DVC cannot detect a change of a source outside the project, such as a URL
-    run = Run(p, workers, force, forced={"download"} if change is not None and not change.seen_by_dvc else set())
-    if models and (skipped := run.of(models)):
-        UNFINISHED.unlink(missing_ok=True)
-        return Completed(message=f"Trained and evaluated {', '.join(models)}. Nothing was compared: {skipped}.")
-    if not models:
-        run.all()
-    if force and (different := _not_reproduced(before, recovery.lock_entries())):
-        body = f"stages produced other results than before from the same inputs: {', '.join(different)}"
-        notify(log, "Not reproduced", body, p.retrain.notify, logging.WARNING)
-
-    is_new = any(stage.name == "judge" and stage.how == "ran" for stage in run.outcomes)
-    verdict = _apply_verdict(call(read_verdict, p, started), p, promote, is_new)
-    log.info(call(push, p, workers))
+    yield started
     UNFINISHED.unlink(missing_ok=True)
-    counts = ", ".join(f"{sum(stage.how == how for stage in run.outcomes)} {how}" for how in ("ran", "restored", "fresh"))
-    return Completed(message=f"{verdict} Stages: {counts}. Because: {'; '.join(reasons).removesuffix('.')}.")
 
 
 def _require_known(models: Models, p: Params) -> None:
@@ -156,19 +153,26 @@ def _reasons(p: Params, workers: Workers, force: bool, change: Change | None) ->
     return [*reasons, *stale, *([drift] if drift else [])]
 
 
-def _not_reproduced(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Stages with the same inputs as before and other outputs."""
-    return [
+def _notify_if_not_reproduced(p: Params, before: dict[str, Any]) -> None:
+    """Notifies of stages that produced other outputs than before from the same inputs."""
+    different = [
         name
-        for name, entry in after.items()
+        for name, entry in recovery.lock_entries().items()
         if name in before
         and all(entry.get(key) == before[name].get(key) for key in ("cmd", "deps", "params"))
         and entry.get("outs") != before[name].get("outs")
     ]
+    if different:
+        body = f"stages produced other results than before from the same inputs: {', '.join(different)}"
+        notify(get_run_logger(), "Not reproduced", body, p.retrain.notify, logging.WARNING)
 
 
-def _apply_verdict(verdict: Verdict, p: Params, promote: bool, is_new: bool) -> str:
-    """Promotes the challenger if it passes the rules and `promote` is set, and notifies. Returns the outcome as a sentence."""
+def _promote_and_notify(verdict: Verdict, p: Params, promote: bool, *, is_new: bool) -> str:
+    """Promotes the challenger if it passes the rules and `promote` is set. Notifies of that, and of every new verdict.
+
+    Returns:
+        The outcome as a sentence.
+    """
     text, outcome = verdict.text, "Rejected" if verdict.challenger else "Promoted"
     if verdict.passes:
         if not promote:

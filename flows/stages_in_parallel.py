@@ -33,28 +33,21 @@ class Run:
     outcomes: list[Outcome] = field(default_factory=list)
     progress: artifacts.Progress = field(init=False)
 
-    def all(self) -> None:
-        """Runs every stage.
-
-        Raises:
-            StoppedError: if one failed, with its name and the reason.
-        """
-        plan = self.workers.plan()
-        with self._reported(plan):
-            self._run(plan)
-
-    def of(self, models: Sequence[str]) -> str:
-        """Runs the stages of some models, then the stages about all models, unless the other models are stale.
+    def stages(self, models: Sequence[str] | None) -> str:
+        """Runs every stage; or the stages of some models, then those about all models, unless other models are stale.
 
         Returns:
-            Why the latter were skipped; empty if they were not.
+            Why the stages about all models were skipped; empty if they were not.
 
         Raises:
-            StoppedError: if one failed, with its name and the reason.
+            StoppedError: if a stage failed, with its name and the reason.
         """
         plan = self.workers.plan()
-        chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in models})
         with self._reported(plan):
+            if not models:
+                self._run(plan)
+                return ""
+            chosen = with_what_they_need(plan, {f"evaluate@{name}" for name in models})
             self._run([stage for stage in plan if stage.name in chosen])
             rest = [stage for stage in self.workers.plan() if stage.name not in chosen]
             if stale := [stage.name for stage in rest if "@" in stage.name and (stage.changed or stage.is_new)]:
@@ -62,6 +55,13 @@ class Run:
             self.spared = {stage.name for stage in rest if "@" in stage.name}
             self._run(rest)
             return ""
+
+    def did_run(self, stage: str) -> bool:
+        return any(outcome.name == stage and outcome.how == "ran" for outcome in self.outcomes)
+
+    def summary(self) -> str:
+        counts = (f"{sum(outcome.how == how for outcome in self.outcomes)} {how}" for how in ("ran", "restored", "fresh"))
+        return f"Stages: {', '.join(counts)}."
 
     @contextlib.contextmanager
     def _reported(self, plan: Sequence[Stage]) -> Iterator[None]:

@@ -22,23 +22,27 @@ from sentiflow.system.errors import InputError, UnavailableError
 
 
 @retried
-def pull(workers: Workers) -> str:
+def pull(workers: Workers) -> None:
     """Downloads everything that dvc.lock references, and sources that are missing here."""
+    log = get_run_logger()
     remote = workers.ask("remote")
     if remote is None:
-        return "no remote is set, so nothing was pulled"
-    sources = workers.ask("pull_sources", told=get_run_logger().info)
-    fetched = workers.ask("fetch", told=get_run_logger().info)
-    return f"pulled {fetched} files from the remote {remote}" + (f", including {', '.join(sources)}" if sources else "")
+        log.info("no remote is set, so nothing was pulled")
+        return
+    sources = workers.ask("pull_sources", told=log.info)
+    fetched = workers.ask("fetch", told=log.info)
+    log.info("pulled %s files from the remote %s%s", fetched, remote, f", including {', '.join(sources)}" if sources else "")
 
 
 @retried
-def push(workers: Workers) -> str:
+def push(workers: Workers) -> None:
     """Uploads everything that dvc.lock references."""
+    log = get_run_logger()
     remote = workers.ask("remote")
     if remote is None:
-        return "no remote is set, so nothing was pushed"
-    return f"pushed {workers.ask('push', told=get_run_logger().info)} files to the remote {remote}"
+        log.info("no remote is set, so nothing was pushed")
+        return
+    log.info("pushed %s files to the remote %s", workers.ask("push", told=log.info), remote)
 
 
 @retried
