@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from sentiflow.system import entry_point, locks, markdown, terminal
+from sentiflow.system import entry_point, files, locks, markdown, terminal
 from sentiflow.system.errors import InputError
 from services import health, members, postgresql, server_settings, supervise
 from services import secrets as secrets_file
@@ -192,9 +192,8 @@ def _launch_mlflow(secrets: Secrets) -> None:
     url = cluster.url("postgresql+psycopg", "mlflow", secrets)
     accounts = FOLDER / "mlflow.ini"
     settings = server_settings.MLFLOW_ACCOUNTS | {"database_uri": url, "admin_username": members.ADMIN}
-    partial = accounts.with_suffix(".partial")
-    partial.write_text("[mlflow]\n" + "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in settings.items()))
-    partial.replace(accounts)  # private, see `main`
+    content = "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in settings.items())
+    files.write(accounts, f"[mlflow]\n{content}")  # private, see `main`
     environment = _environment() | server_settings.MLFLOW_TEAM | {
         "MLFLOW_BACKEND_STORE_URI": url,
         "MLFLOW_AUTH_CONFIG_PATH": str(accounts.resolve()),

@@ -90,7 +90,7 @@ class Project:
         return own | more
 
     def refused(self, *words, **environment):
-        """Error of a command that cannot start."""
+        """Output of a command that cannot start."""
         ended = subprocess.run(
             self.command(*words),
             cwd=self.folder,
@@ -100,8 +100,8 @@ class Project:
             timeout=PATIENCE,
         )
         assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stderr
-        return ended.stderr
+        assert "Traceback" not in ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
 
     def start(self, *words, until, **environment):
         with self.log.open("w") as log:
@@ -353,7 +353,7 @@ def process_of(project, *words):
 def test_ui_serves_both_pages_with_secure_settings_and_reuses_a_running_server(project):
     project.start("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
     assert f"Prefect: http://127.0.0.1:{project.port}\n" in project.said()
-    wait(lambda: answers(project.url), project.said)
+    wait(lambda: access.answers(project.url), project.said)
     ours, foreign = f"http://localhost:{project.port}", "http://evil.example"
     for origin, allowed in ((ours, ours), (foreign, None)):
         answer = requests.get(f"{project.url}/health", headers={"Origin": origin}, timeout=30)
@@ -461,13 +461,6 @@ def test_password_of_the_user_is_required_and_used_by_the_worker(project):
     assert requests.get(f"{project.url}/health", timeout=30).ok
 
 
-def answers(url):
-    try:
-        return requests.get(f"{url}/health", timeout=5).ok
-    except requests.RequestException:
-        return False
-
-
 # --- two checkouts -------------------------------------------------------------------------------------------------------
 
 
@@ -527,7 +520,7 @@ def test_second_checkout_takes_deployments_from_the_first_only_with_take_over(pr
     server = {"PREFECT_API_URL": project.url, "PREFECT_API_AUTH_STRING": project.password}
     before = pools(project)
     assert set(before.values()) == {project.pool()}
-    said = run(second, "schedule", server)
+    said = second.refused("schedule", **server)
     assert f"served by another checkout: {project.folder} on {platform.node()}" in said
     assert "sentiflow schedule --take-over" in said
     assert pools(project) == before
@@ -550,17 +543,7 @@ def test_second_checkout_takes_deployments_from_the_first_only_with_take_over(pr
     assert folder_of_a_run(project, "by-hand") == str(second.folder)
     second.end()
     project.end()
-    assert f"served by another checkout: {second.folder} on " in run(project, "schedule", {})
-
-
-def run(checked_out, what, environment):
-    """Output of a command that fails."""
-    command = checked_out.command(what)
-    own = checked_out.environment(**environment)
-    ended = subprocess.run(command, cwd=checked_out.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
-    return ended.stdout + ended.stderr
+    assert f"served by another checkout: {second.folder} on " in project.refused("schedule")
 
 
 def port_in_use(checked_out, what):
@@ -617,7 +600,7 @@ def test_ui_uses_the_next_ports_if_the_defaults_are_in_use_and_schedule_reuses_i
     monkeypatch.chdir(project.folder)
     assert checkout.mlflow_ui() == f"http://127.0.0.1:{mlflow}"
     project.url = f"http://127.0.0.1:{prefect}/api"
-    wait(lambda: answers(project.url), project.said)
+    wait(lambda: access.answers(project.url), project.said)
     assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
     assert f"served already: http://127.0.0.1:{mlflow}" in project.refused("ui")
     project.port = prefect + 1
