@@ -107,7 +107,7 @@ class Team:
     def supervisor(self):
         return psutil.Process(self._started.pid)
 
-    def holder(self, name):
+    def wrapper(self, name):
         held = {each: processes.command(each) for each in self.processes()}
         [found] = [each for each, words in held.items() if words[1:3] == ["-m", "services.supervise"] and name in words]
         return found

@@ -515,7 +515,7 @@ def run_by_an_event(project, resource):
 
 
 @pytest.mark.slow
-def test_second_checkout_takes_deployments_from_the_first_only_with_take_over(project, second):
+def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is_asked_for(project, second):
     project.schedule()
     server = {"PREFECT_API_URL": project.url, "PREFECT_API_AUTH_STRING": project.password}
     before = pools(project)
@@ -553,7 +553,7 @@ def port_in_use(checked_out, what):
 
 
 @pytest.mark.slow
-def test_copy_runs_its_own_server_and_never_uses_that_of_the_original(project, monkeypatch):
+def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_the_other(project, monkeypatch):
     project.schedule()
     project.end()
     copy = project.copied()

@@ -146,7 +146,7 @@ def test_file_that_is_not_in_the_manifest_is_refused(made, secrets):
     assert f"{PLANTED} is not in its manifest" in refusal(made, secrets)
 
 
-def test_file_and_manifest_changed_together_are_refused(made, secrets):
+def test_file_and_manifest_that_were_changed_together_are_refused(made, secrets):
     signature = (made / "manifest.hmac").read_text()
     (made / "mlflow.dump").write_bytes(b"\\! touch planted")
     (made / "manifest.json").unlink()
@@ -199,7 +199,7 @@ def running():
 
 
 @pytest.mark.slow
-def test_killed_backup_leaves_none_and_the_next_one_is_complete(running, tmp_path):
+def test_killed_backup_leaves_none_and_the_next_one_is_whole(running, tmp_path):
     services, secrets = running
     for number in range(1000):  # to make it slow
         (services / f"remote/dvc/{number}").write_bytes(os.urandom(1 << 10))
@@ -253,7 +253,7 @@ def test_read_only_folder_is_a_one_line_error(running, disk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 1 << 20])  # too little for the databases; too little for the files
-def test_full_disk_is_a_one_line_error_and_leaves_nothing(running, disk, room):
+def test_full_disk_is_one_message_and_leaves_nothing(running, disk, room):
     with full_disks.full(disk, room):
         assert "No space left on device" in failure(running, disk / "made")
     backup.write(*running, disk / "made")

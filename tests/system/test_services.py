@@ -464,8 +464,8 @@ def test_kill_of_postgresql_ends_all_and_the_next_start_recovers(team):
     assert everything(team) == before
 
 
-def test_kill_of_a_holder_ends_all_and_postgresql_in_good_order(team):
-    team.holder("postgresql").kill()
+def test_kill_of_a_wrapper_stops_all_and_shuts_postgresql_down(team):
+    team.wrapper("postgresql").kill()
     team.wait_until_all_ended()
     assert "database system is shut down" in team.said()
     team.start()
