@@ -141,10 +141,8 @@ def answers(address: str) -> bool:
 
 def accepts(address: str, password: str | None) -> bool:
     """Whether a Prefect server accepts this password, `user:password` or none."""
-    auth = None
-    if password is not None:
-        user, _, secret = password.partition(":")
-        auth = (user, secret)
+    user, _, secret = (password or "").partition(":")
+    auth = (user, secret) if password else None
     try:
         return requests.get(f"{address}/admin/version", auth=auth, timeout=10).ok
     except requests.RequestException:

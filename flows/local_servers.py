@@ -33,7 +33,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     terminal.show_log("%(message)s")
-    _silence_requests()
     with entry_point.handled():
         app()
 
@@ -95,13 +94,10 @@ def work(take_over: Annotated[bool, typer.Option("--take-over")] = False) -> Non
     """Deploy prefect.yaml to the server at PREFECT_API_URL, then become the worker that runs it."""
     from flows import deploying  # here: it loads Prefect, which the other commands need not wait for
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # by default it logs every request
     worker = f"{platform.node()}-{Path.cwd().name}"  # the same at every start, so that the UI shows one worker
     asyncio.run(deploying.prepare(worker, take_over))
     os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", "--pool", checkout.pool(), "--name", worker])
-
-
-def _silence_requests() -> None:
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # by default it logs every request
 
 
 class _Services(supervise.Services):
@@ -113,7 +109,6 @@ class _Services(supervise.Services):
     """
 
     def __init__(self, prefect_port: int | None) -> None:
-        _silence_requests()
         self.host = (PREFECT | os.environ)["PREFECT_SERVER_API_HOST"]
         self.running = access.own_server()
         self.external = self._external(prefect_port)

@@ -16,7 +16,6 @@ from prefect.states import Cancelled, Crashed
 ACTIVE = {"state": {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}}
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # environment variable of a run's process, set by Prefect
 SUBMISSION = datetime.timedelta(minutes=1)  # time for a worker to label a run that it took with its name
-PAGE = 200  # Prefect's limit of runs per request
 MESSAGE = "Its process is gone: it was killed, or the machine went down."
 
 
@@ -31,7 +30,11 @@ async def end(client: PrefectClient, pools: list[str], worker: str) -> list[Flow
         The runs as they were before.
     """
     alive = _run_ids_of_processes()
-    lost = [run for run in await _active(client, pools) if str(run.id) not in alive and _belongs_to(run, worker)]
+    active = await client.read_flow_runs(
+        flow_run_filter=filters.FlowRunFilter.model_validate(ACTIVE),
+        work_pool_filter=filters.WorkPoolFilter.model_validate({"name": {"any_": pools}}),
+    )
+    lost = [run for run in active if str(run.id) not in alive and _belongs_to(run, worker)]
     for run in lost:
         # from Cancelling, Prefect allows no state but Cancelled
         outcome = Cancelled if run.state_type == StateType.CANCELLING else Crashed
@@ -42,20 +45,6 @@ async def end(client: PrefectClient, pools: list[str], worker: str) -> list[Flow
         ):
             await client.set_task_run_state(task.id, Crashed(message=MESSAGE), force=True)
     return lost
-
-
-async def _active(client: PrefectClient, pools: list[str]) -> list[FlowRun]:
-    runs: list[FlowRun] = []
-    while True:
-        page = await client.read_flow_runs(
-            flow_run_filter=filters.FlowRunFilter.model_validate(ACTIVE),
-            work_pool_filter=filters.WorkPoolFilter.model_validate({"name": {"any_": pools}}),
-            limit=PAGE,
-            offset=len(runs),
-        )
-        runs += page
-        if len(page) < PAGE:
-            return runs
 
 
 def _belongs_to(run: FlowRun, worker: str) -> bool:

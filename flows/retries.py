@@ -18,10 +18,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class StoppedError(InputError):
-    """A task failed, so the run ends."""
-
-
 def retried(function: Callable[P, R]) -> Task[P, Any]:
     """Makes a task of a function: retried after UnavailableError, failed after InputError with its message and no traceback."""
 
@@ -56,9 +52,9 @@ def call(retried_task: Task[..., Any], p: Params, *arguments: Any) -> Any:
     """Runs a task with the retries of params.yaml, and returns its result.
 
     Raises:
-        StoppedError: if it failed, with its message.
+        InputError: if it failed, with its message.
     """
     state: Any = with_retries(retried_task, p)(*arguments, return_state=True)
     if not state.is_completed():
-        raise StoppedError(f"{retried_task.name}: {state.message or state.name}")
+        raise InputError(f"{retried_task.name}: {state.message or state.name}")
     return state.result()

@@ -8,11 +8,12 @@ from typing import Any
 from prefect.futures import PrefectFuture, as_completed
 
 from flows import artifacts
-from flows.retries import StoppedError, with_retries
+from flows.retries import with_retries
 from flows.tasks import run_stage
 from sentiflow.config.params import Params
 from sentiflow.pipeline.scheduling import side_by_side, with_what_they_need
 from sentiflow.pipeline.workers import Outcome, Stage, StageError, Workers
+from sentiflow.system.errors import InputError
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Run:
             Why the stages about all models were skipped; empty if they were not.
 
         Raises:
-            StoppedError: if a stage failed, with its name and the reason.
+            InputError: if a stage failed, with its name and the reason.
         """
         plan = self.workers.plan()
         with self._reported(plan):
@@ -80,7 +81,7 @@ class Run:
 
     def _run(self, plan: Sequence[Stage]) -> None:
         if failures := side_by_side(plan, self.p.retrain.side_by_side, self):
-            raise StoppedError("; ".join(map(str, failures)) + "; correct that, and the next run resumes from there")
+            raise InputError("; ".join(map(str, failures)) + "; correct that, and the next run resumes from there")
 
     def begin(self, stage: Stage, after: Sequence[PrefectFuture[Any]]) -> PrefectFuture[Any]:
         force = (self.force and stage.name not in self.spared) or stage.name in self.forced

@@ -88,11 +88,6 @@ class Secrets:
 
 def write(file: Path = FILE, example: Path = EXAMPLE) -> None:
     """Writes `.env`: the example with generated secrets."""
-    if file.exists():
-        raise InputError(
-            f"{file} exists already, and nothing was changed, since new secrets would lock out everyone who uses the old ones; "
-            "to change one, edit it and restart the services; to start over, move the file away"
-        )
     lines = []
     for line in example.read_text(encoding="utf-8").splitlines():
         name = line.partition("=")[0]
@@ -100,7 +95,10 @@ def write(file: Path = FILE, example: Path = EXAMPLE) -> None:
     try:
         create(file, "\n".join(lines) + "\n")
     except FileExistsError:
-        raise InputError(f"{file} was written by another process in the meantime, and was left as it is") from None
+        raise InputError(
+            f"{file} exists already, and nothing was changed, since new secrets would lock out everyone who uses the old ones; "
+            "to change one, edit it and restart the services; to start over, move the file away"
+        ) from None
 
 
 def create(file: Path, content: str) -> None:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 import ports
 import prefect_servers
 import processes
-import psutil
 import pytest
 import requests
 import urllib3
@@ -25,12 +24,12 @@ from clones import PROJECT
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 from requests import adapters
+from supervised import Supervised
 
 from flows import access, checkout, retrain
-from sentiflow.system import entry_point, locks
+from sentiflow.system import locks
 from sentiflow.system.errors import InputError
 
-PATIENCE = 300.0  # seconds for services to start, on a busy machine
 # Prefect answers 503 where SQLite is busy, and its own clients ask again.
 BUSY = urllib3.Retry(total=8, status_forcelist=[503], backoff_factor=0.5, allowed_methods=None)
 FLOWS = {
@@ -59,14 +58,13 @@ def watch() -> None:
 }
 
 
-class Project:
+class Project(Supervised):
     """A folder with the project's deployments and services, and with flows that only sleep."""
 
     def __init__(self, folder):
-        self.folder, self.log = folder, folder / "said.log"
+        super().__init__(folder, folder / "said.log")
         self.port, self.other_port = ports.several(2)
         self.url = f"http://127.0.0.1:{self.port}/api"
-        self.started = None
         (folder / "flows").mkdir(parents=True)
         for package in ("services", "src"):
             (folder / package).symlink_to(PROJECT / package)
@@ -79,7 +77,7 @@ class Project:
 
     def command(self, *words):
         given = ["--prefect-port", str(self.port)] if self.port else []
-        return [sys.executable, "-m", "sentiflow", *words, *given]
+        return super().command(*words, *given)
 
     def for_ui(self, what):
         """Option that gives MLflow's UI, if it is started, a port of this test."""
@@ -89,62 +87,13 @@ class Project:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MAKE"))}
         return own | more
 
-    def refused(self, *words, **environment):
-        """Output of a command that cannot start."""
-        ended = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stdout + ended.stderr
-        return ended.stdout + ended.stderr
-
-    def start(self, *words, until, **environment):
-        with self.log.open("w") as log:
-            self.started = subprocess.Popen(
-                self.command(*words),
-                cwd=self.folder,
-                env=self.environment(**environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait(lambda: until in self.said(), self.said)
-
-    def said(self):
-        return self.log.read_text(encoding="utf-8")
-
     def schedule(self, **environment):
-        self.start("schedule", until="Worker ", **environment)
-        wait(lambda: re.search("Worker '.*' started", self.said()), self.said)
-
-    def supervisor(self):
-        return psutil.Process(self.started.pid)
+        self.launch("schedule", until="Worker ", **environment)
+        self.wait(lambda: re.search("Worker '.*' started", self.said()))
 
     def processes(self):
         """All running processes that any command in this folder started."""
         return processes.with_variable("PREFECT_HOME", str(self.folder / ".prefect"))
-
-    def end(self, sign=signal.SIGINT):
-        """Sends a signal to the supervisor; returns the seconds until all have ended."""
-        began = time.monotonic()
-        self.supervisor().send_signal(sign)
-        self.started.wait(PATIENCE)
-        wait(lambda: not self.processes(), lambda: f"{self.processes()} {self.said()}")
-        return time.monotonic() - began
-
-    def kill_everything(self):
-        """Like a power cut."""
-        processes.kill_all(self.processes)
-        if self.started is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.started.kill()
-            self.started.wait(PATIENCE)
 
     @property
     def password(self):
@@ -168,9 +117,9 @@ class Project:
         """Starts a run of `by-hand`; returns its id once its stage runs or it has ended."""
         deployment = self.deployments()["by-hand"]["id"]
         made = self.api("POST", f"/deployments/{deployment}/create_flow_run", parameters={"seconds": seconds})["id"]
-        wait(lambda: self.api("GET", f"/flow_runs/{made}")["state_name"] == until, self.said)
+        self.wait(lambda: self.api("GET", f"/flow_runs/{made}")["state_name"] == until)
         if until == "Running":
-            wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"], self.said)
+            self.wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"])
         return made
 
     def copied(self):
@@ -200,10 +149,6 @@ def with_limit():
     [by_hand] = [each for each in said["deployments"] if each["name"] == "by-hand"]
     by_hand["concurrency_limit"] = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     return said
-
-
-def wait(found, said):
-    return processes.wait_until(found, PATIENCE, 0.2, said)
 
 
 @pytest.fixture
@@ -337,8 +282,7 @@ def test_kill_of_one_process_stops_all_others(project, victim):
         "server": lambda: process_of(project, "prefect", "server"),
     }[victim]()
     killed.kill()
-    project.started.wait(PATIENCE)
-    wait(lambda: not project.processes(), lambda: f"{project.processes()} {project.said()}")
+    project.wait_until_all_ended()
     project.schedule()
     assert project.api("GET", f"/flow_runs/{run}")["state_name"] == "Crashed"
     assert project.slots() == 0
@@ -351,9 +295,9 @@ def process_of(project, *words):
 
 @pytest.mark.slow
 def test_ui_serves_both_pages_with_secure_settings_and_reuses_a_running_server(project):
-    project.start("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
+    project.launch("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
     assert f"Prefect: http://127.0.0.1:{project.port}\n" in project.said()
-    wait(lambda: access.answers(project.url), project.said)
+    project.wait(lambda: access.answers(project.url))
     ours, foreign = f"http://localhost:{project.port}", "http://evil.example"
     for origin, allowed in ((ours, ours), (foreign, None)):
         answer = requests.get(f"{project.url}/health", headers={"Origin": origin}, timeout=30)
@@ -372,9 +316,8 @@ def test_ui_serves_both_pages_with_secure_settings_and_reuses_a_running_server(p
         assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
 
-        told = second.command("ui", "--port", str(project.other_port))  # a port in use, since nothing is to be served there
-        environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example", PREFECT_API_URL=project.url)
-        ended = subprocess.run(told, cwd=second.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        environment = {"MLFLOW_TRACKING_URI": "https://anna:secret@mlflow.example", "PREFECT_API_URL": project.url}
+        ended = second.call("ui", "--port", str(project.other_port), **environment)  # the port is in use, but not needed
         assert ended.returncode == 0, ended.stderr
         assert "MLflow:  https://mlflow.example\nPrefect: " in ended.stdout
     finally:
@@ -386,7 +329,7 @@ def test_ui_serves_both_pages_with_secure_settings_and_reuses_a_running_server(p
 def test_ui_serves_the_configured_store_and_its_url_is_in_no_command_line(project):
     uri = f"sqlite:///{project.folder}/elsewhere.db"
     ready = f"Uvicorn running on http://127.0.0.1:{project.other_port}"
-    project.start("ui", "--port", str(project.other_port), until=ready, MLFLOW_TRACKING_URI=uri)
+    project.launch("ui", "--port", str(project.other_port), until=ready, MLFLOW_TRACKING_URI=uri)
     assert (project.folder / "elsewhere.db").exists()
     assert not (project.folder / "mlflow.db").exists()
     assert not [each for each in project.processes() if "elsewhere.db" in " ".join(processes.command(each))]
@@ -422,7 +365,7 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
     project.api("PATCH", f"/work_pools/{project.pool()}", base_job_template=ProcessWorker.get_default_base_job_template())
     start = f"/deployments/{project.deployments()['by-hand']['id']}/create_flow_run"
     project.api("POST", start, job_variables={"command": harmful["command"]})
-    wait(marker.exists, project.said)  # with Prefect's default template it works
+    project.wait(marker.exists)  # with Prefect's default template it works
     marker.unlink()
     project.end()
 
@@ -441,9 +384,9 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
         job_variables=harmful,
         state={"type": "SCHEDULED"},
     )["id"]
-    wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed", project.said)
+    project.wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed")
     assert not marker.exists()
-    assert wait(lambda: logged(project, made, "planted: "), project.said) == ["planted: None"]
+    assert project.wait(lambda: logged(project, made, "planted: ")) == ["planted: None"]
 
 
 def logged(project, run, beginning):
@@ -485,7 +428,7 @@ def pools(project):
 def folder_of_a_run(project, name):
     """Working directory of a run of the deployment."""
     made = project.api("POST", f"/deployments/{project.deployments()[name]['id']}/create_flow_run")["id"]
-    [said] = wait(lambda: logged(project, made, "folder: "), project.said)
+    [said] = project.wait(lambda: logged(project, made, "folder: "))
     return said.removeprefix("folder: ")
 
 
@@ -509,7 +452,7 @@ def run_by_an_event(project, resource):
             if not each["auto_scheduled"] or each["created_by"]["type"] == "AUTOMATION"
         ]
 
-    wait(started, project.said)
+    project.wait(started)
     time.sleep(3)  # for a second one, which must not start
     return started()
 
@@ -536,7 +479,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     second.end()
 
     set_name(second, "sentiflow")
-    second.start("schedule", "--take-over", until="Worker '", **server)
+    second.launch("schedule", "--take-over", until="Worker '", **server)
     assert f"moved the deployments at {project.url}/ from {project.folder} on " in second.said()
     assert pools(project) == dict.fromkeys(before, second.pool())  # and none has the former name
     assert len(project.api("POST", "/automations/filter")) == 1
@@ -593,14 +536,14 @@ def test_ui_uses_the_next_ports_if_the_defaults_are_in_use_and_schedule_reuses_i
             with contextlib.suppress(OSError):  # in use already
                 other.bind(("127.0.0.1", port))
                 other.listen()
-        project.start("ui", until="Uvicorn running on http://127.0.0.1:")
+        project.launch("ui", until="Uvicorn running on http://127.0.0.1:")
         prefect, mlflow = port_in_use(project, "Prefect's server"), port_in_use(project, "MLflow's UI")
     assert prefect > 4200
     assert f"Uvicorn running on http://127.0.0.1:{mlflow}" in project.said()
     monkeypatch.chdir(project.folder)
     assert checkout.mlflow_ui() == f"http://127.0.0.1:{mlflow}"
     project.url = f"http://127.0.0.1:{prefect}/api"
-    wait(lambda: access.answers(project.url), project.said)
+    project.wait(lambda: access.answers(project.url))
     assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
     assert f"served already: http://127.0.0.1:{mlflow}" in project.refused("ui")
     project.port = prefect + 1

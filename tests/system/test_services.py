@@ -400,11 +400,11 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
         folder.mkdir()
         fresh(folder, SMALL | {"models.logistic.minimum_documents": words})
         people[folder] = team.environment(**who, PYTHONPATH=str(folder / "src"), DVC_SITE_CACHE_DIR=str(folder / ".site"))
-        remote = teams.command(  # as `sentiflow services member` says
+        remote = team.command(  # as `sentiflow services member` says
             "remote", "set", "s3://dvc/sentiflow", "--endpoint", team.secrets.address("remote")
         )
         subprocess.run(remote, cwd=folder, env=people[folder], check=True)
-    command = teams.command("retrain")
+    command = team.command("retrain")
     began = [
         subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for folder, env in people.items()
