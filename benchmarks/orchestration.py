@@ -1,8 +1,8 @@
-"""What Prefect adds to a retraining: the flow on a running server against plain `dvc repro` of the same stages, in turn.
+"""Overhead of Prefect: the retraining flow on a running server, compared with plain `dvc repro` of the same stages.
 
-Each run begins with nothing but the code, in a folder of its own, and ends with registered models; the flow's time has the start
-of its process in it, and all that it does besides the stages: it looks for new data and for drift, keeps logs and artifacts.
-Then both run once more with nothing to do. Beside it, the flow with two stages at a time.
+Every run starts from the code alone, in a folder of its own, and ends with registered models. The time of the flow includes the
+start of its process and everything that it does besides the stages: checks for new data and drift, logs, artifacts. Then each
+runs again with nothing to do. The flow is also measured with two stages at a time.
 
 python benchmarks/orchestration.py [--rounds N] [--sample N]
 """
@@ -10,66 +10,31 @@ python benchmarks/orchestration.py [--rounds N] [--sample N]
 import contextlib
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import requests
 import typer
 
 from sentiflow.pipeline import isolated_run, recovery, workers
-from services.secrets import generated
 
-A_STAGE, A_RUN = 1.0, 15.0  # seconds that Prefect may add
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from prefect_servers import Server
+
+LIMITS = {"per stage": 1.0, "per run": 15.0}  # seconds that Prefect may add
 MODELS = ["logistic", "nb_svm"]
-STARTING = 180.0  # seconds for the server to make its tables and answer
-PLAIN, ONE, TWO = "dvc repro", "flow, one stage at a time", "flow, two at a time"
-COMMANDS = {
-    PLAIN: [sys.executable, "-m", "dvc", "repro"],
-    ONE: [sys.executable, "-m", "sentiflow", "retrain"],
-    TWO: [sys.executable, "-m", "sentiflow", "retrain"],
-}
+DVC, ONE, TWO = "dvc repro", "flow, one stage at a time", "flow, two at a time"
+COMMANDS = {DVC: ["dvc", "repro"], ONE: ["sentiflow", "retrain"], TWO: ["sentiflow", "retrain"]}
 
 
-@contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server of its own on a free port; gives the environment by which it is reached."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    reached = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_HOME": str(home)}
-    reached |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), f"admin:{generated()}")
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    log = home / "server.log"
-    with log.open("w") as said, subprocess.Popen(command, env=os.environ | reached | quiet, stdout=said, stderr=said) as server:
-        try:
-            until = time.monotonic() + STARTING
-            while not answers(reached["PREFECT_API_URL"]):
-                if server.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"Prefect's server did not start:\n{log.read_text()}")
-                time.sleep(0.2)
-            yield reached | quiet
-        finally:
-            server.terminate()
-
-
-def answers(api: str) -> bool:
-    try:
-        return bool(requests.get(f"{api}/health", timeout=5).json() is True)
-    except requests.RequestException:
-        return False
-
-
-def project(folder: Path, how: str, sample: int) -> Path:
-    """The code of this project and nothing that it made, with a small sample and two linear models."""
+def project(folder: Path, variant: str, sample: int) -> Path:
+    """The project's code without any results, with two linear models on a small sample."""
     folder.mkdir()
     changes: dict[str, Any] = {
         "run": {name: name for name in MODELS},
@@ -77,7 +42,7 @@ def project(folder: Path, how: str, sample: int) -> Path:
         "download.sample": sample,
         "evaluate.resamples": 200,
         "promotion.latency_ms": 10_000.0,
-        "retrain.side_by_side": 2 if how == TWO else 1,
+        "retrain.side_by_side": 2 if variant == TWO else 1,
         "retrain.notify": [],
     }
     isolated_run.refresh(folder, changes, cache=folder / ".dvc/cache")
@@ -87,55 +52,53 @@ def project(folder: Path, how: str, sample: int) -> Path:
     return folder
 
 
-def seconds(how: str, folder: Path, environment: dict[str, str]) -> float:
-    own = workers.environment(1) | environment | {"PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
+def seconds(variant: str, folder: Path, server: Server) -> float:
+    own = {"PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
+    command = [sys.executable, "-m", *COMMANDS[variant]]
     started = time.perf_counter()
-    ended = subprocess.run(COMMANDS[how], cwd=folder, env=own, capture_output=True, text=True)
+    ended = subprocess.run(
+        command, cwd=folder, env=workers.environment(1) | server.environment | own, capture_output=True, text=True
+    )
     if ended.returncode != 0:
-        raise RuntimeError(f"{how} failed:\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
+        raise RuntimeError(f"{variant} failed:\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
     return time.perf_counter() - started
 
 
-def stages_of(folder: Path) -> int:
-    with contextlib.chdir(folder):
-        return len(recovery.lock_entries())
-
-
-def line(name: str, took: dict[str, list[float]], how: str, stages: int) -> str:
-    median, plain = statistics.median(took[how]), statistics.median(took[PLAIN])
-    each = ", ".join(f"{value:.1f}" for value in took[how])
-    a_stage = f"{(median - plain) / stages:+6.2f}" if stages else f"{'':>6}"
-    return f"{name:14} {how:26} {median:7.1f} {median / plain:6.2f} {median - plain:+7.1f} {a_stage}   {each}"
+def row(name: str, took: dict[str, list[float]], variant: str, stages: int) -> str:
+    median, plain = statistics.median(took[variant]), statistics.median(took[DVC])
+    rounds = ", ".join(f"{value:.1f}" for value in took[variant])
+    per_stage = f"{(median - plain) / stages:+6.2f}" if stages else " " * 6
+    return f"{name:14} {variant:26} {median:7.1f} {median / plain:6.2f} {median - plain:+7.1f} {per_stage}   {rounds}"
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each; the median counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each variant; the median counts.")] = 3,
     sample: Annotated[int, typer.Option(min=100, help="Reviews.")] = 400,
 ) -> None:
     print(f"on {len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}", flush=True)
     scratch, idle = defaultdict(list), defaultdict(list)
-    with tempfile.TemporaryDirectory() as made:
-        home = Path(made) / "prefect"
-        home.mkdir()
-        with prefect_server(home) as environment:
-            for turn in range(rounds):
-                for how in COMMANDS:
-                    folder = project(Path(made) / str(turn), how, sample)
-                    scratch[how].append(seconds(how, folder, environment))
-                    idle[how].append(seconds(how, folder, environment))
-                    stages = stages_of(folder)
-                    shutil.rmtree(folder)
-    print(f"{stages} stages, {rounds} turns of each; medians\n")
-    print(f"{'':14} {'':26} {'s':>7} {'ratio':>6} {'a run':>7} {'a stage':>6}  s of each turn")
+    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
+        server = Server(Path(made) / "prefect")
+        stack.callback(server.kill)
+        server.start()
+        for number in range(rounds):
+            for variant in COMMANDS:
+                folder = project(Path(made) / str(number), variant, sample)
+                scratch[variant].append(seconds(variant, folder, server))
+                idle[variant].append(seconds(variant, folder, server))
+                with contextlib.chdir(folder):
+                    stages = len(recovery.lock_entries())
+                shutil.rmtree(folder)
+    print(f"{stages} stages, {rounds} runs of each variant; medians\n")
+    print(f"{'':14} {'':26} {'s':>7} {'ratio':>6} {'per run':>7} {'stage':>6}   s of each run")
     for name, took, counted in (("from scratch", scratch, stages), ("nothing to do", idle, 0)):
-        for how in COMMANDS:
-            print(line(name, took, how, counted))
-    added = statistics.median(scratch[ONE]) - statistics.median(scratch[PLAIN])
-    within = {"a stage": (added / stages, A_STAGE), "a run": (added, A_RUN)}
+        for variant in COMMANDS:
+            print(row(name, took, variant, counted))
+    added = statistics.median(scratch[ONE]) - statistics.median(scratch[DVC])
     print()
-    for what, (found, allowed) in within.items():
-        print(f"adds {found:+.2f} s {what}; must stay under {allowed:g} s: {'pass' if found < allowed else 'FAIL'}")
-    sys.exit(any(found >= allowed for found, allowed in within.values()))
+    for (what, limit), found in zip(LIMITS.items(), (added / stages, added), strict=True):
+        print(f"Prefect adds {found:+.2f} s {what}; limit {limit:g} s: {'pass' if found < limit else 'FAIL'}")
+    sys.exit(added / stages >= LIMITS["per stage"] or added >= LIMITS["per run"])
 
 
 if __name__ == "__main__":

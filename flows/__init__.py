@@ -1,4 +1,4 @@
-"""When stages run, what is retried and who is notified. The flows import the `src` of their own folder."""
+"""Prefect flows. They import the library from `src` of their own checkout, whatever is installed."""
 
 import sys
 from pathlib import Path

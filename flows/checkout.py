@@ -1,4 +1,4 @@
-"""What distinguishes this checkout from others on the same Prefect server and the same machine."""
+"""Names that distinguish this checkout from others on the same Prefect server and the same machine."""
 
 import hashlib
 import platform
@@ -12,16 +12,16 @@ from ruamel.yaml.error import YAMLError
 from sentiflow.system.errors import InputError
 
 DEPLOYMENTS = Path("prefect.yaml")
-DEFAULT_NAME = "sentiflow"  # as there
+DEFAULT_NAME = "sentiflow"  # as in prefect.yaml
 
 
-def described() -> str:
+def description() -> str:
     return f"{Path.cwd()} on {platform.node()}"
 
 
 def pool() -> str:
-    """Work pool of this checkout. It depends on folder and host, so a copy has another one."""
-    return f"sentiflow-{hashlib.sha256(described().encode()).hexdigest()[:8]}"
+    """Work pool of this checkout. It depends on folder and host, so a copy has a different one."""
+    return f"sentiflow-{hashlib.sha256(description().encode()).hexdigest()[:8]}"
 
 
 def definitions() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def definitions() -> dict[str, Any]:
         raise InputError(f"{DEPLOYMENTS} is not valid YAML; correct it and start again: {' '.join(str(error).split())}") from None
     name = content.get("name") if isinstance(content, dict) else None
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise InputError(f"{DEPLOYMENTS}: `name` must consist of small letters, digits and dashes, got {name!r}")
+        raise InputError(f"{DEPLOYMENTS}: `name` must consist of lower-case letters, digits and dashes, got {name!r}")
     return dict(content)
 
 
@@ -48,10 +48,9 @@ def with_name(text: str) -> str:
 
 
 def event_resource() -> str:
-    """Resource of the events of new data; the trigger in prefect.yaml matches it."""
+    """Resource of the events of new data, as the trigger in prefect.yaml matches it."""
     return f"{_name()}.source"
 
 
 def _name() -> str:
-    # a flow can run without deployments
-    return str(definitions()["name"]) if DEPLOYMENTS.exists() else DEFAULT_NAME
+    return str(definitions()["name"]) if DEPLOYMENTS.exists() else DEFAULT_NAME  # flows also run without deployments

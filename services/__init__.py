@@ -1,4 +1,4 @@
-"""The servers of a team. They import the `src` of their own folder."""
+"""Servers of a team. They import the library from `src` of their own checkout, whatever is installed."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an account other than `admin` may ask of MLflow's server.
+"""Authorization of accounts other than `admin` at MLflow's server.
 
 MLflow's own permissions apply as well, but are too coarse for a team: an account that may remove an interrupted publication may
 also remove any other and rename the registered models. MLflow calls `authenticate` for every request (`authorization_function`
@@ -29,34 +29,34 @@ API = re.compile(r"^/(ajax-)?api/[23]\.0/")
 READABLE = re.compile(
     r"/|/version|/graphql|/get-artifact|/model-versions/get-artifact|mlflow-artifacts/artifacts(/.*)?|mlflow/users/current(/.*)?|"
     r"mlflow/(artifacts|experiments|logged-models|metrics|model-versions|registered-models|runs)/.*|"
-    r"mlflow/gateway-proxy"  # the page of runs shows an error otherwise; no gateway is set that it would forward to
+    r"mlflow/gateway-proxy"  # without it the page of runs shows an error; no gateway is configured
 )
 SEARCHES = {
-    "/graphql",  # it has no mutation that writes
+    "/graphql",  # has no mutations that write
     "mlflow/experiments/search",
     "mlflow/experiments/search-datasets",
     "mlflow/logged-models/search",
     "mlflow/registered-models/get-latest-versions",
     "mlflow/runs/search",
 }
-JUDGED_TAGS = re.compile(r"verdict|decision\..+")  # of a version, written by `judging.record`
-# To a published run: answers on each new test set, and what versions published by earlier code lack.
-ADDED_LATER = tuple(f"{folder}/" for folder in (PREDICTIONS, posixpath.dirname(REFERENCE), posixpath.dirname(SEEN)))
+VERDICT_TAGS = re.compile(r"verdict|decision\..+")  # tags of a version, written by `judging.record`
+# May be added to a published run: predictions on a new test set, and files that versions of earlier code lack.
+ADDABLE = tuple(f"{folder}/" for folder in (PREDICTIONS, posixpath.dirname(REFERENCE), posixpath.dirname(SEEN)))
 ARTIFACT = re.compile(r"\d+/(models/(?P<model>[^/]+)|(?P<run>[0-9a-f]{32}))/artifacts/(?P<name>.+)")
 
-Check = Callable[[str], None]  # of the account's name; raises MlflowException if it may not
+Check = Callable[[str], None]  # takes the account's name; raises MlflowException if the request is refused
 
 
 def authenticate() -> Authorization | Response:
-    """The account that a request comes from, if its password is right and it may do this."""
-    if "authorization" not in g:  # MLflow asks several times per request
-        found = auth.authenticate_request_basic_auth()
-        if isinstance(found, Response):
-            return found
-        account = str(found.username)
+    """Account of the current request, if its password is correct and the request is allowed."""
+    if "authorization" not in g:  # MLflow calls this several times per request
+        credentials = auth.authenticate_request_basic_auth()
+        if isinstance(credentials, Response):
+            return credentials
+        account = str(credentials.username)
         if not auth.store.get_user(account).is_admin:
             _require_allowed(account)
-        g.authorization = found
+        g.authorization = credentials
     authorization: Authorization = g.authorization
     return authorization
 
@@ -69,7 +69,7 @@ def _require_allowed(account: str) -> None:
         return
     check = WRITES.get((request.method, rule))
     if check is None:
-        raise _refusal(f"{request.method} {request.path} is for admin")
+        raise _refusal(f"{request.method} {request.path} is reserved for admin")
     check(account)
 
 
@@ -77,8 +77,8 @@ def _refusal(reason: str) -> MlflowException:
     return MlflowException(f"Permission denied: {reason}", PERMISSION_DENIED)
 
 
-def _sent(message: type[Any]) -> Any:
-    """The content of the request, parsed as MLflow's handler parses it."""
+def _body(message: type[Any]) -> Any:
+    """Body of the request, parsed like MLflow's own handler does."""
     return handlers._get_request_message(message())
 
 
@@ -91,8 +91,8 @@ def _require_unpublished(run_id: str) -> None:
         raise _refusal(f"run {run_id} is published")
 
 
-def _require_removable(run_id: str, account: str) -> None:
-    """Of two accounts that publish the same at the same time, the later one removes its own again."""
+def _require_deletable(run_id: str, account: str) -> None:
+    """When two accounts publish the same at once, the later one removes its own publication."""
     run = handlers._get_tracking_store().get_run(run_id)
     if COMPLETE_TAG in run.data.tags and run.data.tags.get(MLFLOW_USER) != account:
         raise _refusal(f"run {run_id} was published by another account")
@@ -100,46 +100,46 @@ def _require_removable(run_id: str, account: str) -> None:
 
 def _require_name(name: str, *allowed: str) -> None:
     if name not in allowed:
-        raise _refusal(f"the registered model {name!r} is for admin")
+        raise _refusal(f"the registered model {name!r} is reserved for admin")
 
 
-def _require_own_name(tags: Any, account: str) -> None:
+def _require_own_user_tag(tags: Any, account: str) -> None:
     if any(tag.key == MLFLOW_USER and tag.value != account for tag in tags):
         raise _refusal(f"the tag {MLFLOW_USER} must be {account}")
 
 
-def _written_run(message: type[Any]) -> Check:
+def _run_write(message: type[Any]) -> Check:
     def check(account: str) -> None:
-        sent = _sent(message)
-        _require_unpublished(sent.run_id or getattr(sent, "run_uuid", ""))
-        _require_own_name([sent] if message is tracking.SetTag else getattr(sent, "tags", ()), account)
-        for metric in [sent] if message is tracking.LogMetric else getattr(sent, "metrics", ()):
-            if metric.model_id:  # it becomes a metric of that model too
+        body = _body(message)
+        _require_unpublished(body.run_id or getattr(body, "run_uuid", ""))
+        _require_own_user_tag([body] if message is tracking.SetTag else getattr(body, "tags", ()), account)
+        for metric in [body] if message is tracking.LogMetric else getattr(body, "metrics", ()):
+            if metric.model_id:  # MLflow stores the metric with that model as well
                 _require_unpublished(_source_run(metric.model_id))
 
     return check
 
 
-def _logged_metric(account: str) -> None:
-    sent = _sent(tracking.LogMetric)
-    if sent.key != LATENCY or sent.model_id:  # logged by `judging.record` to a published run
-        _written_run(tracking.LogMetric)(account)
+def _metric_log(account: str) -> None:
+    body = _body(tracking.LogMetric)
+    if body.key != LATENCY or body.model_id:  # logged by `judging.record` to a published run
+        _run_write(tracking.LogMetric)(account)
 
 
-def _updated_run(_: str) -> None:
-    sent = _sent(tracking.UpdateRun)
-    is_end = sent.status == tracking.FINISHED and not sent.run_name  # which MLflow's client sends after the last tag
+def _run_update(_: str) -> None:
+    body = _body(tracking.UpdateRun)
+    is_end = body.status == tracking.FINISHED and not body.run_name  # MLflow's client sends it after the last tag
     if not is_end:
-        _require_unpublished(sent.run_id or sent.run_uuid)
+        _require_unpublished(body.run_id or body.run_uuid)
 
 
-def _written_logged_model(_: str) -> None:
+def _logged_model_write(_: str) -> None:
     _require_unpublished(_source_run(_model_id()))
 
 
-def _deleted_logged_model(account: str) -> None:
+def _logged_model_deletion(account: str) -> None:
     if run_id := _source_run(_model_id()):
-        _require_removable(run_id, account)
+        _require_deletable(run_id, account)
 
 
 def _model_id() -> str:
@@ -150,43 +150,44 @@ def _source_run(model_id: str) -> str:
     return handlers._get_tracking_store().get_logged_model(model_id).source_run_id or ""
 
 
-def _created_version(account: str) -> None:
-    sent = _sent(registry.CreateModelVersion)
-    _require_name(sent.name, MODEL, HISTORY)
-    if sent.name == HISTORY and {tag.value for tag in sent.tags if tag.key == "by"} != {account}:
-        raise _refusal(f"an entry of {HISTORY} must be by {account}")
+def _version_creation(account: str) -> None:
+    body = _body(registry.CreateModelVersion)
+    _require_name(body.name, MODEL, HISTORY)
+    if body.name == HISTORY and {tag.value for tag in body.tags if tag.key == "by"} != {account}:
+        raise _refusal(f"an entry of {HISTORY} must have the tag by={account}")
 
 
-def _tagged_version(_: str) -> None:
-    sent = _sent(registry.SetModelVersionTag)
-    _require_name(sent.name, MODEL, HISTORY)
-    if not (sent.key == APPLIED_TAG if sent.name == HISTORY else JUDGED_TAGS.fullmatch(sent.key)):
-        raise _refusal(f"the tag {sent.key} of a version is for admin")
+def _version_tag(_: str) -> None:
+    body = _body(registry.SetModelVersionTag)
+    _require_name(body.name, MODEL, HISTORY)
+    if not (body.key == APPLIED_TAG if body.name == HISTORY else VERDICT_TAGS.fullmatch(body.key)):
+        raise _refusal(f"the tag {body.key} of a version is reserved for admin")
 
 
-def _deleted_version(account: str) -> None:
-    sent = _sent(registry.DeleteModelVersion)
-    _require_name(sent.name, MODEL)
-    version = handlers._get_model_registry_store().get_model_version(sent.name, sent.version)
+def _version_deletion(account: str) -> None:
+    body = _body(registry.DeleteModelVersion)
+    _require_name(body.name, MODEL)
+    version = handlers._get_model_registry_store().get_model_version(body.name, body.version)
     if not version.run_id:
-        raise _refusal(f"version {sent.version} of {sent.name} belongs to no run")
-    _require_removable(version.run_id, account)
+        raise _refusal(f"version {body.version} of {body.name} has no run")
+    _require_deletable(version.run_id, account)
 
 
-def _named(message: type[Any], *allowed: str) -> Check:
-    return lambda _: _require_name(_sent(message).name, *allowed)
+def _model_request(message: type[Any], *allowed: str) -> Check:
+    return lambda _: _require_name(_body(message).name, *allowed)
 
 
-def _uploaded_artifact(_: str) -> None:
-    path = validate_path_is_safe((request.view_args or {})["artifact_path"])  # decoded, as MLflow uses it
-    place = ARTIFACT.fullmatch(path)
-    if place is None or posixpath.normpath(path) != path:
+def _artifact_upload(_: str) -> None:
+    path = validate_path_is_safe((request.view_args or {})["artifact_path"])  # decoded, like in MLflow's handler
+    found = ARTIFACT.fullmatch(path)
+    if found is None or posixpath.normpath(path) != path:
         raise _refusal(f"{path} is not an artifact of a run or a model")
-    run_id = place["run"] or _source_run(place["model"])
+    run_id = found["run"] or _source_run(found["model"])
     if not run_id or not _is_published(run_id):
         return
-    is_new = place["run"] and place["name"].startswith(ADDED_LATER) and not _exists(path)
-    if not (is_new or (place["run"] and place["name"].startswith(f"{VERDICTS}/"))):
+    is_verdict = found["run"] and found["name"].startswith(f"{VERDICTS}/")
+    is_addition = found["run"] and found["name"].startswith(ADDABLE) and not _exists(path)
+    if not (is_verdict or is_addition):
         raise _refusal(f"run {run_id} is published")
 
 
@@ -196,28 +197,28 @@ def _exists(path: str) -> bool:
 
 
 WRITES: dict[tuple[str, str], Check] = {
-    ("POST", "mlflow/runs/create"): lambda account: _require_own_name(_sent(tracking.CreateRun).tags, account),
-    ("POST", "mlflow/runs/update"): _updated_run,
-    ("POST", "mlflow/runs/log-batch"): _written_run(tracking.LogBatch),
-    ("POST", "mlflow/runs/log-inputs"): _written_run(tracking.LogInputs),
-    ("POST", "mlflow/runs/log-metric"): _logged_metric,
-    ("POST", "mlflow/runs/log-model"): _written_run(tracking.LogModel),
-    ("POST", "mlflow/runs/log-parameter"): _written_run(tracking.LogParam),
-    ("POST", "mlflow/runs/outputs"): _written_run(tracking.LogOutputs),
-    ("POST", "mlflow/runs/set-tag"): _written_run(tracking.SetTag),
-    ("POST", "mlflow/runs/delete"): lambda account: _require_removable(_sent(tracking.DeleteRun).run_id, account),
-    ("POST", "mlflow/logged-models"): lambda _: _require_unpublished(_sent(tracking.CreateLoggedModel).source_run_id),
-    ("PATCH", "mlflow/logged-models/<model_id>"): _written_logged_model,
-    ("PATCH", "mlflow/logged-models/<model_id>/tags"): _written_logged_model,
-    ("POST", "mlflow/logged-models/<model_id>/params"): _written_logged_model,
-    ("DELETE", "mlflow/logged-models/<model_id>"): _deleted_logged_model,
-    # both exist; MLflow answers so
-    ("POST", "mlflow/registered-models/create"): _named(registry.CreateRegisteredModel, MODEL, HISTORY),
-    ("POST", "mlflow/registered-models/alias"): _named(registry.SetRegisteredModelAlias, MODEL),
-    ("DELETE", "mlflow/registered-models/alias"): _named(registry.DeleteRegisteredModelAlias, MODEL),
-    ("POST", "mlflow/model-versions/create"): _created_version,
-    ("PATCH", "mlflow/model-versions/update"): _named(registry.UpdateModelVersion, MODEL),
-    ("POST", "mlflow/model-versions/set-tag"): _tagged_version,
-    ("DELETE", "mlflow/model-versions/delete"): _deleted_version,
-    ("PUT", "mlflow-artifacts/artifacts/<path:artifact_path>"): _uploaded_artifact,
+    ("POST", "mlflow/runs/create"): lambda account: _require_own_user_tag(_body(tracking.CreateRun).tags, account),
+    ("POST", "mlflow/runs/update"): _run_update,
+    ("POST", "mlflow/runs/log-batch"): _run_write(tracking.LogBatch),
+    ("POST", "mlflow/runs/log-inputs"): _run_write(tracking.LogInputs),
+    ("POST", "mlflow/runs/log-metric"): _metric_log,
+    ("POST", "mlflow/runs/log-model"): _run_write(tracking.LogModel),
+    ("POST", "mlflow/runs/log-parameter"): _run_write(tracking.LogParam),
+    ("POST", "mlflow/runs/outputs"): _run_write(tracking.LogOutputs),
+    ("POST", "mlflow/runs/set-tag"): _run_write(tracking.SetTag),
+    ("POST", "mlflow/runs/delete"): lambda account: _require_deletable(_body(tracking.DeleteRun).run_id, account),
+    ("POST", "mlflow/logged-models"): lambda _: _require_unpublished(_body(tracking.CreateLoggedModel).source_run_id),
+    ("PATCH", "mlflow/logged-models/<model_id>"): _logged_model_write,
+    ("PATCH", "mlflow/logged-models/<model_id>/tags"): _logged_model_write,
+    ("POST", "mlflow/logged-models/<model_id>/params"): _logged_model_write,
+    ("DELETE", "mlflow/logged-models/<model_id>"): _logged_model_deletion,
+    # both exist already, which is MLflow's response to a member
+    ("POST", "mlflow/registered-models/create"): _model_request(registry.CreateRegisteredModel, MODEL, HISTORY),
+    ("POST", "mlflow/registered-models/alias"): _model_request(registry.SetRegisteredModelAlias, MODEL),
+    ("DELETE", "mlflow/registered-models/alias"): _model_request(registry.DeleteRegisteredModelAlias, MODEL),
+    ("POST", "mlflow/model-versions/create"): _version_creation,
+    ("PATCH", "mlflow/model-versions/update"): _model_request(registry.UpdateModelVersion, MODEL),
+    ("POST", "mlflow/model-versions/set-tag"): _version_tag,
+    ("DELETE", "mlflow/model-versions/delete"): _version_deletion,
+    ("PUT", "mlflow-artifacts/artifacts/<path:artifact_path>"): _artifact_upload,
 }

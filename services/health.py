@@ -1,9 +1,10 @@
-"""Whether each service answers whoever may ask it, and refuses everybody else."""
+"""Health checks: each service must answer with its password, and refuse requests without one or with a wrong one."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import boto3
 import psycopg
@@ -14,69 +15,63 @@ from botocore.exceptions import BotoCoreError, ClientError
 from services.postgresql import ROLES, Cluster
 from services.secrets import Secrets, generated
 
-TIMEOUT = 30.0  # seconds for an answer, on a busy machine
+TIMEOUT = 30.0  # seconds, on a busy machine
 BUCKETS = {"artifacts": "mlflow", "remote": "dvc"}  # of the storage services
 FOREIGN = "evil.example"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a service and what came of it."""
+    """Outcome of one request to a service."""
 
     service: str
-    who: str
+    request: str
     expected: str
     found: str
 
     @property
-    def is_well(self) -> bool:
+    def passed(self) -> bool:
         return self.found == self.expected
 
 
-def ill(secrets: Secrets, cluster: Cluster) -> set[str]:
-    """The services that do not answer those who may ask."""
-    wrong = set()
-    for question in _questions(secrets, cluster):
-        if question.service not in wrong and question.ask(question.password) != "answers":
-            wrong.add(question.service)
-    return wrong
+def failing(secrets: Secrets, cluster: Cluster) -> set[str]:
+    """Services that do not answer with their password."""
+    return {probe.service for probe in _probes(secrets, cluster) if probe.send(probe.password) != "answers"}
 
 
 def checks(secrets: Secrets, cluster: Cluster) -> list[Check]:
-    """Every service, asked with its password, without one and with a wrong one."""
+    """Requests to every service with its password, without one and with a wrong one."""
     found = []
-    for question in _questions(secrets, cluster):
+    for probe in _probes(secrets, cluster):
         found += [
-            Check(question.service, f"{question.who}the right password", "answers", question.ask(question.password)),
-            Check(question.service, f"{question.who}no password", "refuses", question.ask(None)),
-            Check(question.service, f"{question.who}a wrong password", "refuses", question.ask(generated())),
+            Check(probe.service, f"{probe.account}the right password", "answers", probe.send(probe.password)),
+            Check(probe.service, f"{probe.account}no password", "refuses", probe.send(None)),
+            Check(probe.service, f"{probe.account}a wrong password", "refuses", probe.send(generated())),
         ]
-    password = secrets["MLFLOW_ADMIN_PASSWORD"]
-    found.append(Check("mlflow", f"the right password, Host: {FOREIGN}", "refuses", page(_runs(secrets), password, FOREIGN)))
+    by_foreign_host = _http(_experiments(secrets), secrets["MLFLOW_ADMIN_PASSWORD"], headers={"Host": FOREIGN})
+    found.append(Check("mlflow", f"the right password, Host: {FOREIGN}", "refuses", by_foreign_host))
     return found
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Probe:
     service: str
-    who: str
-    ask: Callable[[str | None], str]
+    account: str
+    send: Callable[[str | None], str]  # takes the password, returns what the service does
     password: str
 
 
-def _questions(secrets: Secrets, cluster: Cluster) -> Iterator[_Question]:
+def _probes(secrets: Secrets, cluster: Cluster) -> Iterator[_Probe]:
     for role in ROLES:
-        yield _Question(
-            "postgresql", f"{role}, ", partial(_database, cluster, role), secrets[f"{role.upper()}_DATABASE_PASSWORD"]
-        )
+        yield _Probe("postgresql", f"{role}, ", partial(_database, cluster, role), secrets.database(role))
     for service, bucket in BUCKETS.items():
-        ask = partial(storage, secrets.local(service), bucket, secrets[f"{service.upper()}_KEY_ID"])
-        yield _Question(service, "", ask, secrets[f"{service.upper()}_SECRET"])
-    yield _Question("mlflow", "admin, ", partial(page, _runs(secrets)), secrets["MLFLOW_ADMIN_PASSWORD"])
-    yield _Question("prefect", "", partial(page, f"{secrets.local('prefect')}/api/admin/version"), secrets["PREFECT_PASSWORD"])
+        send = partial(_storage, secrets.local(service), bucket, secrets[f"{service.upper()}_KEY_ID"])
+        yield _Probe(service, "", send, secrets[f"{service.upper()}_SECRET"])
+    yield _Probe("mlflow", "admin, ", partial(_http, _experiments(secrets)), secrets["MLFLOW_ADMIN_PASSWORD"])
+    yield _Probe("prefect", "", partial(_http, f"{secrets.local('prefect')}/api/admin/version"), secrets["PREFECT_PASSWORD"])
 
 
-def _runs(secrets: Secrets) -> str:
+def _experiments(secrets: Secrets) -> str:
     return f"{secrets.local('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -85,16 +80,15 @@ def _database(cluster: Cluster, role: str, password: str | None) -> str:
         with contextlib.closing(cluster.connect(role, password)) as connection:
             connection.execute("SELECT 1")
     except psycopg.OperationalError as error:
-        told = str(error).lower()
-        return "refuses" if "authentication failed" in told or "no password supplied" in told else "does not answer"
+        reason = str(error).lower()
+        return "refuses" if "authentication failed" in reason or "no password supplied" in reason else "does not answer"
     return "answers"
 
 
-def storage(address: str, bucket: str, key: str, secret: str | None) -> str:
-    """What an S3 storage does about a list of a bucket's objects."""
+def _storage(address: str, bucket: str, key: str, secret: str | None) -> str:
     if secret is None:
-        found = page(f"{address}/{bucket}?list-type=2&max-keys=1", None)
-        return "refuses" if found == "says 400" else found  # what rclone says of a request that is not signed at all
+        found = _http(f"{address}/{bucket}?list-type=2&max-keys=1", None)
+        return "refuses" if found == "responds 400" else found  # rclone's response to an unsigned request
     once = Config(connect_timeout=TIMEOUT, read_timeout=TIMEOUT, retries={"total_max_attempts": 1})
     client = boto3.client(
         "s3", endpoint_url=address, aws_access_key_id=key, aws_secret_access_key=secret, region_name="us-east-1", config=once
@@ -102,24 +96,28 @@ def storage(address: str, bucket: str, key: str, secret: str | None) -> str:
     try:
         client.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        return "refuses" if status in (401, 403) else f"says {status}"
+        return _meaning(error.response["ResponseMetadata"]["HTTPStatusCode"])
     except BotoCoreError:
         return "does not answer"
     return "answers"
 
 
-def page(address: str, password: str | None, host: str | None = None) -> str:
-    """What a server does about a request, with the password of `admin`; under the name of another host where one is given."""
-    headers = {} if host is None else {"Host": host}
+def _http(url: str, password: str | None, **options: Any) -> str:
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # no password of the user's own, and no proxy to this machine
-            answer = session.get(
-                address, auth=None if password is None else ("admin", password), headers=headers, timeout=TIMEOUT
-            )
+        return _meaning(request("GET", url, password, **options).status_code)
     except requests.RequestException:
         return "does not answer"
-    if answer.ok:
+
+
+def _meaning(status: int) -> str:
+    if status < 400:
         return "answers"
-    return "refuses" if answer.status_code in (401, 403) else f"says {answer.status_code}"
+    return "refuses" if status in (401, 403) else f"responds {status}"
+
+
+def request(method: str, url: str, password: str | None, **options: Any) -> requests.Response:
+    """Sends an HTTP request to a service on this machine, as `admin` if there is a password."""
+    with requests.Session() as session:
+        session.trust_env = False  # neither the user's ~/.netrc nor a proxy
+        auth = None if password is None else ("admin", password)
+        return session.request(method, url, auth=auth, timeout=TIMEOUT, **options)

@@ -1,4 +1,4 @@
-"""The password of the servers that are started here."""
+"""Password of the Prefect servers that a checkout starts."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_password_is_generated_once_and_only_its_owner_can_read_it(folder):
+def test_password_is_generated_once_in_a_private_file(folder):
     before = os.umask(0)
     try:
         password = access.password()
@@ -30,7 +30,7 @@ def test_password_is_generated_once_and_only_its_owner_can_read_it(folder):
     assert [file.name for file in (folder / ".prefect").iterdir()] == ["password"]
 
 
-def test_commands_that_begin_at_once_agree_on_one_password(folder):
+def test_concurrent_commands_use_the_same_password(folder):
     code = "from flows import access; print(access.password())"
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
@@ -39,15 +39,15 @@ def test_commands_that_begin_at_once_agree_on_one_password(folder):
 
 
 @pytest.mark.parametrize("content", ["", "\n", "no-user", "user:", "user:two words", "user:\u00e4", "a:b\nc:d"])
-def test_file_without_a_password_is_refused_with_the_way_out(content):
+def test_file_without_a_password_is_an_error_that_says_how_to_fix_it(content):
     access.PASSWORD.parent.mkdir()
     access.PASSWORD.touch(0o600)
     access.PASSWORD.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"must hold one line `user:password`.* delete it"):
+    with pytest.raises(InputError, match=r"must be one line `user:password`.* delete it"):
         access.password()
 
 
-def test_password_that_others_can_read_is_refused(folder):
+def test_password_file_that_others_can_read_is_refused(folder):
     access.password()
     access.PASSWORD.chmod(0o640)
     with pytest.raises(InputError, match=r"can be read by others .* expected 0600"):

@@ -1,38 +1,38 @@
-"""What distinguishes checkouts and projects on one Prefect server."""
+"""Names that distinguish checkouts and projects on one Prefect server."""
 
 import shutil
 
 import pytest
 from clones import PROJECT
 
-from flows import checkout, deploying, telling
+from flows import artifacts, checkout, deploying
 from sentiflow.system.errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    made = tmp_path / "one"
-    made.mkdir()
-    shutil.copy(PROJECT / "prefect.yaml", made)
-    monkeypatch.chdir(made)
-    return made
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(PROJECT / "prefect.yaml", folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def test_default_name_changes_no_name(folder):
+def test_default_name_is_not_added_to_other_names(folder):
     assert checkout.with_name("nightly") == "nightly"
-    assert telling.key("train@lstm") == "train-lstm"
+    assert artifacts.key("train@lstm") == "train-lstm"
     assert checkout.event_resource() == "sentiflow.source"
 
 
-def test_another_name_is_in_the_names_of_deployments_artifacts_and_events(folder):
+def test_other_name_is_added_to_deployments_artifacts_and_events(folder):
     file = folder / "prefect.yaml"
     file.write_text(file.read_text().replace("\nname: sentiflow\n", "\nname: anna\n"))
     assert checkout.with_name("nightly") == "nightly-anna"
-    assert telling.key("train@lstm") == "train-lstm-anna"
+    assert artifacts.key("train@lstm") == "train-lstm-anna"
     assert checkout.event_resource() == "anna.source"
 
 
-def test_copy_has_another_work_pool_and_the_same_checkout_always_the_same(folder, monkeypatch):
+def test_work_pool_is_stable_and_differs_in_a_copy(folder, monkeypatch):
     first = checkout.pool()
     assert checkout.pool() == first
     shutil.copytree(folder, folder.with_name("two"))
@@ -41,7 +41,7 @@ def test_copy_has_another_work_pool_and_the_same_checkout_always_the_same(folder
 
 
 @pytest.mark.parametrize("content", ["", "[]", "name: [", "name: Anna", "name: a/b", "name: 7", "deployments: []"])
-def test_file_without_a_usable_name_is_refused_in_one_line(folder, content):
+def test_invalid_name_is_a_one_line_error(folder, content):
     (folder / "prefect.yaml").write_text(content)
     with pytest.raises(InputError, match=r"^prefect\.yaml") as refused:
         checkout.event_resource()
@@ -49,14 +49,14 @@ def test_file_without_a_usable_name_is_refused_in_one_line(folder, content):
 
 
 @pytest.mark.parametrize("deployments", ["7", "[7]", "[{name: a}]", "[{name: a, work_pool: {}}]"])
-def test_deployments_in_another_form_are_refused_in_one_line(folder, deployments):
+def test_invalid_deployment_is_a_one_line_error(folder, deployments):
     (folder / "prefect.yaml").write_text(f"name: anna\ndeployments: {deployments}\n")
-    with pytest.raises(InputError, match=r"^prefect\.yaml has another form than expected") as refused:
+    with pytest.raises(InputError, match=r"^prefect\.yaml has an unexpected structure") as refused:
         deploying._content()
     assert "\n" not in str(refused.value)
 
 
-def test_each_definition_has_the_work_pool_of_the_checkout_and_the_trigger_matches_its_events(folder):
+def test_deployments_use_the_work_pool_of_the_checkout_and_the_trigger_matches_its_events(folder):
     file = folder / "prefect.yaml"
     file.write_text(file.read_text().replace("\nname: sentiflow\n", "\nname: anna\n"))
     deployments = deploying._content()["deployments"]

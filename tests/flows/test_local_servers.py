@@ -1,4 +1,4 @@
-"""`sentiflow schedule` and `sentiflow ui`: real servers, workers and runs of two small flows, ended in every way."""
+"""`sentiflow schedule` and `sentiflow ui` with real servers, workers and runs of two small flows, stopped in every way."""
 
 import contextlib
 import os
@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 import ports
 import prefect_servers
 import processes
-import psutil
 import pytest
 import requests
 import urllib3
@@ -25,13 +24,13 @@ from clones import PROJECT
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 from requests import adapters
+from supervised import Supervised
 
 from flows import access, checkout, retrain
 from sentiflow.registry import location
-from sentiflow.system import entry_point, locks
+from sentiflow.system import locks
 from sentiflow.system.errors import InputError
 
-PATIENCE = 300.0  # seconds for services to start, on a busy machine
 # Prefect answers 503 where SQLite is busy, and its own clients ask again.
 BUSY = urllib3.Retry(total=8, status_forcelist=[503], backoff_factor=0.5, allowed_methods=None)
 FLOWS = {
@@ -41,7 +40,7 @@ from prefect import flow, task
 
 @task
 def stage(seconds: float) -> None:
-    print("the stage is at work")
+    print("the stage runs")
     time.sleep(seconds)
 
 @flow(log_prints=True)
@@ -60,14 +59,13 @@ def watch() -> None:
 }
 
 
-class Project:
-    """A folder with the project's deployments and services, and with flows that only wait."""
+class Project(Supervised):
+    """A folder with the project's deployments and services, and with flows that only sleep."""
 
     def __init__(self, folder):
-        self.folder, self.log = folder, folder / "said.log"
+        super().__init__(folder, folder / "said.log")
         self.port, self.other_port = ports.several(2)
         self.url = f"http://127.0.0.1:{self.port}/api"
-        self.started = None
         (folder / "flows").mkdir(parents=True)
         for package in ("services", "src"):
             (folder / package).symlink_to(PROJECT / package)
@@ -80,72 +78,23 @@ class Project:
 
     def command(self, *words):
         given = ["--prefect-port", str(self.port)] if self.port else []
-        return [sys.executable, "-m", "sentiflow", *words, *given]
+        return super().command(*words, *given)
 
     def for_ui(self, what):
-        """The option by which MLflow's UI, where that is started, takes a port of the test's."""
+        """Option that gives MLflow's UI, if it is started, a port of this test."""
         return ["--port", str(self.other_port)] if what == "ui" else []
 
     def environment(self, **more):
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MAKE"))}
         return own | more
 
-    def refused(self, *words, **environment):
-        """What a command says that cannot start."""
-        ended = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert ended.returncode in (1, entry_point.TEMPORARY), ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stderr
-        return ended.stderr
-
-    def start(self, *words, until, **environment):
-        with self.log.open("w") as log:
-            self.started = subprocess.Popen(
-                self.command(*words),
-                cwd=self.folder,
-                env=self.environment(**environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait(lambda: until in self.said(), self.said)
-
-    def said(self):
-        return self.log.read_text(encoding="utf-8")
-
     def schedule(self, **environment):
-        self.start("schedule", until="Worker ", **environment)
-        wait(lambda: re.search("Worker '.*' started", self.said()), self.said)
-
-    def supervisor(self):
-        return psutil.Process(self.started.pid)
+        self.launch("schedule", until="Worker ", **environment)
+        self.wait(lambda: re.search("Worker '.*' started", self.said()))
 
     def processes(self):
-        """All that any command in this folder started and that still lives."""
+        """All running processes that any command in this folder started."""
         return processes.with_variable("PREFECT_HOME", str(self.folder / ".prefect"))
-
-    def end(self, sign=signal.SIGINT):
-        """Sends a signal to the supervisor; seconds until nothing is left."""
-        began = time.monotonic()
-        self.supervisor().send_signal(sign)
-        self.started.wait(PATIENCE)
-        wait(lambda: not self.processes(), lambda: f"{self.processes()} {self.said()}")
-        return time.monotonic() - began
-
-    def kill_everything(self):
-        """As a power cut: nothing has the time to say anything."""
-        processes.kill_all(self.processes)
-        if self.started is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.started.kill()
-            self.started.wait(PATIENCE)
 
     @property
     def password(self):
@@ -166,12 +115,12 @@ class Project:
         return {each["name"]: each for each in self.api("POST", "/deployments/filter")}
 
     def run(self, seconds, until="Running"):
-        """Starts a run of `by-hand`; its id, once its stage is at work or it ended."""
+        """Starts a run of `by-hand`; returns its id once its stage runs or it has ended."""
         deployment = self.deployments()["by-hand"]["id"]
         made = self.api("POST", f"/deployments/{deployment}/create_flow_run", parameters={"seconds": seconds})["id"]
-        wait(lambda: self.api("GET", f"/flow_runs/{made}")["state_name"] == until, self.said)
+        self.wait(lambda: self.api("GET", f"/flow_runs/{made}")["state_name"] == until)
         if until == "Running":
-            wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"], self.said)
+            self.wait(lambda: self.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [made]}})[-1]["message"])
         return made
 
     def copied(self):
@@ -189,22 +138,18 @@ class Project:
         """Settings of the Prefect server that `sentiflow retrain` uses."""
         monkeypatch.chdir(self.folder)
         monkeypatch.setenv("PREFECT_API_URL", address)
-        return retrain._server()
+        return retrain._server_settings()
 
     def slots(self):
         return sum(limit["active_slots"] for limit in self.api("POST", "/v2/concurrency_limits/filter"))
 
 
 def with_limit():
-    """The project's deployments, `by-hand` with a limit, so that its runs hold a slot."""
+    """The project's deployments, with a concurrency limit on `by-hand`, so that its runs hold a slot."""
     said = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
     [by_hand] = [each for each in said["deployments"] if each["name"] == "by-hand"]
     by_hand["concurrency_limit"] = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     return said
-
-
-def wait(found, said):
-    return processes.wait_until(found, PATIENCE, 0.2, said)
 
 
 @pytest.fixture
@@ -216,18 +161,18 @@ def project(tmp_path):
 
 @pytest.fixture
 def listener(project):
-    """Something else at the port of Prefect."""
+    """Another program on Prefect's port."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", project.port))
         other.listen()
         yield other
 
 
-# --- what cannot start -------------------------------------------------------------------------------------------------
+# --- refused starts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["schedule", "ui"])
-def test_port_that_something_else_uses_is_named_with_the_way_out(project, listener, what):
+def test_port_in_use_is_an_error_that_names_another_one(project, listener, what):
     listener.settimeout(0.1)
     said = project.refused(what, *project.for_ui(what))
     assert f"Prefect's server cannot use port {project.port}" in said
@@ -236,7 +181,7 @@ def test_port_that_something_else_uses_is_named_with_the_way_out(project, listen
 
 @pytest.fixture
 def open_server(project, tmp_path):
-    """A Prefect server that asks for no password, at the port of the project's."""
+    """A Prefect server without a password on the project's port."""
     server = prefect_servers.Server(tmp_path / "open")
     project.url = server.api
     project.port = int(server.api.rpartition(":")[2].removesuffix("/api"))
@@ -247,28 +192,28 @@ def open_server(project, tmp_path):
 
 
 @pytest.mark.slow
-def test_server_without_a_password_at_the_port_is_not_used_and_the_way_out_is_named(project, open_server, monkeypatch):
+def test_server_without_a_password_is_refused_with_advice(project, open_server, monkeypatch):
     for what in ("schedule", "ui"):
         said = project.refused(what, *project.for_ui(what), PREFECT_API_URL=project.url)
-        assert f"the Prefect server at {project.url} asks for no password" in said
+        assert f"the Prefect server at {project.url} requires no password" in said
         assert "PREFECT_SERVER_API_AUTH_STRING=user:password" in said
         assert f"another Prefect server answers at {project.url}" in project.refused(what, *project.for_ui(what))
-    with temporary_settings({PREFECT_API_URL: project.url}), pytest.raises(InputError, match="asks for no password"):
+    with temporary_settings({PREFECT_API_URL: project.url}), pytest.raises(InputError, match="requires no password"):
         project.found_by_retrain(monkeypatch, project.url)
     assert PREFECT_API_URL not in project.found_by_retrain(monkeypatch)
 
 
-def test_address_of_the_users_own_server_is_used_and_none_is_started_instead(project):
+def test_unreachable_server_of_prefect_api_url_is_an_error_and_none_is_started(project):
     said = project.refused("schedule", PREFECT_API_URL=f"http://127.0.0.1:{project.other_port}/api")
     assert f"no Prefect server answers at http://127.0.0.1:{project.other_port}/api" in said
     assert not (project.folder / ".prefect" / "prefect.db").exists()
 
 
-# --- what runs -----------------------------------------------------------------------------------------------------------
+# --- running -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_schedule_says_where_the_ui_is_and_what_comes_next_and_a_signal_ends_all_of_it(project):
+def test_schedule_prints_the_ui_and_next_runs_and_a_signal_stops_everything(project):
     project.schedule()
     said = project.said()
     assert f"Prefect's UI: http://127.0.0.1:{project.port}" in said
@@ -279,7 +224,7 @@ def test_schedule_says_where_the_ui_is_and_what_comes_next_and_a_signal_ends_all
 
     run = project.run(600)
     assert project.end(signal.SIGINT) < 30
-    project.schedule()  # the run could tell how it ended, since the server was the last to go
+    project.schedule()  # the run could report its end, since the server ended last
     state = project.api("GET", f"/flow_runs/{run}")["state"]
     assert (state["name"], "termination signal" in state["message"]) == ("Crashed", True)
     assert "process is gone" not in project.said()
@@ -288,7 +233,7 @@ def test_schedule_says_where_the_ui_is_and_what_comes_next_and_a_signal_ends_all
 
 
 @pytest.mark.slow
-def test_what_somebody_switched_off_stays_off_and_nothing_is_there_twice_after_another_start(project):
+def test_restart_duplicates_nothing_and_keeps_switched_off_what_was_switched_off(project):
     project.schedule()
     before = project.deployments()
     nightly, weekly = before["nightly"], before["weekly"]
@@ -312,14 +257,14 @@ def test_what_somebody_switched_off_stays_off_and_nothing_is_there_twice_after_a
 
 
 @pytest.mark.slow
-def test_run_whose_process_is_gone_is_marked_crashed_at_the_next_start_and_its_slot_is_free(project):
+def test_run_without_a_process_is_marked_crashed_at_the_next_start_and_frees_its_slot(project):
     project.schedule()
     run = project.run(600)
     assert project.slots() == 1
     project.kill_everything()
     began = time.monotonic()
     project.schedule()
-    assert "was Running though its process is gone" in project.said()
+    assert "was Running although its process is gone" in project.said()
     state = project.api("GET", f"/flow_runs/{run}")["state"]
     assert (state["name"], "process is gone" in state["message"]) == ("Crashed", True)
     assert project.slots() == 0
@@ -329,7 +274,7 @@ def test_run_whose_process_is_gone_is_marked_crashed_at_the_next_start_and_its_s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["supervisor", "worker", "server"])
-def test_kill_of_one_process_ends_all_the_others(project, victim):
+def test_kill_of_one_process_stops_all_others(project, victim):
     project.schedule()
     run = project.run(600)
     killed = {
@@ -338,8 +283,7 @@ def test_kill_of_one_process_ends_all_the_others(project, victim):
         "server": lambda: process_of(project, "prefect", "server"),
     }[victim]()
     killed.kill()
-    project.started.wait(PATIENCE)
-    wait(lambda: not project.processes(), lambda: f"{project.processes()} {project.said()}")
+    project.wait_until_all_ended()
     project.schedule()
     assert project.api("GET", f"/flow_runs/{run}")["state_name"] == "Crashed"
     assert project.slots() == 0
@@ -351,10 +295,10 @@ def process_of(project, *words):
 
 
 @pytest.mark.slow
-def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(project):
-    project.start("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
+def test_ui_serves_both_pages_with_secure_settings_and_reuses_a_running_server(project):
+    project.launch("ui", "--port", str(project.other_port), until=f"Uvicorn running on http://127.0.0.1:{project.other_port}")
     assert f"Prefect: http://127.0.0.1:{project.port}\n" in project.said()
-    wait(lambda: answers(project.url), project.said)
+    project.wait(lambda: access.answers(project.url))
     ours, foreign = f"http://localhost:{project.port}", "http://evil.example"
     for origin, allowed in ((ours, ours), (foreign, None)):
         answer = requests.get(f"{project.url}/health", headers={"Origin": origin}, timeout=30)
@@ -373,9 +317,8 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
         assert not [each for each in second.processes() if "server" in processes.command(each)]
         second.end()
 
-        told = second.command("ui", "--port", str(project.other_port))  # a port that is taken: nothing is to be served there
-        environment = second.environment(MLFLOW_TRACKING_URI="https://anna:secret@mlflow.example", PREFECT_API_URL=project.url)
-        ended = subprocess.run(told, cwd=second.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        environment = {"MLFLOW_TRACKING_URI": "https://anna:secret@mlflow.example", "PREFECT_API_URL": project.url}
+        ended = second.call("ui", "--port", str(project.other_port), **environment)  # the port is in use, but not needed
         assert ended.returncode == 0, ended.stderr
         assert "MLflow:  https://mlflow.example\nPrefect: " in ended.stdout
     finally:
@@ -384,10 +327,10 @@ def test_ui_serves_both_pages_with_safe_settings_and_uses_a_server_that_answers(
 
 
 @pytest.mark.slow
-def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_no_command_line(project):
+def test_ui_serves_the_configured_store_and_its_url_is_in_no_command_line(project):
     uri = f"sqlite:///{project.folder}/elsewhere.db"
     ready = f"Uvicorn running on http://127.0.0.1:{project.other_port}"
-    project.start("ui", "--port", str(project.other_port), until=ready, MLFLOW_TRACKING_URI=uri)
+    project.launch("ui", "--port", str(project.other_port), until=ready, MLFLOW_TRACKING_URI=uri)
     assert (project.folder / "elsewhere.db").exists()
     assert not (project.folder / "mlflow.db").exists()
     assert not [each for each in project.processes() if "elsewhere.db" in " ".join(processes.command(each))]
@@ -395,7 +338,7 @@ def test_ui_shows_the_store_that_the_project_publishes_to_and_its_address_is_in_
 
 
 @pytest.mark.slow
-def test_schedule_shares_a_generated_password_with_its_worker_and_says_where_it_is(project, monkeypatch):
+def test_schedule_shares_a_generated_password_with_its_worker_and_prints_where_it_is(project, monkeypatch):
     project.schedule(PREFECT_API_KEY="pnu_of_another_server")
     file = project.folder / ".prefect/password"
     assert "The page asks for a password, once: paste the line in .prefect/password" in project.said()
@@ -423,15 +366,15 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
     project.api("PATCH", f"/work_pools/{project.pool()}", base_job_template=ProcessWorker.get_default_base_job_template())
     start = f"/deployments/{project.deployments()['by-hand']['id']}/create_flow_run"
     project.api("POST", start, job_variables={"command": harmful["command"]})
-    wait(marker.exists, project.said)  # so it is with the template that Prefect gives a pool
+    project.wait(marker.exists)  # with Prefect's default template it works
     marker.unlink()
     project.end()
 
-    project.schedule()  # the pool that is there already gets ours
+    project.schedule()  # restores our template
     for name, value in harmful.items():
         with pytest.raises(requests.HTTPError, match="422"):
             project.api("POST", start, job_variables={name: value})
-    # where Prefect checks nothing
+    # an endpoint that does not validate
     found = project.deployments()["by-hand"]
     made = project.api(
         "POST",
@@ -442,31 +385,24 @@ def test_run_cannot_set_its_command_environment_or_folder(project):
         job_variables=harmful,
         state={"type": "SCHEDULED"},
     )["id"]
-    wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed", project.said)
+    project.wait(lambda: project.api("GET", f"/flow_runs/{made}")["state_name"] == "Completed")
     assert not marker.exists()
-    assert wait(lambda: logged(project, made, "planted: "), project.said) == ["planted: None"]
+    assert project.wait(lambda: logged(project, made, "planted: ")) == ["planted: None"]
 
 
 def logged(project, run, beginning):
-    """Log lines of a run, which come a moment after it."""
+    """Log lines of a run; they arrive with a delay."""
     found = project.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}})
     return [each["message"] for each in found if each["message"].startswith(beginning)]
 
 
 @pytest.mark.slow
-def test_password_that_the_user_sets_is_asked_of_everyone_and_the_worker_knows_it(project):
+def test_password_of_the_user_is_required_and_used_by_the_worker(project):
     project.schedule(PREFECT_SERVER_API_AUTH_STRING="admin:a password of the user's")
     version = f"{project.url}/admin/version"
     assert requests.get(version, timeout=30).status_code == 401
     assert requests.get(version, auth=("admin", "a password of the user's"), timeout=30).ok
     assert requests.get(f"{project.url}/health", timeout=30).ok
-
-
-def answers(url):
-    try:
-        return requests.get(f"{url}/health", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 # --- two checkouts -------------------------------------------------------------------------------------------------------
@@ -491,14 +427,14 @@ def pools(project):
 
 
 def folder_of_a_run(project, name):
-    """Where a run of the deployment works."""
+    """Working directory of a run of the deployment."""
     made = project.api("POST", f"/deployments/{project.deployments()[name]['id']}/create_flow_run")["id"]
-    [said] = wait(lambda: logged(project, made, "folder: "), project.said)
+    [said] = project.wait(lambda: logged(project, made, "folder: "))
     return said.removeprefix("folder: ")
 
 
 def run_by_an_event(project, resource):
-    """Names of the deployments of which an event starts a run."""
+    """Names of the deployments whose runs an event starts."""
     before = {each["id"] for each in project.api("POST", "/flow_runs/filter")}
     event = {
         "occurred": datetime.now(UTC).isoformat(),
@@ -517,8 +453,8 @@ def run_by_an_event(project, resource):
             if not each["auto_scheduled"] or each["created_by"]["type"] == "AUTOMATION"
         ]
 
-    wait(started, project.said)
-    time.sleep(3)  # for one that must not come
+    project.wait(started)
+    time.sleep(3)  # for a second one, which must not start
     return started()
 
 
@@ -528,7 +464,7 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     server = {"PREFECT_API_URL": project.url, "PREFECT_API_AUTH_STRING": project.password}
     before = pools(project)
     assert set(before.values()) == {project.pool()}
-    said = run(second, "schedule", server)
+    said = second.refused("schedule", **server)
     assert f"served by another checkout: {project.folder} on {platform.node()}" in said
     assert "sentiflow schedule --take-over" in said
     assert pools(project) == before
@@ -544,28 +480,18 @@ def test_second_checkout_on_a_server_takes_nothing_from_the_first_unless_that_is
     second.end()
 
     set_name(second, "sentiflow")
-    second.start("schedule", "--take-over", until="Worker '", **server)
+    second.launch("schedule", "--take-over", until="Worker '", **server)
     assert f"moved the deployments at {project.url}/ from {project.folder} on " in second.said()
     assert pools(project) == dict.fromkeys(before, second.pool())  # and none has the former name
     assert len(project.api("POST", "/automations/filter")) == 1
     assert folder_of_a_run(project, "by-hand") == str(second.folder)
     second.end()
     project.end()
-    assert f"served by another checkout: {second.folder} on " in run(project, "schedule", {})
-
-
-def run(checked_out, what, environment):
-    """All that a command says that fails."""
-    command = checked_out.command(what)
-    own = checked_out.environment(**environment)
-    ended = subprocess.run(command, cwd=checked_out.folder, env=own, capture_output=True, text=True, timeout=PATIENCE)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
-    return ended.stdout + ended.stderr
+    assert f"served by another checkout: {second.folder} on " in project.refused("schedule")
 
 
 def port_in_use(checked_out, what):
-    """The port that a service uses instead of one in use."""
+    """Port that a service uses because the first was in use."""
     [port] = re.findall(rf"port \d+ is in use, so {what} uses port (\d+)", checked_out.said())
     return int(port)
 
@@ -576,7 +502,7 @@ def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_t
     project.end()
     copy = project.copied()
     assert copy.password == project.password
-    project.port = copy.port = None  # no ports are given from here on
+    project.port = copy.port = None  # from here on without explicit ports
     project.schedule()
     assert copy.found_by_retrain(monkeypatch).get(PREFECT_API_URL) is None
     try:
@@ -592,7 +518,7 @@ def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_t
         assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
         copy.end()
         assert PREFECT_API_URL not in copy.found_by_retrain(monkeypatch)
-        # its next server has not written its own address yet, and the other answers at the former one
+        # a new server that has not recorded its address yet, while the other one answers at the recorded address
         (copy.folder / access.ADDRESS).write_text(f"1 {project.url}\n")
         monkeypatch.setattr(access, "STARTING", 1.0)
         monkeypatch.chdir(copy.folder)
@@ -603,22 +529,22 @@ def test_copy_has_a_server_of_its_own_next_to_that_of_the_first_and_never_uses_t
 
 
 @pytest.mark.slow
-def test_ui_takes_the_next_ports_where_the_default_ones_are_in_use_and_schedule_uses_its_server(project, monkeypatch):
+def test_ui_uses_the_next_ports_if_the_defaults_are_in_use_and_schedule_reuses_its_server(project, monkeypatch):
     project.port = None
     with contextlib.ExitStack() as stack:
         for port in (4200, 5000):
             other = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):  # something of the machine's is there
+            with contextlib.suppress(OSError):  # in use already
                 other.bind(("127.0.0.1", port))
                 other.listen()
-        project.start("ui", until="Uvicorn running on http://127.0.0.1:")
+        project.launch("ui", until="Uvicorn running on http://127.0.0.1:")
         prefect, mlflow = port_in_use(project, "Prefect's server"), port_in_use(project, "MLflow's UI")
     assert prefect > 4200
     assert f"Uvicorn running on http://127.0.0.1:{mlflow}" in project.said()
     monkeypatch.chdir(project.folder)
     assert location.ui_address() == f"http://127.0.0.1:{mlflow}"
     project.url = f"http://127.0.0.1:{prefect}/api"
-    wait(lambda: answers(project.url), project.said)
+    project.wait(lambda: access.answers(project.url))
     assert project.found_by_retrain(monkeypatch)[PREFECT_API_URL] == project.url
     assert f"served already: http://127.0.0.1:{mlflow}" in project.refused("ui")
     project.port = prefect + 1

@@ -1,4 +1,4 @@
-"""The flow that retrains, on a small pipeline of DVC's and a Prefect server of its own; tests/system runs it on the real one."""
+"""The retraining flow on a small DVC pipeline and a Prefect server of its own; tests/system runs the real pipeline."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogHandler
 
-from flows import telling
+from flows.artifacts import key
 from flows.retrain import UNFINISHED, retrain
 from sentiflow.pipeline import isolated_run, recovery
 
@@ -103,7 +103,7 @@ def set_params(**changes):
 
 
 def stages(client, state):
-    """What DVC did with each stage, as Prefect's table tells."""
+    """What DVC did with each stage, from the table artifact."""
     return {line["stage"]: line["what DVC did"] for line in json.loads(artifacts(client, state)["stages"].data)}
 
 
@@ -118,7 +118,7 @@ def log(client, state):
     return [each.message for each in client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC)]
 
 
-def test_without_a_reason_it_ends_as_completed_and_says_so(project, client):
+def test_without_a_reason_it_completes_and_says_so(project, client):
     before = recovery.LOCK_FILE.read_bytes()
     state = run()
     assert state.is_completed()
@@ -127,7 +127,7 @@ def test_without_a_reason_it_ends_as_completed_and_says_so(project, client):
     assert "stages" not in artifacts(client, state)
 
 
-def test_new_rows_are_a_reason_and_what_they_touch_runs_each_stage_a_task_named_as_the_stage(project, client):
+def test_new_rows_are_a_reason_and_every_affected_stage_is_a_task_of_that_name(project, client):
     SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
     state = run()
     assert state.is_completed(), state.message
@@ -135,14 +135,14 @@ def test_new_rows_are_a_reason_and_what_they_touch_runs_each_stage_a_task_named_
     names = ["download", "train@nb_svm", "train@lstm", "evaluate@nb_svm", "evaluate@lstm", "compare"]
     assert stages(client, state) == dict.fromkeys(names, "ran")
     tasks = {each.name: each for each in client.read_task_runs() if each.flow_run_id == state.state_details.flow_run_id}
-    assert {*names, "pull", "look for new data", "look for drift", "look at verdict", "push"} == tasks.keys()
+    assert {*names, "pull", "check source", "check drift", "read verdict", "push"} == tasks.keys()
     assert tasks["compare"].total_run_time.total_seconds() > 0
     assert "bad" in Path("reports/comparison.md").read_text()
     assert not UNFINISHED.exists()
     assert run().message.startswith("No reason")
 
 
-def test_changed_setting_is_a_reason_and_what_it_does_not_touch_is_fresh_and_what_was_had_before_restored(project, client):
+def test_changed_setting_runs_only_affected_stages_and_a_reverted_one_restores_them(project, client):
     set_params(models__lstm__units=3)
     state = run()
     assert "parameters changed: models.lstm" in state.message
@@ -151,7 +151,7 @@ def test_changed_setting_is_a_reason_and_what_it_does_not_touch_is_fresh_and_wha
     assert stages(client, run())["train@lstm"] == "restored"
 
 
-def test_output_of_a_stage_and_its_epochs_are_in_prefect(project, client):
+def test_prefect_shows_output_and_epochs_of_a_stage(project, client):
     Path("train.sh").write_text(TRAIN + "true\n")
     state = run()
     assert "epoch 1 of 2: valid accuracy 0.5, loss 1" in log(client, state)
@@ -161,26 +161,26 @@ def test_output_of_a_stage_and_its_epochs_are_in_prefect(project, client):
     assert shown["comparison"].data == Path("reports/comparison.md").read_text()
 
 
-def test_forced_run_runs_everything_and_tells_what_gives_other_results_from_the_same_inputs(project, client):
+def test_forced_run_runs_everything_and_reports_results_that_are_not_reproduced(project, client):
     state = run(force=True)
     assert set(stages(client, state).values()) == {"ran"}
     assert not [line for line in log(client, state) if "Not reproduced" in line]
     Path("train.sh").write_text(TRAIN + "date +%s%N >> models/$1\n")
     run()
     state = run(force=True)
-    [told] = [line for line in log(client, state) if "Not reproduced" in line]
-    assert "train@nb_svm, train@lstm" in told
-    assert "compare" not in told  # its inputs are others
+    [report] = [line for line in log(client, state) if "Not reproduced" in line]
+    assert "train@nb_svm, train@lstm" in report
+    assert "compare" not in report  # its inputs differ
 
 
-def test_failed_stage_is_named_no_other_begins_and_the_next_run_goes_on(project, client):
+def test_failed_stage_is_named_stops_the_run_and_the_next_run_resumes(project, client):
     Path("train.sh").write_text(f"[ $1 = lstm ] && exit 3; {TRAIN}")
     state = run()
     assert state.is_failed()
     assert "stage 'train@lstm' failed" in state.message
     assert "exited with 3" in state.message
     assert "compare" not in stages(client, state)
-    assert Path("models/lstm").exists()  # that of before is back
+    assert Path("models/lstm").exists()  # the previous one was restored
     assert any(line.startswith("Retraining ") and "Failed" in line for line in log(client, state))
     Path("train.sh").write_text(TRAIN)
     state = run()
@@ -188,7 +188,7 @@ def test_failed_stage_is_named_no_other_begins_and_the_next_run_goes_on(project,
     assert "did not end" in state.message
 
 
-def test_failure_of_the_world_is_tried_again_and_any_other_is_not(project, client):
+def test_only_temporary_failures_are_retried(project, client):
     count = "echo . >> ../attempts; "
     Path("download.sh").write_text(f"{count}[ $(wc -l < ../attempts) -lt 2 ] && exit 75; {DOWNLOAD}")
     assert run().is_completed()
@@ -198,7 +198,7 @@ def test_failure_of_the_world_is_tried_again_and_any_other_is_not(project, clien
     assert Path("../attempts").read_text().count(".") == 3
 
 
-def test_store_that_cannot_be_asked_for_the_champion_fails_the_run_where_reviews_came_in(project, monkeypatch):
+def test_unusable_store_fails_the_run_if_there_are_incoming_reviews(project, monkeypatch):
     incoming = Path("data/incoming/new.csv")
     incoming.parent.mkdir()
     incoming.write_text("review\ngood\n")
@@ -206,10 +206,10 @@ def test_store_that_cannot_be_asked_for_the_champion_fails_the_run_where_reviews
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/no_such_folder/mlflow.db")
     state = run()
     assert state.is_failed()
-    assert "look for drift: MLflow's store at" in state.message
+    assert "check drift: MLflow's store at" in state.message
 
 
-def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, client, monkeypatch):
+def test_failed_authentication_at_the_store_fails_the_run_before_any_stage(project, client, monkeypatch):
     SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
     with guarded.server() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -222,7 +222,7 @@ def test_store_that_lets_nobody_in_fails_the_run_before_any_stage(project, clien
     assert "source data changed" in run().message  # nothing is lost
 
 
-def test_chosen_model_runs_alone_and_what_is_about_all_waits_for_the_others(project, client):
+def test_named_model_runs_alone_and_stages_about_all_models_wait_for_the_others(project, client):
     SOURCE.write_text(SOURCE.read_text() + "bad,negative\n")
     state = run(models=["lstm"])
     assert state.is_completed()
@@ -237,18 +237,18 @@ def test_chosen_model_runs_alone_and_what_is_about_all_waits_for_the_others(proj
     assert {name for name, how in forced.items() if how == "ran"} == {"download", "train@nb_svm", "evaluate@nb_svm", "compare"}
 
 
-def test_parameter_of_a_wrong_type_or_an_unknown_name_is_refused(project):
-    for parameters, told in (
+def test_invalid_parameters_fail_the_run(project):
+    for parameters, message in (
         ({"models": ["no_such"]}, "received no_such, which is not in `run:` of params.yaml"),
         ({"models": ["gru"]}, "received gru, which is not in `run:` of params.yaml"),
         ({"force": "perhaps"}, "force"),
     ):
         state = run(**parameters)
         assert state.is_failed()
-        assert told in state.message
+        assert message in state.message
 
 
-def test_second_one_is_cancelled_and_says_who_is_at_work(project):
+def test_concurrent_run_is_cancelled_and_names_the_other_process(project):
     code = "import time; from sentiflow.pipeline import repro\nwith repro.at_work(): print('up', flush=True); time.sleep(61)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
@@ -263,14 +263,14 @@ def test_second_one_is_cancelled_and_says_who_is_at_work(project):
     assert run().is_completed()
 
 
-def test_slip_in_params_ends_the_run_with_its_message(project):
+def test_error_in_params_fails_the_run_with_its_message(project):
     set_params(retrain__side_by_side=0)
     state = run()
     assert state.is_failed()
     assert "retrain.side_by_side" in state.message
 
 
-def test_hanging_stage_is_ended_at_its_time_limit(project):
+def test_hanging_stage_is_stopped_at_its_time_limit(project):
     set_params(retrain__stage_minutes=0.05)
     Path("train.sh").write_text("sleep 61\n")
     state = run()
@@ -278,15 +278,15 @@ def test_hanging_stage_is_ended_at_its_time_limit(project):
     assert "did not finish within 0.05 minutes" in state.message
 
 
-def test_block_that_is_not_there_fails_no_run_and_is_said(project, client):
+def test_missing_notification_block_is_logged_and_fails_no_run(project, client):
     set_params(retrain__notify=["slack-webhook/nobody"])
     Path("train.sh").write_text("exit 1\n")
     state = run()
     assert state.is_failed()
-    assert [line for line in log(client, state) if "slack-webhook/nobody could not be told" in line]
+    assert [line for line in log(client, state) if "the notification through slack-webhook/nobody failed" in line]
 
 
-def test_remote_gives_what_was_made_elsewhere_and_gets_what_is_made_here(project, client, tmp_path):
+def test_results_are_pushed_to_the_remote_and_pulled_from_it(project, client, tmp_path):
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "remote", "add", "-d", "ours", str(tmp_path / "remote")], check=True, capture_output=True)
     Path("train.sh").write_text(TRAIN + "true\n")
@@ -301,5 +301,5 @@ def test_remote_gives_what_was_made_elsewhere_and_gets_what_is_made_here(project
     assert stages(client, state)["train@lstm"] == "restored"
 
 
-def test_artifact_keys_are_what_prefect_allows():
-    assert telling.key("evaluate@lstm_Small.2") == "evaluate-lstm-small-2"
+def test_artifact_keys_have_only_characters_that_prefect_allows():
+    assert key("evaluate@lstm_Small.2") == "evaluate-lstm-small-2"

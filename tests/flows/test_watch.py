@@ -1,3 +1,5 @@
+"""The flow `watch` on a Prefect server of its own."""
+
 import json
 import os
 import subprocess
@@ -51,19 +53,19 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(source_changes, "TICK", 0.0)
     FILE.parent.mkdir(parents=True)
-    FILE.write_text(csv(40, first=time.time_ns() % 10**9))  # another file in every test, and another event
+    FILE.write_text(csv(40, first=time.time_ns() % 10**9))  # a different file, and so a different event, in every test
 
 
 @pytest.fixture
 def on_new_data(client):
-    """What counts the runs of a deployment with the automation that prefect.yaml gives it."""
+    """Function that counts the runs of a deployment with the trigger of prefect.yaml."""
     [wanted] = DEPLOYMENTS["on-new-data"]["triggers"]
     flow_id = client.create_flow_from_name("retrain")
     deployment_id = client.create_deployment(flow_id, f"on-new-data-{time.time_ns()}", entrypoint="flows/retrain.py:retrain")
     trigger = DeploymentEventTrigger.model_validate(wanted)
     trigger.set_deployment_id(deployment_id)
     automation = client.create_automation(trigger.as_automation())
-    time.sleep(1.5)  # until the server's triggers know of it
+    time.sleep(1.5)  # until the server has loaded the trigger
     mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
     yield lambda: len(client.read_flow_runs(deployment_filter=mine))
     client.delete_automation(automation)
@@ -75,43 +77,43 @@ def append(count=10):
     time.sleep(0.01)
 
 
-def said():
-    """How a run of the flow ends."""
+def outcome():
+    """Final state of a flow run."""
     state = watching.watch(return_state=True)
     return f"{state.name}: {state.message}"
 
 
-def answer(p):
-    """The same without a run: what is told of a change, or None."""
+def report(p):
+    """What `watch` reports, without a flow run; None if the source is unchanged."""
     change = source_changes.changed(p)
-    return None if change is None else watching.tell(change, p.watch.again_hours)
+    return None if change is None else watching.report(change, p.watch.again_hours)
 
 
-def told(client):
-    """Events of the file as it is now."""
+def events(client):
+    """Events about the current content of the file."""
     found = client.read_events(EventFilter(event=EventNameFilter(name=[watching.EVENT])), limit=50)
     return [event for event in found.events if event.payload["fingerprint"] == fetching.sha256_of(FILE)]
 
 
-def told_by_now(client, count):
-    until(lambda: len(told(client)) >= count)
-    return told(client)
+def wait_for_events(client, count):
+    until(lambda: len(events(client)) >= count)
+    return events(client)
 
 
-TOLD, HELD = "told Prefect of new data", "new data, told already and not read yet"
+REPORTED, RECENT = "reported new data to Prefect", "new data, reported already and not downloaded yet"
 
 
 def until(condition, *, seconds=LONGEST_WAIT):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.1)
 
 
-# --- what prefect.yaml says ---------------------------------------------------------------------------------------------
+# --- prefect.yaml ---------------------------------------------------------------------------------------------
 
 
-def test_the_trigger_of_prefect_yaml_has_no_key_that_prefect_would_pass_over_and_expects_what_is_told():
+def test_trigger_of_prefect_yaml_has_only_keys_that_prefect_knows_and_matches_the_event():
     [trigger] = DEPLOYMENTS["on-new-data"]["triggers"]
     assert set(trigger) <= set(DeploymentEventTrigger.model_fields)
     assert trigger["expect"] == [watching.EVENT]
@@ -121,7 +123,7 @@ def test_the_trigger_of_prefect_yaml_has_no_key_that_prefect_would_pass_over_and
 # --- new data -----------------------------------------------------------------------------------------------------------
 
 
-def test_appended_rows_start_one_run_of_the_retraining_and_a_process_that_ends_at_once_loses_no_event(on_new_data, client):
+def test_appended_rows_start_one_retraining_even_if_the_process_exits_at_once(on_new_data, client):
     p = settings("csv", location=str(FILE))
     download(p)
     append()
@@ -132,92 +134,96 @@ def test_appended_rows_start_one_run_of_the_retraining_and_a_process_that_ends_a
         "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
     }
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
-    assert "told Prefect of new data: data/external/reviews.csv: its SHA-256 is now " in done.stdout
+    assert "reported new data to Prefect: data/external/reviews.csv: its SHA-256 is now " in done.stdout
     until(lambda: on_new_data() == 1)
-    assert said().startswith("Completed: new data, told already and not read yet: data/external/reviews.csv")
+    assert outcome().startswith("Completed: new data, reported already and not downloaded yet: data/external/reviews.csv")
     time.sleep(1.0)
     assert on_new_data() == 1
-    [event] = told_by_now(client, 1)
+    [event] = wait_for_events(client, 1)
     assert event.payload["in_words"] in done.stdout
-    assert any(str(each.id).startswith("prefect.flow-run.") for each in event.related), "who told"
+    assert any(str(each.id).startswith("prefect.flow-run.") for each in event.related), "the run that emitted it"
     download(p)
-    assert said() == "Completed: unchanged"
+    assert outcome() == "Completed: unchanged"
 
 
-def test_a_retraining_that_read_nothing_is_told_again_after_some_hours(client):
+def test_event_is_repeated_after_the_interval_until_the_data_is_downloaded(client):
     p = settings("csv", location=str(FILE), again_hours=1e-9)
     download(p)
     append()
-    assert [answer(p), answer(p)] == [TOLD, TOLD]
-    events = told_by_now(client, 2)
+    assert [report(p), report(p)] == [REPORTED, REPORTED]
+    events = wait_for_events(client, 2)
     assert len({event.id for event in events}) == 2, "Prefect would drop the second"
 
 
-def test_other_new_data_is_told_at_once():
+def test_different_new_data_is_reported_at_once():
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    assert [answer(p), answer(p)] == [TOLD, HELD]
+    assert [report(p), report(p)] == [REPORTED, RECENT]
     append()
-    assert answer(p) == TOLD
+    assert report(p) == REPORTED
 
 
-def test_same_content_that_two_projects_see_is_an_event_of_each(client):
+def test_two_projects_emit_separate_events_for_the_same_content(client):
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    assert answer(p) == TOLD
-    watching.TOLD.unlink()  # which each project has in its own folder
+    assert report(p) == REPORTED
+    watching.EMITTED.unlink()  # each project has its own
     Path("prefect.yaml").write_text("name: other")
-    assert answer(p) == TOLD
-    assert {event.resource.id for event in told_by_now(client, 2)} == {"sentiflow.source", "other.source"}
+    assert report(p) == REPORTED
+    assert {event.resource.id for event in wait_for_events(client, 2)} == {"sentiflow.source", "other.source"}
 
 
-def test_who_dies_before_noting_that_it_told_starts_no_second_run(on_new_data):
+def test_check_that_is_killed_before_recording_its_event_starts_no_second_run(on_new_data):
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    assert answer(p) == TOLD
+    assert report(p) == REPORTED
     until(lambda: on_new_data() == 1)
-    watching.TOLD.unlink()
-    assert answer(p) == TOLD
+    watching.EMITTED.unlink()
+    assert report(p) == REPORTED
     time.sleep(2.0)
     assert on_new_data() == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"at": {"x": 1}}', '{"at": {"x": "2026-01-01T00:00:00"}}', "[]"])
-def test_a_damaged_memory_of_what_was_told_is_written_anew(content):
+def test_damaged_record_of_events_is_replaced(content):
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    watching.TOLD.parent.mkdir(exist_ok=True)
-    watching.TOLD.write_text(content)
-    assert [answer(p), answer(p)] == [TOLD, HELD]
+    watching.EMITTED.parent.mkdir(exist_ok=True)
+    watching.EMITTED.write_text(content)
+    assert [report(p), report(p)] == [REPORTED, RECENT]
 
 
-def test_a_clock_that_was_ahead_does_not_keep_new_data_back():
+def test_event_recorded_in_the_future_does_not_suppress_new_ones():
     p = settings("csv", location=str(FILE))
     download(p)
     append()
-    assert [answer(p), answer(p)] == [TOLD, HELD]
+    assert [report(p), report(p)] == [REPORTED, RECENT]
     ahead = (datetime.now(UTC) + timedelta(days=365)).isoformat()
-    watching.TOLD.write_text(json.dumps({"at": {fetching.sha256_of(FILE): ahead}}))
-    assert answer(p) == TOLD
+    watching.EMITTED.write_text(json.dumps({"at": {fetching.sha256_of(FILE): ahead}}))
+    assert report(p) == REPORTED
 
 
-def test_the_memory_of_what_was_told_does_not_grow_without_end():
-    now = datetime.now(UTC)
-    memory = watching.Told()
-    for i in range(3 * watching.KEPT):
-        memory = memory.and_now(str(i), now + timedelta(seconds=i))
-    assert list(memory.at) == [str(i) for i in range(2 * watching.KEPT, 3 * watching.KEPT)]
+def test_record_of_events_is_limited_to_the_newest():
+    p = settings("csv", location=str(FILE))
+    download(p)
+    append()
+    old = [datetime.now(UTC) - timedelta(days=2, seconds=i) for i in range(2 * watching.LONGEST_HISTORY)]
+    watching.EMITTED.parent.mkdir(exist_ok=True)
+    watching.EMITTED.write_text(json.dumps({"at": {str(i): at.isoformat() for i, at in enumerate(old)}}))
+    assert report(p) == REPORTED
+    expected = {fetching.sha256_of(FILE), *map(str, range(watching.LONGEST_HISTORY - 1))}
+    assert json.loads(watching.EMITTED.read_text())["at"].keys() == expected
 
 
-def test_a_file_that_is_being_written_is_left_for_the_next_look():
+def test_file_that_is_being_written_is_left_for_the_next_check():
     download(settings("csv", location=str(FILE), settle_seconds=60.0))
     FILE.write_text("review,sen")
-    assert said().startswith("Completed: left for the next look: data/external/reviews.csv: written to ")
-    assert not watching.TOLD.exists()
+    assert outcome().startswith("Completed: left for the next check: data/external/reviews.csv: written to ")
+    assert not watching.EMITTED.exists()
 
 
 # --- a server -----------------------------------------------------------------------------------------------------------
@@ -229,55 +235,55 @@ def site():
         yield server
 
 
-def test_a_url_is_told_when_its_etag_changes(site):
+def test_url_is_reported_when_its_etag_changes(site):
     p = settings("csv", location=site.url)
     download(p)
-    assert said() == "Completed: unchanged"
+    assert outcome() == "Completed: unchanged"
     site.change(csv(50))
-    assert said().startswith(f"Completed: told Prefect of new data: {site.url}: ETag ")
+    assert outcome().startswith(f"Completed: reported new data to Prefect: {site.url}: ETag ")
     download(p)
-    assert said() == "Completed: unchanged"
+    assert outcome() == "Completed: unchanged"
 
 
-def test_a_server_with_another_etag_at_every_look_is_told_once_in_some_hours(site):
+def test_server_with_a_different_etag_each_time_is_reported_once_per_interval(site):
     p = settings("csv", location=site.url)
     download(p)
     answers = []
     for look in range(6):
         site.salt = str(look)
-        answers.append(answer(p))
+        answers.append(report(p))
         download(p)
-    assert answers == [TOLD, *[HELD] * 5]
+    assert answers == [REPORTED, *[RECENT] * 5]
 
 
-def test_a_server_that_is_busy_is_asked_again_and_then_the_look_fails_in_one_sentence(site):
+def test_unavailable_server_is_retried_and_then_fails_the_check_with_one_sentence(site):
     download(settings("csv", location=site.url, attempts=3))
     site.asked.clear()
     site.refused = {"HEAD": 503, "GET": 503}
-    assert said() == f"Failed: look: {site.url}: the server answered 503 Service Unavailable; look again later"
+    assert outcome() == f"Failed: check source: {site.url}: the server answered 503 Service Unavailable; look again later"
     assert site.asked == ["HEAD", "GET"] * 3
     site.refused = {}
-    assert said() == "Completed: unchanged"
+    assert outcome() == "Completed: unchanged"
 
 
-def test_what_trying_again_does_not_help_fails_at_once(site):
+def test_permanent_error_is_not_retried(site):
     download(settings("csv", location=site.url, attempts=3))
     site.asked.clear()
     site.refused = {"HEAD": 404, "GET": 404}
-    assert said().startswith(f"Failed: look: {site.url}: the server answered 404 Not Found")
+    assert outcome().startswith(f"Failed: check source: {site.url}: the server answered 404 Not Found")
     assert site.asked == ["HEAD", "GET"]
 
 
-def test_a_mistake_in_params_fails_the_look_in_one_sentence():
+def test_error_in_params_fails_the_check_with_one_sentence():
     Path("params.yaml").write_text("sed: 7\n")
-    assert said().startswith("Failed: params.yaml cannot be used")
+    assert outcome().startswith("Failed: params.yaml cannot be used")
 
 
-# --- what new data does to the splits -----------------------------------------------------------------------------------
+# --- effect of new data on the splits -----------------------------------------------------------------------------------
 
 
 def splits_of_stages():
-    """The split of each text, as the first three stages make them."""
+    """Split of each text, from the first three stages."""
     for folder in ("metrics", "reports", "data"):
         Path(folder).mkdir(exist_ok=True)
     download_stage.main(Path("data/reviews"), Path("metrics/data_card.json"), Path("reports/card.md"), Path(".cache/download"))
@@ -289,7 +295,7 @@ def splits_of_stages():
     return found
 
 
-def test_with_hash_splits_new_reviews_move_no_review_from_test_or_into_it():
+def test_with_hash_splits_new_reviews_move_no_review_to_another_split():
     FILE.write_text(csv(400))
     p = settings("csv", location=str(FILE), method="hash")
     before = splits_of_stages()
@@ -303,10 +309,10 @@ def test_with_hash_splits_new_reviews_move_no_review_from_test_or_into_it():
     assert {split for text, split in after.items() if text not in before} == {"train", "valid", "test"}
 
 
-# --- what it costs ------------------------------------------------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_loads_neither_a_model_nor_mlflow_nor_dvc():
+def test_check_imports_neither_keras_nor_mlflow_nor_dvc():
     code = "import sys; from flows import watch; print(*{'tensorflow', 'keras', 'mlflow', 'dvc'} & set(sys.modules))"
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TOP / "src"), str(TOP)])}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env)

@@ -1,4 +1,4 @@
-"""Backups of the services: plain files only, signed, and complete or absent."""
+"""Backups of the services: plain files only, signed, complete or absent."""
 
 import os
 import shutil
@@ -13,18 +13,15 @@ import full_disks
 import processes
 import pytest
 from clones import PROJECT
+from teams import fresh_secrets
 
 from sentiflow.system.errors import InputError
 from services import backup, postgresql
 from services.postgresql import Cluster
-from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated
+from services.secrets import Secrets
 
 CONTENT = b"outside the backup"
 PLANTED = "artifacts/mlflow/1/planted"
-
-
-def fresh_secrets():
-    return Secrets({**{name: generated() for name in SECRETS}, **PORTS, **dict.fromkeys(ADDRESSES, "")})
 
 
 def write_storages(folder):
@@ -40,7 +37,7 @@ def secrets():
 
 @pytest.fixture
 def made(tmp_path, secrets):
-    """A signed backup whose dumps nothing ever reads."""
+    """A signed backup with dummy dumps."""
     folder = tmp_path / "made"
     write_storages(folder)
     for role in postgresql.ROLES:
@@ -50,7 +47,7 @@ def made(tmp_path, secrets):
 
 
 def refusal(folder, secrets):
-    """Why a backup is not restored; nothing of it is left."""
+    """Why a backup is not restored. Nothing of it may be left."""
     services = folder.parent / "services"
     with pytest.raises(InputError) as refused:
         backup.restore(folder, services, secrets)
@@ -105,7 +102,7 @@ def test_backup_refuses_all_but_plain_files(tmp_path, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.hmac"])
-def test_link_in_place_of_the_manifest_is_refused(made, secrets, name):
+def test_manifest_that_is_a_link_is_refused(made, secrets, name):
     (made / name).rename(made.parent / name)
     (made / name).symlink_to(made.parent / name)
     assert f"{made / name} is a link" in refusal(made, secrets)
@@ -128,10 +125,10 @@ def test_link_that_replaces_a_file_after_the_listing_is_not_followed(tmp_path, w
         with pytest.raises(InputError, match="is a link"):
             list(listing)
     else:
-        assert next(listing)[0] == "d"  # after `b` was found to be a folder
+        assert next(listing)[0] == "d"  # after `b` was listed as a folder
         shutil.rmtree(folder / "b")
         (folder / "b").symlink_to(outside / "b")
-        assert list(listing) == []  # and `b/c` of the manifest is missing
+        assert list(listing) == []  # so `b/c` is missing
 
 
 def test_changed_file_is_refused(made, secrets):
@@ -154,7 +151,7 @@ def test_file_and_manifest_that_were_changed_together_are_refused(made, secrets)
     (made / "mlflow.dump").write_bytes(b"\\! touch planted")
     (made / "manifest.json").unlink()
     (made / "manifest.hmac").unlink()
-    backup.seal(made, {}, fresh_secrets())  # a right manifest, signed by somebody else
+    backup.seal(made, {}, fresh_secrets())  # a correct manifest with another signature
     assert "is not signed with the SERVICES_BACKUP_KEY" in refusal(made, secrets)
     (made / "manifest.hmac").write_text(signature)
     assert "is not signed with the SERVICES_BACKUP_KEY" in refusal(made, secrets)
@@ -162,12 +159,12 @@ def test_file_and_manifest_that_were_changed_together_are_refused(made, secrets)
     assert "has no manifest.hmac" in refusal(made, secrets)
 
 
-def test_signature_alone_moves_a_backup_to_another_machine(made, secrets):
+def test_backup_is_restored_on_another_machine_with_only_its_backup_key(made, secrets):
     other = fresh_secrets()
-    with pytest.raises(InputError, match="put the key of the machine that wrote it"):
+    with pytest.raises(InputError, match="set the key of the machine that wrote it"):
         backup.checked(made, other)
-    carried = Secrets({**other.values, "SERVICES_BACKUP_KEY": secrets["BACKUP_KEY"]})
-    assert backup.checked(made, carried)["files"].keys() == {
+    with_key = Secrets({**other.values, "SERVICES_BACKUP_KEY": secrets["BACKUP_KEY"]})
+    assert backup.checked(made, with_key)["files"].keys() == {
         "artifacts/mlflow/1/run/artifacts/model",
         "mlflow.dump",
         "prefect.dump",
@@ -175,28 +172,28 @@ def test_signature_alone_moves_a_backup_to_another_machine(made, secrets):
     }
 
 
-def test_what_is_no_backup_is_refused(made, secrets):
+def test_folder_that_is_not_a_backup_is_refused(made, secrets):
     (made / "manifest.json").unlink()
     assert "has no manifest.json" in refusal(made, secrets)
     assert "is not a folder" in refusal(made.parent / "missing", secrets)
 
 
-# --- with a database that runs ------------------------------------------------------------------------------------------
+# --- with a running database ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def running():
-    """The folder of services whose PostgreSQL runs, with two storages; and their secrets."""
+    """A services folder with a running PostgreSQL and two storages, and its secrets."""
     secrets = fresh_secrets()
     with tempfile.TemporaryDirectory(prefix="backup-", dir="/tmp") as name:
         services = Path(name) / "services"
         services.mkdir()
         Path(name).chmod(0o711)
-        postgresql.let_through(services)
+        postgresql.set_folder_mode(services)
         write_storages(services)
         (services / "artifacts/mlflow/large").write_bytes(os.urandom(8 << 20))
         cluster = Cluster(services)
-        postgresql.prepare(cluster)
+        postgresql.create(cluster)
         with postgresql.running(cluster, secrets):
             yield services, secrets
 
@@ -204,7 +201,7 @@ def running():
 @pytest.mark.slow
 def test_killed_backup_leaves_none_and_the_next_one_is_whole(running, tmp_path):
     services, secrets = running
-    for number in range(1000):  # so that it takes a while
+    for number in range(1000):  # to make it slow
         (services / f"remote/dvc/{number}").write_bytes(os.urandom(1 << 10))
     code = (
         "from pathlib import Path; from services import backup; from services.secrets import Secrets; "
@@ -224,7 +221,7 @@ def test_killed_backup_leaves_none_and_the_next_one_is_whole(running, tmp_path):
 
 
 @pytest.mark.slow
-def test_second_backup_at_the_same_time_is_refused(running, tmp_path):
+def test_concurrent_backup_is_refused(running, tmp_path):
     services, secrets = running
     with backup.locks.locked(services / "backup.lock"), pytest.raises(InputError, match="at work"):
         backup.write(services, secrets, tmp_path / "made")
@@ -249,13 +246,13 @@ def failure(running, to):
 
 
 @pytest.mark.slow
-def test_read_only_folder_is_one_message(running, disk):
+def test_read_only_folder_is_a_one_line_error(running, disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert f"the backup {disk / 'made'} cannot be written: Read-only file system" in failure(running, disk / "made")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", [0, 1 << 20])  # not even for the databases; for these, but not for the files
+@pytest.mark.parametrize("room", [0, 1 << 20])  # too little for the databases; too little for the files
 def test_full_disk_is_one_message_and_leaves_nothing(running, disk, room):
     with full_disks.full(disk, room):
         assert "No space left on device" in failure(running, disk / "made")

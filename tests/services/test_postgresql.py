@@ -1,4 +1,4 @@
-"""PostgreSQL of the services by itself: what a crash leaves, and passwords that change."""
+"""PostgreSQL of the services alone: recovery after a crash, changed passwords, rights of the roles."""
 
 import contextlib
 import subprocess
@@ -8,58 +8,53 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from teams import fresh_secrets
 
 from services import postgresql
 from services.postgresql import Cluster
-from services.secrets import ADDRESSES, PORTS, SECRETS, Secrets, generated
 
 pytestmark = pytest.mark.slow
 
 
-def fresh_secrets():
-    return Secrets({**{name: generated() for name in SECRETS}, **PORTS, **dict.fromkeys(ADDRESSES, "")})
-
-
 @pytest.fixture
 def cluster():
-    """Made, and never started; where its user can reach it."""
+    """A new cluster that was never started, in a folder that PostgreSQL's user can reach."""
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
-        postgresql.let_through(Path(name))
+        postgresql.set_folder_mode(Path(name))
         made = Cluster(Path(name))
-        postgresql.prepare(made)
+        postgresql.create(made)
         yield made
-        postgresql.settle(made)
+        postgresql.stop_leftovers(made)
 
 
-def left_over(cluster):
-    """A server that nobody holds."""
+def start_without_supervisor(cluster):
     quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(postgresql._server(cluster), cwd="/", **quiet, **postgresql._as_user())
-    threading.Thread(target=server.wait, daemon=True).start()  # as the first process of a system does with orphans
+    threading.Thread(target=server.wait, daemon=True).start()  # as init does with orphans
     return server
 
 
-def test_server_that_was_left_over_is_ended_in_good_order_by_the_next_start(cluster):
+def test_next_start_shuts_down_a_server_of_an_earlier_run(cluster):
     secrets = fresh_secrets()
     postgresql.set_passwords(cluster, secrets)
-    server = left_over(cluster)
+    server = start_without_supervisor(cluster)
     postgresql.wait(cluster, "mlflow", secrets)
-    postgresql.settle(cluster)
+    postgresql.stop_leftovers(cluster)
     assert server.poll() == 0
     with postgresql.running(cluster, secrets):
         pass
 
 
-def test_note_of_a_dead_server_whose_number_another_process_has_is_in_nobodys_way(cluster):
-    note = cluster.data / "postmaster.pid"
+def test_pid_file_of_a_dead_server_is_ignored_even_if_another_process_has_its_pid(cluster):
+    pid_file = cluster.data / "postmaster.pid"
     with subprocess.Popen(["sleep", "600"]) as other:
-        note.write_text(f"{other.pid}\n{cluster.data}\n")
+        pid_file.write_text(f"{other.pid}\n{cluster.data}\n")
         with postgresql.running(cluster, fresh_secrets()):
             assert other.poll() is None
         other.kill()
 
 
-def test_password_that_changed_holds_from_the_next_start_and_the_old_one_no_longer(cluster):
+def test_changed_password_replaces_the_old_one_at_the_next_start(cluster):
     first, second = fresh_secrets(), fresh_secrets()
     with (
         postgresql.running(cluster, first),
@@ -74,7 +69,7 @@ def test_password_that_changed_holds_from_the_next_start_and_the_old_one_no_long
             cluster.connect("mlflow", first["MLFLOW_DATABASE_PASSWORD"])
 
 
-def test_role_that_is_no_superuser_makes_the_extension_that_prefect_needs(cluster):
+def test_role_without_superuser_rights_can_create_the_extension_that_prefect_needs(cluster):
     secrets = fresh_secrets()
     with (
         postgresql.running(cluster, secrets),

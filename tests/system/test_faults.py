@@ -283,10 +283,10 @@ def test_run_killed_while_it_looks_for_drift_is_put_right_by_the_next(kills, cap
     reviews = pd.read_parquet(kills.project.folder / "data/reviews/reviews.parquet")
     reviews["text"].to_frame("review").to_csv(incoming / "reviews.csv", index=False)
     run_id = kills.served.begin()
-    processes.wait_until(lambda: kills.task(run_id, "look for drift"), ENDED)
+    processes.wait_until(lambda: kills.task(run_id, "check drift"), ENDED)
     seconds = kills.strike(run_id, WAYS["SIGTERM"])
     shutil.rmtree(incoming)
-    kills.put_right(capsys, "look for drift", "SIGTERM", run_id, seconds, began=False)
+    kills.put_right(capsys, "check drift", "SIGTERM", run_id, seconds, began=False)
 
 
 @pytest.mark.parametrize("stage", ["train@nb_svm"])

@@ -30,7 +30,7 @@ from prefect.workers.process import ProcessWorker
 from probes import ALL_SOCKETS
 
 from flows import checkout, watch
-from services.safe import PREFECT
+from services.server_settings import PREFECT
 
 pytestmark = pytest.mark.slow
 
@@ -272,7 +272,7 @@ def wait():
     print(json.dumps(SubprocessASGIServer().address), flush=True)
     input()
 
-with temporary_settings(retrain._server()):
+with temporary_settings(retrain._server_settings()):
     wait()
 """
     own = prefect_servers.clean() | {"PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}

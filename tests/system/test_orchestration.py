@@ -335,7 +335,7 @@ def new_rows(without_reason):
 
 def test_watch_says_what_it_saw(new_rows):
     message = new_rows.watched.state.message
-    assert message.startswith("told Prefect of new data: data/external/reviews.csv: its SHA-256 is now")
+    assert message.startswith("reported new data to Prefect: data/external/reviews.csv: its SHA-256 is now")
 
 
 def test_new_rows_start_a_run_by_themselves_that_registers_new_versions(new_rows):
@@ -484,7 +484,7 @@ def waiting(one_model):
 
 @on_sqlite
 def test_run_that_must_not_promote_leaves_a_challenger_that_waits(waiting):
-    assert "since this run was told not to promote" in waiting.said["not promoted"].state.message
+    assert "since this run was started with promote=false" in waiting.said["not promoted"].state.message
     assert waiting.versions()[waiting.challenger].tags["architecture"] == "nb_svm"
     assert waiting.still == waiting.champion
     assert waiting.told.posted == []

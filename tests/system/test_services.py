@@ -262,7 +262,7 @@ def test_no_secret_is_in_a_command_line_a_log_or_git(team, anna):
 
 def test_status_finds_all_well(team):
     said = team.run("services", "status")
-    assert "ILL" not in said
+    assert "FAILED" not in said
     assert said.count("refuses") >= 13
 
 
@@ -364,13 +364,13 @@ def test_account_is_made_once_gets_another_password_and_is_removed(team):
     team.run("services", "member", "carl", "--remove")
     assert may(second) == 401
     for name in ("", "admin", "Carl", "../x", "a b"):
-        assert "expected 2 to 40 small letters" in team.refused("services", "member", "--", name)
+        assert "expected 2 to 40 lower-case letters" in team.refused("services", "member", "--", name)
 
 
 def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
     ended = team.call("schedule", PREFECT_API_URL=anna["PREFECT_API_URL"])
     assert ended.returncode == 1
-    assert "asks for a password, and got none or a wrong one; put it into PREFECT_API_AUTH_STRING" in ended.stdout
+    assert "missing or wrong password; set PREFECT_API_AUTH_STRING" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
@@ -379,13 +379,13 @@ def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
     [
         ("history", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
         ("repro", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
-        ("retrain", "Prefect's server at http://127.0.0.1:", "PREFECT_API_AUTH_STRING"),
+        ("retrain", "Prefect server http://127.0.0.1:", "PREFECT_API_AUTH_STRING"),
     ],
 )
 def test_wrong_password_is_answered_by_which_server_it_was_and_where_the_right_one_goes(team, anna, command, server, variable):
     said = team.refused(command, **anna | {variable: "admin:wrong"})
     assert server in said
-    assert "missing or wrong password" in said or "got none or a wrong one" in said
+    assert "missing or wrong password" in said
     assert variable in said
 
 
@@ -400,11 +400,11 @@ def test_two_people_retrain_at_the_same_time_and_nothing_is_lost(team, anna, ber
         folder.mkdir()
         fresh(folder, SMALL | {"models.logistic.minimum_documents": words})
         people[folder] = team.environment(**who, PYTHONPATH=str(folder / "src"), DVC_SITE_CACHE_DIR=str(folder / ".site"))
-        remote = teams.command(  # as `sentiflow services member` says
+        remote = team.command(  # as `sentiflow services member` says
             "remote", "set", "s3://dvc/sentiflow", "--endpoint", team.secrets.address("remote")
         )
         subprocess.run(remote, cwd=folder, env=people[folder], check=True)
-    command = teams.command("retrain")
+    command = team.command("retrain")
     began = [
         subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for folder, env in people.items()
@@ -442,7 +442,7 @@ def test_kill_of_the_supervisor_leaves_nothing_running_and_nothing_is_lost(team)
     before = everything(team)
     team.supervisor().kill()
     team.wait_until_all_ended()
-    assert "artifacts, mlflow, postgresql, prefect, remote ill" in team.refused("services", "status")
+    assert "artifacts, mlflow, postgresql, prefect, remote failed" in team.refused("services", "status")
     team.start()
     assert everything(team) == before
 
@@ -464,8 +464,8 @@ def test_kill_of_postgresql_ends_all_and_the_next_start_recovers(team):
     assert everything(team) == before
 
 
-def test_kill_of_a_holder_ends_all_and_postgresql_in_good_order(team):
-    team.holder("postgresql").kill()
+def test_kill_of_a_wrapper_stops_all_and_shuts_postgresql_down(team):
+    team.wrapper("postgresql").kill()
     team.wait_until_all_ended()
     assert "database system is shut down" in team.said()
     team.start()
@@ -518,7 +518,7 @@ def test_backup_while_they_write_and_all_is_as_before_on_an_empty_machine(team, 
         began = time.monotonic()
         said = team.run("services", "restore", f"{backups / name}")
         print(f"restored in {time.monotonic() - began:.0f} s: {said}")
-        assert "refused everybody else" in said
+        assert "refused every other request" in said
         if name != "last":
             shutil.rmtree(team.services)
     team.start()
@@ -555,7 +555,7 @@ def test_services_do_not_start_with_secrets_that_are_missing_short_or_known(bare
     for text, said in (
         (good.replace(value, ""), f"{name} is missing or empty"),
         (good.replace(value, "x1y2z3"), f"{name} has 6 characters, expected at least 12"),
-        (good.replace(value, "password1234"), f"{name} is one that anybody would try"),
+        (good.replace(value, "password1234"), f"{name} is easy to guess"),
     ):
         file.write_text(text)
         told = bare.refused("services", "up")

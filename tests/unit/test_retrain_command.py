@@ -1,4 +1,4 @@
-"""What `sentiflow retrain` refuses before it starts Prefect; tests/flows runs the flow."""
+"""Arguments that `sentiflow retrain` refuses before it starts Prefect; tests/flows runs the flow."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["gru", "no_such"])
-def test_model_that_is_not_run_is_refused_in_one_line_before_a_server_starts(tmp_path, name):
+def test_unknown_model_is_a_one_line_error_before_a_server_starts(tmp_path, name):
     shutil.copy(TOP / "params.yaml", tmp_path)
     own = {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": f"{TOP}:{TOP / 'src'}"}
     command = [sys.executable, "-m", "sentiflow", "retrain", "--", "lstm", name]

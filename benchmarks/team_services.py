@@ -1,15 +1,14 @@
-"""What strangers, bad secrets and a lost machine do to the services of a team; beside it the tools as they come.
+"""Attacks on the services of a team, bad secrets, and the loss of everything; next to it the tools with their default settings.
 
-Figure 7 probes every server, figure 8 starts them without secrets and looks for secrets where everybody can read, figure 11 loses
-everything and brings a backup back. The tools as they come are MLflow's server, Prefect's, rclone and PostgreSQL, started with
-nothing but a free port of this machine.
+Figure 7 sends requests of a stranger to every server, figure 8 starts the services with bad secrets and looks for secrets where
+others can read, figure 11 deletes everything and restores a backup. The tools with their defaults are MLflow's server, Prefect's,
+rclone and PostgreSQL, each started with nothing but a free port on loopback.
 
-python benchmarks/services.py [FIGURE ...]
+python benchmarks/team_services.py [FIGURE ...]
 """
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import pwd
@@ -33,18 +32,24 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from sentiflow.system import markdown
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import ports
+import probes
+import processes
+import teams
+
+from services import backup
+from services.postgresql import Cluster
+from services.secrets import SECRETS, generated
+
 TOP = Path(__file__).parents[1]
-sys.path[:1] = [str(TOP), str(TOP / "tests")]  # not this folder, where this file is what `services` names
-names = ("ports", "probes", "processes", "teams", "services.backup", "services.postgresql", "services.secrets")
-ports, probes, processes, teams, backup, postgresql, secrets_file = map(importlib.import_module, names)
-Cluster, SECRETS, generated = postgresql.Cluster, secrets_file.SECRETS, secrets_file.generated
-
 SLOWEST = 600.0  # seconds for anything here, on a busy machine
-LET_IN, REFUSED = "LET IN", "refused"
-DEFAULTS, OURS = "the tools as they come", "sentiflow services up"
+ACCEPTED, REFUSED = "ACCEPTED", "refused"
+DEFAULTS, OURS = "default settings", "sentiflow services up"
 
 
-def main(figures: Annotated[list[int] | None, typer.Argument(help="7, 8 or 11; all where none is given")] = None) -> None:
+def main(figures: Annotated[list[int] | None, typer.Argument(help="7, 8 or 11; by default all")] = None) -> None:
     wanted = figures or [7, 8, 11]
     if unknown := {*wanted} - {7, 8, 11}:
         raise typer.BadParameter(f"received figure {min(unknown)}; there are 7, 8 and 11")
@@ -68,11 +73,11 @@ def _timed(figure: Callable[..., None], *arguments: Any) -> None:
     print(f"\n({time.monotonic() - started:.0f} s)\n", flush=True)
 
 
-# --- the tools as they come ---------------------------------------------------------------------------------------------
+# --- the tools with their defaults ---------------------------------------------------------------------------------------------
 
 
 class Defaults:
-    """The four tools in a scratch folder, with nothing said but a free port of this machine."""
+    """The four tools in a scratch folder, each with nothing but a free port on loopback."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -150,7 +155,7 @@ def _wait(done: Callable[[], bool]) -> None:
     until = time.monotonic() + SLOWEST
     while not done():
         if time.monotonic() > until:
-            raise RuntimeError(f"not so within {SLOWEST:.0f} s")
+            raise RuntimeError(f"timed out after {SLOWEST:.0f} s")
         time.sleep(0.5)
 
 
@@ -180,33 +185,33 @@ def figure_7(team: Any, defaults: Defaults) -> None:
     cluster = Cluster(team.services)
     row += [_connected(lambda password: cluster.connect("mlflow", password), password) for password in (None, generated())]
     rows.append(row)
-    columns = ["server", "a stranger tries to"]
+    columns = ["server", "request"]
     columns += [f"{whose}: {how} password" for whose in (DEFAULTS, OURS) for how in ("no", "wrong")]
-    print("Figure 7: what a stranger who reaches the port may do")
+    print("Figure 7: requests of a stranger who can reach the port")
     print("\n".join(markdown.markdown(columns, rows)))
 
-    _led_astray(team, defaults)
+    _deceived_browsers(team, defaults)
 
 
-def _led_astray(team: Any, defaults: Defaults) -> None:
+def _deceived_browsers(team: Any, defaults: Defaults) -> None:
     rows = []
     mlflow = [(defaults.address("mlflow"), None), (team.secrets.local("mlflow"), team.secrets["MLFLOW_ADMIN_PASSWORD"])]
     prefect = [(defaults.address("prefect"), None), (team.secrets.local("prefect"), team.secrets["PREFECT_PASSWORD"])]
     for host in ("evil.example", "10.evil.com", "192.168.evil.com", "127.0.0.1:1"):
         found = [_asked(address, probes.MLFLOW["read experiments"], who, Host=host) for address, who in mlflow]
-        rows.append(["mlflow", f"is asked as Host {host}", *found])
+        rows.append(["mlflow", f"request with Host {host}", *found])
     found = [_asked(address, probes.MLFLOW["create a model"], who, Origin=probes.EVIL) for address, who in mlflow]
-    rows.append(["mlflow", f"is written to by a page of {probes.EVIL}", *found])
-    rows.append(["mlflow", "is shown in a frame", *[_framed(address, who) for address, who in mlflow]])
+    rows.append(["mlflow", f"write by a page of {probes.EVIL}", *found])
+    rows.append(["mlflow", "page in a frame", *[_framed(address, who) for address, who in mlflow]])
     for address, who in mlflow:
         probes.ask(address, probes.MLFLOW["create a model"], who)
     register = ("POST", "/api/2.0/mlflow/model-versions/create", {"name": "planted", "source": "s3://somebody/elses"})
     found = [_asked(address, register, who) for address, who in mlflow]
-    rows.append(["mlflow", "is to register a model of somebody else's bucket", *found])
-    rows.append(["prefect", f"is read by a page of {probes.EVIL}", *[_shared(address, who) for address, who in prefect]])
+    rows.append(["mlflow", "registration of a model in a foreign bucket", *found])
+    rows.append(["prefect", f"read by a page of {probes.EVIL}", *[_shared(address, who) for address, who in prefect]])
     found = [_asked(address, probes.PREFECT["create a flow"], who) for address, who in prefect]
-    rows.append(["prefect", "is written to by a page without a token", *found])
-    print("\nThe same of browsers that are led astray; ours is given the right password, so that only name or page can refuse")
+    rows.append(["prefect", "write by a page without a CSRF token", *found])
+    print("\nRequests of a deceived browser. Ours get the right password, so only Host or Origin can be a reason to refuse")
     print("\n".join(markdown.markdown(["server", "what", DEFAULTS, OURS], rows)))
 
 
@@ -214,8 +219,8 @@ def _asked(address: str, probe: Any, password: str | None = None, **headers: str
     answer = probes.ask(address, probe, password, **headers)
     if answer.status_code == requests.codes.not_found:
         return "nothing there (404)"
-    is_let_in = answer.ok or "ALREADY_EXISTS" in answer.text
-    return f"{LET_IN if is_let_in else REFUSED} ({answer.status_code})"
+    is_accepted = answer.ok or "ALREADY_EXISTS" in answer.text
+    return f"{ACCEPTED if is_accepted else REFUSED} ({answer.status_code})"
 
 
 def _listened(port: int, path: str, token: str | None) -> str:
@@ -223,7 +228,7 @@ def _listened(port: int, path: str, token: str | None) -> str:
         probes.told_by_prefect(f"ws://127.0.0.1:{port}{path}", ["prefect"], token)
     except (ConnectionClosed, InvalidHandshake):
         return REFUSED
-    return LET_IN
+    return ACCEPTED
 
 
 def _connected(connect: Callable[[str | None], Any], password: str | None) -> str:
@@ -231,48 +236,52 @@ def _connected(connect: Callable[[str | None], Any], password: str | None) -> st
         connect(password).close()
     except psycopg.OperationalError:
         return REFUSED
-    return LET_IN
+    return ACCEPTED
 
 
-def _stored(address: str, bucket: str, secret: str | None) -> str:
+def _list(address: str, bucket: str, secret: str | None) -> str:
     if secret is None:
-        status = requests.put(f"{address}/{bucket}/planted", data=b"planted", timeout=60).status_code
-    else:
-        try:
-            probes.storage(address, "key-of-a-stranger", secret).put_object(Bucket=bucket, Key="planted", Body=b"planted")
-            status = 200
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return f"{LET_IN} ({status})" if status == 200 else f"{REFUSED} ({status})"
+        return _status(requests.get(f"{address}/{bucket}?list-type=2", timeout=60).status_code)
+    return _signed(lambda: _client(address, secret).list_objects_v2(Bucket=bucket))
 
 
-def _listed(address: str, bucket: str, secret: str | None) -> str:
+def _store(address: str, bucket: str, secret: str | None) -> str:
     if secret is None:
-        status = requests.get(f"{address}/{bucket}?list-type=2", timeout=60).status_code
-    else:
-        try:
-            probes.storage(address, "key-of-a-stranger", secret).list_objects_v2(Bucket=bucket)
-            status = 200
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return f"{LET_IN} ({status})" if status == 200 else f"{REFUSED} ({status})"
+        return _status(requests.put(f"{address}/{bucket}/planted", data=b"planted", timeout=60).status_code)
+    return _signed(lambda: _client(address, secret).put_object(Bucket=bucket, Key="planted", Body=b"planted"))
 
 
-STORAGE = {"list objects": _listed, "store an object": _stored}
+def _client(address: str, secret: str) -> Any:
+    return probes.storage(address, "key-of-a-stranger", secret)
+
+
+def _signed(request: Callable[[], Any]) -> str:
+    try:
+        request()
+    except ClientError as error:
+        return _status(error.response["ResponseMetadata"]["HTTPStatusCode"])
+    return _status(200)
+
+
+def _status(status: int) -> str:
+    return f"{ACCEPTED if status == 200 else REFUSED} ({status})"
+
+
+STORAGE = {"list objects": _list, "store an object": _store}
 
 
 def _framed(address: str, password: str | None) -> str:
-    rule = probes.ask(address, probes.MLFLOW["open the page"], password).headers.get("X-Frame-Options")
-    return {"DENY": "by no page (DENY)", "SAMEORIGIN": "by its own pages (SAMEORIGIN)"}.get(str(rule), LET_IN)
+    policy = probes.ask(address, probes.MLFLOW["open the page"], password).headers.get("X-Frame-Options")
+    return {"DENY": "by no page (DENY)", "SAMEORIGIN": "by its own pages (SAMEORIGIN)"}.get(str(policy), ACCEPTED)
 
 
 def _shared(address: str, password: str | None) -> str:
     answer = probes.ask(address, probes.PREFECT["read settings"], password, Origin=probes.EVIL)
     allowed = answer.headers.get("Access-Control-Allow-Origin")
-    return f"{LET_IN} ({allowed})" if allowed in ("*", probes.EVIL) else REFUSED
+    return f"{ACCEPTED} ({allowed})" if allowed in ("*", probes.EVIL) else REFUSED
 
 
-# --- 8: bad secrets, and secrets that lie about -------------------------------------------------------------------------
+# --- 8: bad and exposed secrets -------------------------------------------------------------------------
 
 
 def figure_8_start(team: Any) -> None:
@@ -281,7 +290,7 @@ def figure_8_start(team: Any) -> None:
     value = team.secrets["MLFLOW_ADMIN_PASSWORD"]
     cases = {
         "no .env": None,
-        ".env.example as it is": (team.folder / ".env.example").read_text(encoding="utf-8"),
+        ".env.example unchanged": (team.folder / ".env.example").read_text(encoding="utf-8"),
         "one secret missing": good.replace(value, ""),
         "one of 6 characters": good.replace(value, "x1y2z3"),
         "password1234": good.replace(value, "password1234"),
@@ -297,20 +306,20 @@ def figure_8_start(team: Any) -> None:
             file.chmod(0o644 if what == "readable by others" else 0o600)
         ended = team.call("services", "up")
         lines = [line.strip() for line in ended.stderr.splitlines()]
-        told = next((line for line in lines if line.startswith("SERVICES_")), lines[0].removeprefix("error: "))
+        message = next((line for line in lines if line.startswith("SERVICES_")), lines[0].removeprefix("error: "))
         leaked = any(secret in ended.stderr for secret in good.split("=") if len(secret) > 30)
         rows.append(
             [
                 what,
                 "refused" if ended.returncode and not team.services.exists() else "STARTED",
-                markdown.cell(told[:90]),
+                markdown.cell(message[:90]),
                 str(leaked),
             ]
         )
     file.write_text(good, encoding="utf-8")
     file.chmod(0o600)
     print("Figure 8: `sentiflow services up` with bad secrets")
-    print("\n".join(markdown.markdown(["secrets", "start", "message", "tells a secret"], rows)))
+    print("\n".join(markdown.markdown(["secrets", "start", "message", "contains a secret"], rows)))
 
 
 def figure_8_look(team: Any) -> None:
@@ -328,17 +337,17 @@ def figure_8_look(team: Any) -> None:
     ]
     readable = [file for file in held if file.stat().st_mode & 0o077]
     rows = [
-        ["list of processes", str(sum(secret in listed for secret in known)), _as_documented()],
+        ["process list", str(sum(secret in listed for secret in known)), _as_documented()],
         ["log", str(sum(secret in team.said() for secret in known)), ""],
         ["git", str(sum(secret in tracked for secret in known)), ""],
-        ["files of the services that others can read", str(len(readable)), ""],
+        ["readable files of the services", str(len(readable)), ""],
     ]
-    print(f"Figure 8: which of {len(known)} secrets lie where others can read, while all run")
-    print("\n".join(markdown.markdown(["where", OURS, "as the tools' documentation starts them"], rows)))
+    print(f"Figure 8: how many of {len(known)} secrets others can read while the services run")
+    print("\n".join(markdown.markdown(["where", OURS, "commands of the tools' documentation"], rows)))
 
 
 def _as_documented() -> str:
-    """How many of three secrets stand in the list of processes, started by the commands that the tools' documentation shows."""
+    """How many of three secrets are in the process list after starting the tools with the commands of their documentation."""
     with tempfile.TemporaryDirectory() as folder:
         secrets = [generated() for _ in range(3)]
         commands = [
@@ -357,7 +366,7 @@ def _as_documented() -> str:
         return f"{sum(secret in listed for secret in secrets)} of {len(secrets)}"
 
 
-# --- 11: everything is lost ---------------------------------------------------------------------------------------------
+# --- 11: loss of everything ---------------------------------------------------------------------------------------------
 
 
 def figure_11(team: Any) -> None:
@@ -374,7 +383,7 @@ def figure_11(team: Any) -> None:
         seconds.append(time.monotonic() - started)
     wrong = backups / "wrong"
     wrong.mkdir()
-    backup.copy(team.services, wrong)  # the files first, and then more is published
+    backup.copy(team.services, wrong)  # the files first, then another publication, then the databases
     _member(team, writer, "publish", "c").wait()
     backup.seal(wrong, backup.dump(Cluster(team.services), team.secrets, wrong), team.secrets)
     team.run("services", "backup", f"{backups / 'last'}")
@@ -383,7 +392,7 @@ def figure_11(team: Any) -> None:
 
     rows = []
     for name, what in (
-        (str(max(during // 2, 1)), "while a publication was under way"),
+        (str(max(during // 2, 1)), "during a publication"),
         ("wrong", "files first, the wrong order"),
         ("last", "after it"),
     ):
@@ -391,21 +400,21 @@ def figure_11(team: Any) -> None:
         started = time.monotonic()
         ended = team.call("services", "restore", f"{backups / name}")
         took = time.monotonic() - started
-        told = "restored: every table and version as in the backup"
+        outcome = "restored: every table and version as in the backup"
         if ended.returncode:
-            told = "refused: " + next(line for line in ended.stderr.splitlines() if line.startswith("error")).removeprefix(
+            outcome = "refused: " + next(line for line in ended.stderr.splitlines() if line.startswith("error")).removeprefix(
                 "error: "
             )
         size = sum(file.stat().st_size for file in (backups / name).rglob("*") if file.is_file()) / 1e6
-        rows.append([what, f"{size:.1f}", markdown.cell(told[:100]), f"{took:.0f}"])
+        rows.append([what, f"{size:.1f}", markdown.cell(outcome[:100]), f"{took:.0f}"])
     spread = f"{min(seconds):.1f} to {max(seconds):.1f} s each"
     print(f"Figure 11: {during} backups while a model was published, {spread}; then .services was removed")
-    print("\n".join(markdown.markdown(["backup", "MB", "restored on nothing", "seconds, with the proof"], rows)))
+    print("\n".join(markdown.markdown(["backup", "MB", "restored into an empty folder", "seconds, checks included"], rows)))
     team.start()
     after = _all_of(team, writer)
     rows = [[what, str(len(before[what])), "the same" if before[what] == after[what] else "DIFFERENT"] for what in before]
     print("\nAfter the restore of the last one, through the servers")
-    print("\n".join(markdown.markdown(["what", "number", "beside before the loss"], rows)))
+    print("\n".join(markdown.markdown(["what", "number", "compared with before"], rows)))
 
 
 def _member(team: Any, who: dict[str, str], *words: str) -> "subprocess.Popen[str]":
@@ -417,7 +426,7 @@ def _member(team: Any, who: dict[str, str], *words: str) -> "subprocess.Popen[st
 
 
 def _all_of(team: Any, who: dict[str, str]) -> dict[str, Any]:
-    """Runs, versions, stored files and answers, as a member gets them."""
+    """Runs, versions, stored files and predictions, as a member sees them."""
 
     def found(path: str, **content: Any) -> Any:
         auth = (who["MLFLOW_TRACKING_USERNAME"], who["MLFLOW_TRACKING_PASSWORD"])
