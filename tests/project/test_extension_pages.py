@@ -110,8 +110,8 @@ def test_rule_of_the_page_passes_and_fails_by_its_limit():
     assert rule.key not in Promotion.model_fields
     for confidence, passes in ((0.9, True), (0.55, False)):
         answers = SimpleNamespace(probabilities=np.array([[confidence, 1 - confidence]] * 4))
-        outcome = rule.outcome(SimpleNamespace(answers=answers, how=SimpleNamespace(unsure=limit)))
-        assert outcome.holds is passes
+        outcome = rule.outcome(SimpleNamespace(answers=answers, limits=SimpleNamespace(unsure=limit)))
+        assert outcome.state == ("passes" if passes else "fails")
 
 
 def test_deployment_of_the_page_has_the_keys_of_those_in_prefect_yaml():
