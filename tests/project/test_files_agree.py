@@ -587,6 +587,7 @@ def test_no_tracked_file_names_a_package_registry():
 # --- documentation ------------------------------------------------------------------------------------------------------
 
 PAGES = [*(TOP / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *sorted((TOP / "docs").rglob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=from_top)
 BY_COMMANDS = [
     "reports/all.md",
     "reports/all.html",
@@ -609,8 +610,10 @@ BY_COMMANDS = [
     "data/external/reviews.csv",
     "data/external/reviews.sqlite",
     "dvc.lock.broken",
+    ".dvc/tmp/rwlock",
 ]
-MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
+OF_EXAMPLES = ["src/sentiflow/data/sources/sqlite.py", "src/sentiflow/models/networks/word_mean.py"]
+MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS, *OF_EXAMPLES]
 
 
 PROGRAM = typer.main.get_command(program.app)
@@ -642,13 +645,13 @@ def targets_in(code: str) -> set[str]:
     return set(re.findall(r"(?:^|[\s$(&;])make ([a-z][a-z-]*)", code, re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_page_names_only_commands_and_make_targets_that_exist(page):
     code = code_of(page.read_text(encoding="utf-8"))
     for words in named_commands(code):
         require_command(words)
     assert targets_in(code) <= set(RULES)
-    if page.name == "README.md":
+    if page == TOP / "README.md":
         assert {"repro", "test"} <= targets_in(code)
         assert len(named_commands(code)) > 10
 
@@ -677,7 +680,7 @@ def test_changelog_maps_every_former_make_target_to_a_command_that_exists():
             assert (TOP / script).is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_page_names_only_files_that_exist_or_that_are_generated(page):
     text = page.read_text(encoding="utf-8")
     quoted = {word for word in re.findall(r"`([^`\s]+)`", text) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", word)}
@@ -695,7 +698,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_links_of_a_page_lead_to_files_and_headings_that_exist(page):
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
     for name, _, anchor in (link.partition("#") for link in links):
@@ -703,7 +706,7 @@ def test_links_of_a_page_lead_to_files_and_headings_that_exist(page):
         assert not anchor or anchor in anchors(page.parent / name), f"{name}#{anchor}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, TOP / "CHANGELOG.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, TOP / "CHANGELOG.md"], ids=from_top)
 def test_lines_of_a_page_are_short_outside_of_tables_and_code(page):
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert [line for line in prose.splitlines() if len(line) > 100 and not line.startswith("|")] == []
