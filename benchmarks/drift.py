@@ -1,8 +1,8 @@
-"""How often drift is claimed: of reviews like the champion's, where it is a false alarm, and of others, where it is none.
+"""Detection rate of drift: false alarms on reviews like the champion's, and hits on reviews that differ.
 
-In each draw half of the valid and test reviews, another half each time, stand for the champion's test. What comes in is drawn
-from the other half, or from reviews that differ in a known way. Beside it, how often one of the usual tests of the same
-measures would claim it, at p < 0.05. Reads what `sentiflow repro` made, of the default reviews.
+Each draw uses a random half of the valid and test reviews as the champion's test set. Incoming reviews are drawn from the other
+half, or from reviews that differ in a known way. For comparison: how often a common test of the same measures rejects at
+p < 0.05. Reads the outputs of `sentiflow repro` on the default reviews.
 
 python benchmarks/drift.py [--model NAME] [--draws N]
 """
@@ -33,12 +33,12 @@ DATA = Path("data")
 SIZES = (200, 500, 2000)  # incoming reviews
 RESAMPLES = 200
 SHORTEST = 0.25  # share of reviews
-USUAL = 0.05  # p below which a test is taken for a finding
-MIXED = 0.3  # share of reviews that come from elsewhere
+SIGNIFICANCE = 0.05  # level of the common tests
+MIXED = 0.3  # share of reviews from another data set
 
 
 def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Measures and label of the reviews of train, of valid and test, and of Rotten Tomatoes; the first have no probability."""
+    """Measures and labels of the reviews of train (without probabilities), of valid and test, and of Rotten Tomatoes."""
     config = model_config.read(model_dir)
     view = config.settings.view
     words = Vocabulary.read(DATA / f"tokens/{view}.json")
@@ -55,14 +55,14 @@ def measured(model_dir: Path, p: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd
         for part in (tokens["valid"], tokens["test"])
     ]
     part = p.download.package.model_copy(update={"part": "rotten_tomatoes"})
-    elsewhere = p.download.model_copy(update={"source": "package", "sample": None, "package": part})
+    settings_of_snippets = p.download.model_copy(update={"source": "package", "sample": None, "package": part})
     with tempfile.TemporaryDirectory() as partial:
-        snippets = sources.load(elsewhere, Path(partial), seed=p.seed).reviews
+        snippets = sources.load(settings_of_snippets, Path(partial), seed=p.seed).reviews
     return train, pd.concat(held_out), drift.measure(model, snippets["text"]).assign(label=snippets["label"])
 
 
 def kinds(rest: pd.DataFrame, snippets: pd.DataFrame, size: int, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What may come in, by name; `size` reviews each, drawn from `rest` and `snippets`."""
+    """Kinds of incoming reviews by name; `size` reviews each, drawn from `rest` and `snippets`."""
 
     def drawn(source: pd.DataFrame, count: int = size) -> pd.DataFrame:
         return source.sample(count, random_state=seed, replace=len(source) < count)
@@ -72,14 +72,14 @@ def kinds(rest: pd.DataFrame, snippets: pd.DataFrame, size: int, seed: int) -> I
     yield "like the champion's", drawn(rest)
     yield "60% positive", pd.concat([drawn(positive, round(0.6 * size)), drawn(negative, size - round(0.6 * size))])
     yield "80% positive", pd.concat([drawn(positive, round(0.8 * size)), drawn(negative, size - round(0.8 * size))])
-    yield "positive alone, no labels", drawn(positive).assign(label=None)
+    yield "only positive, no labels", drawn(positive).assign(label=None)
     yield f"shortest {SHORTEST:.0%}", drawn(rest.nsmallest(round(SHORTEST * len(rest)), "length"))
     yield f"{MIXED:.0%} Rotten Tomatoes", pd.concat([drawn(rest, size - mixed), drawn(snippets, mixed)])
     yield "Rotten Tomatoes", drawn(snippets)
 
 
 def a_test_rejects(known: Reference, sample: pd.DataFrame) -> bool:
-    """Whether Fisher's exact test of the labels, Welch's t of the unknown words or Kolmogorov and Smirnov's says p < 0.05."""
+    """Whether Fisher's exact test (labels), Welch's t (unknown words) or a Kolmogorov-Smirnov test has p < 0.05."""
     name = known.classes[1]
     column = f"{drift_baseline.PROBABILITY}{name}"
     p = [
@@ -91,7 +91,7 @@ def a_test_rejects(known: Reference, sample: pd.DataFrame) -> bool:
     if len(labels):
         counts = [[(of == name).sum(), (of != name).sum()] for of in (labels, known.train["label"])]
         p.append(stats.fisher_exact(counts).pvalue)
-    return bool(min(p) < USUAL)
+    return bool(min(p) < SIGNIFICANCE)
 
 
 def main(
@@ -100,7 +100,7 @@ def main(
 ) -> None:
     p = settings.load()
     train, pool, snippets = measured(Path("models") / model, p)
-    claimed: dict[tuple[str, int], Counter[str]] = {}
+    detected: dict[tuple[str, int], Counter[str]] = {}
     for size in SIZES:
         for draw in tqdm(range(draws), desc=f"{size} reviews", disable=None, leave=False):
             shuffled = pool.sample(frac=1, random_state=draw)
@@ -110,14 +110,14 @@ def main(
                 findings, _ = drift.compare(known, sample, p.drift, resamples=RESAMPLES, seed=draw)
                 found = [each.measure for each in findings if each.outcome == drift.DRIFTED]
                 tested = ["a test"] if a_test_rejects(known, sample) else []
-                claimed.setdefault((kind, size), Counter()).update([*found, *(["any"] if found else []), *tested])
-    print(f"{model}, {len(pool) // 2:,} test reviews of the champion's, {draws} samples of each; share in which drift is claimed")
+                detected.setdefault((kind, size), Counter()).update([*found, *(["any"] if found else []), *tested])
+    print(f"{model}, {len(pool) // 2:,} test reviews of the champion, {draws} samples of each kind; share of samples with drift")
     measures = ["share of positive", "length", "unknown words", "probability of positive"]
     rows = [
         [kind, str(size), *(f"{of[measure] / draws:.0%}" for measure in ["a test", "any", *measures])]
-        for (kind, size), of in sorted(claimed.items(), key=lambda each: list(claimed).index((each[0][0], SIZES[0])))
+        for (kind, size), of in sorted(detected.items(), key=lambda each: list(detected).index((each[0][0], SIZES[0])))
     ]
-    print("\n".join(markdown.markdown(["incoming", "reviews", f"p < {USUAL}", "drift", *measures], rows)))
+    print("\n".join(markdown.markdown(["incoming", "reviews", f"p < {SIGNIFICANCE}", "drift", *measures], rows)))
 
 
 if __name__ == "__main__":

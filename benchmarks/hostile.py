@@ -1,8 +1,8 @@
-"""What hostile data do, beside what the tools do with them by themselves; and a disk or a database that goes away in the middle.
+"""Effect of hostile input, full disks and stopped databases, compared with the tools alone.
 
-Figure 6 is of archives, CSV files, model directories and review texts; each is tried in a process of its own, in a folder beside
-which nothing may appear, and ended after a while. Figure 13 is of `sentiflow repro` on a small sample: of every stage while the
-disk is full, and while its outputs get into DVC's cache; and of the stages that write to MLflow while its PostgreSQL is stopped.
+Figure 6: archives, CSV files, model directories and review texts. Each case runs in its own process and folder, with a time
+limit; files outside that folder are detected. Figure 13: `sentiflow repro` on a small sample, with the disk full while each stage
+runs or while DVC caches its outputs, and with PostgreSQL stopped while a stage writes to MLflow.
 
 python benchmarks/hostile.py [FIGURE ...]
 """
@@ -37,27 +37,33 @@ from sentiflow.system import markdown, tensorflow_log, terminal
 from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[1]
-LIMIT = 60.0  # seconds for what is tried
-MEMORY = 6 * 2**30  # bytes of address space for what is tried
-MARKER = "ran"  # a file that a planted command makes
+LIMIT = 60.0  # seconds per case
+MEMORY = 6 * 2**30  # bytes of address space per case
+MARKER = "ran"  # a file that injected code creates
 LONGEST = 70  # characters of a message
 MEGABYTE = 2**20
 
 
-class Tried(NamedTuple):
-    said: str
+class Result(NamedTuple):
+    message: str
     seconds: float
     megabytes: float
-    outside: list[str]  # files that appeared beside the folder
+    outside: list[str]  # files created outside the folder
     ran: bool
 
     @property
     def in_words(self) -> str:
-        what = "RAN WHAT WAS PLANTED" if self.ran else f"WROTE OUTSIDE: {', '.join(self.outside)}" if self.outside else self.said
+        what = (
+            "EXECUTED INJECTED CODE"
+            if self.ran
+            else f"WROTE OUTSIDE: {', '.join(self.outside)}"
+            if self.outside
+            else self.message
+        )
         return f"{what} ({self.seconds:.1f} s, {self.megabytes:,.0f} MB)"
 
 
-def main(figures: Annotated[list[int] | None, typer.Argument(help="6 or 13; both where none is given")] = None) -> None:
+def main(figures: Annotated[list[int] | None, typer.Argument(help="6 or 13; default: both")] = None) -> None:
     sys.path.insert(0, str(TOP / "tests"))
     with tensorflow_log.chatter_dropped(), tempfile.TemporaryDirectory(prefix="hostile-") as name:
         top = Path(name).resolve()
@@ -68,11 +74,11 @@ def main(figures: Annotated[list[int] | None, typer.Argument(help="6 or 13; both
             elif figure == 13:
                 figure_13(top)
             else:
-                raise typer.BadParameter(f"received figure {figure}; there are 6 and 13")
+                raise typer.BadParameter(f"figure must be 6 or 13, got {figure}")
             print(f"\n({time.monotonic() - started:.0f} s)\n", flush=True)
 
 
-def _printed(title: str, header: list[str], rows: list[list[str]]) -> None:
+def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     print(f"\n{title}\n")
     print("\n".join(markdown.markdown(header, [[terminal.printable(cell).replace("\n", " ") for cell in row] for row in rows])))
     sys.stdout.flush()
@@ -90,8 +96,8 @@ def figure_6(top: Path) -> None:
     _model_directories(top)
 
 
-def tried(top: Path, prepare: Callable[[Path], Any], work: Callable[[Path], str]) -> Tried:
-    """What comes of `work` in a process and a folder of its own."""
+def run_case(top: Path, prepare: Callable[[Path], Any], work: Callable[[Path], str]) -> Result:
+    """The result of `work` in its own process and folder."""
     shutil.rmtree(top / "trial", ignore_errors=True)
     folder = top / "trial/inside"
     folder.mkdir(parents=True)
@@ -102,18 +108,18 @@ def tried(top: Path, prepare: Callable[[Path], Any], work: Callable[[Path], str]
     started = time.monotonic()
     process.start()
     theirs.close()
-    said, megabytes = f"had not ended after {LIMIT:.0f} s", 0.0
+    message, megabytes = f"did not end within {LIMIT:.0f} s", 0.0
     if ours.poll(LIMIT):
         try:
-            said, megabytes = ours.recv()
+            message, megabytes = ours.recv()
         except EOFError:
-            said = "its process was killed"
+            message = "its process was killed"
     seconds = time.monotonic() - started
     process.kill()
     process.join()
     new = {path for path in (top / "trial").rglob("*") if path not in before}
     outside = sorted(path.name for path in new if folder not in path.parents and path.name != MARKER)
-    return Tried(said, seconds, megabytes, outside, any(path.name == MARKER for path in new))
+    return Result(message, seconds, megabytes, outside, any(path.name == MARKER for path in new))
 
 
 def _child(work: Callable[[Path], str], folder: Path, pipe: Connection) -> None:
@@ -124,15 +130,15 @@ def _child(work: Callable[[Path], str], folder: Path, pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     before = _resident()
     try:
-        said = work(folder)
+        message = work(folder)
     except InputError as error:
-        said = f"refused: {_short(error)}"
+        message = f"refused: {_short(error)}"
     except MemoryError:
-        said = "ran out of memory"
+        message = "ran out of memory"
     except BaseException as error:
-        said = f"traceback: {type(error).__name__}: {_short(error)}"
+        message = f"traceback: {type(error).__name__}: {_short(error)}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send((said, max(0.0, peak - before)))
+    pipe.send((message, max(0.0, peak - before)))
 
 
 def _resident() -> float:
@@ -147,8 +153,8 @@ def _short(error: BaseException) -> str:
 def _compared(
     title: str, tools: str, cases: dict[str, tuple[Callable[[Path], Any], Callable[..., str], Callable[..., str]]], top: Path
 ) -> None:
-    rows = [[what, *(tried(top, prepare, work).in_words for work in works)] for what, (prepare, *works) in cases.items()]
-    _printed(title, ["what comes", tools, "here"], rows)
+    rows = [[what, *(run_case(top, prepare, work).in_words for work in works)] for what, (prepare, *works) in cases.items()]
+    _print_table(title, ["input", tools, "here"], rows)
 
 
 def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"") -> tuple[tarfile.TarInfo, bytes]:
@@ -180,8 +186,8 @@ def _archives(top: Path) -> None:
         "a hard link to a file outside": _archive(_member("aclImdb/train/pos/1_9.txt", tarfile.LNKTYPE, "../precious")),
         "a device": _archive(_member("aclImdb/train/pos/1_9.txt", tarfile.CHRTYPE)),
         "2.1 GB of zeros in 10 MB": _bomb,
-        "a header that leads back to itself": _endless,
-        "the end cut off": _archive(_member("aclImdb/train/neg/0_1.txt", content=os.urandom(2000)), cut=True),
+        "a header that points to itself": _endless,
+        "truncated": _archive(_member("aclImdb/train/neg/0_1.txt", content=os.urandom(2000)), cut=True),
     }
     _compared(
         "Archives, by `sentiflow repro` with `download.source: aclimdb`",
@@ -201,7 +207,7 @@ def _bomb(folder: Path) -> None:
 
 
 def _endless(folder: Path) -> None:
-    """A header whose size is -512, so that what follows it is itself."""
+    """A header of size -512, after which the same header follows."""
     good, content = _member("aclImdb/train/pos/0_9.txt", content=b"A fine film.")
     header = bytearray(tarfile.TarInfo("aclImdb/train/pos/1_9.txt").tobuf()[:512])
     header[124:136] = b"\xff" * 10 + b"\xfe\x00"
@@ -249,7 +255,7 @@ def _csv_files(top: Path) -> None:
         "a review in another encoding": (header + many + "Séduisant,positive\n").encode("latin-1"),
         "UTF-16": (header + many).encode("utf-16"),
         "an image": b"\x89PNG\r\n\x1a\n" + os.urandom(100_000),
-        "a column that stands twice": "review,review,sentiment\n" + GOOD.replace('",', '",b,'),
+        "a duplicate column": "review,review,sentiment\n" + GOOD.replace('",', '",b,'),
         "a review of 100 MB": header + many + '"' + "x" * 100_000_000 + '",positive\n',
         "200,000 open quotes": header + many + '"a\n' * 200_000,
         "a review that is a formula": header + many + '"=HYPERLINK(""http://127.0.0.1:1/"",A1)",positive\n',
@@ -263,7 +269,7 @@ def _csv_files(top: Path) -> None:
 
 
 def _read(folder: Path) -> str:
-    return f"{len(pd.read_csv(folder / 'reviews.csv')):,} rows, and no word"
+    return f"{len(pd.read_csv(folder / 'reviews.csv')):,} rows, without a warning"
 
 
 def _params(top: Path) -> None:
@@ -274,7 +280,7 @@ def _params(top: Path) -> None:
     )
     cases = {
         "`!!python/object/apply:os.system`": f'seed: !!python/object/apply:os.system ["touch {MARKER}"]\n',
-        "a billion values by aliases": f"zz:\n  {aliases}seed: *j\n",
+        "a billion values through aliases": f"zz:\n  {aliases}seed: *j\n",
         "20,000 brackets": "seed: " + "[" * 20_000,
     }
     _compared(
@@ -341,7 +347,7 @@ def _texts(top: Path) -> None:
     written = [table.to_csv(index=False), error_analysis.as_csv(table)]
     formulas = [sum(row[0][:1] in "=+-@" for row in csv.reader(io.StringIO(each))) for each in written]
     compared.append(["a spreadsheet", *(f"{each} formulas" for each in formulas)])
-    _printed("Review texts where they are shown", ["shown in", "put in as they are", "here"], compared)
+    _print_table("Review texts in different outputs", ["shown in", "without escaping", "here"], compared)
 
 
 def _in_a_browser(file: Path, content: str) -> str:
@@ -350,20 +356,23 @@ def _in_a_browser(file: Path, content: str) -> str:
     file.write_text(content, encoding="utf-8")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        return "not tried: no Chromium here"
-    asked: list[str] = []
+        return "skipped: Chromium is not installed"
+    requested: list[str] = []
     with sync_api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_page()
         tab.on("dialog", lambda dialog: dialog.dismiss())
         tab.on(
-            "request", lambda request: asked.append(request.url) if not request.url.startswith(("data:", file.as_uri())) else None
+            "request",
+            lambda request: requested.append(request.url) if not request.url.startswith(("data:", file.as_uri())) else None,
         )
         tab.goto(file.as_uri())
         ran = tab.evaluate("window.ran === 1")
         links = tab.evaluate("[...document.links].filter(each => each.protocol === 'javascript:').length")
         browser.close()
-    return f"{'RAN THE SCRIPT' if ran else 'ran nothing'}, asked for {len(asked)} other places, {links} links that run something"
+    return (
+        f"{'EXECUTED THE SCRIPT' if ran else 'executed nothing'}, {len(requested)} external requests, {links} javascript: links"
+    )
 
 
 # --- 6: model directories ---------------------------------------------------------------------------------------------
@@ -373,9 +382,9 @@ def _model_directories(top: Path) -> None:
     from sentiflow.models import sentiment_model
     from sentiflow.registry import model_directory
 
-    honest = _registered(top)
+    unchanged = _registered(top)
 
-    import mlflow  # here, and so before a process is forked for each
+    import mlflow  # imported before processes are forked
 
     def loaded(folder: Path) -> str:
         return f"loaded, {type(mlflow.pyfunc.load_model(str(folder / 'model'))).__name__}"
@@ -383,29 +392,29 @@ def _model_directories(top: Path) -> None:
     def checked(folder: Path) -> str:
         model_directory.check(folder / "model")
         answer = sentiment_model.SentimentModel.load(folder / "model/artifacts/bundle").predict(["A fine film."])
-        return f"answered {len(answer)} text, by this project's own code"
+        return f"predicted {len(answer)} text with this project's code"
 
-    def planted(plant: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        return lambda folder: plant(Path(shutil.copytree(honest, folder / "model")))
+    def changed(plant: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        return lambda folder: plant(Path(shutil.copytree(unchanged, folder / "model")))
 
     cases: dict[str, Callable[[Path], Any]] = {
-        "nothing planted": lambda _: None,
-        "another loader module": _plant_loader,
-        "code beside the model": _plant_code,
-        "a pickled model": _plant_pickle,
-        "a link in place of the weights": _plant_link,
-        "a fifo in place of the vocabulary": _plant_fifo,
+        "unchanged": lambda _: None,
+        "another loader module": _inject_loader,
+        "code next to the model": _inject_code,
+        "a pickled model": _inject_pickle,
+        "a link in place of the weights": _inject_link,
+        "a fifo in place of the vocabulary": _inject_fifo,
     }
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"  # MLflow's own default
     _compared(
         "Model directories",
         "`mlflow.pyfunc.load_model`",
-        {what: (planted(plant), loaded, checked) for what, plant in cases.items()},
+        {what: (changed(plant), loaded, checked) for what, plant in cases.items()},
         top,
     )
 
 
-class _Planted:
+class _Injected:
     def __reduce__(self) -> tuple[Any, ...]:
         return (open, (f"../{MARKER}", "w"))
 
@@ -421,35 +430,35 @@ def _flavor(folder: Path, **changes: Any) -> None:
     (folder / "MLmodel").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def _plant_loader(folder: Path) -> None:
+def _inject_loader(folder: Path) -> None:
     (folder / "code").mkdir(exist_ok=True)
-    (folder / "code/planted.py").write_text(f"open('../{MARKER}', 'w')\n", encoding="utf-8")
-    _flavor(folder, loader_module="planted", code="code")
+    (folder / "code/injected.py").write_text(f"open('../{MARKER}', 'w')\n", encoding="utf-8")
+    _flavor(folder, loader_module="injected", code="code")
 
 
-def _plant_code(folder: Path) -> None:
+def _inject_code(folder: Path) -> None:
     (folder / "registered_model.py").write_text(f"open('../{MARKER}', 'w')\n", encoding="utf-8")
 
 
-def _plant_pickle(folder: Path) -> None:
-    (folder / "python_model.pkl").write_bytes(pickle.dumps(_Planted()))
+def _inject_pickle(folder: Path) -> None:
+    (folder / "python_model.pkl").write_bytes(pickle.dumps(_Injected()))
     _flavor(folder, python_model="python_model.pkl")
 
 
-def _plant_link(folder: Path) -> None:
+def _inject_link(folder: Path) -> None:
     weights = next(folder.rglob("weights.npz"))
     weights.unlink()
     weights.symlink_to("/dev/zero")
 
 
-def _plant_fifo(folder: Path) -> None:
+def _inject_fifo(folder: Path) -> None:
     vocabulary = next(folder.rglob("vocabulary.json"))
     vocabulary.unlink()
     os.mkfifo(vocabulary)
 
 
 def _registered(top: Path) -> Path:
-    """The directory of a version that a small project registered."""
+    """The model directory of a version that a small project registered."""
     import faults
     import full_disks
 
@@ -460,15 +469,15 @@ def _registered(top: Path) -> Path:
     return next((project.folder / "mlartifacts").rglob("MLmodel")).parent
 
 
-# --- 13: a disk that is full, a database that stops -------------------------------------------------------------------
+# --- 13: full disks, stopped databases --------------------------------------------------------------------------------
 
 SMALL = {
     "run": {"nb_svm": "nb_svm"},
     "explain.reviews": 2,
     "evaluate.resamples": 100,
-    "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too
+    "retrain.side_by_side": 1,  # a parallel stage would also see the full disk
 }
-ROOM = 16_384  # bytes beside a stage's outputs, so that it ends well and DVC then has no room for its own copy
+ROOM = 16_384  # free bytes besides a stage's outputs: the stage succeeds, and DVC has no space for its copy
 
 
 def figure_13(top: Path) -> None:
@@ -484,7 +493,7 @@ def _full_disks(top: Path) -> None:
         try:
             disk = mounts.enter_context(full_disks.mounted(top / "small"))
         except full_disks.CannotMountError as error:
-            print(f"Figure 13, full disks: not tried, {error}")
+            print(f"Figure 13, full disks: skipped, {error}")
             return
         project = faults.Project.made(disk / "project", faults.POOR | SMALL)
         status, output = full_disks.repro(project)
@@ -495,7 +504,7 @@ def _full_disks(top: Path) -> None:
         lock, contents = project.lock_text, project.contents()
         for room, when in (
             (0, "while a stage runs"),
-            (ROOM, "when a stage has written its outputs, and DVC takes them into its cache"),
+            (ROOM, "when DVC caches a stage's outputs"),
         ):
             project.back_to(top / "finished")
             rows = [
@@ -505,20 +514,20 @@ def _full_disks(top: Path) -> None:
                     str(step.status),
                     "; ".join(dict.fromkeys(step.said))[:200] or "nothing",
                     "TRACEBACK" if step.traceback else "none",
-                    "all, as they were" if step.kept else "CHANGED",
+                    "unchanged" if step.kept else "CHANGED",
                     ", ".join(step.half) or "nothing",
                     step.lock,
                 ]
                 for step in full_disks.walk(project, contents, project.stages(), room)
             ]
-            columns = ["stage", "filled", "exit", "said", "traceback", "earlier outputs", "half written", "dvc.lock"]
-            _printed(f"Figure 13: the disk is full {when}", columns, rows)
+            columns = ["stage", "filled", "exit", "message", "traceback", "earlier outputs", "partial outputs", "dvc.lock"]
+            _print_table(f"Figure 13: the disk is full {when}", columns, rows)
             status, _ = full_disks.repro(project)
-            same = "those" if project.lock_text == lock and project.contents() == contents else "NOT THOSE"
+            same = "equal to" if project.lock_text == lock and project.contents() == contents else "NOT EQUAL TO"
             flaws = project.flaws_of_store() or "none"
             print(
-                f"\nWith space again `sentiflow repro` ended with status {status}; dvc.lock and all outputs are {same} of an "
-                f"undisturbed run; flaws of MLflow's store: {flaws}."
+                f"\nWith free space `sentiflow repro` exited with status {status}; dvc.lock and all outputs are {same} those of "
+                f"an undisturbed run; inconsistencies of MLflow's store: {flaws}."
             )
 
 
@@ -534,8 +543,8 @@ def _stopped_databases(top: Path) -> None:
         if status:
             raise RuntimeError(output)
         rows = [_stopped(project, stage, query) for stage, query in stopped_databases.MOMENTS.items()]
-    columns = ["stopped while", "exit", "said", "traceback", "started again: exit", "flaws of the store"]
-    _printed("Figure 13: PostgreSQL is stopped while a stage writes to MLflow", columns, rows)
+    columns = ["stopped while", "exit", "message", "traceback", "after restart: exit", "inconsistencies"]
+    _print_table("Figure 13: PostgreSQL is stopped while a stage writes to MLflow", columns, rows)
 
 
 def _stopped(project: Any, stage: str, query: str) -> list[str]:
@@ -543,14 +552,14 @@ def _stopped(project: Any, stage: str, query: str) -> list[str]:
     import stopped_databases
 
     status, output = stopped_databases.repro_while_stopped(project, stage, query)
-    said = [line.strip() for line in output.splitlines() if line.strip().startswith("error: ")]
+    messages = [line.strip() for line in output.splitlines() if line.strip().startswith("error: ")]
     project.database.start()
-    again, _ = full_disks.repro(project, stage)  # or the next stage would have nothing left to write
+    again, _ = full_disks.repro(project, stage)  # otherwise the next stage has nothing to write
     flaws = project.flaws_of_store()
     return [
         f"`{stage}` writes",
         str(status),
-        "; ".join(said)[:300],
+        "; ".join(messages)[:300],
         "TRACEBACK" if "Traceback" in output else "none",
         str(again),
         ", ".join(flaws) or "none",

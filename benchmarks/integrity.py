@@ -1,7 +1,7 @@
-"""What becomes of flipped bytes and of pushes and pulls that are cut; beside it plain DVC.
+"""Effect of flipped bytes and interrupted pushes and pulls, compared with plain DVC.
 
-Figure 4: a byte is flipped in random files of DVC's cache, or of a remote, unseen: size, date and mode stay. Figure 5: files on
-the remote are cut, and a push or a pull is killed in its midst. The project is of two stages; the remote is a folder.
+Figure 4: a byte is flipped in random files of DVC's cache or remote; size, time and mode stay the same. Figure 5: files on the
+remote are truncated, and a push or a pull is killed. The project has two stages; the remote is a folder.
 
 python benchmarks/integrity.py [FIGURE ...] [--trials N]
 """
@@ -26,9 +26,9 @@ import typer
 from sentiflow.system import markdown
 
 TOP = Path(__file__).parents[1]
-FILES = 12  # of the folder that the first stage makes
+FILES = 12  # in the output folder of the first stage
 SIZE = 1 << 20  # bytes of each
-SLOWEST = 600.0  # seconds for anything here, on a busy machine
+TIMEOUT = 600.0  # seconds, for a busy machine
 MAKE = """\
 import random, sys
 from pathlib import Path
@@ -43,7 +43,7 @@ stages:
   train: {cmd: cat splits/*.bin | md5sum > weights.txt, deps: [splits], outs: [weights.txt]}
 """
 DVC, OURS = (sys.executable, "-m", "dvc"), (sys.executable, "-m")
-# The command as a user writes it, and as it is run here: these make targets do nothing else.
+# The command as a user types it, and as it is run here.
 COMMANDS = {
     "dvc status": [*DVC, "status"],
     "dvc status --cloud": [*DVC, "status", "--cloud"],
@@ -59,14 +59,14 @@ CACHE, REMOTE = ".dvc/cache/files/md5", "../remote/files/md5"
 PULLS = (("dvc pull", False), ("dvc pull", True), ("sentiflow remote pull", True))
 
 
-class Little:
-    """A project with its remote beside it, in a folder that goes with the trial."""
+class SmallProject:
+    """A project with its remote next to it, in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
-    def made(cls, folder: Path) -> "Little":
+    def made(cls, folder: Path) -> "SmallProject":
         folder.mkdir(parents=True)
         (folder / "make.py").write_text(MAKE.format(files=FILES, size=SIZE), encoding="utf-8")
         (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
@@ -83,21 +83,21 @@ class Little:
     def verifies(self) -> None:
         self.call([*DVC, "remote", "modify", "there", "verify", "true"])
 
-    def copy(self, top: Path) -> "Little":
+    def copy(self, top: Path) -> "SmallProject":
         shutil.copytree(self.folder.parent, top, symlinks=True)
-        return Little(top / self.folder.name)
+        return SmallProject(top / self.folder.name)
 
-    def clone(self) -> "Little":
-        """Another one's, with an empty cache, and the same remote."""
+    def clone(self) -> "SmallProject":
+        """A clone with an empty cache and the same remote."""
         other = self.folder.with_name("other")
         self.call(["git", "clone", "-q", str(self.folder), str(other)])
         shutil.copyfile(self.folder / ".dvc/config", other / ".dvc/config")
-        return Little(other)
+        return SmallProject(other)
 
     def call(self, command: list[str]) -> str:
         ended = self.run(command)
         if ended.returncode != 0:
-            raise RuntimeError(f"{command} ended with status {ended.returncode}:\n{ended.stdout}")
+            raise RuntimeError(f"{command} exited with status {ended.returncode}:\n{ended.stdout}")
         return ended.stdout
 
     def run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -110,7 +110,7 @@ class Little:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=SLOWEST,
+            timeout=TIMEOUT,
         )
 
     @property
@@ -120,7 +120,7 @@ class Little:
         return os.environ | own
 
     def objects(self) -> dict[str, str]:
-        """Hash by path of what dvc.lock names: folders, the files in them, files."""
+        """Hash by path of everything dvc.lock references: folders, files in them, files."""
         lock = (self.folder / "dvc.lock").read_text(encoding="utf-8")
         splits, weights = re.findall(r"outs:\n    - path: \S+\n      hash: md5\n      md5: (\S+)", lock)
         listed = json.loads(self.place(CACHE, splits).read_bytes())
@@ -129,11 +129,11 @@ class Little:
     def place(self, store: str, oid: str) -> Path:
         return self.folder / store / oid[:2] / oid[2:]
 
-    def right(self, store: str, oids: dict[str, str]) -> int:
+    def correct(self, store: str, oids: dict[str, str]) -> int:
         return sum(_md5(self.place(store, oid)) == oid.removesuffix(".dir") for oid in oids.values())
 
     def wrong_files(self, oids: dict[str, str]) -> int:
-        """Files in the folder that are there and not what dvc.lock says."""
+        """Number of files in the folder that differ from dvc.lock."""
         found = {name: _md5(self.folder / name) for name, oid in oids.items() if not oid.endswith(".dir")}
         return sum(md5 not in (None, oids[name]) for name, md5 in found.items())
 
@@ -142,14 +142,14 @@ WHO = ("-c", "user.name=a", "-c", "user.email=a@example.org")
 
 
 def main(
-    figures: Annotated[list[int] | None, typer.Argument(help="4 or 5; both where none is given")] = None,
-    trials: Annotated[int, typer.Option(min=1, max=FILES, help="files that are damaged, and kills of each kind")] = 4,
-    seed: Annotated[int, typer.Option(help="of the files, bytes and moments")] = 7,
+    figures: Annotated[list[int] | None, typer.Argument(help="4 or 5; default: both")] = None,
+    trials: Annotated[int, typer.Option(min=1, max=FILES, help="number of damaged files, and of kills of each kind")] = 4,
+    seed: Annotated[int, typer.Option(help="random seed of files, bytes and times")] = 7,
 ) -> None:
     drawn = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="integrity-") as name:
         top = Path(name).resolve()
-        finished = Little.made(top / "finished" / "project")
+        finished = SmallProject.made(top / "finished" / "project")
         pushed = finished.copy(top / "pushed")
         pushed.call(COMMANDS["dvc push"])
         for figure in figures or [4, 5]:
@@ -160,14 +160,14 @@ def main(
                 figure_5_cut(pushed, top, trials, drawn)
                 figure_5_killed(finished, pushed, top, trials, drawn)
             else:
-                raise typer.BadParameter(f"received figure {figure}; there are 4 and 5")
+                raise typer.BadParameter(f"figure must be 4 or 5, got {figure}")
             print(f"\n({time.monotonic() - started:.0f} s)\n", flush=True)
 
 
-# --- 4: a byte that a disk flipped ------------------------------------------------------------------------------------
+# --- 4: a flipped byte -----------------------------------------------------------------------------------------------
 
 
-def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> None:
+def figure_4(pushed: SmallProject, top: Path, trials: int, drawn: random.Random) -> None:
     objects = pushed.objects()
     files = {name: oid for name, oid in objects.items() if not oid.endswith(".dir")}
     a_list = {name: oid for name, oid in objects.items() if oid.endswith(".dir")}
@@ -178,10 +178,10 @@ def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> No
         for name in ("dvc status", "dvc status --cloud", "dvc push", "dvc pull", "sentiflow remote repair"):
             with _flipped(pushed, top, store, chosen, places) as copy:
                 ended = copy.run(COMMANDS[name])
-                found = (_named(ended.stdout, chosen), copy.right(store, chosen))
+                found = (_named(ended.stdout, chosen), copy.correct(store, chosen))
                 rows.append([where, name, str(ended.returncode), *(f"{count} of {len(chosen)}" for count in found)])
     print("Figure 4: one byte flipped in each of several files, in the cache or on the remote")
-    print("\n".join(markdown.markdown(["flipped in", "command", "exit", "named", "right afterwards"], rows)))
+    print("\n".join(markdown.markdown(["flipped in", "command", "exit", "named", "correct afterwards"], rows)))
 
     rows = []
     chosen = _chosen(files, trials, drawn)
@@ -189,27 +189,27 @@ def figure_4(pushed: Little, top: Path, trials: int, drawn: random.Random) -> No
     for name, verifies in PULLS:
         with _flipped(pushed, top, REMOTE, chosen, places) as copy:
             rows.append(_pulled(copy, name, verifies, chosen))
-    print("\nThe same on the remote, and somebody else pulls into a fresh clone")
-    print("\n".join(markdown.markdown(["command", "exit", "named", "wrong files handed out"], rows)))
+    print("\nThe same on the remote, then a pull into a fresh clone")
+    print("\n".join(markdown.markdown(["command", "exit", "named", "wrong files delivered"], rows)))
 
 
 @contextlib.contextmanager
-def _flipped(pushed: Little, top: Path, store: str, chosen: dict[str, str], places: list[float]) -> Iterator[Little]:
+def _flipped(pushed: SmallProject, top: Path, store: str, chosen: dict[str, str], places: list[float]) -> Iterator[SmallProject]:
     with _trial(pushed, top) as copy:
         for oid, place in zip(chosen.values(), places, strict=True):
             _flip(copy.place(store, oid), place)
         yield copy
 
 
-# --- 5: a push or a pull that is cut ----------------------------------------------------------------------------------
+# --- 5: an interrupted push or pull ----------------------------------------------------------------------------------
 
 
-def figure_5_cut(pushed: Little, top: Path, trials: int, drawn: random.Random) -> None:
+def figure_5_cut(pushed: SmallProject, top: Path, trials: int, drawn: random.Random) -> None:
     chosen = _chosen({name: oid for name, oid in pushed.objects().items() if not oid.endswith(".dir")}, trials, drawn)
     shares = [drawn.random() for _ in chosen]
 
     @contextlib.contextmanager
-    def cut() -> Iterator[Little]:
+    def cut() -> Iterator[SmallProject]:
         with _trial(pushed, top) as copy:
             for oid, share in zip(chosen.values(), shares, strict=True):
                 file = copy.place(REMOTE, oid)
@@ -221,39 +221,39 @@ def figure_5_cut(pushed: Little, top: Path, trials: int, drawn: random.Random) -
     for name in ("dvc push", "sentiflow remote repair", "sentiflow remote push"):
         with cut() as copy:
             ended = copy.run(COMMANDS[name])
-            rows.append([name, str(ended.returncode), f"{copy.right(REMOTE, chosen)} of {trials}"])
-    print("Figure 5: files on the remote are cut, and whoever made them")
-    print("\n".join(markdown.markdown(["runs", "exit", "whole afterwards"], rows)))
+            rows.append([name, str(ended.returncode), f"{copy.correct(REMOTE, chosen)} of {trials}"])
+    print("Figure 5: files on the remote are truncated, then the original clone runs")
+    print("\n".join(markdown.markdown(["runs", "exit", "complete afterwards"], rows)))
 
     rows = []
     for name, verifies in PULLS:
         with cut() as copy:
             rows.append(_pulled(copy, name, verifies, chosen))
-    print("\nand somebody else, in a fresh clone")
-    print("\n".join(markdown.markdown(["runs", "exit", "named", "wrong files handed out"], rows)))
+    print("\nA fresh clone instead")
+    print("\n".join(markdown.markdown(["runs", "exit", "named", "wrong files delivered"], rows)))
 
 
-def figure_5_killed(finished: Little, pushed: Little, top: Path, trials: int, drawn: random.Random) -> None:
+def figure_5_killed(finished: SmallProject, pushed: SmallProject, top: Path, trials: int, drawn: random.Random) -> None:
     objects = pushed.objects()
     rows = []
     for what in ("push", "pull"):
-        for name in (f"dvc {what}", f"make {what}"):
-            whole = complete = 0
+        for name in (f"dvc {what}", f"sentiflow remote {what}"):
+            intact = complete = 0
             for _ in range(trials):
                 with _trial(finished if what == "push" else pushed, top) as copy:
                     at = copy if what == "push" else copy.clone()
                     store = REMOTE if what == "push" else CACHE
                     _killed(at, COMMANDS[name], store, drawn.randrange(1, FILES))
-                    whole += sum(at.place(store, oid).exists() for oid in objects.values()) == at.right(store, objects)
+                    intact += sum(at.place(store, oid).exists() for oid in objects.values()) == at.correct(store, objects)
                     at.call(COMMANDS[name])
-                    complete += at.right(store, objects) == len(objects) and not at.wrong_files(objects)
-            rows.append([name, f"{whole} of {trials}", f"{complete} of {trials}"])
-    print("\n`kill -9` in the midst of it, then the same again")
-    print("\n".join(markdown.markdown(["runs", "what had come was whole", "complete after the next"], rows)))
+                    complete += at.correct(store, objects) == len(objects) and not at.wrong_files(objects)
+            rows.append([name, f"{intact} of {trials}", f"{complete} of {trials}"])
+    print("\n`kill -9` during the transfer, then the same command again")
+    print("\n".join(markdown.markdown(["runs", "transferred files complete", "complete after the next run"], rows)))
 
 
-def _killed(project: Little, command: list[str], store: str, files: int) -> None:
-    """Runs a command, and kills it when that many files have come."""
+def _killed(project: SmallProject, command: list[str], store: str, files: int) -> None:
+    """Runs a command, and kills it when this number of files was transferred."""
     process = subprocess.Popen(
         command,
         cwd=project.folder,
@@ -273,7 +273,7 @@ def _killed(project: Little, command: list[str], store: str, files: int) -> None
 
 
 @contextlib.contextmanager
-def _trial(project: Little, top: Path) -> Iterator[Little]:
+def _trial(project: SmallProject, top: Path) -> Iterator[SmallProject]:
     try:
         yield project.copy(top / "trial")
     finally:
@@ -284,8 +284,8 @@ def _chosen(objects: dict[str, str], count: int, drawn: random.Random) -> dict[s
     return {name: objects[name] for name in drawn.sample(sorted(objects), count)}
 
 
-def _pulled(copy: Little, name: str, verifies: bool, chosen: dict[str, str]) -> list[str]:
-    """A row of what came of a pull into a fresh clone."""
+def _pulled(copy: SmallProject, name: str, verifies: bool, chosen: dict[str, str]) -> list[str]:
+    """The table row of a pull into a fresh clone."""
     if verifies:
         copy.verifies()
     other = copy.clone()
@@ -295,11 +295,11 @@ def _pulled(copy: Little, name: str, verifies: bool, chosen: dict[str, str]) -> 
     return [title, str(ended.returncode), *(f"{count} of {len(chosen)}" for count in found)]
 
 
-def _named(said: str, chosen: dict[str, str]) -> int:
-    """How many of the files are named as not right, by path or by hash; a pull lists all that it added."""
-    said = re.sub(r"^[AM]\s+\S+$", "", said, flags=re.MULTILINE)
+def _named(output: str, chosen: dict[str, str]) -> int:
+    """Number of files that the output reports as damaged, by path or by hash, without the list of added files."""
+    output = re.sub(r"^[AM]\s+\S+$", "", output, flags=re.MULTILINE)
     return sum(
-        re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", said) is not None or oid in said for name, oid in chosen.items()
+        re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", output) is not None or oid in output for name, oid in chosen.items()
     )
 
 

@@ -1,6 +1,6 @@
-"""Raw text to answer: reviews a second, against the same weights behind MLflow's pyfunc and Keras's `predict`, in one run.
+"""Throughput of predictions from raw text, compared with the same weights in MLflow's pyfunc with Keras's `predict`.
 
-Then one review at a time: how long it takes and what takes it. Reads what `sentiflow repro` made.
+Also the latency of one review, by step. Reads the outputs of `sentiflow repro`.
 
 python benchmarks/predict.py [--model NAME]...
 """
@@ -36,11 +36,11 @@ from sentiflow.system.errors import InputError
 MODELS = ["nb_svm", "ngram_mean", "lstm_tuned"]  # the best linear one, a cheap network, a recurrent one of 200 words
 WARM_UP = 50  # reviews
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-CLOSE = 1e-5  # by which two answers to a review may differ
+CLOSE = 1e-5  # largest difference between two equal probabilities
 
 
 class Stock(PythonModel):
-    """The same weights as one would serve them without this project: Python's `re`, Keras's Tokenizer, Keras's `predict`."""
+    """The same weights without this project's code: Python's `re`, Keras's Tokenizer, Keras's `predict`."""
 
     MARKUP = re.compile(r"<[A-Za-z/!][^<>]*>")
     URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+", re.IGNORECASE)
@@ -52,11 +52,11 @@ class Stock(PythonModel):
         from tensorflow.keras.preprocessing.text import tokenizer_from_json
 
         folder = Path(context.artifacts["bundle"])
-        told = artifacts.read_json(folder / "cleaning.json")
+        cleaning_settings = artifacts.read_json(folder / "cleaning.json")
         words = Vocabulary.read(folder / "vocabulary.json")
         trained = loading.load(folder / "model", words)
         self.model, self.settings = trained.model, trained.config.settings
-        self.stopwords = Stopwords(told["language"], told["keep_negations"]).words()
+        self.stopwords = Stopwords(cleaning_settings["language"], cleaning_settings["keep_negations"]).words()
         self.tokenizer = tokenizer_from_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
         self.tokenizer.num_words = words.size(at_most=self.settings.vocabulary_size, minimum_count=self.settings.minimum_count)
 
@@ -81,11 +81,11 @@ class Stock(PythonModel):
             padding=self.settings.padding,
             truncating=self.settings.truncating,
         )
-        return np.asarray(self.model.predict(padded, verbose=0))  # without its progress bar, which costs time
+        return np.asarray(self.model.predict(padded, verbose=0))  # a progress bar takes time
 
 
 def served(code: str, bundle: Path, folder: Path, example: pd.DataFrame) -> Any:
-    """What MLflow gives of a model that was saved with it."""
+    """A model after saving and loading with MLflow."""
     mlflow.pyfunc.save_model(
         folder,
         python_model=code,
@@ -104,13 +104,13 @@ def seconds(act: Callable[[], Any]) -> float:
 
 
 def compare_bulk(bundle: Path, temperature: float, table: pd.DataFrame, rounds: int, scratch: Path) -> None:
-    """Prints reviews a second of both sides, which take turns, so that what else runs on the machine meets both."""
+    """Prints reviews per second of both sides, which alternate so that other load affects both."""
     sides = {
         "ours": served(registered_model.__file__, bundle, scratch / "ours", table[:1]),
         "stock": served(__file__, bundle, scratch / "stock", table[:1]),
     }
-    answers = {name: side.predict(table) for name, side in sides.items()}  # compiles
-    ours, stock = answers["ours"].filter(like="p_").to_numpy(), answers["stock"]
+    predictions = {name: side.predict(table) for name, side in sides.items()}  # compiles
+    ours, stock = predictions["ours"].filter(like="p_").to_numpy(), predictions["stock"]
     stock = calibration.scaled(np.hstack([1 - stock, stock]) if stock.shape[1] == 1 else stock, temperature)
     difference = np.abs(ours - stock).max(axis=1)  # (n,)
 
@@ -118,23 +118,25 @@ def compare_bulk(bundle: Path, temperature: float, table: pd.DataFrame, rounds: 
     for _ in range(rounds):
         for name, side in sides.items():
             taken[name].append(seconds(lambda side=side: side.predict(table)))
-    a_second = {name: len(table) / float(np.median(each)) for name, each in taken.items()}
+    rate = {name: len(table) / float(np.median(each)) for name, each in taken.items()}
     print(
-        f"  {len(table)} reviews at once: ours {a_second['ours']:.0f} a second, stock {a_second['stock']:.0f}, "
-        f"ratio {a_second['ours'] / a_second['stock']:.2f}"
+        f"  {len(table)} reviews per call: ours {rate['ours']:.0f} per second, stock {rate['stock']:.0f}, "
+        f"ratio {rate['ours'] / rate['stock']:.2f}"
     )
     agree = int((difference <= CLOSE).sum())
-    print(f"    {agree} of {len(table)} answers agree to {CLOSE:g}; the largest difference is {difference.max():.1g}")
+    print(f"    {agree} of {len(table)} predictions agree to {CLOSE:g}; the largest difference is {difference.max():.1g}")
 
 
 def time_bulk(model: sentiment_model.SentimentModel, texts: list[str], rounds: int) -> None:
     model.predict(texts)
     taken = [seconds(lambda: model.predict(texts)) for _ in range(rounds)]
-    print(f"  {len(texts)} reviews at once: {len(texts) / float(np.median(taken)):.0f} a second; no Keras model to compare with")
+    print(
+        f"  {len(texts)} reviews per call: {len(texts) / float(np.median(taken)):.0f} per second; no Keras model to compare with"
+    )
 
 
 def time_one(model: sentiment_model.SentimentModel, texts: list[str]) -> None:
-    """Prints how long one review takes, and what of it."""
+    """Prints the latency of one review, and the share of each step."""
     for text in texts[:WARM_UP]:
         model.predict([text])
     whole = [seconds(lambda text=text: model.predict([text])) for text in texts[WARM_UP:]]
@@ -145,13 +147,13 @@ def time_one(model: sentiment_model.SentimentModel, texts: list[str]) -> None:
 
 
 def shares(calls: list[dict[str, float]]) -> str:
-    """What takes the time, the most first; each call as `parts_of` gives it."""
+    """The share of each step in the median time, largest first; `calls` are results of `parts_of`."""
     medians = pd.DataFrame(calls).median().sort_values(ascending=False)
     return "limited by " + ", ".join(f"{part} {share:.0%}" for part, share in (medians / medians.sum()).items())
 
 
 def parts_of(model: sentiment_model.SentimentModel, texts: list[str]) -> dict[str, float]:
-    """Seconds of each step of one answer."""
+    """Seconds of each step of one prediction."""
     started = time.perf_counter()
     view = model.classifier.config.settings.view
     views = cleaning.clean(pd.Series(texts, dtype="str"), stopwords=model.stopwords, views=[view])
@@ -168,9 +170,9 @@ def parts_of(model: sentiment_model.SentimentModel, texts: list[str]) -> dict[st
 
 
 def main(
-    model: Annotated[list[str], typer.Option(help="Name of a trained model; repeat it for more.")] = MODELS,
-    reviews: Annotated[int, typer.Option(min=1, help="Reviews answered at once, and one at a time.")] = 1000,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side; the median counts.")] = 5,
+    model: Annotated[list[str], typer.Option(help="Name of a trained model; may be repeated.")] = MODELS,
+    reviews: Annotated[int, typer.Option(min=1, help="Reviews per call, and number of single calls.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions of each side; the median is printed.")] = 5,
 ) -> None:
     drawn = artifacts.read_table(Path("data/reviews/reviews.parquet"), ["text"]).to_pandas()
     if len(drawn) <= WARM_UP:
@@ -204,5 +206,5 @@ def main(
 
 if __name__ == "__main__":
     stage.run(main)
-else:  # MLflow reads this file again to load `Stock`
+else:  # MLflow imports this file to load `Stock`
     mlflow.models.set_model(Stock())

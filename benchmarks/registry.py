@@ -1,7 +1,7 @@
-"""What two promotions at once, kills and bad requests make of the registry and of the server; beside them plain MLflow.
+"""Effect of concurrent promotions, kills and bad requests on registry and server, compared with plain MLflow.
 
-Figure 10 is of real processes on one SQLite store. Each is forked from one that has only imported what it needs, so that two
-begin within milliseconds, and a kill meets the work and not the start. Figure 12 is of real servers of two small versions.
+Figure 10 uses processes on one SQLite store. They are forked from a process that has done all imports, so that two start within
+milliseconds and a kill hits the work rather than the start. Figure 12 uses servers of two small versions.
 
 python benchmarks/registry.py [FIGURE ...] [--trials N]
 """
@@ -31,7 +31,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Annotated, Any
 
-# before MLflow is imported
+# imported before MLflow
 from sentiflow.registry import champion, champion_history, model_versions, publishing, store  # isort: skip
 
 import mlflow
@@ -47,11 +47,11 @@ from sentiflow.system.errors import InputError
 
 TOP = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
-SLOWEST = 300.0  # seconds for anything here, on a busy machine
-FOLDERS = ("here", "there")  # of the project, each with a lock of its own, as on two machines
-BY_HAND = "reviews"  # the registered model of those who use MLflow alone
-PASSED = "validation"  # the tag that their script sets
-STEPS = {  # what the store shows of it
+TIMEOUT = 300.0  # seconds, for a busy machine
+FOLDERS = ("here", "there")  # of the project, each with its own lock, as on two machines
+BY_HAND = "reviews"  # the registered model used with plain MLflow
+PASSED = "validation"  # the tag set by the plain script
+STEPS = {  # queries whose result changes with the step
     "run": "SELECT count(*) FROM runs",
     "version": "SELECT count(*) FROM model_versions WHERE name != 'sentiflow-champions'",
     "tag": f"SELECT count(*) FROM model_version_tags WHERE key = '{PASSED}'",
@@ -63,15 +63,15 @@ STEPS = {  # what the store shows of it
 BODY_SECONDS = 2.0
 CHANGES = {"serve.body_seconds": BODY_SECONDS, "serve.poll_seconds": 0.2}
 REQUESTS, CLIENTS = 500, 8
-UNREPORTED = 2.0  # seconds that a server has for a switch which it does not report
+UNREPORTED = 2.0  # seconds allowed for a switch that the server does not report
 HUGE = 100_000_000
-ANSWER = 30.0  # seconds for an answer
-TOO_MUCH = 6e9  # bytes of memory at which a server is ended
+RESPONSE = 30.0  # seconds to wait for a response
+MAX_MEMORY = 6e9  # bytes; a server that uses more is killed
 
 
 @dataclasses.dataclass
 class Project:
-    """Folders of a project on one store; this process works in the first of them."""
+    """Folders of a project on one store; the working directory is the first one."""
 
     top: Path
     client: MlflowClient
@@ -82,11 +82,11 @@ class Project:
         return "" if found is None else str(found.version)
 
     def others(self) -> list[str]:
-        """Versions that are not champion."""
+        """Numbers of the versions that are not champion."""
         return [number for number in self.publications if number != self.aliased(model_versions.CHAMPION)]
 
-    def is_whole(self) -> bool:
-        """Whether `champion` names a version that was published as a whole."""
+    def is_complete(self) -> bool:
+        """Whether `champion` names a completely published version."""
         return self.is_promotable(self.aliased(model_versions.CHAMPION))
 
     def is_promotable(self, number: str) -> bool:
@@ -97,7 +97,7 @@ class Project:
         return True
 
     def agrees(self) -> bool:
-        """Whether the aliases are what the history says, and the file that git keeps holds the same history."""
+        """Whether aliases and the file in git agree with the history."""
         entries = champion_history.history(self.client)
         named = [self.aliased(alias) for alias in (model_versions.PREVIOUS, model_versions.CHAMPION)]
         kept = champion_history.JOURNAL.read_text(encoding="utf-8").splitlines()[1:]
@@ -106,7 +106,7 @@ class Project:
     def promote(self, number: str) -> None:
         with champion_history.changing(self.client) as entries:
             champion_history.change(
-                self.client, entries, model_versions.version(self.client, number), champion_history.FORCED, "for the figure"
+                self.client, entries, model_versions.version(self.client, number), champion_history.FORCED, "benchmark"
             )
 
     def state(self, step: str) -> Any:
@@ -115,13 +115,13 @@ class Project:
 
 
 def main(
-    figures: Annotated[list[int] | None, typer.Argument(help="10 or 12; both where none is given")] = None,
+    figures: Annotated[list[int] | None, typer.Argument(help="10 or 12; default: both")] = None,
     trials: Annotated[int, typer.Option(min=1, help="pairs of promotions, and kills after each step, in figure 10")] = 2,
-    seed: Annotated[int, typer.Option(help="of the moments of the kills")] = 7,
+    seed: Annotated[int, typer.Option(help="random seed of the times of the kills")] = 7,
 ) -> None:
     wanted = figures or [10, 12]
     if unknown := {*wanted} - {10, 12}:
-        raise typer.BadParameter(f"received figure {min(unknown)}; there are 10 and 12")
+        raise typer.BadParameter(f"figure must be 10 or 12, got {min(unknown)}")
     with tempfile.TemporaryDirectory(prefix="registry-") as name, _project(Path(name).resolve()) as project:
         for figure in wanted:
             started = time.monotonic()
@@ -135,13 +135,13 @@ def main(
 @contextlib.contextmanager
 def _project(top: Path) -> Iterator[Project]:
     sys.path.insert(0, str(TOP / "tests"))
-    import publications  # here: no process that is forked needs it
+    import publications  # imported here because forked processes do not need it
 
     for name in FOLDERS:
         (top / name).mkdir()
         text = isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), CHANGES)
         (top / name / "params.yaml").write_text(text, encoding="utf-8")
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{top}/mlflow.db"  # for every process that is started here
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{top}/mlflow.db"  # for every child process
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
     PROCESSES.set_forkserver_preload(["sentiflow.registry.champion"])
     forkserver.ensure_running()
@@ -155,7 +155,7 @@ def _project(top: Path) -> Iterator[Project]:
         yield project
 
 
-# --- 10: two promotions at once, and kills ----------------------------------------------------------------------------
+# --- 10: concurrent promotions and kills ------------------------------------------------------------------------------
 
 
 def figure_10(project: Project, trials: int, drawn: random.Random) -> None:
@@ -163,28 +163,28 @@ def figure_10(project: Project, trials: int, drawn: random.Random) -> None:
     for source in sources:
         _register_by_hand(source)
 
-    print("Figure 10: two promotions of different versions, begun at once")
+    print("Figure 10: two concurrent promotions of different versions")
     columns = [
         "promoted by",
         "trials",
-        "both judged against the same champion",
-        "of these, both said they replaced it",
-        "the later was told",
-        "champion is one whole version",
+        "both compared with the same champion",
+        "both reported replacing it",
+        "the later one was refused",
+        "champion is complete",
         "history, champion and previous agree",
     ]
     rows = [_two_by_hand(project, trials), _two_of_ours(project, trials)]
     print("\n".join(markdown.markdown(columns, rows)), flush=True)
 
-    print("\n`kill -9` after a step, then the same once more")
+    print("\n`kill -9` after a step, then the same again")
     columns = [
         "killed",
         "after its",
         "kills",
-        "champion is one whole version",
-        "left half-made, and can be promoted",
-        "made twice in the end",
-        "in the end history, champion and previous agree",
+        "champion is complete",
+        "incomplete, and can be promoted",
+        "duplicates in the end",
+        "history, champion and previous agree",
     ]
     rows = [
         *(_script_killed(project, step, trials, sources[0]) for step in ("version", "tag")),
@@ -200,37 +200,37 @@ def _two_by_hand(project: Project, trials: int) -> list[str]:
         now = str(project.client.get_model_version_by_alias(BY_HAND, "champion").version)
         others = [number for number in project.publications if number != now]
         barrier = PROCESSES.Barrier(2)
-        said = _said(project, _both(project, _promote_by_hand, [(number, barrier) for number in others[:2]]))
-        found["same"] += _replaced_the_same(said)
-        found["whole"] += PASSED in project.client.get_model_version_by_alias(BY_HAND, "champion").tags
+        results = _finished(project, _both(project, _promote_by_hand, [(number, barrier) for number in others[:2]]))
+        found["same"] += _replaced_the_same(results)
+        found["complete"] += PASSED in project.client.get_model_version_by_alias(BY_HAND, "champion").tags
     same = str(found["same"])
-    return ["plain MLflow", str(trials), same, same, "0", str(found["whole"]), "there is no history"]
+    return ["plain MLflow", str(trials), same, same, "0", str(found["complete"]), "no history"]
 
 
 def _two_of_ours(project: Project, trials: int) -> list[str]:
     found: Counter[str] = Counter()
     for _ in range(trials):
         before = len(champion_history.history(project.client))
-        with contextlib.ExitStack() as held:  # until both have come as far as the lock of their folder
+        with contextlib.ExitStack() as held:  # until both wait for the lock of their folder
             for folder in FOLDERS:
                 held.enter_context(locks.locked(project.top / folder / champion_history.LOCK))
             both = _both(project, _promote, [(number,) for number in project.others()[:2]])
             _wait(lambda both=both: all("waiting for" in text or status is not None for status, text in _now(project, both)))
-        said = _said(project, both)
-        found["whole"] += project.is_whole()
-        won = sum(status == 0 for status, _ in said)
-        found["same"] += won < len(said) or _replaced_the_same(said)
-        found["both"] += _replaced_the_same(said)
-        found["told"] += any(status and "another change came first" in text for status, text in said)
+        results = _finished(project, both)
+        found["complete"] += project.is_complete()
+        won = sum(status == 0 for status, _ in results)
+        found["same"] += won < len(results) or _replaced_the_same(results)
+        found["both"] += _replaced_the_same(results)
+        found["refused"] += any(status and "another change came first" in text for status, text in results)
         with champion_history.changing(project.client) as entries:  # the next command
             found["agree"] += project.agrees() and len(entries) == before + won
-    counted = [str(found[each]) for each in ("same", "both", "told", "whole", "agree")]
+    counted = [str(found[each]) for each in ("same", "both", "refused", "complete", "agree")]
     return ["sentiflow models promote", str(trials), *counted]
 
 
-def _replaced_the_same(said: list[tuple[int | None, str]]) -> bool:
-    told = [re.search(r"instead of version (\d+)", text) for status, text in said if status == 0]
-    return len(told) == 2 and len({each and each[1] for each in told}) == 1
+def _replaced_the_same(results: list[tuple[int | None, str]]) -> bool:
+    replaced = [re.search(r"instead of version (\d+)", text) for status, text in results if status == 0]
+    return len(replaced) == 2 and len({each and each[1] for each in replaced}) == 1
 
 
 def _script_killed(project: Project, step: str, trials: int, source: str) -> list[str]:
@@ -238,14 +238,14 @@ def _script_killed(project: Project, step: str, trials: int, source: str) -> lis
     for _ in range(trials):
         before = _by_hand(project)
         found["kills"] += _killed_after(project, step, 0.0, _register_by_hand, source)
-        found["whole"] += PASSED in project.client.get_model_version_by_alias(BY_HAND, "champion").tags
+        found["complete"] += PASSED in project.client.get_model_version_by_alias(BY_HAND, "champion").tags
         for number in _by_hand(project, f"tags.{PASSED} != 'passed'") - before:
-            project.client.set_registered_model_alias(BY_HAND, "champion", number)  # MLflow has no objection
+            project.client.set_registered_model_alias(BY_HAND, "champion", number)  # MLflow allows it
             found["half"] += 1
         _register_by_hand(source)
         found["twice"] += len(_by_hand(project) - before) > 1
-    counted = [str(found[each]) for each in ("kills", "whole", "half", "twice")]
-    return ["a script that registers, tags, sets the alias", step, *counted, "there is no history"]
+    counted = [str(found[each]) for each in ("kills", "complete", "half", "twice")]
+    return ["a script that registers, tags, sets the alias", step, *counted, "no history"]
 
 
 def _by_hand(project: Project, where: str = "") -> set[str]:
@@ -257,17 +257,17 @@ def _publication_killed(project: Project, step: str, trials: int, drawn: random.
     found: Counter[str] = Counter()
     [first, *_] = project.publications.values()
     for number in range(trials):
-        anew = dataclasses.replace(first, key=f"{step}{number}".ljust(64, "0"))
-        found["kills"] += _killed_after(project, step, drawn.uniform(0, 1.0 if step == "run" else 0.01), _publish, anew)
-        found["whole"] += project.is_whole()
-        versions = model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")
+        publication = dataclasses.replace(first, key=f"{step}{number}".ljust(64, "0"))
+        found["kills"] += _killed_after(project, step, drawn.uniform(0, 1.0 if step == "run" else 0.01), _publish, publication)
+        found["complete"] += project.is_complete()
+        versions = model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{publication.key}'")
         complete = [COMPLETE_TAG in project.client.get_run(store.run_of(each)).data.tags for each in versions]
         can = [project.is_promotable(str(each.version)) for each in versions]
-        found["half"] += any(yes and not is_whole for yes, is_whole in zip(can, complete, strict=True))
-        _publish(anew)
-        found["twice"] += len(model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{anew.key}'")) > 1
+        found["half"] += any(promotable and not whole for promotable, whole in zip(can, complete, strict=True))
+        _publish(publication)
+        found["twice"] += len(model_versions.versions(project.client, f"tags.`{KEY_TAG}` = '{publication.key}'")) > 1
         found["agree"] += project.agrees()
-    counted = [str(found[each]) for each in ("kills", "whole", "half", "twice", "agree")]
+    counted = [str(found[each]) for each in ("kills", "complete", "half", "twice", "agree")]
     return ["register, the stage", step, *counted]
 
 
@@ -277,17 +277,17 @@ def _promotion_killed(project: Project, step: str, trials: int, drawn: random.Ra
         before = len(champion_history.history(project.client))
         [number, *_] = project.others()
         found["kills"] += _killed_after(project, step, drawn.uniform(0, 0.05), _promote, number)
-        found["whole"] += project.is_whole()
-        with contextlib.suppress(InputError):  # that it is champion already
+        found["complete"] += project.is_complete()
+        with contextlib.suppress(InputError):  # it is champion already
             project.promote(number)
         found["twice"] += len(champion_history.history(project.client)) > before + 1
         found["agree"] += project.agrees() and project.aliased(model_versions.CHAMPION) == number
-    counted = [str(found[each]) for each in ("kills", "whole", "twice", "agree")]
+    counted = [str(found[each]) for each in ("kills", "complete", "twice", "agree")]
     return ["sentiflow models promote", step, *counted[:2], "-", *counted[2:]]
 
 
 def _killed_after(project: Project, step: str, delay: float, target: Callable[..., None], argument: Any) -> bool:
-    """Whether the process was killed, and had not ended before; so many seconds after the store showed the step."""
+    """Kills a process `delay` seconds after a step is visible in the store; False if it had already exited."""
     before = project.state(step)
     process = _begun(project, FOLDERS[0], target, (argument,))
     _wait(lambda: project.state(step) != before or not process.is_alive())
@@ -298,26 +298,26 @@ def _killed_after(project: Project, step: str, delay: float, target: Callable[..
 
 
 def _both(project: Project, target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[ForkServerProcess]:
-    """Two that were begun at once, in a folder each."""
+    """Two processes started together, each in its own folder."""
     return [_begun(project, folder, target, each) for folder, each in zip(FOLDERS, arguments, strict=True)]
 
 
-def _said(project: Project, both: list[ForkServerProcess]) -> list[tuple[int | None, str]]:
-    """Exit status and output of two when they have ended."""
+def _finished(project: Project, both: list[ForkServerProcess]) -> list[tuple[int | None, str]]:
+    """Exit status and output of both processes after they exit."""
     for process in both:
-        process.join(SLOWEST)
+        process.join(TIMEOUT)
     return _now(project, both)
 
 
 def _now(project: Project, both: list[ForkServerProcess]) -> list[tuple[int | None, str]]:
-    """The same as far as they have come."""
-    files = [project.top / folder / "said" for folder in FOLDERS]
+    """Exit status, None while running, and output so far."""
+    files = [project.top / folder / "output" for folder in FOLDERS]
     texts = [file.read_text(encoding="utf-8") if file.exists() else "" for file in files]
     return [(process.exitcode, text) for process, text in zip(both, texts, strict=True)]
 
 
 def _begun(project: Project, folder: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> ForkServerProcess:
-    (project.top / folder / "said").unlink(missing_ok=True)
+    (project.top / folder / "output").unlink(missing_ok=True)
     process = PROCESSES.Process(target=_in_folder, args=(project.top / folder, target, arguments), daemon=True)
     process.start()
     return process
@@ -325,15 +325,15 @@ def _begun(project: Project, folder: str, target: Callable[..., None], arguments
 
 def _in_folder(folder: Path, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
-    with (folder / "said").open("wb") as said:
+    with (folder / "output").open("wb") as results:
         for descriptor in (1, 2):
-            os.dup2(said.fileno(), descriptor)
+            os.dup2(results.fileno(), descriptor)
     target(*arguments)
 
 
 def _promote(number: str) -> None:
     with entry_point.handled():
-        champion.promote(number, force=True, reason="for the figure")
+        champion.promote(number, force=True, reason="benchmark")
 
 
 def _publish(publication: publishing.Publication) -> None:
@@ -365,11 +365,11 @@ def _register_by_hand(source: str) -> None:
 
 @dataclasses.dataclass
 class Server:
-    """A server of the champion with all its processes."""
+    """A server of the champion, and all its processes."""
 
     project: Project
     words: list[str]
-    reports: bool  # whether /version tells which version answers
+    reports: bool  # whether it has /version
 
     def __post_init__(self) -> None:
         with socket.socket() as free:
@@ -379,7 +379,7 @@ class Server:
         self.log = self.project.top / f"{self.words[0]}.log"
 
     def start(self) -> float:
-        """Seconds until it answered a text."""
+        """Seconds until the first prediction."""
         started = time.monotonic()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with self.log.open("ab") as log:
@@ -392,18 +392,18 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        _wait(self._answers)
+        _wait(self._responds)
         return time.monotonic() - started
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         if self.process.poll() is not None:
-            raise RuntimeError(f"{' '.join(self.words)} ended:\n{self.log.read_text(encoding='utf-8')}")
+            raise RuntimeError(f"{' '.join(self.words)} exited:\n{self.log.read_text(encoding='utf-8')}")
         with contextlib.suppress(requests.ConnectionError):
             return self.ask(["a film"]).status_code == 200
         return False
 
     def ask(self, texts: list[str]) -> requests.Response:
-        return requests.post(f"{self.url}/invocations", json={"inputs": texts}, timeout=SLOWEST)
+        return requests.post(f"{self.url}/invocations", json={"inputs": texts}, timeout=TIMEOUT)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -411,7 +411,7 @@ class Server:
         self.process.wait()
 
     def memory(self) -> int:
-        """Bytes that its processes hold."""
+        """Resident bytes of all its processes."""
         held = 0
         with contextlib.suppress(psutil.Error):
             for process in [top := psutil.Process(self.process.pid), *top.children(recursive=True)]:
@@ -420,13 +420,13 @@ class Server:
 
     @contextlib.contextmanager
     def growth(self) -> Iterator[list[int]]:
-        """Gives a list whose only number is, after the block, by how much its memory grew at most."""
+        """A list whose only element is, after the block, the peak growth of memory in bytes."""
         before, most, ended = self.memory(), [0], threading.Event()
 
         def watch() -> None:
             while not ended.wait(0.02):
                 most[0] = max(most[0], self.memory() - before)
-                if most[0] > TOO_MUCH:
+                if most[0] > MAX_MEMORY:
                     self.kill()
 
         watcher = threading.Thread(target=watch)
@@ -449,16 +449,16 @@ def figure_12(project: Project) -> None:
 def _probed(server: Server) -> dict[str, str]:
     try:
         server.start()
-        told = _promoted_meanwhile(server) | _trickled(server)
-        told |= {what: _answer(server, kind, body) for what, (kind, body) in BODIES.items()}
-        told["a length of 100 MB, and 30 bytes of it"] = _falsely_declared(server)
-        told["100 MB in one piece"] = _huge(server, b'{"inputs": ["' + b"x" * HUGE + b'"]}')
+        results = _promoted_meanwhile(server) | _trickled(server)
+        results |= {what: _answer(server, kind, body) for what, (kind, body) in BODIES.items()}
+        results["content length 100 MB, 30 bytes sent"] = _falsely_declared(server)
+        results["a body of 100 MB"] = _huge(server, b'{"inputs": ["' + b"x" * HUGE + b'"]}')
         server.kill()
-        told["after `kill -9` it answers again after"] = f"{server.start():.0f} s"
+        results["restart after `kill -9`"] = f"{server.start():.0f} s"
         part = b"x" * 1_000_000
-        told["100 MB in chunks"] = _huge(server, itertools.chain([b'{"inputs": ["'], itertools.repeat(part, 100), [b'"]}']))
-        told["stack traces in its log"] = str(server.log.read_text(encoding="utf-8", errors="replace").count("Traceback"))
-        return told
+        results["100 MB, chunked"] = _huge(server, itertools.chain([b'{"inputs": ["'], itertools.repeat(part, 100), [b'"]}']))
+        results["stack traces in its log"] = str(server.log.read_text(encoding="utf-8", errors="replace").count("Traceback"))
+        return results
     finally:
         server.kill()
 
@@ -471,14 +471,14 @@ def _promoted_meanwhile(server: Server) -> dict[str, str]:
     numbers = itertools.count(1)
 
     def work(_: int) -> list[tuple[bool, str]]:
-        """Whether the switch had been reported when a request was sent, and who answered it."""
-        told = []
+        """Per request: whether the switch had been reported before it, and which version responded."""
+        responses = []
         while not enough.is_set():
             since = switched.is_set()
-            told.append((since, _who(server, texts, expected)))
+            responses.append((since, _who(server, texts, expected)))
             if next(numbers) >= REQUESTS and since:
                 enough.set()
-        return told
+        return responses
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(work, number) for number in range(CLIENTS)]
@@ -486,7 +486,7 @@ def _promoted_meanwhile(server: Server) -> dict[str, str]:
             time.sleep(0.3)
             project.promote(after)
             if server.reports:
-                _wait(lambda: requests.get(f"{server.url}/version", timeout=SLOWEST).json()["version"] == after)
+                _wait(lambda: requests.get(f"{server.url}/version", timeout=TIMEOUT).json()["version"] == after)
             else:
                 time.sleep(UNREPORTED)
             switched.set()
@@ -495,11 +495,11 @@ def _promoted_meanwhile(server: Server) -> dict[str, str]:
             enough.set()
     since = [who for switch, who in found if switch]
     by_old = since.count(before)
-    when = "/version told the new one" if server.reports else f"{UNREPORTED:g} s had gone"
+    when = "after /version showed the new one" if server.reports else f"{UNREPORTED:g} s later"
     return {
         "requests while another version is promoted": f"{len(found)}",
-        "errors, or answers of neither version": str(sum(who not in expected for _, who in found)),
-        "answers of the old version after the switch": f"{by_old} of {len(since)}, after {when}",
+        "errors, or responses of neither version": str(sum(who not in expected for _, who in found)),
+        "responses of the old version after the switch": f"{by_old} of {len(since)}, {when}",
     }
 
 
@@ -509,7 +509,7 @@ def _expected(project: Project, number: str, texts: list[str]) -> list[float]:
 
 
 def _who(server: Server, texts: list[str], expected: dict[str, list[float]]) -> str:
-    """The version whose answers these are, or what went wrong."""
+    """The version that made the predictions, or the error."""
     answer = server.ask(texts)
     if answer.status_code != 200:
         return f"status {answer.status_code}"
@@ -543,8 +543,8 @@ def _trickled(server: Server) -> dict[str, str]:
         client.close()
     how = f"with {'/'.join(sorted({*statuses}))} after {cut:.1f} s" if statuses else f"after {5 * BODY_SECONDS:g} s"
     return {
-        "20 clients that send a byte every 0.2 s": f"{20 - len(open_ones)} cut off {how}",
-        "another request meanwhile": f"answered in {meanwhile:.2f} s",
+        "20 clients sending a byte every 0.2 s": f"{20 - len(open_ones)} cut off {how}",
+        "a concurrent request": f"answered in {meanwhile:.2f} s",
     }
 
 
@@ -552,9 +552,9 @@ JSON = "application/json"
 BODIES: dict[str, tuple[str | None, bytes]] = {
     "no body": (JSON, b""),
     "not JSON": (JSON, b"{"),
-    "numbers for texts": (JSON, b'{"inputs": [1, 2]}'),
-    "null for a text": (JSON, b'{"inputs": [null]}'),
-    "no text": (JSON, b'{"inputs": []}'),
+    "numbers instead of texts": (JSON, b'{"inputs": [1, 2]}'),
+    "null instead of a text": (JSON, b'{"inputs": [null]}'),
+    "empty list": (JSON, b'{"inputs": []}'),
     "not UTF-8": (JSON, b'{"inputs": ["\xff"]}'),
     "JSON nested 100,000 deep": (JSON, b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "a text of 1 MB": (JSON, json.dumps({"inputs": ["dull " * 200_000]}).encode()),
@@ -565,23 +565,23 @@ BODIES: dict[str, tuple[str | None, bytes]] = {
 
 
 def _answer(server: Server, kind: str | None, body: Any) -> str:
-    """Status and kind of an answer."""
+    """Status of a response, and whether it has a reason."""
     headers = {} if kind is None else {"content-type": kind}
     try:
-        answer = requests.post(f"{server.url}/invocations", data=body, headers=headers, timeout=ANSWER)
+        answer = requests.post(f"{server.url}/invocations", data=body, headers=headers, timeout=RESPONSE)
     except requests.Timeout:
-        return f"no answer in {ANSWER:.0f} s"
+        return f"no response in {RESPONSE:.0f} s"
     except requests.ConnectionError:
         return "cut off"
-    return f"{answer.status_code}, {_told(answer)}"
+    return f"{answer.status_code}{_reason(answer)}"
 
 
-def _told(answer: requests.Response) -> str:
+def _reason(answer: requests.Response) -> str:
     if answer.status_code == 200:
-        return "an answer"
+        return ""
     if "Traceback" in answer.text:
-        return "a stack trace"
-    return "no reason" if answer.text.strip() in ("", "Internal Server Error") else "a reason"
+        return ", with a stack trace"
+    return ", without reason" if answer.text.strip() in ("", "Internal Server Error") else ", with reason"
 
 
 def _falsely_declared(server: Server) -> str:
@@ -592,24 +592,24 @@ def _falsely_declared(server: Server) -> str:
         try:
             first = client.recv(9999).decode("latin-1")
         except TimeoutError:
-            return f"no answer in {5 * BODY_SECONDS:g} s"
+            return f"no response in {5 * BODY_SECONDS:g} s"
     return f"{first[9:12] or 'cut off'} after {time.monotonic() - started:.1f} s"
 
 
 def _huge(server: Server, body: Any) -> str:
     with server.growth() as most:
-        said = _answer(server, JSON, body)
-    return f"{said}; memory grew by {most[0] / 1e6:,.0f} MB"
+        response = _answer(server, JSON, body)
+    return f"{response}; memory grew by {most[0] / 1e6:,.0f} MB"
 
 
 # --- common -----------------------------------------------------------------------------------------------------------
 
 
 def _wait(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + SLOWEST
+    until = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > until:
-            raise TimeoutError(f"nothing came of it in {SLOWEST:.0f} s")
+            raise TimeoutError(f"condition not met in {TIMEOUT:.0f} s")
         time.sleep(0.002)
 
 

@@ -1,8 +1,7 @@
-"""What killed runs leave behind, and what the next run makes of it; beside it plain DVC, and Prefect's own worker.
+"""State after killed runs, and whether the next run recovers, compared with plain DVC.
 
-Figures 1 to 3 are of a project of three stages of a second each: run as `sentiflow repro` does, and by `dvc repro`, by which a
-stage is a script that appends line after line to its output. Figure 9 is of the retraining itself, on a small sample, under what
-`sentiflow schedule` starts.
+Figures 1 to 3 use a project of three stages of a second each, run by `sentiflow repro`, by `dvc repro`, and by `dvc repro` with a
+script that appends line by line to its output. Figure 9 uses a retraining on a small sample under `sentiflow schedule`.
 
 python benchmarks/resilience.py [FIGURE ...] [--trials N]
 """
@@ -30,9 +29,9 @@ TOP = Path(__file__).parents[1]
 STAGES = ("first", "second", "third")
 LINES = 12  # of an output
 GAP = "GAP"  # environment variable: seconds between two of them
-SPAN = 0.6  # seconds that a stage takes, where it need not outlive the next start of DVC
+SPAN = 0.6  # seconds that a stage takes, unless it must outlive the next start of DVC
 DVC_LIKE = [sys.executable, "-c", "import time; time.sleep(600)", "dvc"]  # a process that looks like DVC
-SLOWEST = 600.0  # seconds for anything here, on a busy machine
+TIMEOUT = 600.0  # seconds, for a busy machine
 
 NAIVE = """\
 import os, sys, time
@@ -58,14 +57,14 @@ if __name__ == "__main__":
 WAYS = ("dvc repro, a script that appends", "dvc repro, our stages", "sentiflow repro")
 
 
-class Little:
+class SmallProject:
     """A project of three stages in a row, for one trial."""
 
     def __init__(self, folder: Path, way: str, span: float = SPAN) -> None:
         self.folder, self.way, self.span = folder, way, span
 
     @classmethod
-    def made(cls, folder: Path, way: str) -> "Little":
+    def made(cls, folder: Path, way: str) -> "SmallProject":
         folder.mkdir(parents=True)
         script = NAIVE if way == WAYS[0] else OURS
         (folder / "write.py").write_text(script.format(lines=LINES, gap=GAP), encoding="utf-8")
@@ -87,9 +86,9 @@ class Little:
         self._call(["git", "add", "-A"])
         self._call(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "finished"])
 
-    def copy(self, folder: Path, span: float) -> "Little":
+    def copy(self, folder: Path, span: float) -> "SmallProject":
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Little(folder, self.way, span)
+        return SmallProject(folder, self.way, span)
 
     @property
     def command(self) -> list[str]:
@@ -102,7 +101,7 @@ class Little:
 
     def _call(self, command: list[str]) -> str:
         ended = subprocess.run(
-            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, check=True, timeout=SLOWEST
+            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, check=True, timeout=TIMEOUT
         )
         return ended.stdout
 
@@ -118,8 +117,8 @@ class Little:
             start_new_session=True,
         )
 
-    def again(self, timeout: float = SLOWEST) -> tuple[int | None, str]:
-        """Exit status and output of a further run; None where it has not ended by then, and was."""
+    def again(self, timeout: float = TIMEOUT) -> tuple[int | None, str]:
+        """Exit status and output of another run; None if it had to be killed after `timeout` seconds."""
         run = self.begin()
         try:
             output, _ = run.communicate(timeout=timeout)
@@ -129,7 +128,7 @@ class Little:
         return run.returncode, output
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that works in the project."""
+        """Every process whose working directory is the project."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -141,7 +140,7 @@ class Little:
         return self._process(lambda words: words[1:2] == ["write.py"] and words[-1] == f"{name}.txt")
 
     def dvc(self) -> psutil.Process | None:
-        """Of plain DVC its command, else the process that runs DVC for the pipeline."""
+        """The process of the command dvc, or the worker that runs DVC for the pipeline."""
         return self._process(
             lambda words: (
                 "sentiflow.pipeline.dvc_worker" in words
@@ -156,13 +155,13 @@ class Little:
                     return process
         return None
 
-    def is_right(self, text: str = "good") -> bool:
+    def is_correct(self, text: str = "good") -> bool:
         wanted = "".join(f"{text} {number}\n" for number in range(LINES))
         outputs = [self.folder / f"{name}.txt" for name in STAGES]
         return all(output.exists() and output.read_text(encoding="utf-8") == wanted for output in outputs)
 
     def is_up_to_date(self) -> bool:
-        """What DVC says, right or wrong; no where it cannot say."""
+        """Whether DVC reports that everything is up to date; False if it fails."""
         asked = subprocess.run(
             [sys.executable, "-m", "dvc", "status", "--json"],
             cwd=self.folder,
@@ -179,9 +178,9 @@ class Little:
 
 
 def main(
-    figures: Annotated[list[int] | None, typer.Argument(help="1, 2, 3 or 9; all where none is given")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="kills of each stage and way in figures 1 and 2")] = 2,
-    seed: Annotated[int, typer.Option(help="of the moments of the kills")] = 7,
+    figures: Annotated[list[int] | None, typer.Argument(help="1, 2, 3 or 9; default: all")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="kills per stage and way in figures 1 and 2")] = 2,
+    seed: Annotated[int, typer.Option(help="random seed of the times of the kills")] = 7,
 ) -> None:
     drawn = random.Random(seed)
     wanted = figures or [1, 2, 3, 9]
@@ -200,27 +199,27 @@ def main(
             elif figure == 9:
                 figure_9(top)
             else:
-                raise typer.BadParameter(f"received figure {figure}; there are 1, 2, 3 and 9")
+                raise typer.BadParameter(f"figure must be 1, 2, 3 or 9, got {figure}")
             print(f"\n({time.monotonic() - started:.0f} s)\n", flush=True)
 
 
-def _finished(folder: Path, way: str) -> Little:
-    project = Little.made(folder, way)
+def _finished(folder: Path, way: str) -> SmallProject:
+    project = SmallProject.made(folder, way)
     status, output = project.again()
-    if status != 0 or not project.is_right():
-        raise RuntimeError(f"an undisturbed run by {way} ended with status {status}:\n{output}")
+    if status != 0 or not project.is_correct():
+        raise RuntimeError(f"an undisturbed run by {way} exited with status {status}:\n{output}")
     project.commit()
     return project
 
 
-# --- 1: DVC alone is killed, its stage lives on -----------------------------------------------------------------------
+# --- 1: only DVC is killed, its stage survives ------------------------------------------------------------------------
 
 
-def figure_1(finished: dict[str, Little], top: Path, trials: int, drawn: random.Random) -> None:
+def figure_1(finished: dict[str, SmallProject], top: Path, trials: int, drawn: random.Random) -> None:
     rows = []
     started = time.monotonic()
     finished[WAYS[0]].is_up_to_date()
-    span = 3 * (time.monotonic() - started)  # so that the stage still writes when the next run has started
+    span = 3 * (time.monotonic() - started)  # the stage is still writing when the next run starts
     for way, project in finished.items():
         found: Counter[str] = Counter()
         for name in STAGES * trials:
@@ -231,35 +230,35 @@ def figure_1(finished: dict[str, Little], top: Path, trials: int, drawn: random.
                 time.sleep(drawn.uniform(0, span / 3))
                 _kill([process] if (process := copy.dvc()) else [])
                 orphan = copy.stage(name)
-                # `sentiflow repro` ends when it has ended the orphan; and DVC takes for alive what nobody waited for
+                # `sentiflow repro` exits after the orphan; DVC considers a process alive until its parent has waited for it
                 run.wait()
                 found["orphans"] += orphan is not None and orphan.is_running()
                 status, _ = copy.again()
                 _wait(lambda copy=copy: not copy.processes())
                 run.communicate()
-                found["right" if copy.is_right() else "mixed"] += 1
-                found["ended well"] += status == 0
-                found["wrong and up to date"] += not copy.is_right() and copy.is_up_to_date()
+                found["right" if copy.is_correct() else "mixed"] += 1
+                found["exit 0"] += status == 0
+                found["wrong and up to date"] += not copy.is_correct() and copy.is_up_to_date()
         total = len(STAGES) * trials
-        counted = (found[each] for each in ("orphans", "ended well", "right", "mixed", "wrong and up to date"))
+        counted = (found[each] for each in ("orphans", "exit 0", "right", "mixed", "wrong and up to date"))
         rows.append([way, str(total), *map(str, counted)])
     columns = [
         "run by",
         "kills",
-        "stage lived on",
+        "stage survived",
         "next run: exit 0",
-        "outputs right",
+        "outputs correct",
         "mixed",
         "mixed, and DVC says up to date",
     ]
-    print("Figure 1: `kill -9` of dvc alone in every stage, the next run at once")
+    print("Figure 1: `kill -9` of DVC only, in every stage, with the next run immediately")
     print("\n".join(markdown.markdown(columns, rows)))
 
 
 # --- 2: everything is killed ------------------------------------------------------------------------------------------
 
 
-def figure_2(finished: dict[str, Little], top: Path, trials: int, drawn: random.Random) -> None:
+def figure_2(finished: dict[str, SmallProject], top: Path, trials: int, drawn: random.Random) -> None:
     rows = []
     for way, project in finished.items():
         found: Counter[str] = Counter()
@@ -272,18 +271,18 @@ def figure_2(finished: dict[str, Little], top: Path, trials: int, drawn: random.
                 _kill(copy.processes())
                 run.communicate()
                 status, _ = copy.again()
-                found["ended well"] += status == 0
-                found["same"] += copy.is_right() and copy.hashes() == project.hashes()
+                found["exit 0"] += status == 0
+                found["same"] += copy.is_correct() and copy.hashes() == project.hashes()
         total = len(STAGES) * trials
-        rows.append([way, str(total), f"{found['ended well']} of {total}", f"{found['same']} of {total}"])
-    print("Figure 2: `kill -9` of every process at a random moment, the next run without anybody's help")
+        rows.append([way, str(total), f"{found['exit 0']} of {total}", f"{found['same']} of {total}"])
+    print("Figure 2: `kill -9` of every process at a random moment, then a run without manual repair")
     print("\n".join(markdown.markdown(["run by", "kills", "next run: exit 0", "same hashes as undisturbed"], rows)))
 
 
-# --- 3: what a killed run leaves of DVC's own files -------------------------------------------------------------------
+# --- 3: DVC's own files after a killed run ----------------------------------------------------------------------------
 
 
-def figure_3(finished: dict[str, Little], top: Path) -> None:
+def figure_3(finished: dict[str, SmallProject], top: Path) -> None:
     rows = []
     for what, damage in DAMAGES.items():
         row = [what]
@@ -294,10 +293,10 @@ def figure_3(finished: dict[str, Little], top: Path) -> None:
                 status, output = copy.again(timeout=20.0)
                 row.append(_verdict(status, copy, output))
         rows.append(row)
-    print("Figure 3: what a killed run may leave in .dvc/tmp/rwlock, and a stage to run")
+    print("Figure 3: lock entries that a killed run may leave in .dvc/tmp/rwlock, and a stale stage")
     print("\n".join(markdown.markdown(["rwlock", WAYS[0], WAYS[2]], rows)))
 
-    print("\ndvc.lock cut at twelve places, and a source that changed")
+    print("\ndvc.lock truncated at twelve places, and a changed source")
     rows = []
     for way in (WAYS[0], WAYS[2]):
         found: Counter[str] = Counter()
@@ -307,66 +306,68 @@ def figure_3(finished: dict[str, Little], top: Path) -> None:
                 content = file.read_bytes()
                 file.write_bytes(content[: len(content) * number // 12])
                 (copy.folder / "source.txt").write_text("poor\n", encoding="utf-8")
-                found["wrong and up to date"] += copy.is_up_to_date()  # nothing was run on what changed
+                found["wrong and up to date"] += copy.is_up_to_date()  # nothing has run on the changed source
                 status, _ = copy.again()
-                found["ended well"] += status == 0
-                found["right"] += copy.is_right("poor") and copy.is_up_to_date()
-        counted = (found[each] for each in ("ended well", "right", "wrong and up to date"))
+                found["exit 0"] += status == 0
+                found["right"] += copy.is_correct("poor") and copy.is_up_to_date()
+        counted = (found[each] for each in ("exit 0", "right", "wrong and up to date"))
         rows.append([way, "12", *map(str, counted)])
     print(
         "\n".join(
-            markdown.markdown(["run by", "cuts", "next run: exit 0", "right, and up to date", "up to date while wrong"], rows)
+            markdown.markdown(
+                ["run by", "truncations", "next run: exit 0", "correct and up to date", "up to date while wrong"], rows
+            )
         )
     )
 
 
-def _verdict(status: int | None, copy: Little, output: str) -> str:
+def _verdict(status: int | None, copy: SmallProject, output: str) -> str:
     if status is None:
         waits = "waiting for" in output or "lock" in output.lower()
-        return "waits for it, saying for whom" if waits else "waits, without a word"
-    if status == 0 and copy.is_right():
+        return "waits, and names it" if waits else "waits without a message"
+    if status == 0 and copy.is_correct():
         return "repaired, ran" if "removed" in output else "ran"
-    return "refuses, until somebody helps" if status else "ran, WRONG OUTPUT"
+    return "refuses until repaired by hand" if status else "ran, WRONG OUTPUT"
 
 
 @contextlib.contextmanager
-def _rwlock(copy: Little, text: str) -> Iterator[None]:
+def _rwlock(copy: SmallProject, text: str) -> Iterator[None]:
     file = copy.folder / ".dvc/tmp/rwlock"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")
     yield
 
 
-def _entry(copy: Little, pid: int) -> str:
+def _entry(copy: SmallProject, pid: int) -> str:
     return json.dumps({"write": {str(copy.folder / "first.txt"): {"pid": pid, "cmd": "dvc repro"}}, "read": {}})
 
 
 @contextlib.contextmanager
-def _dead(copy: Little) -> Iterator[None]:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    with _rwlock(copy, _entry(copy, gone.pid)):
+def _dead(copy: SmallProject) -> Iterator[None]:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with _rwlock(copy, _entry(copy, dead.pid)):
         yield
 
 
 @contextlib.contextmanager
-def _uncollected(copy: Little) -> Iterator[None]:
-    with _ended([sys.executable, "-c", "pass", "dvc"], copy) as other:
+def _zombie(copy: SmallProject) -> Iterator[None]:
+    with _started([sys.executable, "-c", "pass", "dvc"], copy) as other:
         _wait(lambda: psutil.Process(other.pid).status() == psutil.STATUS_ZOMBIE)
         with _rwlock(copy, _entry(copy, other.pid)):
             yield
 
 
 @contextlib.contextmanager
-def _foreign(copy: Little) -> Iterator[None]:
-    with _ended(["sleep", "600"], copy) as other, _rwlock(copy, _entry(copy, other.pid)):
+def _foreign(copy: SmallProject) -> Iterator[None]:
+    with _started(["sleep", "600"], copy) as other, _rwlock(copy, _entry(copy, other.pid)):
         yield
 
 
 @contextlib.contextmanager
-def _reused(copy: Little) -> Iterator[None]:
+def _reused(copy: SmallProject) -> Iterator[None]:
     with (
-        _ended([sys.executable, "-c", "import time; time.sleep(120)", "dvc"], copy) as other,
+        _started([sys.executable, "-c", "import time; time.sleep(120)", "dvc"], copy) as other,
         _rwlock(copy, _entry(copy, other.pid)),
     ):
         an_hour_ago = time.time() - 3600
@@ -375,15 +376,15 @@ def _reused(copy: Little) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _at_work(copy: Little) -> Iterator[None]:
-    with _ended(DVC_LIKE, copy) as other:
+def _running_dvc(copy: SmallProject) -> Iterator[None]:
+    with _started(DVC_LIKE, copy) as other:
         time.sleep(0.2)
         with _rwlock(copy, _entry(copy, other.pid)):
             yield
 
 
 @contextlib.contextmanager
-def _ended(command: list[str], copy: Little) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(command: list[str], copy: SmallProject) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(command, cwd=copy.folder.parent)
     try:
         yield process
@@ -392,23 +393,23 @@ def _ended(command: list[str], copy: Little) -> Iterator["subprocess.Popen[bytes
         process.wait()
 
 
-DAMAGES: dict[str, Callable[[Little], contextlib.AbstractContextManager[None]]] = {
+DAMAGES: dict[str, Callable[[SmallProject], contextlib.AbstractContextManager[None]]] = {
     "empty": lambda copy: _rwlock(copy, ""),
     "half JSON": lambda copy: _rwlock(copy, _entry(copy, 1)[:40]),
     "a dead process": _dead,
-    "a dead process that its parent has not collected": _uncollected,
-    "a live process that is no DVC": _foreign,
-    "an id that was given to another Python since": _reused,
-    "a DVC that is at work": _at_work,
+    "a zombie process": _zombie,
+    "a live process other than DVC": _foreign,
+    "an id reused by another Python": _reused,
+    "a running DVC": _running_dvc,
 }
 
 
-# --- 9: the flow, its worker and everything are killed ---------------------------------------------------------------
+# --- 9: the flow, its worker or the server is killed -----------------------------------------------------------------
 
 
 def figure_9(top: Path) -> None:
     sys.path.insert(0, str(TOP / "tests"))
-    import faults  # here: it loads MLflow and Prefect
+    import faults  # imported here because it loads MLflow and Prefect
 
     rows = []
     project = faults.Project.made(top / "retraining", faults.POOR)
@@ -425,8 +426,8 @@ def figure_9(top: Path) -> None:
                 _wait(lambda run_id=run_id, when=when: _is(served, project, run_id, when))
                 started = time.monotonic()
                 _kill([served.flow(run_id) if what == "flow" else getattr(served, what)()])
-                if what != "flow":  # the rest ends by itself, and somebody, or systemd, starts it again
-                    served.process.wait(SLOWEST)
+                if what != "flow":  # `sentiflow schedule` exits and is restarted, as by systemd
+                    served.process.wait(TIMEOUT)
                     served.start()
                 state = served.final(run_id)
                 crashed = time.monotonic() - started
@@ -437,7 +438,7 @@ def figure_9(top: Path) -> None:
                 print(" | ".join(rows[-1]), outcome.message, flush=True)
         runs = served.client.read_flow_runs(limit=200)
         healthy = Counter(run.state_name for run in runs)
-    print("Figure 9: `kill -9` while a run was pending, running, promoting; worker and server are started again at once")
+    print("Figure 9: `kill -9` while a run was pending, running or promoting; worker and server are restarted at once")
     print("\n".join(markdown.markdown(["killed", "while", "marked", "the next run began after", "and ended as"], rows)))
     print(f"Of {len(runs)} runs: {dict(healthy)}; {len(rows)} were killed.")
 
@@ -451,7 +452,7 @@ def _is(served: Any, project: Any, run_id: Any, when: str) -> bool:
 
 
 def _accepted(served: Any) -> Any:
-    """The id of the first run that Prefect lets begin, and does not cancel since another holds the one slot."""
+    """The id of the first run that is not cancelled because another one is still running."""
     while True:
         run_id = served.begin()
         while not ((state := served.state(run_id)).is_running() or state.is_final()):
@@ -464,7 +465,7 @@ def _accepted(served: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _trial(project: Little, top: Path, span: float = SPAN) -> Iterator[Little]:
+def _trial(project: SmallProject, top: Path, span: float = SPAN) -> Iterator[SmallProject]:
     folder = top / "trial" / "project"
     copy = project.copy(folder, span)
     try:
@@ -474,8 +475,8 @@ def _trial(project: Little, top: Path, span: float = SPAN) -> Iterator[Little]:
         shutil.rmtree(folder.parent)
 
 
-def _make_stale(copy: Little, name: str) -> None:
-    """As after a change of code that gives the same results."""
+def _make_stale(copy: SmallProject, name: str) -> None:
+    """Makes a stage stale, as a code change that gives the same results does."""
     lock = (copy.folder / "dvc.lock").read_text(encoding="utf-8")
     before, mark, after = lock.partition(f"  {name}:\n")
     (copy.folder / "dvc.lock").write_text(before + mark + after.replace("md5: ", "md5: 0", 1), encoding="utf-8")
@@ -489,10 +490,10 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _wait(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + SLOWEST
+    until = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > until:
-            raise TimeoutError(f"nothing came of it in {SLOWEST:.0f} s")
+            raise TimeoutError(f"condition not met in {TIMEOUT:.0f} s")
         time.sleep(0.01)
 
 

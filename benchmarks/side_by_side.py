@@ -1,7 +1,7 @@
-"""The default job, one stage at a time against as many as there are cores: what `retrain.side_by_side` is chosen by.
+"""Duration of `sentiflow repro` with one stage at a time and with one per core, to choose `retrain.side_by_side`.
 
-Every model of `run:` on the default data, from scratch, each way in a folder of its own, by the command of `sentiflow repro`. The
-networks train for one epoch by default, which leaves their shares of the time about as they are; `--epochs 0`: as in params.yaml.
+Trains every model of `run:` on the default data from scratch, each time in a new folder. Networks train for one epoch by default,
+which keeps their shares of the time roughly equal. `--epochs 0` uses the epochs of params.yaml.
 
 python benchmarks/side_by_side.py [--at-once 1 --at-once 2] [--epochs N] [--sample N]
 """
@@ -23,7 +23,7 @@ from sentiflow.pipeline import isolated_run, workers
 
 
 def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:
-    """The code of this project and nothing that it made."""
+    """Copies the code of this project without its outputs."""
     changes: dict[str, Any] = {"retrain.side_by_side": at_once}
     if sample:
         changes["download.sample"] = sample
@@ -36,7 +36,7 @@ def project(folder: Path, at_once: int, epochs: int, sample: int) -> None:
 
 
 def measured(folder: Path) -> tuple[float, float, int]:
-    """Seconds by the clock, seconds of processor time, and bytes of memory at most, of all its processes."""
+    """Elapsed seconds, CPU seconds and peak memory in bytes, of all processes."""
     environment = workers.environment(1) | {"PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
     before, most, started = os.times(), 0, time.perf_counter()
     with (folder / "log").open("w") as log:
@@ -46,9 +46,9 @@ def measured(folder: Path) -> tuple[float, float, int]:
             most = max(most, _memory(run.pid))
             time.sleep(0.5)
     if run.returncode:
-        raise RuntimeError(f"it failed:\n{(folder / 'log').read_text()[-3000:]}")
+        raise RuntimeError(f"sentiflow repro failed:\n{(folder / 'log').read_text()[-3000:]}")
     after = os.times()
-    used = sum(after[kind] - before[kind] for kind in (2, 3))  # of children that have ended
+    used = sum(after[kind] - before[kind] for kind in (2, 3))  # of finished child processes
     return time.perf_counter() - started, used, most
 
 
@@ -63,17 +63,15 @@ def _memory(pid: int) -> int:
 
 
 def main(
-    at_once: Annotated[
-        list[int] | None, typer.Option(min=1, help="Stages at a time; the first is what others are held against.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="Of each network; 0 for those of params.yaml.")] = 1,
+    at_once: Annotated[list[int] | None, typer.Option(min=1, help="Stages at a time; the first is the baseline.")] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of each network; 0 for those of params.yaml.")] = 1,
     sample: Annotated[int, typer.Option(min=0, help="Reviews; 0 for all.")] = 0,
 ) -> None:
     print(
         f"on {len(os.sched_getaffinity(0))} cores, load before: {os.getloadavg()[0]:.1f}; {len(settings.load().run)} models",
         flush=True,
     )
-    print(f"{'at once':>8} {'minutes':>8} {'ratio':>6} {'processor minutes':>18} {'memory at most':>15}", flush=True)
+    print(f"{'at once':>8} {'minutes':>8} {'ratio':>6} {'CPU minutes':>18} {'peak memory':>15}", flush=True)
     first = None
     with tempfile.TemporaryDirectory() as made:
         for number in at_once or [1, len(os.sched_getaffinity(0))]:

@@ -1,4 +1,4 @@
-"""What stands in two files says the same in both: stages, dependencies, parameters, layers, targets, locked versions."""
+"""Files that must agree: stages, dependencies, parameters, layers of imports, make targets, locked versions, documentation."""
 
 import ast
 import graphlib
@@ -24,6 +24,7 @@ import typer.main
 import yaml
 from dvc.repo import Repo
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
@@ -41,7 +42,7 @@ VALUES: dict[str, Any] = yaml.safe_load((TOP / "params.yaml").read_text(encoding
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODEL, NETWORK = "${key}", "${item}"
 
-# No result follows from these: they check values that DVC tracks itself, or only lock, log, refuse or find files.
+# Modules that results do not depend on: they validate values that DVC tracks itself, lock, log, or find files.
 RESULTS_FOLLOW = ("data/sources/__init__.py", "system/environment.py", "system/markdown.py", "system/system_metrics.py")
 NO_DEPENDENCY = {
     *(file for folder in ("config", "system") for file in (PACKAGE / folder).glob("*.py")),
@@ -52,7 +53,7 @@ NO_DEPENDENCY = {
 } - {PACKAGE / name for name in RESULTS_FOLLOW}
 SECTIONS_OF_NO_STAGE = {"seed", "run", "others", "models", "promotion", "drift", "serve", "watch", "retrain", "verify"}
 STAGES_WITHOUT_SECTION = {"register", "report", "judge"}
-SCRATCH = ".cache/"  # what a stage keeps there is neither read by another stage nor needed for its result
+SCRATCH = ".cache/"  # neither read by another stage nor needed for a result
 
 NETWORK_FILES = {PACKAGE / f"models/networks/{network}.py" for network in networks.NETWORKS}
 
@@ -61,7 +62,7 @@ every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: scr
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
 
 
-# --- what a file imports, names and reads -------------------------------------------------------------------------------
+# --- imports and strings of a file ---------------------------------------------------------------------------------------
 
 
 @cache
@@ -70,7 +71,7 @@ def tree_of(file: Path) -> ast.Module:
 
 
 def imported_names(file: Path) -> set[str]:
-    """Dotted names of all that a file imports, anywhere in it; `from a import b` counts as both a and a.b."""
+    """Dotted names of all imports of a file; `from a import b` counts as both a and a.b."""
     names = set()
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
@@ -86,7 +87,7 @@ def libraries(file: Path) -> set[str]:
 
 
 def file_of(name: str) -> Path | None:
-    """The file of a module of ours."""
+    """The file of a module of this project."""
     *packages, last = name.split(".")
     folder = TOP.joinpath("src", *packages)
     return next((file for file in (folder / f"{last}.py", folder / last / "__init__.py") if file.is_file()), None)
@@ -94,7 +95,7 @@ def file_of(name: str) -> Path | None:
 
 @cache
 def own_imports(file: Path) -> frozenset[Path]:
-    """The files of ours that a file imports."""
+    """The files of this project that a file imports."""
     names = {name for name in imported_names(file) if name.split(".")[0] == "sentiflow"}
     names |= {".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 1)}
     return frozenset(found for name in names if (found := file_of(name)) and found != file)
@@ -102,10 +103,10 @@ def own_imports(file: Path) -> frozenset[Path]:
 
 @cache
 def own_files_named(file: Path) -> frozenset[Path]:
-    """Data files next to a module that it names in a string, such as `published.csv`."""
+    """Data files next to a module whose names are strings in it, such as `published.csv`."""
     strings = {node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    beside = {file.parent / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", text)}
-    return frozenset(path for path in beside if path.exists() and not (path / "__init__.py").exists())
+    neighbours = {file.parent / text for text in strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", text)}
+    return frozenset(path for path in neighbours if path.exists() and not (path / "__init__.py").exists())
 
 
 def loads_by_name(file: Path) -> bool:
@@ -114,7 +115,7 @@ def loads_by_name(file: Path) -> bool:
 
 @cache
 def needed_by(script: Path) -> frozenset[Path]:
-    """Every file or folder of the package behind a script's result; each file of a network for one that is loaded by name."""
+    """Files and folders of the package that a script's result depends on; all networks if a network is loaded by name."""
     needed: set[Path] = set()
     waiting = [script]
     while waiting:
@@ -128,7 +129,7 @@ def needed_by(script: Path) -> frozenset[Path]:
 
 
 def sections_read(function: ast.FunctionDef, name: str) -> Iterator[str]:
-    """Dotted names of what a function reads of the params that it knows as `name`, in functions it hands them to as well."""
+    """Dotted names of the parameters that a function, and the functions it calls, read from its variable `name`."""
     parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(function):
         if not (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)):
@@ -141,12 +142,12 @@ def sections_read(function: ast.FunctionDef, name: str) -> Iterator[str]:
         if chain:
             yield fields_of(chain)
         else:
-            assert isinstance(above, ast.Call), f"{function.name} uses all of {name} in a way that this test does not follow"
+            assert isinstance(above, ast.Call), f"{function.name} uses all of {name} in a way that this test cannot follow"
             yield from sections_read(*called_with(above, node))
 
 
 def fields_of(chain: list[str]) -> str:
-    """As much of a chain of attributes as are keys of params.yaml."""
+    """The part of a chain of attributes that is a key of params.yaml."""
     section: Any = params.Params
     keys = []
     for attribute in chain:
@@ -154,12 +155,12 @@ def fields_of(chain: list[str]) -> str:
             break
         keys.append(attribute)
         section = section.model_fields[attribute].annotation
-    assert keys, f"{'.'.join(chain)} is no key of params.yaml"
+    assert keys, f"{'.'.join(chain)} is not a key of params.yaml"
     return ".".join(keys)
 
 
 def called_with(call: ast.Call, argument: ast.Name) -> tuple[ast.FunctionDef, str]:
-    """The function of ours that is called as `module.function(...)`, and what it calls the argument."""
+    """The function that is called as `module.function(...)`, and the name of its parameter."""
     assert isinstance(call.func, ast.Attribute)
     assert isinstance(call.func.value, ast.Name)
     [file] = PACKAGE.rglob(f"{call.func.value.id}.py")
@@ -183,7 +184,7 @@ def is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
-def stands_for(path: Path) -> str:
+def from_top(path: Path) -> str:
     return str(path.relative_to(TOP))
 
 
@@ -202,7 +203,7 @@ def test_every_stage_with_settings_has_a_section_of_its_name():
 
 
 @every_stage
-def test_every_stage_is_given_as_many_arguments_as_its_script_takes(stage):
+def test_command_of_every_stage_has_the_arguments_of_its_script(stage):
     words = shlex.split(PIPELINE[stage]["cmd"])[3:]
     parameters = [argument.arg for argument in main_of(TOP / f"stages/{stage}.py").args.args]
     if words[0].startswith("--"):
@@ -213,7 +214,7 @@ def test_every_stage_is_given_as_many_arguments_as_its_script_takes(stage):
 
 
 @every_stage
-def test_every_path_of_a_stages_command_is_what_it_reads_or_makes(stage):
+def test_every_path_in_the_command_of_a_stage_is_an_input_or_output(stage):
     read, made = declared(stage, "deps"), declared(stage, "outs", "metrics", "plots")
     paths = [word for word in shlex.split(PIPELINE[stage]["cmd"])[3:] if "/" in word or word in read]
     for path in paths:
@@ -236,13 +237,13 @@ def test_dependencies_are_what_the_script_imports(stage):
         assert [path for path in listed if NETWORK in path] == [f"src/sentiflow/models/networks/{NETWORK}.py"]
         needed -= NETWORK_FILES
         listed = [path for path in listed if NETWORK not in path]
-    missing = {path for path in map(stands_for, needed) if not any(is_within(path, entry) for entry in listed)}
-    surplus = {entry for entry in listed if not any(is_within(path, entry) for path in map(stands_for, needed))}
+    missing = {path for path in map(from_top, needed) if not any(is_within(path, entry) for entry in listed)}
+    surplus = {entry for entry in listed if not any(is_within(path, entry) for path in map(from_top, needed))}
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {', '.join(sorted(missing))}"
     assert not surplus, f"remove from the deps of {stage} in dvc.yaml: {', '.join(sorted(surplus))}"
 
 
-def test_modules_that_are_no_dependency_import_only_each_other():
+def test_modules_that_are_not_dependencies_import_only_each_other():
     for module in NO_DEPENDENCY:
         assert own_imports(module) <= NO_DEPENDENCY, module
         assert not own_files_named(module), module
@@ -271,7 +272,7 @@ def test_params_are_the_sections_that_the_script_reads(stage):
 
 
 @every_stage
-def test_params_of_a_stage_stand_in_params_yaml(stage):
+def test_params_of_a_stage_are_in_params_yaml(stage):
     for name, key in itertools.product(VALUES["run"], declared(stage, "params")):
         place = VALUES
         for part in key.replace(MODEL, name).split("."):
@@ -280,7 +281,7 @@ def test_params_of_a_stage_stand_in_params_yaml(stage):
 
 
 @every_script
-def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
+def test_script_lists_inputs_and_outputs_and_fits_on_a_screen(script):
     docstring = ast.get_docstring(tree_of(script)) or ""
     assert re.search(r"^from  \S", docstring, re.MULTILINE)
     assert re.search(r"^to    \S", docstring, re.MULTILINE)
@@ -290,7 +291,7 @@ def test_script_says_from_what_to_what_and_fits_on_a_screen(script):
 # --- models and networks ------------------------------------------------------------------------------------------------
 
 
-def test_every_network_has_a_file_a_line_in_the_table_and_a_model():
+def test_every_network_has_a_file_a_table_entry_and_a_model():
     assert set((PACKAGE / "models/networks").glob("[!_]*.py")) == NETWORK_FILES
     assert set((VALUES["run"] | VALUES["others"]).values()) == set(networks.NETWORKS)
 
@@ -312,14 +313,14 @@ def test_stages_that_run_for_each_model_depend_on_its_network():
 
 @pytest.mark.parametrize("file", [*MODULES, *sorted((TOP / "flows").glob("*.py"))], ids=lambda file: str(file.relative_to(TOP)))
 def test_command_checks_the_settings_of_every_model(file):
-    """By `models.settings.load`; `config.params.load`, which knows no network, is for stages and for near_copies."""
+    """With `models.settings.load`. `config.params.load` checks no networks and is for stages and near_copies."""
     calls = {ast.unparse(node.func) for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call)}
     assert "params.load" not in calls or file == PACKAGE / "evaluation/near_copies.py"
 
 
 # --- layers -------------------------------------------------------------------------------------------------------------
 
-# From the entry points down to the plumbing: a package imports those after it and none before it.
+# A package may import only packages after it.
 LAYERS = (
     "cli",
     "sharing",
@@ -337,7 +338,7 @@ ONLY_IN = {
     "mlflow": {"registry", "serving/server.py"},  # server.py: MLflow's own scoring server
     "dvc": {"pipeline", "sharing/remote_settings.py"},
     "keras": {"models/tf.py"},
-    "tensorflow": {"models/tf.py", "data/vocabulary.py"},  # vocabulary.py: Keras's Tokenizer, whose one adapter it is
+    "tensorflow": {"models/tf.py", "data/vocabulary.py"},  # vocabulary.py: the only adapter of Keras's Tokenizer
     "prefect": set(),
     "stages": set(),
     "flows": {"cli"},
@@ -347,7 +348,7 @@ ONLY_IN = {
 
 def test_the_packages_are_the_layers():
     found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert found == {*LAYERS, "__init__.py", "__main__.py"}
+    assert found == {*LAYERS, "__init__.py", "__main__.py", "py.typed"}
 
 
 @every_module
@@ -370,34 +371,34 @@ def test_vocabulary_takes_the_tokenizer_from_tensorflow_and_nothing_else():
 
 
 def test_no_module_imports_itself_through_others():
-    tables = {file for file in MODULES if file.name == "__init__.py"}  # a package is imported before its modules
+    tables = {file for file in MODULES if file.name == "__init__.py"}  # Python imports a package before its modules
     imports = {file: own_imports(file) - tables for file in MODULES if file not in tables}
     assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(imports)
 
 
 def test_no_flow_has_the_name_of_a_library():
-    """A worker loads a flow's file as a script, whose folder then comes first where modules are looked for."""
+    """A worker loads a flow as a script, which puts its folder first on the import path."""
     found = {file.stem for file in (TOP / "flows").glob("*.py") if importlib.util.find_spec(file.stem)}
     assert found == set()
 
 
-def test_services_know_the_library_and_neither_stages_nor_flows():
+def test_services_import_neither_stages_nor_flows():
     importing = {file.name: libraries(file) & {"stages", "flows", "prefect", "dvc"} for file in (TOP / "services").glob("*.py")}
     assert importing
     assert set().union(*importing.values()) == set()
 
 
 @every_script
-def test_script_knows_the_library_alone_and_no_other_stage(script):
+def test_script_imports_the_library_and_no_other_stage(script):
     assert libraries(script) & {"stages", "flows", "services", "dvc", "mlflow", "prefect", "keras", "tensorflow"} == set()
 
 
 @every_module
-def test_module_calls_nothing_while_it_is_imported_but_what_other_libraries_ask_for(module):
+def test_import_of_a_module_calls_only_what_other_libraries_require(module):
     calls = [node.value for node in tree_of(module).body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
     assert {ast.unparse(call.func) for call in calls} <= {
-        "os.environ.setdefault",  # MLflow reads these while it is imported
-        "mlflow.models.set_model",  # how MLflow learns what to load
+        "os.environ.setdefault",  # MLflow reads these on import
+        "mlflow.models.set_model",  # tells MLflow which model to load
         "_NoDuplicates.add_constructor",
     }
 
@@ -412,20 +413,20 @@ def make(*arguments: str) -> str:
     return subprocess.run(["make", "-C", str(TOP), *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def test_every_make_target_is_explained_phony_and_listed_by_make_itself():
+def test_every_make_target_is_documented_phony_and_listed():
     assert {name for name, rest in RULES.items() if not re.search(r"## \w", rest)} == set()
     assert set(" ".join(re.findall(r"^\.PHONY:(.*)$", MAKEFILE, re.MULTILINE)).split()) == set(RULES)
     assert set(re.findall(r"^ +make (\S+)", make(), re.MULTILINE)) == set(RULES)
 
 
-def test_make_has_few_targets_and_takes_no_variables_for_them():
+def test_make_has_few_targets_without_variables():
     assert len(RULES) <= 20
     assert set(re.findall(r"\$\$([A-Z_]+)", MAKEFILE)) == {"PYTHON"}
 
 
 @pytest.fixture(scope="module")
 def empty_copy(tmp_path_factory):
-    """A repository with what git and DVC are told to ignore, and nothing else."""
+    """A repository with the ignore files of git and DVC, and nothing else."""
     top = tmp_path_factory.mktemp("copy")
     for name in (".gitignore", ".dvcignore"):
         shutil.copyfile(TOP / name, top / name)
@@ -435,9 +436,9 @@ def empty_copy(tmp_path_factory):
     subprocess.run([*dvc, "init", "-q"], cwd=top, check=True, capture_output=True, env=environment)
 
     def ignored(command: list[str], paths: list[str]) -> set[str]:
-        told = subprocess.run([*command, *paths], cwd=top, check=False, capture_output=True, text=True, env=environment)
-        assert told.returncode in (0, 1), told.stderr
-        return set(told.stdout.splitlines())
+        ended = subprocess.run([*command, *paths], cwd=top, check=False, capture_output=True, text=True, env=environment)
+        assert ended.returncode in (0, 1), ended.stderr
+        return set(ended.stdout.splitlines())
 
     return SimpleNamespace(
         top=top,
@@ -454,7 +455,7 @@ def outputs() -> Iterator[tuple[str, bool]]:
             yield path.replace(MODEL, "lstm"), settings.get("cache", True)
 
 
-def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):
+def test_git_ignores_outputs_that_dvc_caches_and_tracks_the_others(empty_copy):
     cached = {path for path, in_cache in outputs() if in_cache}
     small = {path for path, in_cache in outputs() if not in_cache}
     of_this_machine = {"mlartifacts/published.json", "mlartifacts/judged.json"}
@@ -464,43 +465,43 @@ def test_git_leaves_to_dvc_what_dvc_caches_and_takes_the_small_rest(empty_copy):
     assert empty_copy.git_ignores("dvc.lock", "data/external/.gitkeep", "data/external/reviews.csv.dvc") == set()
 
 
-def test_dvc_looks_for_its_notes_of_the_user_s_reviews_where_git_takes_them(empty_copy):
-    note = empty_copy.top / "data/external/reviews.csv.dvc"
-    note.parent.mkdir(parents=True)
-    note.write_text(f"outs:\n- md5: {'a' * 32}\n  size: 1\n  hash: md5\n  path: reviews.csv\n")
+def test_dvc_finds_dvc_files_of_the_users_reviews_where_git_tracks_them(empty_copy):
+    dvc_file = empty_copy.top / "data/external/reviews.csv.dvc"
+    dvc_file.parent.mkdir(parents=True)
+    dvc_file.write_text(f"outs:\n- md5: {'a' * 32}\n  size: 1\n  hash: md5\n  path: reviews.csv\n")
     with Repo(str(empty_copy.top)) as repo:
         assert [stage.path_in_repo for stage in repo.index.stages] == ["data/external/reviews.csv.dvc"]
 
 
-def test_git_takes_neither_reviews_of_the_user_nor_stores_nor_what_a_stage_leaves_beside_its_outputs(empty_copy):
+def test_git_ignores_the_users_reviews_stores_and_temporary_files_of_stages(empty_copy):
     scratch = [word for entry in PIPELINE.values() for word in shlex.split(entry["cmd"]) if word.startswith(SCRATCH)]
-    beside = [f"{Path(path).parent}/.{Path(path).name}.{kind}" for path, _ in outputs() for kind in ("lock", "partial")]
+    temporary = [f"{Path(path).parent}/.{Path(path).name}.{kind}" for path, _ in outputs() for kind in ("lock", "partial")]
     others = ["data/external/IMDB Dataset.csv", "mlflow.db", "mlflow.db-wal", "mlartifacts/1/x", "mlruns/0", ".venv/bin/python"]
     assert scratch
-    assert empty_copy.git_ignores(*scratch, *beside, *others) >= {*scratch, *beside} | {*others[1:]}
+    assert empty_copy.git_ignores(*scratch, *temporary, *others) >= {*scratch, *temporary} | {*others[1:]}
     assert empty_copy.git_ignores(others[0])
 
 
-def test_dvc_does_not_hash_what_python_and_locks_leave_in_a_folder_that_a_stage_depends_on(empty_copy):
-    left = {
+def test_dvc_ignores_caches_and_lock_files_in_folders_that_stages_depend_on(empty_copy):
+    ignored = {
         "src/sentiflow/data/sources/__pycache__/package.cpython-311.pyc",
         "models/.lstm.lock",
         "reports/models/.lstm.partial",
         "data/external/.gitkeep",
     }
-    assert empty_copy.dvc_ignores(*left) == left
+    assert empty_copy.dvc_ignores(*ignored) == ignored
     assert empty_copy.dvc_ignores("src/sentiflow/data/sources/package.py", "models/lstm", "data/external/reviews.csv") == set()
 
 
 @cache
 def tracked() -> list[str]:
     if not (TOP / ".git").exists():
-        pytest.skip("this copy has no .git, so what git tracks is not known")
+        pytest.skip("this copy has no .git, so tracked files are unknown")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True, text=True).stdout
     return [name for name in listed.split("\0") if name and (TOP / name).exists()]
 
 
-def test_no_tracked_file_is_one_that_git_is_told_to_ignore():
+def test_no_tracked_file_is_ignored_by_git():
     listed = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
     assert "params.yaml" in tracked()
     assert subprocess.run(listed, cwd=TOP, check=True, capture_output=True, text=True).stdout == ""
@@ -518,7 +519,7 @@ def locked() -> dict[str, list[Requirement]]:
     return found
 
 
-def test_every_line_of_the_lock_pins_one_version_with_its_hashes():
+def test_every_line_of_the_lock_pins_one_version_with_hashes():
     text = (TOP / "requirements.lock").read_text(encoding="utf-8")
     assert len(locked()) > 100
     for requirement in itertools.chain(*locked().values()):
@@ -534,7 +535,7 @@ def direct() -> list[str]:
 
 
 @pytest.mark.parametrize("dependency", direct())
-def test_lock_holds_every_direct_dependency_at_a_version_it_admits(dependency):
+def test_lock_has_every_direct_dependency_in_an_allowed_version(dependency):
     wanted = Requirement(dependency)
     pinned = locked()[canonicalize_name(wanted.name)]
     assert pinned
@@ -560,10 +561,10 @@ COMES_WITH = {
     "urllib3": "requests",
     "voluptuous": "dvc",
     "botocore": "boto3",
-}  # used only beside the library that needs it
+}  # used only together with the library that requires it
 
 
-def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_with_one():
+def test_every_imported_library_is_a_direct_dependency_or_required_by_one():
     named = {canonicalize_name(Requirement(dependency).name) for dependency in direct()}
     used = set(itertools.chain(*(libraries(file) for file in [*MODULES, *SCRIPTS, *(TOP / "services").glob("*.py")])))
     used -= {*sys.stdlib_module_names, "sentiflow", "services", "flows"}
@@ -575,7 +576,7 @@ def test_every_library_that_the_code_imports_is_a_direct_dependency_or_comes_wit
         assert library in needs
 
 
-def test_no_tracked_file_names_a_registry_of_packages():
+def test_no_tracked_file_names_a_package_registry():
     host = re.compile(rb"pypi\.org|pythonhosted\.|anaconda\.(?:org|com)|npmjs\.|(?:extra-)?index-url|trusted-host", re.IGNORECASE)
     assert host.search(b"https://" + b"pypi." + b"org/simple")
     own = str(Path(__file__).relative_to(TOP))
@@ -585,7 +586,8 @@ def test_no_tracked_file_names_a_registry_of_packages():
 
 # --- documentation ------------------------------------------------------------------------------------------------------
 
-PAGES = [page for page in [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))] if page.exists()]
+PAGES = [*(TOP / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *sorted((TOP / "docs").rglob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=from_top)
 BY_COMMANDS = [
     "reports/all.md",
     "reports/all.html",
@@ -607,21 +609,25 @@ BY_COMMANDS = [
     ".services",
     "backups",
     "data/external/reviews.csv",
+    "data/external/reviews.sqlite",
+    "dvc.lock.broken",
+    ".dvc/tmp/rwlock",
 ]
-MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS]
+OF_EXAMPLES = ["src/sentiflow/data/sources/sqlite.py", "src/sentiflow/models/networks/word_mean.py"]
+MADE = [path for path, _ in outputs()] + ["mlflow.db", "dvc_plots/index.html", "dvc.lock", *BY_COMMANDS, *OF_EXAMPLES]
 
 
 PROGRAM = typer.main.get_command(program.app)
 
 
 def code_of(text: str) -> str:
-    """What a page marks as code, a piece or a line of a block per line."""
+    """The code spans and code blocks of a page."""
     pieces = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return "\n".join(pieces)
 
 
 def named_commands(code: str) -> list[list[str]]:
-    """The words after each `sentiflow`, up to the end of the line or of the command."""
+    """The words of each `sentiflow` command, without the program."""
     found = re.findall(r"(?:^|\$ |&& |bin/|-m )sentiflow((?: +[^\s&;|)#]+)+)", code, re.MULTILINE)
     return [words.split() for words in found]
 
@@ -640,18 +646,18 @@ def targets_in(code: str) -> set[str]:
     return set(re.findall(r"(?:^|[\s$(&;])make ([a-z][a-z-]*)", code, re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_page_names_only_commands_and_make_targets_that_exist(page):
     code = code_of(page.read_text(encoding="utf-8"))
     for words in named_commands(code):
         require_command(words)
     assert targets_in(code) <= set(RULES)
-    if page.name == "README.md":
+    if page == TOP / "README.md":
         assert {"repro", "test"} <= targets_in(code)
         assert len(named_commands(code)) > 10
 
 
-def test_command_that_the_program_lacks_is_found_in_a_page():
+def test_unknown_commands_in_a_page_are_detected():
     assert named_commands("$ sentiflow models promote 3 --force && .venv/bin/sentiflow repro") == [
         ["models", "promote", "3", "--force"],
         ["repro"],
@@ -661,7 +667,7 @@ def test_command_that_the_program_lacks_is_found_in_a_page():
             require_command(wrong)
 
 
-def test_changelog_maps_every_make_target_of_before_to_a_command_that_exists():
+def test_changelog_maps_every_former_make_target_to_a_command_that_exists():
     rows = re.findall(r"^\| `make ([a-z-]+)[^|]*\| (.+) \|$", (TOP / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len({target for target, _ in rows}) == 53
     assert {target for target, _ in rows} >= set(RULES)
@@ -675,15 +681,67 @@ def test_changelog_maps_every_make_target_of_before_to_a_command_that_exists():
             assert (TOP / script).is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page_names_only_files_that_exist_or_that_a_stage_makes(page):
+@every_page
+def test_page_names_only_files_that_exist_or_that_are_generated(page):
     text = page.read_text(encoding="utf-8")
-    linked = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
     quoted = {word for word in re.findall(r"`([^`\s]+)`", text) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", word)}
     named = {
         word for word in quoted if re.search(r"/|\.(py|yaml|toml|md|csv|json|lock)$", word) and not re.search(r"[A-Z]{3}", word)
     }
-    assert linked | named
-    for name in filter(None, linked | named):
+    for name in named:
         made = any(is_within(name.rstrip("/"), path) or is_within(path, name.rstrip("/")) for path in MADE)
-        assert made or (TOP / name).exists() or (page.parent / name).exists() or (PACKAGE / name).exists(), name
+        assert made or any((folder / name).exists() for folder in (TOP, page.parent, PACKAGE)), name
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_of_a_page_lead_to_files_and_headings_that_exist(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    for name, _, anchor in (link.partition("#") for link in links):
+        assert (page.parent / name).exists(), name
+        assert not anchor or anchor in anchors(page.parent / name), f"{name}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, TOP / "CHANGELOG.md"], ids=from_top)
+def test_lines_of_a_page_are_short_outside_of_tables_and_code(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 100 and not line.startswith("|")] == []
+
+
+def test_readme_is_short_and_the_index_lists_every_page():
+    assert (TOP / "README.md").read_text(encoding="utf-8").count("\n") <= 200
+    index = (TOP / "docs/README.md").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(TOP / "docs")) for page in (TOP / "docs").rglob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([\w/-]+\.md)\)", index)) - {"../README.md"}
+
+
+# --- release and CI -----------------------------------------------------------------------------------------------------
+
+
+def test_changelog_has_the_version_of_pyproject():
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)$", (TOP / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert versions[0] == PROJECT["version"]
+
+
+def test_ci_runs_the_ci_script_and_checks_every_supported_python():
+    jobs = yaml.safe_load((TOP / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    classified = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert jobs["checks"]["strategy"]["matrix"]["python"] == classified
+    assert all(version in SpecifierSet(PROJECT["requires-python"]) for version in classified)
+    commands = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert ".ci/run" in commands
+    assert targets_in("\n".join(commands)) == {"setup", "lint", "types"}
+
+
+def test_pre_commit_hooks_are_local_and_use_the_projects_environment():
+    repositories = yaml.safe_load((TOP / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [each["repo"] for each in repositories] == ["local"]
+    for hook in repositories[0]["hooks"]:
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(".venv/bin/")
+    require_command(["remote", "check"])
