@@ -591,6 +591,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=from_top)
 BY_COMMANDS = [
     "reports/all.md",
     "reports/all.html",
+    "reports/decision.html",
     "reports/recipes.md",
     "reports/explanation.png",
     "reports/near_copies.csv",
