@@ -29,13 +29,13 @@ stages:
     foreach: ${run}
     do:
       cmd: python make.py train models/${key}
-      deps: [make.py, data/reviews]
+      deps: [make.py, data/reviews, "networks/${item}.py"]
       outs: ["models/${key}"]
   evaluate:
     foreach: ${run}
     do:
       cmd: python make.py evaluate metrics/test/${key}.json
-      deps: [make.py, "models/${key}"]
+      deps: [make.py, "models/${key}", "networks/${item}.py"]
       metrics: ["metrics/test/${key}.json": {cache: false}]
   compare:
     cmd: python make.py compare metrics/environment.json
@@ -71,6 +71,7 @@ IGNORED = "/.cache\n/models\n/data/reviews\n/data/external/*.csv\n/mlflow.db\n/m
 FILES = {
     "dvc.yaml": PIPELINE,
     "make.py": MAKE,
+    **{f"networks/{network}.py": "" for network in RUN.values()},
     "params.yaml": isolated_run.with_changes((TOP / "params.yaml").read_text(encoding="utf-8"), {"run": RUN}),
     ".gitignore": IGNORED,
     "data/external/reviews.csv": "mine",
@@ -222,7 +223,7 @@ def test_an_earlier_commit_is_verified_by_its_own_code_and_reviews_that_dvc_trac
     rewrite("make.py", "reviews ", "other ")
     clones.commit(project)
     before = content(project)
-    ended = verify("--commit", earlier)
+    ended = verify(earlier)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert content(project) == before
     ended = verify()  # whose dvc.lock was made by other code from other reviews
@@ -241,8 +242,8 @@ def test_a_stage_that_fails_leaves_its_folder_and_what_was_made_is_compared(proj
 
 def test_what_cannot_be_verified_is_refused_before_anything_runs(project):
     for words, said in (
-        (["--commit", "no-such"], "received commit 'no-such', which git does not know here"),
-        (["--commit=--help"], "received commit '--help', which git does not know here"),
+        (["no-such"], "received commit 'no-such', which git does not know here"),
+        (["--", "--help"], "received commit '--help', which git does not know here"),
     ):
         ended = verify(*words)
         assert (ended.returncode, said in ended.stderr, "Traceback" in ended.stderr) == (1, True, False), ended.stderr
