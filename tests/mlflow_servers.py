@@ -150,7 +150,7 @@ def _wait(answers, process, log):
         assert process.poll() is None, log.read_text()
         return False
 
-    processes.wait_until(responds, PATIENCE, told=log.read_text)
+    processes.wait_until(responds, PATIENCE, message=log.read_text)
 
 
 def _kill(process):

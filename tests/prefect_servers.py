@@ -85,7 +85,7 @@ class Server(Program):
 
     def start(self):
         super().start()
-        processes.wait_until(self._responds, PATIENCE, told=lambda: self.log.read_text()[-3000:])
+        processes.wait_until(self._responds, PATIENCE, message=lambda: self.log.read_text()[-3000:])
 
     def _responds(self):
         self.require_running()

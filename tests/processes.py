@@ -81,10 +81,10 @@ def kill_all(find):
         kill(found)
 
 
-def wait_until(condition, seconds=60.0, glance=0.05, told=lambda: "timeout"):
-    """Value of `condition` as soon as it is true. After `seconds` fails with the message of `told`."""
+def wait_until(condition, seconds=60.0, glance=0.05, message=lambda: "timeout"):
+    """Value of `condition` as soon as it is true. Fails with `message()` after `seconds`."""
     until = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < until, told()
+        assert time.monotonic() < until, message()
         time.sleep(glance)
     return value

@@ -167,7 +167,7 @@ def _started(command, port, log, environment):
     with log.open("w") as said:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, process_group=0)
     try:
-        processes.wait_until(lambda: _responds(port) or server.poll() is not None, PATIENCE, told=log.read_text)
+        processes.wait_until(lambda: _responds(port) or server.poll() is not None, PATIENCE, message=log.read_text)
         assert server.poll() is None, log.read_text()
         yield server
     finally:

@@ -345,8 +345,10 @@ def test_schedule_shares_a_generated_password_with_its_worker_and_prints_where_i
     [exported] = re.findall(r"In another terminal: export (.+)", project.said())
     assert exported == f'PREFECT_API_URL="{project.url}" PREFECT_API_AUTH_STRING="$(cat {file})"'
     listed = f"export {exported}; .venv/bin/prefect deployment ls"
-    told = subprocess.run(["bash", "-c", listed], cwd=project.folder, env=project.environment(), capture_output=True, text=True)
-    assert "retrain/by-hand" in told.stdout, told.stdout + told.stderr
+    listed_jobs = subprocess.run(
+        ["bash", "-c", listed], cwd=project.folder, env=project.environment(), capture_output=True, text=True
+    )
+    assert "retrain/by-hand" in listed_jobs.stdout, listed_jobs.stdout + listed_jobs.stderr
 
     secret = project.password.partition(":")[2]
     assert processes.that(lambda process: secret in " ".join(process.cmdline())) == []

@@ -223,7 +223,7 @@ def test_killed_backup_leaves_none_and_the_next_one_is_whole(running, tmp_path):
 @pytest.mark.slow
 def test_concurrent_backup_is_refused(running, tmp_path):
     services, secrets = running
-    with backup.locks.locked(services / "backup.lock"), pytest.raises(InputError, match="at work"):
+    with backup.locks.locked(services / "backup.lock"), pytest.raises(InputError, match="is still running"):
         backup.write(services, secrets, tmp_path / "made")
 
 

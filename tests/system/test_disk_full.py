@@ -11,10 +11,10 @@ SMALL = {
     "run": {"nb_svm": "nb_svm"},
     "explain.reviews": 2,
     "evaluate.resamples": 100,
-    "retrain.side_by_side": 1,  # or the stages beside it would meet the full disk too
+    "retrain.side_by_side": 1,  # or stages that run at the same time would meet the full disk too
 }
 STAGES = ["clean", "evaluate@nb_svm", "register"]  # one that reads, one of many files, one that writes to MLflow
-ROOM = 16_384  # bytes beside a stage's outputs: it ends well, and DVC then has no room for its own copy
+ROOM = 16_384  # bytes in addition to a stage's outputs: it ends well, and DVC then has no room for its own copy
 
 
 @pytest.fixture(scope="module")

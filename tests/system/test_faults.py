@@ -44,7 +44,7 @@ class AtWork:
 class Way:
     """A way to end a run.
 
-    done: does it, given what is served, the run's id, and the stage that is at work.
+    done: does it, given what is served, the run's id, and the stage that is running.
     states: in which Prefect then says the run ended.
     is_gentle: whether the run has the time to bring back what DVC had removed.
     """
@@ -99,7 +99,7 @@ class Kills:
         self.cached = set(self.project.cached_outputs().values())
 
     def task(self, run_id, name):
-        """Whether a task of the run is at work."""
+        """Whether a task of the run is running."""
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
         tasks = self.served.client.read_task_runs(flow_run_filter=of_run)
         return any(each.name == name and each.state.is_running() for each in tasks)
@@ -127,14 +127,14 @@ class Kills:
         state = self.served.ended(run_id)
         assert state.name in WAYS[how].states, state.message
         # a stage that was being started sees that its starter is gone once Python is up
-        processes.wait_until(lambda: not self.left_behind(), GONE_WITHIN, told=lambda: f"left: {self.left_behind()}")
+        processes.wait_until(lambda: not self.left_behind(), GONE_WITHIN, message=lambda: f"left: {self.left_behind()}")
         assert self.unfinished() == began
         if kept and WAYS[how].is_gentle:
             assert self.files <= set(self.project.contents()), "outputs of earlier runs are gone"
-        told = self.served.completed()
-        assert ("did not end" in told) == began
+        completed = self.served.completed()
+        assert ("did not end" in completed) == began
         with capsys.disabled():
-            print(f"\n{where}, {how}: {state.name}, nothing left after {seconds:.1f} s; next run: {told}", flush=True)
+            print(f"\n{where}, {how}: {state.name}, nothing left after {seconds:.1f} s; next run: {completed}", flush=True)
         self.check()
 
     def check(self):
@@ -146,7 +146,7 @@ class Kills:
         assert self.project.flaws_of_store() == []
 
     def published(self):
-        """Runs that stand in MLflow for what was trained; the first is the one that the others belong to."""
+        """MLflow runs of the trained models; the first is the one that the others belong to."""
         return self.project.counted(f"SELECT count(*) FROM tags WHERE key = '{KEY_TAG}'") > 1
 
     def entries(self):

@@ -59,7 +59,7 @@ class Served:
     def runs(self):
         return len(self.client.read_flow_runs())
 
-    def told(self):
+    def event_count(self):
         return len(self.client.read_events(EventFilter(event=EventNameFilter(name=[watch.EVENT])), limit=50).events)
 
     def start(self):
@@ -142,7 +142,7 @@ def guarded(ui):
 
 def attack(page, served):
     """What a page got hold of, and what it started."""
-    runs, told = served.runs(), served.told()
+    runs, event_count = served.runs(), served.event_count()
     listing = page.fetch("POST", "/api/deployments/filter", {})
     page.fetch(*served.start())
     page.send(*served.start())
@@ -153,7 +153,7 @@ def attack(page, served):
     return {
         "read": "by-hand" in listing["text"],
         "runs": served.runs() - runs,
-        "events": served.told() - told,
+        "events": served.event_count() - event_count,
         "heard": any(each["received"] for each in sockets),
         "open": any(each["open"] for each in sockets),
     }

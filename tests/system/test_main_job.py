@@ -56,7 +56,7 @@ MADE_ONLY_BY_DVC = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """The project as it stands in this folder, as a git repository of its own, with small settings."""
+    """The project as it is in this folder, as a git repository of its own, with small settings."""
     return fresh(tmp_path_factory.mktemp("clone"), SMALL)
 
 
@@ -356,7 +356,7 @@ def test_one_setting_of_a_model_reruns_only_that_model(first_run, clone):
 
     change(clone, {"models.cnn_lstm.spatial_dropout": 0.2})
     back = repro(clone)
-    assert "Stage 'train@cnn_lstm' is cached - skipping run" in back.stdout, "the run cache brings the model back"
+    assert "Stage 'train@cnn_lstm' is cached - skipping run" in back.stdout, "the run cache restores the model back"
     assert (clone / "dvc.lock").read_bytes() == lock
 
 

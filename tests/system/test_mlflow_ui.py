@@ -54,7 +54,7 @@ EPOCHS = {
 # What the browser keeps of a table, such as which rows are open; so that no test depends on another.
 FORGET = "Object.keys(localStorage).filter(k => k.startsWith('MLflowLocalStorage')).forEach(k => localStorage.removeItem(k))"
 
-# Scrolls the scores of the page Compare until their names are beside them: MLflow moves those to where the scores were before.
+# Scrolls the scores of the page Compare until their names are next to them: MLflow moves those to where the scores were before.
 SCROLL = """async place => {
   const [names, values] = document.querySelectorAll(".ReactVirtualized__Grid");
   for (let turn = 0; turn < 100; turn += 1) {
@@ -284,8 +284,8 @@ def test_compare_shows_settings_and_scores_side_by_side_at_the_printed_address(r
         place += 200
         runs.evaluate(SCROLL, place)
     runs.evaluate(SCROLL, score.evaluate("each => each.parentElement.offsetTop"))
-    beside = [each.bounding_box()["y"] for each in runs.get_by_text("0.898", exact=True).all()]  # of logistic
-    assert min(abs(y - score.bounding_box()["y"]) for y in beside) < 10
+    next_to = [each.bounding_box()["y"] for each in runs.get_by_text("0.898", exact=True).all()]  # of logistic
+    assert min(abs(y - score.bounding_box()["y"]) for y in next_to) < 10
     runs.get_by_text("Parameters", exact=True).last.evaluate("each => each.scrollIntoView(true)")
     picture(runs, "compare.png", tmp_path)
 
@@ -369,7 +369,7 @@ def test_runs_of_a_commit_are_found_by_its_tag(runs):
     for commit, state in (("0" * 40, "hidden"), (COMMIT, "visible")):
         runs.get_by_test_id("search-box").fill(f'{search} = "{commit}"')
         runs.keyboard.press("Enter")
-        row(runs, "retraining").wait_for(state=state)  # comes with the runs that stand under it
+        row(runs, "retraining").wait_for(state=state)  # appears with its child runs
     sees(runs, f"{len(MODELS) + 1} matching runs")
 
 

@@ -105,15 +105,15 @@ def test_every_command_works_on_the_project_where_it_is_now_and_writes_nowhere_e
         place.parent.mkdir(exist_ok=True)
         gone.rename(place)
 
-    told = f"the MLflow store was made in {gone or first}; its artifact locations now point to {place}"
+    message = f"the MLflow store was made in {gone or first}; its artifact locations now point to {place}"
     said = run(place, "-m", "sentiflow", "predict", "--text", "A film I loved.")
-    assert told in said
+    assert message in said
     assert "(version 1 (nb_svm))" in said
     promote = ["-m", "sentiflow", "models", "promote", "2", "--force", "--reason", "it moved"]
     assert "Champion: version 2" in run(place, *promote)
     assert "Champion: version 1" in run(place, "-m", "sentiflow", "models", "rollback")
     said = run(place, "-m", "sentiflow", "models", "history")
-    assert told not in said
+    assert message not in said
     assert "it moved" in said
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -145,7 +145,7 @@ class Walk:
                 return [each.message for each in found]
 
     def artifacts(self, run_id):
-        """Key: artifact, as it stands at the end."""
+        """Last version of each artifact, by key."""
         of_run = filters.ArtifactFilter(flow_run_id=filters.ArtifactFilterFlowRunId(any_=[run_id]))
         return {each.key: each for each in self.client.read_artifacts(artifact_filter=of_run)}
 
@@ -164,7 +164,7 @@ class Walk:
         return self.states(found) if found else []
 
     def messages(self):
-        return [json.loads(body)["text"] for body in self.told.posted]
+        return [json.loads(body)["text"] for body in self.webhook.posted]
 
     def inventory(self):
         """What a server must not forget."""
@@ -234,15 +234,15 @@ def walk(request, tmp_path_factory):
     folder.mkdir()
     fresh(folder, SMALL | POOR)
     with contextlib.ExitStack() as sites:
-        told, remote = Site(), Site()
-        sites.callback(told.stop)
+        webhook, remote = Site(), Site()
+        sites.callback(webhook.stop)
         sites.callback(remote.stop)
         dvc(folder, "remote", "add", "--default", "team", f"{remote.url}/store")
         (folder / "data/external").mkdir(parents=True, exist_ok=True)
         reviews().head(FIRST).to_csv(folder / "data/external/reviews.csv", index=False)
         commit(folder)
-        made = sites.enter_context(served(request.param, folder, told.url))
-        made.told, made.remote = told, remote
+        made = sites.enter_context(served(request.param, folder, webhook.url))
+        made.webhook, made.remote = webhook, remote
         yield made
 
 
@@ -316,7 +316,7 @@ def test_run_without_a_reason_says_so_within_half_a_minute(without_reason, capsy
 
 @pytest.fixture(scope="module")
 def new_rows(without_reason):
-    """Rows were appended to the source, the watch saw them, and while the run that follows is at work, others are asked for."""
+    """Rows were appended to the source, the watch saw them, and while the run that follows is active, others are asked for."""
     walk = without_reason
     walk.tested = walk.texts_of_test()
     reviews().to_csv(walk.folder / "data/external/reviews.csv", index=False)
@@ -474,7 +474,7 @@ def test_run_of_one_model_leaves_the_others_alone(one_model):
 def waiting(one_model):
     walk = one_model
     walk.champion = walk.alias("champion")
-    walk.told.posted.clear()
+    walk.webhook.posted.clear()
     walk.prefect("deployment", "run", "retrain/by-hand", "--param", "promote=false", "--watch")
     walk.said["not promoted"] = walk.runs("by-hand")[-1]
     walk.challenger = walk.alias("challenger")
@@ -487,7 +487,7 @@ def test_run_that_must_not_promote_leaves_a_challenger_that_waits(waiting):
     assert "since this run was started with promote=false" in waiting.said["not promoted"].state.message
     assert waiting.versions()[waiting.challenger].tags["architecture"] == "nb_svm"
     assert waiting.still == waiting.champion
-    assert waiting.told.posted == []
+    assert waiting.webhook.posted == []
 
 
 @pytest.fixture(scope="module")
@@ -521,7 +521,7 @@ def test_remote_that_was_away_for_a_while_is_tried_again(promoted):
 @pytest.fixture(scope="module")
 def rejected(promoted):
     walk = promoted
-    walk.told.posted.clear()
+    walk.webhook.posted.clear()
     change(walk.folder, WORSE)
     walk.said["rejected"] = walk.completed(walk.begin("by-hand"))
     return walk
@@ -538,7 +538,7 @@ def test_worse_model_is_rejected_and_told(rejected):
 @pytest.fixture(scope="module")
 def failed(rejected):
     walk = rejected
-    walk.told.posted.clear()
+    walk.webhook.posted.clear()
     change(walk.folder, {"download.csv.text": "opinion"})
     walk.said["failed"] = walk.ended(walk.begin("by-hand"))
     change(walk.folder, {"download.csv.text": "review"})

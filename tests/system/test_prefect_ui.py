@@ -223,7 +223,7 @@ def is_active(served):
 def test_run_that_is_cancelled_in_the_ui_ends_with_its_stages(home, served, retraining):
     [deployment] = served.ask("/deployments/filter", deployments={"name": {"any_": ["by-hand"]}})
     run = served.ask(f"/deployments/{deployment['id']}/create_flow_run", parameters={"force": True})
-    wait(lambda: served.ask("/task_runs/count", flow_runs={"id": {"any_": [run["id"]]}}) > 3, lambda: "no stage is at work")
+    wait(lambda: served.ask("/task_runs/count", flow_runs={"id": {"any_": [run["id"]]}}) > 3, lambda: "no stage is running")
     page_of(home, run)
     home.get_by_role("button", name="Cancel", exact=True).click()
     home.get_by_role("dialog").get_by_role("button", name="Confirm", exact=True).click()

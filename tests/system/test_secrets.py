@@ -95,8 +95,8 @@ def test_no_credential_is_in_what_the_pipeline_made_or_left(made):
 
 
 def test_no_credential_is_in_the_store_or_what_was_printed(made):
-    beside = list(made.database.parent.iterdir())
-    assert holding([*beside, *files_in(made.artifacts)], words(SECRETS)) == {}
+    neighbours = list(made.database.parent.iterdir())
+    assert holding([*neighbours, *files_in(made.artifacts)], words(SECRETS)) == {}
     assert [word for word in words(SECRETS) if word in made.printed.encode()] == []
 
 

@@ -558,9 +558,9 @@ def test_services_do_not_start_with_secrets_that_are_missing_short_or_known(bare
         (good.replace(value, "password1234"), f"{name} is easy to guess"),
     ):
         file.write_text(text)
-        told = bare.refused("services", "up")
-        assert said in told
-        assert "sentiflow services secrets" in told
+        refusal = bare.refused("services", "up")
+        assert said in refusal
+        assert "sentiflow services secrets" in refusal
     file.write_text(good)
     assert "is 'true'" in bare.refused("services", "up", MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="true")
     file.chmod(0o644)

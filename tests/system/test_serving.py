@@ -152,7 +152,7 @@ def test_it_says_who_serves_and_how_to_ask(server, project):
 
 def test_a_thousand_requests_while_the_champion_changes_have_no_error_and_one_version_each(server, project):
     first, other = project.versions[:2]
-    settled = [(time.monotonic(), None, first)]  # when /version told of a version, when the alias moved on, the version
+    settled = [(time.monotonic(), None, first)]  # when /version had reported a version, when the alias moved, the version
     numbers = itertools.count()
     sent_last = [0]
     enough = threading.Event()
@@ -207,9 +207,9 @@ def test_a_champion_that_was_changed_since_is_refused_and_the_one_before_goes_on
     good, damaged = server.get("/version")["version"], project.versions[2]
     project.crown(damaged)
     soon(lambda: server.get("/health")["status"] == "degraded")
-    told = server.get("/health")
-    assert told["version"] == good
-    assert f"version {damaged} is champion, but cannot be opened" in told["reason"]
+    health = server.get("/health")
+    assert health["version"] == good
+    assert f"version {damaged} is champion, but cannot be opened" in health["reason"]
     assert ask(requests, server, TEXTS[:1]).json()["predictions"] == [project.answers[good][TEXTS[0]]]
     project.crown(good)
     soon(lambda: server.get("/health")["status"] == "ok")

@@ -1,4 +1,4 @@
-"""A side run beside the main job, in a fresh clone, on a small sample with models that train in a second."""
+"""A side run next to the main job, in a fresh clone, on a small sample with models that train in a second."""
 
 import sys
 

@@ -133,12 +133,12 @@ def test_reviews_are_added_on_a_branch_and_pushed(walk):
 
 def test_reviewer_sees_what_changed_and_has_nothing_to_run(walk):
     walk.step("Review a branch")
-    told = {command: said for (title, _, command), said in walk.said.items() if title == "Review a branch"}
-    assert "+12 rows" in told["sentiflow data versions"]
-    assert re.search(r"^\| added +\| 12 +\| \+12 ", told["sentiflow data diff main"], re.MULTILINE)
-    assert "CONTAMINATED" not in told["sentiflow data diff main"]
-    assert "metrics/test/logistic.json" in told["dvc metrics diff main"]
-    assert ran(told["sentiflow repro"]) == set()
+    output = {command: said for (title, _, command), said in walk.said.items() if title == "Review a branch"}
+    assert "+12 rows" in output["sentiflow data versions"]
+    assert re.search(r"^\| added +\| 12 +\| \+12 ", output["sentiflow data diff main"], re.MULTILINE)
+    assert "CONTAMINATED" not in output["sentiflow data diff main"]
+    assert "metrics/test/logistic.json" in output["dvc metrics diff main"]
+    assert ran(output["sentiflow repro"]) == set()
 
 
 def test_merge_of_one_side_runs_nothing(walk):
@@ -154,7 +154,9 @@ def test_conflict_in_the_lock_is_settled_by_one_side_s_and_a_run_of_what_differs
     walk.step(title)
     said = walk.said
     assert "CONFLICT" in said[(title, "ann", "git merge origin/main")]
-    [merged] = [told for (of, _, command), told in list(said.items())[::-1] if of == title and command == "sentiflow repro"][:1]
+    [merged] = [output for (of, _, command), output in list(said.items())[::-1] if of == title and command == "sentiflow repro"][
+        :1
+    ]
     assert {"download", "clean", "split", "tokenize"} & ran(merged) == set()
     assert "train@logistic" in ran(merged)
     settings = yaml.safe_load((walk.clone("ann") / "params.yaml").read_text())
@@ -172,7 +174,7 @@ def test_reviews_that_both_added_are_all_there_after_the_merge(walk):
     walk.step(title)
     assert "CONFLICT" in walk.said[(title, "bob", "git merge origin/main")]
     texts = pd.read_csv(walk.clone("bob") / FILE)["review"]
-    assert sorted(texts) == sorted({f"{each}" for each in texts}), "no text stands twice"
+    assert sorted(texts) == sorted({f"{each}" for each in texts}), "every text is unique"
     for i in range(300, 314):
         assert texts.str.startswith(f"Film {i} ").sum() == 1
     assert len(texts) == 132 + 14

@@ -1,4 +1,4 @@
-"""What becomes of models on too few reviews, on a rare class, and on test reviews that the champion was trained on."""
+"""Verdicts on models with too few reviews, on a rare class, and on test reviews that the champion was trained on."""
 
 import json
 import random

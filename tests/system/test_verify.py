@@ -49,23 +49,23 @@ from pathlib import Path
 
 stage, made = sys.argv[1], Path(sys.argv[2])
 made.parent.mkdir(parents=True, exist_ok=True)
-told = os.environ.get
+variable = os.environ.get
 if stage == "download":
     made.write_text("reviews " + "".join(sorted(file.read_text() for file in Path("data/external").glob("*.csv"))))
 if stage == "train":
-    if told("HANG"):
-        Path(told("HANG")).write_text("here")
+    if variable("HANG"):
+        Path(variable("HANG")).write_text("here")
         time.sleep(600)
     made.mkdir()
-    (made / "weights").write_text(told("WEIGHTS", "1"))
-    (made / "environment.json").write_text(json.dumps({"processor": told("PROCESSOR", "X"), "libraries": {"numpy": "2"}}))
+    (made / "weights").write_text(variable("WEIGHTS", "1"))
+    (made / "environment.json").write_text(json.dumps({"processor": variable("PROCESSOR", "X"), "libraries": {"numpy": "2"}}))
 if stage == "evaluate":
-    scores = {"accuracy_score": float(told("ACCURACY", "0.9")), "f1_score": 0.8, "log_loss": 0.3, "roc_auc_score": 0.9}
+    scores = {"accuracy_score": float(variable("ACCURACY", "0.9")), "f1_score": 0.8, "log_loss": 0.3, "roc_auc_score": 0.9}
     made.write_text(json.dumps(scores))
 if stage == "compare":
     found = sorted(Path("models").iterdir())
-    told = [{"architectures": [f.name], "environment": json.loads((f / "environment.json").read_text())} for f in found]
-    made.write_text(json.dumps(told))
+    records = [{"architectures": [f.name], "environment": json.loads((f / "environment.json").read_text())} for f in found]
+    made.write_text(json.dumps(records))
 """
 IGNORED = "/.cache\n/models\n/data/reviews\n/data/external/*.csv\n/mlflow.db\n/mlartifacts\n__pycache__/\n"
 FILES = {

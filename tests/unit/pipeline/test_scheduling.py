@@ -17,7 +17,7 @@ PLAN = [stage("split"), stage("a", "split"), stage("b", "split"), stage("c", "sp
 
 @dataclass
 class Recorded:
-    """Ends what is at work in alphabetical order, from the end."""
+    """Ends what is running in alphabetical order, from the end."""
 
     failing: tuple = ()
     began: list = field(default_factory=list)

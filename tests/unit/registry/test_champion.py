@@ -206,9 +206,9 @@ def test_champion_is_not_promoted_again(fresh, command):
 
 def test_version_that_fails_a_rule_is_refused_with_the_rules_and_how_to_force_it(fresh, command):
     command("promote", "1")
-    status, told, said = command("promote", "2")
+    status, output, said = command("promote", "2")
     assert status == 1
-    assert "| gain " in told
+    assert "| gain " in output
     rules = "majority, floor, gain, mcnemar, interval"
     assert said.startswith(f"error: Version 2 (nb_svm) fails 6 of 10 promotion rules against version 1 (nb_svm): {rules}")
     assert 'sentiflow models promote 2 --force --reason "..."' in said

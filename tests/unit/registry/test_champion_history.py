@@ -145,10 +145,10 @@ def test_two_processes_that_promote_at_once_leave_one_consistent_champion(fresh,
     for process in started:
         process.stdin.write("\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=60)[1] for process in started]
+    errors = [process.communicate(timeout=60)[1] for process in started]
     entries = champion_history.history(fresh)
     assert aliases(fresh) == {"champion": entries[-1].version, "previous": entries[-2].version}
-    lost = [text for process, text in zip(started, told, strict=True) if process.returncode]
+    lost = [text for process, text in zip(started, errors, strict=True) if process.returncode]
     assert all("another change came first" in text or "is the champion" in text for text in lost), lost
     assert len(entries) == 1 + len(started) - len(lost)
 
@@ -444,7 +444,7 @@ def test_serving_loads_no_pickle(fresh, versions):
     crown(fresh, versions["good"])
     code = (
         "import sys; seen = [];"
-        "sys.addaudithook(lambda event, told: seen.append(told) if event == 'pickle.find_class' else None);"
+        "sys.addaudithook(lambda event, details: seen.append(details) if event == 'pickle.find_class' else None);"
         "from sentiflow.serving import predict; from sentiflow.serving import server;"
         "opened = predict.opened(None); server.served(opened);"
         "print(opened.model.predict(['a great film'])['label'][0]); assert not seen, seen;"

@@ -156,8 +156,8 @@ def test_looking_at_a_directory_loads_neither_tensorflow_nor_mlflow(honest):
         "[model_directory.check(Path(folder)) for folder in sys.argv[1:]];"
         "print({'tensorflow', 'keras', 'mlflow'} & set(sys.modules))"
     )
-    told = subprocess.run([sys.executable, "-c", code, *map(str, honest.values())], check=True, capture_output=True, text=True)
-    assert told.stdout.strip() == "set()"
+    loaded = subprocess.run([sys.executable, "-c", code, *map(str, honest.values())], check=True, capture_output=True, text=True)
+    assert loaded.stdout.strip() == "set()"
 
 
 def test_no_pickle_is_loaded_between_opening_a_directory_and_its_answer(honest):
@@ -173,8 +173,8 @@ def test_no_pickle_is_loaded_between_opening_a_directory_and_its_answer(honest):
         "pickle.loads(pickle.dumps(Path('x')))\n"
         "print(len(seen) > 0)\n"
     )
-    told = subprocess.run([sys.executable, "-c", code, *map(str, honest.values())], check=True, capture_output=True, text=True)
-    assert told.stdout.split() == ["0", "True"]
+    loaded = subprocess.run([sys.executable, "-c", code, *map(str, honest.values())], check=True, capture_output=True, text=True)
+    assert loaded.stdout.split() == ["0", "True"]
 
 
 # ---- directories that would run code

@@ -27,7 +27,7 @@ FIGURES = {
     "one word": (explained(["good"]), 10),
     "two rows": (explained(TWELVE, method="attention"), 10),
     "sixty words": (explained(TWELVE * 5, method="attention"), 10),
-    "one word a row": (explained(TWELVE), 1),
+    "one word per row": (explained(TWELVE), 1),
     "long words": (explained(LONG), 2),
     "odd words": (explained(ODD, known=[False] * len(ODD), label="$\x1b[2J \u4e2d\U0001f600\u0627|"), 5),
     "no word": (explained([]), 10),
