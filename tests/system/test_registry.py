@@ -178,7 +178,7 @@ def files_of(client, run_id, folder=None):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A clone in which every setting was trained and pushed, as a git tag each; nothing is published. The remote is next to it."""
+    """A clone in which every setting was trained and pushed, as a git tag each; nothing is published. It has a remote."""
     folder = fresh(tmp_path_factory.mktemp("prepared") / "clone", SMALL)
     dvc(folder, "remote", "add", "--default", "shared", "../remote")  # relative, so that each copy has its own
     commit(folder)
