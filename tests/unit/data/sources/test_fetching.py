@@ -89,7 +89,9 @@ def test_waits_double_between_attempts(site, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("value", "wait"), [("0", 0), ("120", 120), (LATER, 10_800), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", 7)]
+    ("value", "wait"),
+    [("0", 0), ("120", 120), (LATER, 10_800), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", 7)],
+    ids=["no seconds", "seconds", "later date", "past date", "not a date"],  # the same in every process of pytest-xdist
 )
 def test_retry_after_in_seconds_or_as_a_date_takes_precedence(site, tmp_path, monkeypatch, value, wait):
     waits = []
