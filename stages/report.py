@@ -51,7 +51,7 @@ def main(
         vocabulary=artifacts.read_json(vocabulary_file),
         comparison=artifacts.read_json(comparison_file),
         models=models,
-        errors={file.stem: html_report.read_texts(file) for file in sorted(errors_dir.glob("*.csv"))},
+        errors={name: html_report.read_texts(errors_dir / f"{name}.csv") for name in html_report.ERROR_TABLES},
         explanations=artifacts.read_json(explanations_dir / "explanations.json"),
     )
     stage.log.info("read the results of %s", ", ".join(p.run))

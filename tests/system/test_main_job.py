@@ -68,7 +68,7 @@ def first_run(clone):
 def test_prints_the_comparison_and_says_where_report_and_ui_are(first_run):
     assert "| nb_svm " in first_run.stdout
     assert "| cnn_lstm " in first_run.stdout
-    assert first_run.stdout.rstrip().endswith("Report: reports/decision.html\nMLflow UI: sentiflow ui")
+    assert "\nReport: reports/decision.html\nMLflow UI: sentiflow ui\nCompare these models there: http" in first_run.stdout
 
 
 def test_no_chatter_of_tensorflow_reaches_the_user(first_run):

@@ -28,6 +28,7 @@ MOST_ROWS = 20  # of a table that is not collapsed
 NAMED = 4  # models listed in a sentence; more are counted
 FILM_SOURCES = {"imdb", "aclimdb", "rotten_tomatoes"}
 HEAVIEST = 3  # words named below an explanation
+ERROR_TABLES = ("slices", "samples", "samples_with_text", "mistakes", "disagreements", "read_as")  # CSV files of `analyse`
 
 
 @dataclass(frozen=True)
