@@ -85,7 +85,7 @@ def as_member(team, who, *words, folder=None):
 
 def rows(team, role):
     with contextlib.closing(Cluster(team.services).connect(role, team.secrets[f"{role.upper()}_DATABASE_PASSWORD"])) as found:
-        return backup.rows(found)
+        return backup.count_rows(found)
 
 
 def everything(team):
