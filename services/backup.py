@@ -87,12 +87,13 @@ def dump(cluster: Cluster, secrets: Secrets, to: Path) -> dict[str, dict[str, in
             connection.commit()
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             [snapshot] = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
-            row_counts[role] = _row_counts(connection)
+            row_counts[role] = count_rows(connection)
             cluster.run("pg_dump", role, secrets, ["--format=custom", f"--snapshot={snapshot}", f"--file={to / f'{role}.dump'}"])
     return row_counts
 
 
-def _row_counts(connection: Any) -> dict[str, int]:
+def count_rows(connection: Any) -> dict[str, int]:
+    """Number of rows of every table."""
     names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename").fetchall()
     counts = {}
     for (name,) in names:
@@ -287,7 +288,7 @@ def _require_empty(services: Path) -> None:
 def _require_row_counts(cluster: Cluster, secrets: Secrets, expected: Mapping[str, Mapping[str, int]]) -> None:
     for role in ROLES:
         with contextlib.closing(cluster.connect(role, secrets.database(role))) as connection:
-            found = _row_counts(connection)
+            found = count_rows(connection)
         if found != expected[role]:
             different = sorted({name for name, _ in found.items() ^ expected[role].items()})
             raise InputError(f"tables of the restored database {role} differ in their number of rows: {', '.join(different)}")

@@ -85,7 +85,7 @@ def as_member(team, who, *words, folder=None):
 
 def rows(team, role):
     with contextlib.closing(Cluster(team.services).connect(role, team.secrets[f"{role.upper()}_DATABASE_PASSWORD"])) as found:
-        return backup.rows(found)
+        return backup.count_rows(found)
 
 
 def everything(team):
@@ -377,13 +377,13 @@ def test_schedule_on_a_server_with_a_password_says_where_to_put_it(team, anna):
 @pytest.mark.parametrize(
     ("command", "server", "variable"),
     [
-        ("history", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
+        ("models history", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
         ("repro", "MLflow's server at http://127.0.0.1:", "MLFLOW_TRACKING_PASSWORD"),
         ("retrain", "Prefect server http://127.0.0.1:", "PREFECT_API_AUTH_STRING"),
     ],
 )
 def test_wrong_password_is_answered_by_which_server_it_was_and_where_the_right_one_goes(team, anna, command, server, variable):
-    said = team.refused(command, **anna | {variable: "admin:wrong"})
+    said = team.refused(*command.split(), **anna | {variable: "admin:wrong"})
     assert server in said
     assert "missing or wrong password" in said
     assert variable in said
