@@ -16,7 +16,7 @@ from sentiflow.config.schema import Section
 from sentiflow.data import sources
 from sentiflow.data.sources.source import Files, Source
 from sentiflow.evaluation import metrics
-from sentiflow.models import networks, settings
+from sentiflow.models import networks, settings, training
 from sentiflow.registry import promotion_rules
 
 TOP = Path(__file__).parents[2]
@@ -57,6 +57,7 @@ def test_network_of_the_page_builds_and_counts_its_weights(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(networks, "NETWORKS", (*networks.NETWORKS, "word_mean"))
     p = with_models(tmp_path, "  means: word_mean\n", *blocks("network", "yaml"))
+    training.use_threads(p.train.threads)  # cannot change after the first layer is built, and tests of stages set it too
     chosen = settings.of(p, "means", "word_mean")
     for classes, outputs in ((2, 1), (3, 3)):
         built = module.build(chosen, vocabulary_size=50, classes=classes)

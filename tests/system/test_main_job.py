@@ -20,6 +20,7 @@ import yaml
 from clones import PROJECT, change, dvc, fresh, make, repro, run, sentiflow
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PREDICT_PAGE = (PROJECT / "docs/predict.md").read_text(encoding="utf-8")
 SMALL = {
     "download.source": "package",
     "download.sample": 400,  # with fewer, no model is significantly better than always answering one class
@@ -207,7 +208,7 @@ def test_explain_answers_any_text(first_run, clone):
     assert not (clone / "ran").exists()
     [of_the_readme] = re.findall(r"`sentiflow explain (\"[^`]+)`", README)
     explained = sentiflow(clone, "explain", *shlex.split(of_the_readme)).stdout
-    assert "loved" in explained
+    assert "dull" in explained
     predicted = sentiflow(clone, "predict", "--text", *shlex.split(of_the_readme)).stdout
     label, champion = re.match(r"(\w+)  \((version \d+ \(\w+\))\)\n", predicted).groups()
     assert explained.startswith(f"{champion} predicts {label}, probability ")
@@ -250,7 +251,7 @@ def test_ui_serves_the_runs_to_this_machine_alone_and_prefects_pages_beside_them
 
 
 def test_predict_answers_a_text_and_a_file(first_run, clone):
-    [of_the_readme] = re.findall(r"`sentiflow (predict --text [^`]+)`", README)
+    [of_the_readme] = re.findall(r"`sentiflow (predict --text \"[^`]+)`", PREDICT_PAGE)
     said = sentiflow(clone, *shlex.split(of_the_readme)).stdout
     assert re.match(r"(negative|positive)  \(version \d \(\w+\)\)\n  negative  0\.\d{4}\n  positive  0\.\d{4}\n", said)
     (clone / "reviews.csv").write_text('review,sentiment\n"Dull, and long.",negative\nLovely.,positive\n')
@@ -311,7 +312,7 @@ def test_serve_answers_the_requests_of_the_readme(first_run, clone):
     try:
         lines = iter(server.stderr.readline, "")
         address = next(found[0] for line in lines if (found := re.findall(r"http://127\.0\.0\.1:\d+", line)))
-        asked = re.findall(r"^\$ (curl .+)$", README, re.MULTILINE)
+        asked = re.findall(r"^\$ (curl .+)$", PREDICT_PAGE, re.MULTILINE)
         assert len(asked) == 2
         for line in asked:
             words = shlex.split(line.replace("http://127.0.0.1:8000", address))
@@ -352,7 +353,7 @@ def test_one_setting_of_a_model_reruns_only_that_model(first_run, clone):
     changed = repro(clone)
     ran = ["train@cnn_lstm", "evaluate@cnn_lstm", "compare", "analyse", "explain", "report", "register", "judge"]
     assert sorted(stages_that_ran(changed)) == sorted(ran)
-    assert "nb_svm is published already" in changed.stdout
+    assert "nb_svm is already published" in changed.stdout
 
     change(clone, {"models.cnn_lstm.spatial_dropout": 0.2})
     back = repro(clone)

@@ -307,8 +307,8 @@ def test_run_without_a_reason_says_so_within_half_a_minute(without_reason, capsy
     taken = next(state for state in without_reason.client.read_flow_run_states(idle.id) if state.is_pending())
     seconds = (idle.end_time - taken.timestamp).total_seconds()
     with capsys.disabled():
-        at_work = idle.total_run_time.total_seconds()
-        print(f"\n  a run without a reason ended {seconds:.1f} s after the worker took it, {at_work:.1f} s of it at work")
+        active = idle.total_run_time.total_seconds()
+        print(f"\n  a run without a reason ended {seconds:.1f} s after the worker took it, {active:.1f} s of it active")
     assert seconds < QUICK
     assert without_reason.versions().keys() == without_reason.before.keys()
     assert not set(STAGES) & set(without_reason.tasks(idle.id))

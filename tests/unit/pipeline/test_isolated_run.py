@@ -157,7 +157,7 @@ def test_parameters_are_those_of_the_project_except_the_changed_ones(project):
         there, here = params.load(folder / "params.yaml"), params.load()
     assert (there.seed, there.run, there.train.patience) == (8, {"nb_svm": "nb_svm"}, None)
     assert there.models == here.models
-    assert "# epochs without a better one" in (folder / "params.yaml").read_text()
+    assert "# epochs without improvement before training stops" in (folder / "params.yaml").read_text()
 
 
 def refreshed(**changes):
