@@ -82,6 +82,7 @@ def _verdict(client: MlflowClient, version: ModelVersion, against: str) -> Verdi
     run = store.run_of(version)
     names = [item.path for item in client.list_artifacts(run, judging.VERDICTS) if item.path.endswith(".json")]
     verdicts = [mlflow.artifacts.load_dict(f"runs:/{run}/{name}") for name in names]
+    verdicts = [verdict for verdict in verdicts if _number(verdict["challenger"]) == str(version.version)]
     verdicts.sort(key=lambda each: (_number(each["champion"]) == against, each["decision"]))
     return verdicts[-1] if verdicts else None
 
