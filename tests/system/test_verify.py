@@ -242,8 +242,8 @@ def test_a_stage_that_fails_leaves_its_folder_and_what_was_made_is_compared(proj
 
 def test_what_cannot_be_verified_is_refused_before_anything_runs(project):
     for words, said in (
-        (["no-such"], "received commit 'no-such', which git does not know here"),
-        (["--", "--help"], "received commit '--help', which git does not know here"),
+        (["no-such"], "no-such is not a commit of this repository"),
+        (["--", "--help"], "--help is not a commit of this repository"),
     ):
         ended = verify(*words)
         assert (ended.returncode, said in ended.stderr, "Traceback" in ended.stderr) == (1, True, False), ended.stderr
