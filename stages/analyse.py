@@ -10,7 +10,6 @@ to    errors       tables (CSV) of samples, slices, mistakes and disagreements, 
       metrics      accuracy by slice
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -56,7 +55,7 @@ def main(
             (errors_place / f"{name}.csv").write_text(error_analysis.as_csv(table), encoding="utf-8", newline="")
         page = error_report.as_markdown(answers, tables, confidence=p.evaluate.confidence)
         (errors_place / "errors.md").write_text(page, encoding="utf-8")
-        metrics_place.write_text(json.dumps(error_analysis.as_metrics(slices), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(metrics_place, error_analysis.as_metrics(slices))
     stage.log.info("wrote samples, slices, mistakes and disagreements to %s", errors_dir)
 
 

@@ -53,7 +53,7 @@ def main(
     with stage.writing(*written) as (page_place, tuning_place, data_place, figures_place, environment_place):
         page_place.write_text(comparison.as_markdown(compared), encoding="utf-8")
         tuning_place.write_text(tuning.as_markdown(pair, tuned), encoding="utf-8")
-        data_place.write_text(json.dumps(compared, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(data_place, compared)
         kept = json.dumps(environment.record(trained_on), indent=2, sort_keys=True) + "\n"
         environment_place.write_text(kept, encoding="utf-8")
         figures_place.mkdir()

@@ -9,7 +9,6 @@ to    report       scores with intervals, classification report, figures
       metrics      test scores
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -63,7 +62,7 @@ def main(
         model_report.write(evaluated, report_place)
         model_report.write_plot_data(evaluated, plots_place)
         test = {name: round(value, 6) for name, value in scores["test"].items() if not name.endswith(("_low", "_high"))}
-        metrics_place.write_text(json.dumps(test, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(metrics_place, test)
     stage.log.info("wrote the report to %s", report_dir)
 
 

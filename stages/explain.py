@@ -8,7 +8,6 @@ from  reviews       raw texts, for examples if params.yaml has no sentences
 to    explanations  as JSON, as a page (Markdown), and a heatmap per text and model
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -46,7 +45,7 @@ def main(
                 deletions.append({"architecture": name} | checked)
                 stage.log.info("%s: %s", name, explanation.finding(checked))
         data = {"explanations": explained, "deletion": deletions}
-        (place / "explanations.json").write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(place / "explanations.json", data)
         (place / "explanations.md").write_text(explanation.as_markdown(explained, deletions), encoding="utf-8")
     stage.log.info("wrote the explanations to %s", explanations_dir)
 

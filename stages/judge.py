@@ -7,7 +7,6 @@ to    MLflow            the alias `challenger`, the verdict with the version, la
       judged            keys of what was judged
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -31,7 +30,7 @@ def main(test_file: Path, tokens_dir: Path, published_file: Path, page_file: Pat
         page = judging.challenge(client, challenger, held_out, p.promotion, p.evaluate, seed=p.seed)
         page_place.write_text(page, encoding="utf-8")
         judged = {"test_set": held_out.digest, "challenger": key}  # not the version, whose number differs between stores
-        judged_place.write_text(json.dumps(judged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(judged_place, judged)
     versions = [model_versions.published(client, key) for name, key in published["keys"].items() if name != "comparison"]
     judging.measure_latency(client, versions, held_out.texts.tolist())
     stage.log.info("wrote the verdict to %s", page_file)

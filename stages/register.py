@@ -7,7 +7,6 @@ to    MLflow                    a run of the retraining; in it a run and a versi
       published                 keys of what is published
 """
 
-import json
 from pathlib import Path
 
 from sentiflow.config import params
@@ -73,7 +72,7 @@ def main(
         publishing.finish(client, parent, versions, best=best, scores=scores[best]["test"], pages=pages)
         best_first = [versions[model["architecture"]] for model in comparison["models"]]
         page_place.write_text(publishing.comparison_page(client, best_first) + "\n", encoding="utf-8")
-        published_place.write_text(json.dumps({"best": best, "keys": keys}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        artifacts.write_json(published_place, {"best": best, "keys": keys})
 
 
 if __name__ == "__main__":
